@@ -1,0 +1,13 @@
+"""Train a small network that learned from large foundation models; deploy the small one alone.
+
+``make_pipeline(FoundationFeatureExtractor(...), AFTClassifier(...))`` is a scikit-learn pipeline
+that is trained with foundation features and predicts without them.
+"""
+
+from sk_aft._classifier import AFTClassifier
+from sk_aft._extractor import FoundationFeatureExtractor
+from sk_aft._features import FoundationFeatures
+from sk_aft._regressor import AFTRegressor
+
+__version__ = "0.1.0"
+__all__ = ["AFTClassifier", "AFTRegressor", "FoundationFeatureExtractor", "FoundationFeatures"]

@@ -1,0 +1,162 @@
+"""Rows -> batches, a whole batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse
+import torch
+from torch import Tensor
+
+Inputs = Tensor | dict[str, Tensor]
+
+
+class Batch(NamedTuple):
+    """Some rows as the loss wants them.
+
+    Parameters
+    ----------
+    inputs : Tensor of shape (B, ...) or dict of Tensor
+        What the student's ``forward`` is called with; a dict is passed as keyword arguments.
+    targets : Tensor of shape (B,) or (B, n_outputs), optional
+        Class numbers or regression targets.
+    features : Tensor of shape (B, n_features), optional
+        Foundation features.
+    weights : Tensor of shape (B,), optional
+        Weights of the rows in the task loss.
+    """
+
+    inputs: Inputs
+    targets: Tensor | None = None
+    features: Tensor | None = None
+    weights: Tensor | None = None
+
+
+class PreparedInputs:
+    """What the preprocessor returned, from which batches of tensors are taken.
+
+    Dense numbers become float32 (integers int64); images of 8 bits are kept as they are until a
+    batch is made, then float32 in [0, 1]. Sparse rows become the arguments of
+    ``torch.nn.EmbeddingBag``: indices, offsets and weights.
+
+    Parameters
+    ----------
+    values : ndarray, Tensor or scipy.sparse matrix of n_rows rows
+        Prepared rows.
+    """
+
+    def __init__(self, values: Any) -> None:
+        if scipy.sparse.issparse(values):
+            self._values = scipy.sparse.csr_matrix(values)
+            return
+        if not isinstance(values, Tensor):
+            values = np.asarray(values)
+            if values.dtype == object or values.dtype.kind in "USOMm":
+                raise ValueError(
+                    f"The preprocessor returned an array of dtype {values.dtype}: a network needs "
+                    "numbers. Give a preprocessor that turns rows into numbers."
+                )
+            if values.dtype.kind in "iu" and values.dtype != np.uint8:
+                values = values.astype(np.int64)
+            elif values.dtype != np.uint8:
+                values = values.astype(np.float32)
+            values = torch.from_numpy(np.require(values, requirements=["C", "W"]))
+        self._values = values
+
+    def __len__(self) -> int:
+        return self._values.shape[0]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What a network has to know of its inputs, by the names of its arguments."""
+        if scipy.sparse.issparse(self._values):
+            return {"n_tokens": self._values.shape[1], "n_inputs": self._values.shape[1]}
+        if self._values.ndim == 4:
+            return {"n_channels": self._values.shape[1], "n_inputs": self._values.shape[1]}
+        return {"n_inputs": self._values.shape[1]} if self._values.ndim > 1 else {}
+
+    def take(self, indices: np.ndarray | slice, device: torch.device) -> Inputs:
+        """Return some rows as the student's inputs."""
+        if scipy.sparse.issparse(self._values):
+            rows = self._values[indices]
+            return {
+                "indices": torch.from_numpy(rows.indices.astype(np.int64)).to(device),
+                "offsets": torch.from_numpy(rows.indptr[:-1].astype(np.int64)).to(device),
+                "weights": torch.from_numpy(rows.data.astype(np.float32)).to(device),
+            }
+        index = indices if isinstance(indices, slice) else torch.from_numpy(indices)
+        rows = self._values[index].to(device)
+        return rows.float() / 255 if rows.dtype == torch.uint8 else rows
+
+
+class RowBatches:
+    """An iterable over batches, reshuffled at every pass where a generator is given.
+
+    Parameters
+    ----------
+    inputs : PreparedInputs
+        Rows of the student.
+    targets : Tensor of shape (n_rows, ...), optional
+        Class numbers or regression targets.
+    features : object with ``take(indices) -> ndarray``, optional
+        Foundation features of the same rows, read batch by batch.
+    weights : Tensor of shape (n_rows,), optional
+        Weights of the rows.
+    batch_size : int
+        Rows a batch.
+    device : torch.device
+        Where the batches go.
+    shuffle : numpy.random.RandomState, optional
+        Shuffles; without it rows keep their order.
+    """
+
+    def __init__(
+        self,
+        inputs: PreparedInputs,
+        targets: Tensor | None = None,
+        *,
+        features: Any = None,
+        weights: Tensor | None = None,
+        batch_size: int,
+        device: torch.device,
+        shuffle: np.random.RandomState | None = None,
+    ) -> None:
+        self.inputs = inputs
+        self.targets = targets
+        self.features = features
+        self.weights = weights
+        self.batch_size = batch_size
+        self.device = device
+        self.shuffle = shuffle
+
+    def __len__(self) -> int:
+        return len(self._starts())
+
+    def __iter__(self) -> Iterator[Batch]:
+        n_rows = len(self.inputs)
+        order = self.shuffle.permutation(n_rows) if self.shuffle is not None else None
+        for start in self._starts():
+            stop = min(start + self.batch_size, n_rows)
+            if order is None:
+                yield self._batch(slice(start, stop), np.arange(start, stop))
+            else:
+                yield self._batch(order[start:stop], order[start:stop])
+
+    def _starts(self) -> range:
+        n_rows = len(self.inputs)
+        # One row is no batch to learn from: it has no variance and no other row to compare with.
+        leave_last = self.shuffle is not None and n_rows > 1 and n_rows % self.batch_size == 1
+        return range(0, n_rows - leave_last, self.batch_size)
+
+    def _batch(self, rows: np.ndarray | slice, indices: np.ndarray) -> Batch:
+        features = None
+        if self.features is not None:
+            features = torch.from_numpy(self.features.take(indices)).to(self.device)
+        return Batch(
+            self.inputs.take(rows, self.device),
+            None if self.targets is None else self.targets[indices].to(self.device),
+            features,
+            None if self.weights is None else self.weights[indices].to(self.device),
+        )

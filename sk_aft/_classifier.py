@@ -1,0 +1,297 @@
+"""AFTClassifier: a small network for classification that learned from foundation features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import _fit_context
+from sklearn.preprocessing import LabelEncoder
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
+from skorch import NeuralNetClassifier
+from torch import Tensor, nn
+
+from sk_aft._net import StudentNet
+
+
+class AFTClassifier(StudentNet, NeuralNetClassifier):
+    """A small network that learns from labels and foundation features, and predicts without them.
+
+    The loss is the task's plus ``beta`` times a transfer objective that charges the network for
+    information in its features which the foundation features do not hold (Adaptive Feature
+    Transfer). Predictions take raw rows and run the small network alone.
+
+    Parameters
+    ----------
+    module : "auto", type, callable or torch.nn.Module, default="auto"
+        The network. "auto" takes `sk_aft.modules.MLP` for 2-D numbers, `sk_aft.modules.ResNet`
+        for images and `sk_aft.modules.TextBag` for texts. A class is built with the ``module__x``
+        parameters, and with ``n_inputs``, ``n_channels``, ``n_tokens`` and ``n_outputs`` as found
+        in the data if its constructor has arguments of these names. An instance is copied, and
+        trained on from the weights it has. ``forward`` returns (logits, features), or logits
+        only: then the features are the input of the last ``torch.nn.Linear`` that runs.
+    transfer : "aft", torch.nn.Module or None, default="aft"
+        The transfer objective: a name, or a module from student features (B, p) and foundation
+        features (B, d) to a scalar. None is standard training.
+    beta : "auto" or float >= 0, default="auto"
+        Strength of the transfer. "auto" is the method's own (10 for "aft", as published) when
+        there are foundation features, and 0 with a warning when there are none. 0 is standard
+        training, bit for bit.
+    preprocessor : "auto", estimator or None, default="auto"
+        Turns raw rows into numbers; fitted on the training rows and part of the fitted
+        estimator. "auto" takes `sklearn.preprocessing.StandardScaler`,
+        `sk_aft.preprocessing.ImageResizer` or `sk_aft.preprocessing.NgramTokenizer`.
+    lr : float, default=1e-3
+        Learning rate of the network at the start.
+    transfer_lr : float, default=1e-2
+        Learning rate of the transfer objective's own parameters, as published.
+    optimizer : type, default=torch.optim.AdamW
+        Class of the optimizer; ``optimizer__x`` reaches its arguments.
+    criterion : type or torch.nn.Module, default=torch.nn.CrossEntropyLoss
+        Task loss, from logits (B, n_classes) and class numbers (B,).
+    max_epochs : int, default=50
+        Passes over the training rows.
+    batch_size : int, default=128
+        Rows a batch, also the rows whose kernels are compared.
+    lr_schedule : {"cosine", "constant"}, default="cosine"
+        Whether the learning rates fall to zero along a cosine over all steps.
+    early_stopping : bool, default=False
+        Whether to hold ``validation_fraction`` of the rows out, stop when their accuracy no
+        longer improves, and go back to the best weights.
+    validation_fraction : float, default=0.1
+        Share of the rows held out by ``early_stopping``, stratified by class.
+    n_iter_no_change : int, default=10
+        Epochs without improvement after which ``early_stopping`` stops.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes in the task loss.
+    callbacks : list or None, default=None
+        Further callbacks of skorch.
+    random_state : int, RandomState or None, default=None
+        Determines initial weights, batches and the validation split. The global random state
+        of torch stays as it was.
+    device : str, default="auto"
+        Where to train and predict; "auto" takes a GPU if there is one.
+    verbose : int, default=0
+        1 prints a line an epoch.
+    **kwargs
+        ``module__x``, ``optimizer__x``, ``criterion__x``, ``transfer__x`` and
+        ``preprocessor__x``, passed on as ``x``; also settable by ``set_params`` and in grids.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels.
+    module_ : torch.nn.Module
+        The trained network.
+    preprocessor_ : estimator or None
+        The fitted preprocessor.
+    feature_weights_ : ndarray of shape (n_foundation_features,)
+        How much each foundation feature counts, between 0 and 1; only with transfer.
+    beta_ : float
+        The strength that was used.
+    history_ : skorch.history.History
+        Losses, their terms and times of every epoch.
+    n_iter_ : int
+        Epochs run.
+    n_features_in_ : int
+        Number of columns; only for 2-D numbers.
+    feature_names_in_ : ndarray of str
+        Names of the columns, where X was a DataFrame of numbers with string names.
+
+    See Also
+    --------
+    FoundationFeatureExtractor : Puts foundation features beside raw rows.
+    AFTRegressor : The same for numbers to predict.
+
+    References
+    ----------
+    Qiu et al., "Transferring Knowledge from Large Foundation Models to Small Downstream
+    Models", ICML 2024, arXiv 2406.07337.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.decomposition import PCA
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sk_aft import AFTClassifier, FoundationFeatureExtractor
+    >>> X, y = load_iris(return_X_y=True)
+    >>> teacher = PCA(2).fit(X)  # any model that makes features
+    >>> pipe = make_pipeline(
+    ...     FoundationFeatureExtractor(teacher), AFTClassifier(max_epochs=30, random_state=0)
+    ... )
+    >>> bool(pipe.fit(X, y).score(X, y) > 0.9)
+    True
+    >>> student = pipe[-1]  # complete by itself
+    >>> student.predict(X[:2])
+    array([0, 0])
+    """
+
+    _parameter_constraints: dict = {
+        **StudentNet._parameter_constraints,
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+    }
+
+    def __init__(
+        self,
+        module: Any = "auto",
+        *,
+        transfer: Any = "aft",
+        beta: float | str = "auto",
+        preprocessor: Any = "auto",
+        lr: float = 1e-3,
+        transfer_lr: float = 1e-2,
+        optimizer: Any = torch.optim.AdamW,
+        criterion: Any = nn.CrossEntropyLoss,
+        max_epochs: int = 50,
+        batch_size: int = 128,
+        lr_schedule: str = "cosine",
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        class_weight: Any = None,
+        callbacks: Any = None,
+        random_state: Any = None,
+        device: Any = "auto",
+        verbose: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        self.module = module
+        self.transfer = transfer
+        self.beta = beta
+        self.preprocessor = preprocessor
+        self.lr = lr
+        self.transfer_lr = transfer_lr
+        self.optimizer = optimizer
+        self.criterion = criterion
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.lr_schedule = lr_schedule
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.class_weight = class_weight
+        self.callbacks = callbacks
+        self.random_state = random_state
+        self.device = device
+        self.verbose = verbose
+        self._store_extra_parameters(kwargs)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self, X: Any, y: Any = None, *, features: Any = None, sample_weight: Any = None
+    ) -> AFTClassifier:
+        """Train the network.
+
+        Parameters
+        ----------
+        X : FoundationFeatures, or list, array, Series or DataFrame of n_rows rows
+            What a `FoundationFeatureExtractor` returned, or plain rows: 2-D numbers, texts or
+            images.
+        y : array-like of shape (n_rows,)
+            Labels of any type.
+        features : array-like of shape (n_rows, n_foundation_features), optional
+            Foundation features of plain rows.
+        sample_weight : array-like of shape (n_rows,), optional
+            Weights of the rows in the task loss; the transfer counts every row alike.
+
+        Returns
+        -------
+        self : AFTClassifier
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If rows, labels, features or weights cannot be used; says which and why, before any
+            training.
+        """
+        self._fit(X, y, features, sample_weight)
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the most likely label of each row.
+
+        Parameters
+        ----------
+        X : FoundationFeatures or rows as for `fit`
+            Rows. Foundation features are neither needed nor computed.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_rows,)
+            Labels.
+        """
+        return self.classes_[self.forward(X).argmax(dim=1).numpy()]
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the probability of each class.
+
+        Parameters
+        ----------
+        X : FoundationFeatures or rows as for `fit`
+            Rows.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_rows, n_classes), float32
+            In the order of ``classes_``.
+        """
+        return self.forward(X).float().softmax(dim=1).numpy()
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Return the logits.
+
+        Parameters
+        ----------
+        X : FoundationFeatures or rows as for `fit`
+            Rows.
+
+        Returns
+        -------
+        logits : ndarray of shape (n_rows, n_classes), or (n_rows,) for two classes, float32
+            For two classes the second's logit minus the first's.
+        """
+        logits = self.forward(X).float().numpy()
+        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """Labels, sorted; shape (n_classes,)."""
+        if "label_encoder_" not in vars(self):
+            raise AttributeError(f"{type(self).__name__} has no classes_ before fit.")
+        return self.label_encoder_.classes_
+
+    def _check_targets(self, y: Any) -> np.ndarray:
+        y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+        self.label_encoder_ = LabelEncoder()
+        targets = self.label_encoder_.fit_transform(y)
+        self.n_outputs_ = len(self.label_encoder_.classes_)
+        if self.n_outputs_ < 2:
+            raise ValueError(
+                f"y holds one class only ({self.label_encoder_.classes_[0]!r}): "
+                "a classifier needs at least two."
+            )
+        return targets.astype(np.int64)
+
+    def _row_weights(self, sample_weight: Any, targets: np.ndarray) -> np.ndarray | None:
+        weights = super()._row_weights(sample_weight, targets)
+        if self.class_weight is None:
+            return weights
+        labels = self.label_encoder_.inverse_transform(targets)
+        by_class = compute_sample_weight(self.class_weight, labels)
+        return by_class if weights is None else weights * by_class
+
+    def _stratify(self, targets: np.ndarray) -> np.ndarray | None:
+        n_valid = round(self.validation_fraction * len(targets))
+        counts = np.bincount(targets)
+        return targets if counts.min() >= 2 and n_valid >= len(counts) else None
+
+    def _validation_score(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> float:
+        correct = (outputs.argmax(dim=1) == targets).float().cpu().numpy()
+        return float(np.average(correct, weights=None if weights is None else weights.numpy()))
+

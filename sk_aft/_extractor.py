@@ -1,0 +1,275 @@
+"""FoundationFeatureExtractor: the transformer that puts foundation features beside raw rows."""
+
+from __future__ import annotations
+
+import copy
+import os
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._set_output import _get_output_config
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from sk_aft._embedding import FeatureSource
+from sk_aft._features import FoundationFeatures
+from sk_aft._rows import as_rows
+from sk_aft.backbones import is_function, resolve_backbone
+from sk_aft.store import FeatureStore
+from sk_aft.store._session import adopt_session, session_state
+
+
+class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
+    """Put the features of frozen foundation models beside the raw rows.
+
+    ``fit_transform`` looks each row up in a store on disk by its content, runs the models on
+    the rows that are missing, and returns `FoundationFeatures`. ``transform`` returns the same
+    type, but computes nothing until somebody asks for the features: scikit-learn's own
+    estimators do (so this followed by ``LogisticRegression`` is a linear probe), while
+    `AFTClassifier` and `AFTRegressor` do not when they predict.
+
+    Parameters
+    ----------
+    model : str, Backbone, torch.nn.Module, callable, estimator, or list of these
+        What makes the features. "minilm" (texts), "effnet-lite0", "effnet-lite1",
+        "effnet-lite2" (images), "st:NAME" (sentence-transformers), "hf:NAME" (transformers),
+        a backbone of `sk_aft.backbones`, a torch module, a function from a batch of rows to an
+        (n, d) array, or a fitted scikit-learn transformer. The features of several models are
+        concatenated.
+    cache : "auto", path-like, FeatureStore or None, default="auto"
+        Where features are kept. "auto" is the directory named by the environment variable
+        ``SK_AFT_CACHE``, or the user's cache directory. None keeps them in memory only.
+    batch_size : int or "auto", default="auto"
+        Rows run through a model at a time; "auto" is each model's own. Never changes features.
+    device : str, default="auto"
+        Where the models run; "auto" takes a GPU if there is one.
+    verbose : int, default=0
+        1 shows a progress bar while a model runs.
+
+    Attributes
+    ----------
+    feature_slices_ : dict of str to slice
+        Which columns come from which model.
+    n_features_out_ : int
+        Number of columns.
+    n_features_in_ : int
+        Number of columns of the rows seen during fit; only for 2-D numbers.
+    feature_names_in_ : ndarray of str
+        Their names, where the rows came as a DataFrame of numbers with string names.
+
+    See Also
+    --------
+    AFTClassifier : Learns from the features and predicts without them.
+
+    Notes
+    -----
+    Models are frozen, so clones of an extractor share them. A function, or a module with a
+    preprocessing function, is not recognised in another run unless a fingerprint is declared
+    (see `sk_aft.backbones.CallableBackbone`): its features live as long as this process.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sk_aft import FoundationFeatureExtractor
+    >>> def count_letters(texts):
+    ...     return np.array([[text.count(letter) for letter in "abc"] for text in texts])
+    >>> probe = make_pipeline(FoundationFeatureExtractor(count_letters), LogisticRegression())
+    >>> probe.fit(["aa", "ab", "cb", "cc"], [0, 0, 1, 1]).predict(["a", "c"])
+    array([0, 1])
+    """
+
+    _parameter_constraints: dict = {
+        "model": "no_validation",  # resolve_backbone explains what it can be
+        "cache": [StrOptions({"auto"}), str, os.PathLike, FeatureStore, None],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "device": [str, torch.device],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        cache: Any = "auto",
+        batch_size: int | str = "auto",
+        device: str | torch.device = "auto",
+        verbose: int = 0,
+    ) -> None:
+        self.model = model
+        self.cache = cache
+        self.batch_size = batch_size
+        self.device = device
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: Any = None) -> FoundationFeatureExtractor:
+        """Check the rows and the models; learns nothing from the rows.
+
+        Parameters
+        ----------
+        X : list, array, Series or DataFrame of n_rows rows
+            Strings, 2-D numbers, images (NHWC uint8, or float in [0, 1]), PIL images, paths of
+            images, bytes of image files, or a DataFrame's column of any of these.
+        y : ignored
+            Present for the convention of scikit-learn.
+
+        Returns
+        -------
+        self : FoundationFeatureExtractor
+            The fitted transformer.
+
+        Raises
+        ------
+        ValueError
+            If the rows are of mixed types, missing or of a kind that a model does not read, or
+            a spec is unknown.
+        ImportError
+            If a model needs a package that is not installed; names the pip command.
+        """
+        self._check_rows(X, reset=True)
+        self.backbones_ = [resolve_backbone(model) for model in self._models()]
+        first = None
+        self.feature_slices_ = {}
+        start = 0
+        for backbone in self.backbones_:
+            width = backbone.n_features_out
+            if width is None:
+                # One row through the store, which needs it anyway.
+                first = _first_row(X) if first is None else first
+                source = self._source()._replace(backbones=[backbone], verbose=0)
+                width = source.compute(first)[0].matrix.shape[1]
+            name = _unique_name(backbone.name, self.feature_slices_)
+            self.feature_slices_[name] = slice(start, start + width)
+            start += width
+        self.n_features_out_ = start
+        return self
+
+    def fit_transform(self, X: Any, y: Any = None) -> FoundationFeatures:
+        """Return the rows with their features, computed now.
+
+        Parameters
+        ----------
+        X : list, array, Series or DataFrame of n_rows rows
+            As for `fit`.
+        y : ignored
+            Present for the convention of scikit-learn.
+
+        Returns
+        -------
+        rows : FoundationFeatures of shape (n_rows, n_features_out_)
+            The raw rows as ``.inputs``, the features as ``.features``. A DataFrame of features
+            after ``set_output(transform="pandas")`` or ``"polars"``.
+        """
+        self.fit(X, y)
+        rows = FoundationFeatures(X, self._source(), self.n_features_out_)
+        rows._computed()
+        return self._output(rows)
+
+    def transform(self, X: Any) -> FoundationFeatures:
+        """Return the rows with features that are computed when somebody asks for them.
+
+        Parameters
+        ----------
+        X : list, array, Series or DataFrame of n_rows rows
+            As for `fit`.
+
+        Returns
+        -------
+        rows : FoundationFeatures of shape (n_rows, n_features_out_)
+            The raw rows as ``.inputs``, the features as ``.features``.
+        """
+        check_is_fitted(self)
+        self._check_rows(X, reset=False)
+        return self._output(FoundationFeatures(X, self._source(), self.n_features_out_))
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return the names of the columns: the model's name and a number.
+
+        Parameters
+        ----------
+        input_features : ignored
+            Present for the convention of scikit-learn.
+
+        Returns
+        -------
+        names : ndarray of str
+            For example "minilm_0" to "minilm_383".
+        """
+        check_is_fitted(self)
+        names = [
+            f"{name}_{column}"
+            for name, columns in self.feature_slices_.items()
+            for column in range(columns.stop - columns.start)
+        ]
+        return np.array(names, dtype=object)
+
+    def _models(self) -> list:
+        if not isinstance(self.model, (list, tuple)):
+            return [self.model]
+        if not self.model:
+            raise ValueError("model is an empty list: give at least one foundation model.")
+        return list(self.model)
+
+    def _source(self) -> FeatureSource:
+        return FeatureSource(
+            self.backbones_, self.cache, self.batch_size, str(self.device), self.verbose
+        )
+
+    def _check_rows(self, X: Any, *, reset: bool) -> None:
+        if as_rows(X).kind == "numeric":
+            validate_data(self, X, reset=reset, skip_check_array=True)
+
+    def _output(self, rows: FoundationFeatures) -> Any:
+        # scikit-learn wraps what transform returns into frames but knows arrays only.
+        frames = _get_output_config("transform", self)["dense"] != "default"
+        return np.asarray(rows) if frames else rows
+
+    def __sklearn_clone__(self) -> FoundationFeatureExtractor:
+        # Parameters are shared: a frozen model is not worth a copy for every fold, and a
+        # function that was copied would not be recognised as the same one.
+        clone = type(self)(**self.get_params(deep=False))
+        for name in ("_metadata_request", "_sklearn_output_config"):
+            if hasattr(self, name):
+                setattr(clone, name, copy.deepcopy(getattr(self, name)))
+        return clone
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        return {**state, "_session": session_state(self._bare_functions())}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        session = state.pop("_session", {})
+        super().__setstate__(state)
+        adopt_session(self._bare_functions(), session)
+
+    def _bare_functions(self) -> list:
+        models = self.model if isinstance(self.model, (list, tuple)) else [self.model]
+        return [model for model in models if is_function(model)]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = True
+        tags.input_tags.three_d_array = True
+        tags.target_tags.required = False
+        tags.requires_fit = True
+        return tags
+
+
+def _first_row(X: Any) -> Any:
+    return X.iloc[:1] if hasattr(X, "iloc") else X[:1]
+
+
+def _unique_name(name: str, taken: Any) -> str:
+    candidate, number = name, 1
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}-{number}"
+    return candidate
+

@@ -1,0 +1,150 @@
+"""FoundationFeatures: raw rows together with what foundation models say about them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils import _safe_indexing
+
+from sk_aft._embedding import FeatureSource, StoredRows
+
+
+class FoundationFeatures:
+    """Rows and their foundation features, in one array-like that scikit-learn can slice.
+
+    To scikit-learn it is an (n_rows, n_features) float32 array of features. An `AFTClassifier`
+    or `AFTRegressor` takes the raw rows from it, and the features only to fit. Features that
+    nobody asked for yet are not computed.
+
+    Made by `FoundationFeatureExtractor`.
+
+    Parameters
+    ----------
+    inputs : array-like, list, Series or DataFrame of n_rows rows
+        The raw rows.
+    source : FeatureSource
+        What computes the features.
+    n_features : int
+        Width of the features of all models together.
+    parts : list of StoredRows, optional
+        The features of each model, where they are known already.
+
+    Attributes
+    ----------
+    inputs : array-like, list, Series or DataFrame of n_rows rows
+        The raw rows as they were given.
+    features : ndarray of shape (n_rows, n_features), float32
+        Computed when first asked for; memory-mapped where the store holds the rows in order.
+    shape : tuple of int
+        (n_rows, n_features); known without computing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_aft import FoundationFeatureExtractor
+    >>> def count_letters(texts):
+    ...     return np.array([[text.count("a"), text.count("b")] for text in texts])
+    >>> rows = FoundationFeatureExtractor(count_letters).fit_transform(["ab", "a", "bb"])
+    >>> rows.inputs
+    ['ab', 'a', 'bb']
+    >>> print(rows[[0, 2]].features)
+    [[1. 1.]
+     [0. 2.]]
+    """
+
+    dtype = np.dtype(np.float32)
+    ndim = 2
+
+    def __init__(
+        self,
+        inputs: Any,
+        source: FeatureSource,
+        n_features: int,
+        parts: list[StoredRows] | None = None,
+    ) -> None:
+        self.inputs = inputs
+        self._source = source
+        self._n_features = n_features
+        self._parts = parts
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows and of features; known without computing."""
+        return len(self), self._n_features
+
+    @property
+    def size(self) -> int:
+        """Number of elements of the matrix of features."""
+        return len(self) * self._n_features
+
+    @property
+    def features(self) -> np.ndarray:
+        """The features, (n_rows, n_features) float32; computed when first asked for."""
+        views = [part.view() for part in self._computed()]
+        return views[0] if len(views) == 1 else np.concatenate(views, axis=1)
+
+    @property
+    def is_computed(self) -> bool:
+        """Whether the features are at hand without running or looking up anything."""
+        return self._parts is not None
+
+    def take(self, indices: Any) -> np.ndarray:
+        """Return the features of some rows as an array in memory, reading only these."""
+        taken = [part.take(indices) for part in self._computed()]
+        return taken[0] if len(taken) == 1 else np.concatenate(taken, axis=1)
+
+    def model_of_column(self, column: int) -> str:
+        """Return the name of the model that a column of the features comes from."""
+        for backbone, part in zip(self._source.backbones, self._computed(), strict=True):
+            if column < part.matrix.shape[1]:
+                return backbone.name
+            column -= part.matrix.shape[1]
+        raise IndexError(f"There are only {self._n_features} columns.")
+
+    def _computed(self) -> list[StoredRows]:
+        if self._parts is None:
+            self._parts = self._source.compute(self.inputs)
+        return self._parts
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, tuple):
+            if len(key) == 2 and not (key[1] is Ellipsis or _is_full_slice(key[1])):
+                return np.asarray(self)[key]
+            key = key[0]
+        if isinstance(key, (int, np.integer)):
+            if not -len(self) <= key < len(self):
+                raise IndexError(f"row {key} is out of range for {len(self)} rows")
+            return self.take([key])[0]
+        indices = np.arange(len(self))[key]
+        parts = None if self._parts is None else [part.subset(indices) for part in self._parts]
+        inputs = _safe_indexing(self.inputs, indices)
+        return FoundationFeatures(inputs, self._source, self._n_features, parts)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = np.asarray(self.features)
+        if dtype is not None and array.dtype != dtype:
+            if copy is False:
+                raise ValueError("A copy is needed to change the dtype of the features.")
+            return array.astype(dtype)
+        # Views of the store are read-only; a copy may be written to.
+        return array.copy() if copy else array
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(vars(self))
+        if self._parts and any(isinstance(part.matrix, np.memmap) for part in self._parts):
+            # Looked up again by content: another process may not see this file.
+            state["_parts"] = None
+        return state
+
+    def __repr__(self) -> str:
+        names = ", ".join(backbone.name for backbone in self._source.backbones)
+        state = "" if self.is_computed else ", not computed yet"
+        return f"FoundationFeatures(shape={self.shape}, models=[{names}]{state})"
+
+
+def _is_full_slice(key: Any) -> bool:
+    return isinstance(key, slice) and key == slice(None)

@@ -1,0 +1,680 @@
+"""What AFTClassifier and AFTRegressor share: a skorch net that learns from foundation features."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from skorch import NeuralNet
+from skorch.callbacks import EarlyStopping, EpochTimer, LRScheduler, PrintLog
+from torch import Tensor, nn
+
+from sk_aft._batches import Batch, Inputs, PreparedInputs, RowBatches
+from sk_aft._device import resolve_device
+from sk_aft._embedding import StoredRows
+from sk_aft._features import FoundationFeatures
+from sk_aft._rows import Rows, as_rows
+from sk_aft.modules import MLP, LastLinearInput, ResNet, TextBag
+from sk_aft.preprocessing import make_preprocessor
+from sk_aft.transfer import make_transfer
+
+_AUTO_MODULES: dict[str, type[nn.Module]] = {"numeric": MLP, "image": ResNet, "text": TextBag}
+_PREFIXES = ("module", "optimizer", "criterion", "transfer", "preprocessor", "callbacks")
+# Rows are prepared for prediction this many at a time, so that millions of images fit in memory.
+_ROWS_PER_PREPARATION = 4096
+
+
+class TrainingData(NamedTuple):
+    """Checked rows as `fit` goes on with them.
+
+    Parameters
+    ----------
+    rows : Rows
+        Rows of the student.
+    targets : ndarray of shape (n_rows,) or (n_rows, n_outputs)
+        Class numbers, or standardised regression targets.
+    features : StoredRows, FoundationFeatures or None
+        Foundation features of the same rows, if they are used.
+    weights : ndarray of shape (n_rows,) or None
+        Weights in the task loss.
+    """
+
+    rows: Rows
+    targets: np.ndarray
+    features: Any
+    weights: np.ndarray | None
+
+
+class StudentNet(NeuralNet):
+    """A small network trained on its task and on foundation features at the same time.
+
+    Base class of `AFTClassifier` and `AFTRegressor`, which document the parameters. Fills the
+    places that skorch leaves open: ``initialize_*`` build the student, the loss, the transfer
+    objective and the optimizer; ``train_step_single`` adds up the loss; ``infer`` runs the
+    student. Parameters are handled as scikit-learn does.
+    """
+
+    _parameter_constraints: dict = {
+        "module": [StrOptions({"auto"}), nn.Module, type, callable],
+        "transfer": [str, nn.Module, None],
+        "beta": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
+        "preprocessor": "no_validation",
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "transfer_lr": [Interval(Real, 0, None, closed="left")],
+        "optimizer": [type, callable],
+        "criterion": [type, nn.Module, callable],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "lr_schedule": [StrOptions({"cosine", "constant"})],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "callbacks": [list, None],
+        "random_state": ["random_state"],
+        "device": [str, torch.device],
+        "verbose": ["verbose"],
+    }
+
+    # What skorch looks up on a net and this one does not offer as parameters.
+    train_split = None
+    iterator_train = None
+    iterator_valid = None
+    dataset = None
+    predict_nonlinearity = None
+    warm_start = False
+    compile = False
+    use_caching = "auto"
+    torch_load_kwargs = None
+    history_ = None
+    initialized_ = False
+
+    def _store_extra_parameters(self, parameters: Mapping[str, Any]) -> None:
+        """Keep ``module__x``-like arguments of ``__init__``; reject what is not one."""
+        for name, value in parameters.items():
+            if not _is_prefixed(name):
+                raise TypeError(
+                    f"{type(self).__name__}.__init__() got an unexpected keyword argument {name!r}"
+                )
+            setattr(self, name, value)
+
+    # ---------------------------------------------------------------- training
+
+    def _fit(self, X: Any, y: Any, features: Any, sample_weight: Any) -> StudentNet:
+        """Do the work of ``fit`` for both subclasses."""
+        self._forget()
+        data = self._check_training_data(X, y, features, sample_weight)
+        self.device_ = resolve_device(self.device)
+        shuffle = np.random.RandomState(_draw_seed(self.random_state))
+        with _seeded_torch(shuffle.randint(2**31 - 1), self.device_):
+            train, valid = self._make_batches(data, shuffle)
+            self.initialize()
+            self._train(train, valid)
+        return self
+
+    def _forget(self) -> None:
+        """Drop what an earlier fit learned, so that nothing of it survives into this one."""
+        learned = [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]
+        for name in learned:
+            delattr(self, name)
+        for name in ("_modules", "_criteria", "_optimizers"):
+            vars(self).pop(name, None)
+
+    def _check_training_data(
+        self, X: Any, y: Any, features: Any, sample_weight: Any
+    ) -> TrainingData:
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None."
+            )
+        if isinstance(X, FoundationFeatures):
+            if features is not None:
+                raise ValueError(
+                    "features was given, but X holds foundation features already: give plain "
+                    "rows with features=, or FoundationFeatures without."
+                )
+            features, X = X, X.inputs
+        rows = self._check_rows(X, reset=True)
+        targets = self._check_targets(y)
+        if len(targets) != len(rows):
+            raise ValueError(
+                "Found input variables with inconsistent numbers of samples: "
+                f"X has {len(rows)} rows and y has {len(targets)}."
+            )
+        self.beta_ = self._strength(features)
+        checked = _check_features(features, len(rows)) if self.beta_ > 0 else None
+        weights = self._row_weights(sample_weight, targets)
+        return TrainingData(rows, targets, checked, weights)
+
+    def _strength(self, features: Any) -> float:
+        """Return beta as a number: 0 where there is nothing to learn from."""
+        if self.transfer is None:
+            return 0.0
+        if features is None:
+            if self.beta == "auto":
+                warnings.warn(
+                    "No foundation features were given, so this is standard training. Put a "
+                    "FoundationFeatureExtractor before this estimator or give features= to fit; "
+                    "set beta=0 to say that this is what you want.",
+                    stacklevel=6,
+                )
+                return 0.0
+            if self.beta > 0:
+                raise ValueError(
+                    f"beta={self.beta} needs foundation features, and there are none: put a "
+                    "FoundationFeatureExtractor before this estimator in a pipeline, or call "
+                    "fit(X, y, features=F) with an array of shape (n_rows, n_features). "
+                    "beta=0 trains without."
+                )
+            return 0.0
+        if self.beta == "auto":
+            width = features.shape[1] if hasattr(features, "shape") else 1
+            return float(getattr(make_transfer(self.transfer, width), "default_strength", 1.0))
+        return float(self.beta)
+
+    def _check_rows(self, X: Any, *, reset: bool) -> Rows:
+        if isinstance(X, FoundationFeatures):
+            X = X.inputs
+        rows = as_rows(X, kind=None if reset else self.rows_kind_)
+        if reset:
+            self.rows_kind_ = rows.kind
+        if rows.kind == "numeric":
+            table = X if hasattr(X, "columns") else rows.values
+            return Rows("numeric", validate_data(self, table, reset=reset))
+        return rows
+
+    def _row_weights(self, sample_weight: Any, targets: np.ndarray) -> np.ndarray | None:
+        if sample_weight is None:
+            return None
+        weights = _check_sample_weight(sample_weight, targets, ensure_non_negative=True)
+        if not weights.any():
+            raise ValueError("sample_weight is zero for every row: there is nothing to learn.")
+        return weights
+
+    def _make_batches(
+        self, data: TrainingData, shuffle: np.random.RandomState
+    ) -> tuple[RowBatches, RowBatches | None]:
+        """Split, preprocess and batch the rows; set what ``initialize`` has to know of them."""
+        train = np.arange(len(data.rows))
+        valid = None
+        if self.early_stopping:
+            train, valid = self._validation_split(data.targets, shuffle)
+        parameters = self.get_params_for("preprocessor")
+        self.preprocessor_ = make_preprocessor(self.preprocessor, data.rows.kind, **parameters)
+        if self.preprocessor_ is not None:
+            self.preprocessor_.fit(data.rows.values[train])
+        inputs = self._prepare(data.rows.values[train])
+        self.module_sizes_ = {**inputs.sizes, "n_outputs": self.n_outputs_}
+        self.n_foundation_features_ = 0 if data.features is None else data.features.shape[1]
+        batches = RowBatches(
+            inputs,
+            torch.from_numpy(data.targets[train]),
+            features=None if data.features is None else _Subset(data.features, train),
+            weights=None if data.weights is None else torch.from_numpy(data.weights[train]).float(),
+            batch_size=self.batch_size,
+            device=self.device_,
+            shuffle=shuffle,
+        )
+        self.n_steps_ = self.max_epochs * len(batches)
+        if valid is None:
+            return batches, None
+        weights = None if data.weights is None else torch.from_numpy(data.weights[valid]).float()
+        return batches, RowBatches(
+            self._prepare(data.rows.values[valid]),
+            torch.from_numpy(data.targets[valid]),
+            weights=weights,
+            batch_size=self.batch_size,
+            device=self.device_,
+        )
+
+    def _validation_split(
+        self, targets: np.ndarray, shuffle: np.random.RandomState
+    ) -> tuple[np.ndarray, np.ndarray]:
+        train, valid = train_test_split(
+            np.arange(len(targets)),
+            test_size=self.validation_fraction,
+            stratify=self._stratify(targets),
+            random_state=shuffle,
+        )
+        return np.sort(train), np.sort(valid)
+
+    def _prepare(self, values: np.ndarray) -> PreparedInputs:
+        if self.preprocessor_ is not None:
+            values = self.preprocessor_.transform(values)
+        elif self.rows_kind_ == "text":
+            raise ValueError("preprocessor=None, but texts need one that turns them into numbers.")
+        prepared = PreparedInputs(values)
+        return prepared
+
+    def _train(self, train: RowBatches, valid: RowBatches | None) -> None:
+        self._last_linear = LastLinearInput(self.module_) if self.beta_ > 0 else None
+        self.notify("on_train_begin", X=train, y=None)
+        try:
+            for _ in range(self.max_epochs):
+                self.notify("on_epoch_begin", dataset_train=train, dataset_valid=valid)
+                self.run_single_epoch(train, True, "train", self.train_step)
+                self.run_single_epoch(valid, False, "valid", self.validation_step)
+                self.notify("on_epoch_end", dataset_train=train, dataset_valid=valid)
+        except KeyboardInterrupt:
+            # skorch's EarlyStopping stops training this way, too.
+            if not any(_has_stopped(callback) for _, callback in self.callbacks_):
+                warnings.warn("Training interrupted by user: keeping what was learned so far.")
+        finally:
+            if self._last_linear is not None:
+                self._last_linear.remove()
+            del self._last_linear
+        self.notify("on_train_end", X=train, y=None)
+        self._set_training(False)
+        self.n_iter_ = len(self.history)
+
+    def run_single_epoch(
+        self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
+    ) -> None:
+        """Run one pass over the batches and record the mean of each term of the loss.
+
+        Parameters
+        ----------
+        iterator : iterable of Batch or None
+            None does nothing.
+        training : bool
+            Whether the student learns.
+        prefix : {"train", "valid"}
+            What the records start with.
+        step_fn : callable
+            Called with each batch.
+        **fit_params
+            Not used; part of skorch's signature.
+        """
+        if iterator is None:
+            return
+        steps = []
+        for batch in iterator:
+            self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch)
+            self.notify("on_batch_end", batch=batch, training=training, **step)
+            steps.append((batch, step))
+            if training:
+                # Only the numbers are kept; reading them one by one would stall a GPU.
+                steps[-1] = (None, {k: v.detach() for k, v in step.items() if v.ndim == 0})
+        names = [name for name, value in steps[0][1].items() if value.ndim == 0]
+        means = torch.stack(
+            [torch.stack([step[name] for _, step in steps]).mean() for name in names]
+        )
+        for name, mean in zip(names, means.tolist(), strict=True):
+            self.history.record(f"{prefix}_{name}", mean)
+        if training:
+            self.history.record("train_batch_count", len(steps))
+        else:
+            outputs = torch.cat([step["y_pred"] for _, step in steps])
+            targets = torch.cat([batch.targets for batch, _ in steps])
+            weights = iterator.weights
+            self.history.record("valid_score", self._validation_score(outputs, targets, weights))
+
+    def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
+        """Compute the loss of one batch and its gradients.
+
+        Parameters
+        ----------
+        batch : Batch
+            Inputs, targets, features and weights of some rows.
+        **fit_params
+            Not used; part of skorch's signature.
+
+        Returns
+        -------
+        step : dict of Tensor
+            "loss", and its terms "task_loss" and, with transfer, "transfer_loss"; "y_pred".
+        """
+        self._set_training(True)
+        logits, features = self.infer(batch.inputs)
+        task_loss = self._task_loss(logits, batch)
+        step = {"loss": task_loss, "task_loss": task_loss, "y_pred": logits}
+        if batch.features is not None:
+            if features is None:
+                features = self._last_linear.take()
+            step["transfer_loss"] = self.transfer_(features, batch.features)
+            step["loss"] = task_loss + self.beta_ * step["transfer_loss"]
+        step["loss"].backward()
+        return step
+
+    def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
+        """Compute the task loss of one batch of the validation rows, as `train_step_single`."""
+        self._set_training(False)
+        with torch.no_grad():
+            logits, _ = self.infer(batch.inputs)
+            return {"loss": self._task_loss(logits, batch), "y_pred": logits}
+
+    def infer(self, x: Inputs, **fit_params: Any) -> tuple[Tensor, Tensor | None]:
+        """Run the student.
+
+        Parameters
+        ----------
+        x : Tensor or dict of Tensor
+            Inputs of one batch.
+        **fit_params
+            Not used; part of skorch's signature.
+
+        Returns
+        -------
+        logits : Tensor of shape (B, n_outputs)
+            What the student says.
+        features : Tensor of shape (B, p) or None
+            The input of its last linear layer, if the student returns it.
+        """
+        outputs = self.module_(**x) if isinstance(x, Mapping) else self.module_(x)
+        logits, features = outputs[:2] if isinstance(outputs, tuple) else (outputs, None)
+        if logits.ndim == 1 and self.n_outputs_ == 1:
+            logits = logits.unsqueeze(1)
+        if logits.ndim != 2 or logits.shape[1] != self.n_outputs_:
+            raise ValueError(
+                f"The module returned outputs of shape {tuple(logits.shape)}, expected "
+                f"(n_rows, {self.n_outputs_}): one column for each class or target."
+            )
+        return logits, features
+
+    def _task_loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        losses = self.criterion_(logits, batch.targets)
+        if losses.ndim == 0:
+            if batch.weights is not None:
+                raise ValueError(
+                    "The criterion returns one number for the batch, so rows cannot be weighted: "
+                    "give a criterion that takes reduction='none'."
+                )
+            return losses
+        if losses.ndim > 1:
+            losses = losses.flatten(1).mean(dim=1)
+        if batch.weights is None:
+            return losses.sum() / len(losses)
+        # Relative to the batch: a weight of zero is as good as a row left out.
+        tiny = torch.finfo(batch.weights.dtype).tiny
+        return (losses * batch.weights).sum() / batch.weights.sum().clamp(min=tiny)
+
+    # ---------------------------------------------------------------- skorch's places to fill
+
+    @property
+    def _default_callbacks(self) -> list:
+        callbacks: list = [("epoch_timer", EpochTimer())]
+        if self.lr_schedule == "cosine":
+            n_steps = getattr(self, "n_steps_", 1)
+            policy = torch.optim.lr_scheduler.CosineAnnealingLR
+            scheduler = LRScheduler(policy=policy, T_max=n_steps, step_every="batch")
+            callbacks.append(("lr_scheduler", scheduler))
+        if self.early_stopping:
+            stopping = EarlyStopping(
+                monitor="valid_score",
+                lower_is_better=False,
+                patience=self.n_iter_no_change,
+                load_best=True,
+                sink=print if self.verbose else _say_nothing,
+            )
+            callbacks.append(("early_stopping", stopping))
+        callbacks.append(("print_log", PrintLog()))
+        return callbacks
+
+    def initialize_module(self) -> StudentNet:
+        """Build the student."""
+        parameters = self.get_params_for("module")
+        module = _AUTO_MODULES[self.rows_kind_] if self.module == "auto" else self.module
+        if isinstance(module, nn.Module) and not parameters:
+            # The estimator's parameter stays as it was given.
+            self.module_ = copy.deepcopy(module).to(self.device_)
+            return self
+        build = type(module) if isinstance(module, nn.Module) else module
+        accepted = inspect.signature(build).parameters
+        sizes = {name: size for name, size in self.module_sizes_.items() if name in accepted}
+        self.module_ = build(**{**sizes, **parameters}).to(self.device_)
+        return self
+
+    def initialize_criterion(self) -> StudentNet:
+        """Build the task loss and, unless beta is 0, the transfer objective."""
+        parameters = self.get_params_for("criterion")
+        if isinstance(self.criterion, nn.Module):
+            self.criterion_ = copy.deepcopy(self.criterion).to(self.device_)
+            if hasattr(self.criterion_, "reduction"):
+                self.criterion_.reduction = "none"
+        else:
+            if "reduction" in inspect.signature(self.criterion).parameters:
+                parameters.setdefault("reduction", "none")
+            self.criterion_ = self.criterion(**parameters).to(self.device_)
+        if self.beta_ > 0:
+            parameters = self.get_params_for("transfer")
+            width = self.n_foundation_features_
+            transfer = make_transfer(self.transfer, width, **parameters)
+            self.transfer_ = copy.deepcopy(transfer).to(self.device_)
+        return self
+
+    def initialize_optimizer(self, triggered_directly: Any = None) -> StudentNet:
+        """Build the optimizer; the transfer objective's parameters have their own learning rate."""
+        named = self.module_.named_parameters()
+        (groups,), parameters = self.get_params_for_optimizer("optimizer", named)
+        learned = list(self.transfer_.parameters()) if self.beta_ > 0 else []
+        if learned:
+            groups.append({"params": learned, "lr": self.transfer_lr, "weight_decay": 0.0})
+        self.optimizer_ = self.optimizer(groups, **parameters)
+        return self
+
+    def _initialize_module(self, reason: Any = None) -> None:
+        with self._current_init_context("module"):
+            self.initialize_module()
+
+    def _initialize_criterion(self, reason: Any = None) -> None:
+        with self._current_init_context("criterion"):
+            self.initialize_criterion()
+
+    def _initialize_optimizer(self, reason: Any = None) -> None:
+        with self._current_init_context("optimizer"):
+            self.initialize_optimizer()
+
+    def _initialize_virtual_params(self) -> None:
+        self.virtual_params_: dict = {}
+
+    def _set_training(self, training: bool = True) -> None:
+        if self.module_.training != training:
+            super()._set_training(training)
+
+    # ---------------------------------------------------------------- prediction
+
+    def forward_iter(self, X: Any, training: bool = False, device: Any = "cpu") -> Iterator[Tensor]:
+        """Yield the student's outputs batch by batch; never touches a foundation model.
+
+        Parameters
+        ----------
+        X : FoundationFeatures or rows as for ``fit``
+            Rows.
+        training : bool, default=False
+            Whether to run the student in training mode, dropout and all.
+        device : str or torch.device, default="cpu"
+            Where the outputs go.
+
+        Yields
+        ------
+        logits : Tensor of shape (B, n_outputs)
+            Outputs of one batch.
+        """
+        check_is_fitted(self, "module_")
+        rows = self._check_rows(X, reset=False)
+        self._set_training(training)
+        for start in range(0, len(rows), _ROWS_PER_PREPARATION):
+            prepared = self._prepare(rows.values[start : start + _ROWS_PER_PREPARATION])
+            for batch in RowBatches(prepared, batch_size=self.batch_size, device=self.device_):
+                with torch.inference_mode():
+                    logits, _ = self.infer(batch.inputs)
+                yield logits.to(device)
+
+    @property
+    def feature_weights_(self) -> np.ndarray:
+        """How much each foundation feature counts, between 0 and 1; (n_foundation_features,)."""
+        check_is_fitted(self, "module_")
+        if self.beta_ == 0 or not hasattr(self.transfer_, "feature_weights"):
+            raise AttributeError(
+                "feature_weights_ exists only after a fit with foundation features, beta > 0 and "
+                "a transfer method that weights them."
+            )
+        return self.transfer_.feature_weights.detach().cpu().numpy()
+
+    # ---------------------------------------------------------------- scikit-learn's contract
+
+    _get_param_names = classmethod(BaseEstimator._get_param_names.__func__)  # type: ignore[attr-defined]
+    _validate_params = BaseEstimator._validate_params
+    get_metadata_routing = BaseEstimator.get_metadata_routing
+    __repr__ = BaseEstimator.__repr__
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "module_")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # skorch keeps track of fitted torch components; parameters are only stored.
+        if name.endswith("_"):
+            super().__setattr__(name, value)
+        else:
+            object.__setattr__(self, name, value)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters, those set as ``module__x`` and the like included.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to include the parameters of a preprocessor that is an estimator.
+
+        Returns
+        -------
+        parameters : dict
+            Names and values.
+        """
+        parameters = BaseEstimator.get_params(self, deep=deep)
+        return {**parameters, **{k: v for k, v in vars(self).items() if _is_prefixed(k)}}
+
+    def set_params(self, **params: Any) -> StudentNet:
+        """Set parameters; they count from the next ``fit`` on.
+
+        Parameters
+        ----------
+        **params
+            Names and values; ``module__x``, ``optimizer__x``, ``criterion__x``,
+            ``transfer__x``, ``preprocessor__x`` and ``callbacks__x`` are passed on.
+
+        Returns
+        -------
+        self : estimator
+            The estimator itself.
+        """
+        own = {}
+        for name, value in params.items():
+            is_nested = name.startswith("preprocessor__") and hasattr(
+                params.get("preprocessor", self.preprocessor), "set_params"
+            )
+            if _is_prefixed(name) and not is_nested:
+                setattr(self, name, value)
+            else:
+                own[name] = value
+        BaseEstimator.set_params(self, **own)
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is needed to predict; the optimizer's state is as big as two more networks.
+        state = {k: v for k, v in vars(self).items() if k not in ("optimizer_", "callbacks_")}
+        if getattr(self, "device_", torch.device("cpu")).type != "cpu":
+            state = {k: _on_cpu(v) for k, v in state.items()}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if hasattr(self, "module_"):
+            self.device_ = _available(self.device)
+            self.module_.to(self.device_)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.three_d_array = True
+        tags.target_tags.required = True
+        return tags
+
+
+class _Subset:
+    """Some rows of foundation features, read when asked for."""
+
+    def __init__(self, features: Any, rows: np.ndarray) -> None:
+        self._features = features
+        self._rows = rows
+
+    def take(self, indices: np.ndarray) -> np.ndarray:
+        return self._features.take(self._rows[indices])
+
+
+def _check_features(features: Any, n_rows: int) -> Any:
+    """Return features that have ``take`` and ``shape``, of the right length and finite."""
+    if not isinstance(features, FoundationFeatures):
+        matrix = np.asarray(features)
+        if matrix.ndim != 2 or matrix.shape[1] == 0 or matrix.dtype.kind not in "biuf":
+            raise ValueError(
+                "features has to be an array of numbers of shape (n_rows, n_features), got shape "
+                f"{matrix.shape} of dtype {matrix.dtype}."
+            )
+        features = StoredRows(matrix.astype(np.float32, copy=False), np.arange(len(matrix)))
+    if len(features) != n_rows:
+        raise ValueError(f"features has {len(features)} rows, but X has {n_rows}.")
+    step = 8192
+    for start in range(0, n_rows, step):
+        finite = np.isfinite(features.take(np.arange(start, min(start + step, n_rows))))
+        if not finite.all():
+            row, column = np.argwhere(~finite)[0]
+            where = f"row {start + row}, column {column}"
+            if isinstance(features, FoundationFeatures):
+                where += f" (model {features.model_of_column(column)!r})"
+            raise ValueError(
+                f"features holds NaN or infinity in {where}: repair or leave out this row."
+            )
+    return features
+
+
+def _is_prefixed(name: str) -> bool:
+    prefix, separator, rest = name.partition("__")
+    return bool(separator and rest) and prefix in _PREFIXES
+
+
+def _draw_seed(random_state: Any) -> int:
+    return check_random_state(random_state).randint(2**31 - 1)
+
+
+@contextmanager
+def _seeded_torch(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch and put its global random state back afterwards."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def _has_stopped(callback: Any) -> bool:
+    return isinstance(callback, EarlyStopping) and callback.misses_ >= callback.patience
+
+
+def _say_nothing(text: str) -> None:
+    pass
+
+
+def _on_cpu(value: Any) -> Any:
+    return copy.deepcopy(value).cpu() if isinstance(value, nn.Module) else value
+
+
+def _available(device: Any) -> torch.device:
+    """Return the device to use in this process, which may lack the one that was trained on."""
+    try:
+        resolved = resolve_device(device)
+        torch.empty(0, device=resolved)
+        return resolved
+    except (RuntimeError, AssertionError):
+        return torch.device("cpu")

@@ -1,0 +1,214 @@
+"""AFTRegressor: a small network for regression that learned from foundation features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import _fit_context
+from sklearn.metrics import r2_score
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.validation import check_array
+from skorch import NeuralNetRegressor
+from torch import Tensor, nn
+
+from sk_aft._net import StudentNet
+
+
+class AFTRegressor(StudentNet, NeuralNetRegressor):
+    """A small network that learns numbers from targets and foundation features.
+
+    As `AFTClassifier`, which explains the parameters at more length. Targets are standardised
+    for training and predictions scaled back, so the learning rate and ``beta`` do not depend on
+    the unit of the targets.
+
+    Parameters
+    ----------
+    module : "auto", type, callable or torch.nn.Module, default="auto"
+        The network; its outputs are (B, n_targets), or (B,) for one target.
+    transfer : "aft", torch.nn.Module or None, default="aft"
+        The transfer objective.
+    beta : "auto" or float >= 0, default="auto"
+        Strength of the transfer.
+    preprocessor : "auto", estimator or None, default="auto"
+        Turns raw rows into numbers.
+    lr : float, default=1e-3
+        Learning rate of the network at the start.
+    transfer_lr : float, default=1e-2
+        Learning rate of the transfer objective's own parameters.
+    optimizer : type, default=torch.optim.AdamW
+        Class of the optimizer.
+    criterion : type or torch.nn.Module, default=torch.nn.MSELoss
+        Task loss, from outputs and standardised targets, both (B, n_targets).
+    max_epochs : int, default=50
+        Passes over the training rows.
+    batch_size : int, default=128
+        Rows a batch.
+    lr_schedule : {"cosine", "constant"}, default="cosine"
+        Whether the learning rates fall to zero along a cosine.
+    early_stopping : bool, default=False
+        Whether to hold rows out, stop when their R² no longer improves, and go back to the best
+        weights.
+    validation_fraction : float, default=0.1
+        Share of the rows held out by ``early_stopping``.
+    n_iter_no_change : int, default=10
+        Epochs without improvement after which ``early_stopping`` stops.
+    callbacks : list or None, default=None
+        Further callbacks of skorch.
+    random_state : int, RandomState or None, default=None
+        Determines initial weights, batches and the validation split.
+    device : str, default="auto"
+        Where to train and predict.
+    verbose : int, default=0
+        1 prints a line an epoch.
+    **kwargs
+        ``module__x``, ``optimizer__x``, ``criterion__x``, ``transfer__x`` and
+        ``preprocessor__x``, passed on as ``x``.
+
+    Attributes
+    ----------
+    module_ : torch.nn.Module
+        The trained network.
+    preprocessor_ : estimator or None
+        The fitted preprocessor.
+    feature_weights_ : ndarray of shape (n_foundation_features,)
+        How much each foundation feature counts, between 0 and 1; only with transfer.
+    beta_ : float
+        The strength that was used.
+    history_ : skorch.history.History
+        Losses, their terms and times of every epoch.
+    n_iter_ : int
+        Epochs run.
+    n_features_in_ : int
+        Number of columns; only for 2-D numbers.
+    feature_names_in_ : ndarray of str
+        Names of the columns, where X was a DataFrame of numbers with string names.
+
+    See Also
+    --------
+    AFTClassifier : The same for labels.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.decomposition import PCA
+    >>> from sk_aft import AFTRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> features = PCA(5).fit_transform(X)
+    >>> student = AFTRegressor(beta=1, max_epochs=20, random_state=0)
+    >>> bool(student.fit(X, y, features=features).score(X, y) > 0.4)
+    True
+    """
+
+    def __init__(
+        self,
+        module: Any = "auto",
+        *,
+        transfer: Any = "aft",
+        beta: float | str = "auto",
+        preprocessor: Any = "auto",
+        lr: float = 1e-3,
+        transfer_lr: float = 1e-2,
+        optimizer: Any = torch.optim.AdamW,
+        criterion: Any = nn.MSELoss,
+        max_epochs: int = 50,
+        batch_size: int = 128,
+        lr_schedule: str = "cosine",
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        callbacks: Any = None,
+        random_state: Any = None,
+        device: Any = "auto",
+        verbose: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        self.module = module
+        self.transfer = transfer
+        self.beta = beta
+        self.preprocessor = preprocessor
+        self.lr = lr
+        self.transfer_lr = transfer_lr
+        self.optimizer = optimizer
+        self.criterion = criterion
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.lr_schedule = lr_schedule
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.callbacks = callbacks
+        self.random_state = random_state
+        self.device = device
+        self.verbose = verbose
+        self._store_extra_parameters(kwargs)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self, X: Any, y: Any = None, *, features: Any = None, sample_weight: Any = None
+    ) -> AFTRegressor:
+        """Train the network.
+
+        Parameters
+        ----------
+        X : FoundationFeatures, or list, array, Series or DataFrame of n_rows rows
+            What a `FoundationFeatureExtractor` returned, or plain rows: 2-D numbers, texts or
+            images.
+        y : array-like of shape (n_rows,) or (n_rows, n_targets)
+            Numbers to predict.
+        features : array-like of shape (n_rows, n_foundation_features), optional
+            Foundation features of plain rows.
+        sample_weight : array-like of shape (n_rows,), optional
+            Weights of the rows in the task loss; the transfer counts every row alike.
+
+        Returns
+        -------
+        self : AFTRegressor
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If rows, targets, features or weights cannot be used; says which and why, before any
+            training.
+        """
+        self._fit(X, y, features, sample_weight)
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the predicted numbers.
+
+        Parameters
+        ----------
+        X : FoundationFeatures or rows as for `fit`
+            Rows. Foundation features are neither needed nor computed.
+
+        Returns
+        -------
+        predictions : ndarray of shape (n_rows,) or (n_rows, n_targets)
+            In the shape and unit of the targets.
+        """
+        outputs = self.forward(X).double().numpy()
+        predictions = self.target_scaler_.inverse_transform(outputs)
+        return predictions[:, 0] if self.y_ndim_ == 1 else predictions
+
+    def _check_targets(self, y: Any) -> np.ndarray:
+        y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        self.y_ndim_ = y.ndim
+        y = y.reshape(len(y), -1)
+        self.n_outputs_ = y.shape[1]
+        self.target_scaler_ = StandardScaler().fit(y)
+        return self.target_scaler_.transform(y).astype(np.float32)
+
+    def _stratify(self, targets: np.ndarray) -> None:
+        return None
+
+    def _validation_score(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> float:
+        sample_weight = None if weights is None else weights.numpy()
+        return float(r2_score(targets.cpu(), outputs.cpu(), sample_weight=sample_weight))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

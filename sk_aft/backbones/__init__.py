@@ -1,0 +1,22 @@
+"""Foundation models of every ecosystem behind one small protocol: describe, load, embed."""
+
+from sk_aft.backbones._base import Backbone
+from sk_aft.backbones._callable import CallableBackbone
+from sk_aft.backbones._efficientnet import EfficientNetLiteBackbone
+from sk_aft.backbones._hugging_face import HuggingFaceBackbone
+from sk_aft.backbones._sentence_transformers import SentenceTransformerBackbone
+from sk_aft.backbones._sklearn import SklearnBackbone
+from sk_aft.backbones._specs import is_function, resolve_backbone
+from sk_aft.backbones._torch import TorchBackbone
+
+__all__ = [
+    "Backbone",
+    "CallableBackbone",
+    "EfficientNetLiteBackbone",
+    "HuggingFaceBackbone",
+    "SentenceTransformerBackbone",
+    "SklearnBackbone",
+    "TorchBackbone",
+    "is_function",
+    "resolve_backbone",
+]

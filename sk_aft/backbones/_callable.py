@@ -1,0 +1,91 @@
+"""Any function as a foundation model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from sk_aft._rows import Rows
+from sk_aft.backbones._base import Backbone
+from sk_aft.store._session import adopt_session, session_state, session_token
+
+
+class CallableBackbone(Backbone):
+    """A function from a batch of rows to a matrix of features.
+
+    Parameters
+    ----------
+    function : callable
+        Called with a list of str, an (n, p) array, or images: an NHWC array where all images
+        were given as one array, else a list of arrays (height, width[, channels]). Returns an
+        (n, d) array or tensor.
+    fingerprint : str, optional
+        A name for this very function and version; change it whenever the function's results
+        change. Without one, features are kept only as long as this process lives, since nobody
+        can tell whether a function changed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_aft import FoundationFeatureExtractor
+    >>> from sk_aft.backbones import CallableBackbone
+    >>> lengths = CallableBackbone(lambda texts: np.array([[len(t), 1.0] for t in texts]))
+    >>> print(FoundationFeatureExtractor(lengths).fit_transform(["a", "abc"]).features)
+    [[1. 1.]
+     [3. 1.]]
+    """
+
+    def __init__(self, function: Callable[[Any], Any], fingerprint: str | None = None) -> None:
+        self.function = function
+        self.declared_fingerprint = fingerprint
+        name = getattr(function, "__name__", type(function).__name__)
+        self.name = "function" if name == "<lambda>" else name
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the declared fingerprint, or a token of this session."""
+        if self.declared_fingerprint is not None:
+            return {"type": "callable", "declared": self.declared_fingerprint}
+        return {"type": "callable", "session": session_token(self.function)}
+
+    @property
+    def is_persistent(self) -> bool:
+        """Whether a fingerprint was declared."""
+        return self.declared_fingerprint is not None
+
+    def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
+        """Call the function on each batch."""
+        del device  # the function's own business
+        matrices = []
+        for start in range(0, len(rows.values), batch_size):
+            batch = _plain_batch(rows, slice(start, start + batch_size))
+            features = self.function(batch)
+            if isinstance(features, torch.Tensor):
+                features = features.detach().cpu().float()
+            matrices.append(np.asarray(features, dtype=np.float32))
+            if matrices[-1].ndim != 2 or len(matrices[-1]) != len(batch):
+                raise ValueError(
+                    f"{self.name} returned an array of shape {matrices[-1].shape} for "
+                    f"{len(batch)} rows: expected ({len(batch)}, n_features)."
+                )
+        return np.concatenate(matrices)
+
+    def __getstate__(self) -> dict[str, Any]:
+        functions = [] if self.is_persistent else [self.function]
+        return {**vars(self), "_session": session_state(functions)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        session = state.pop("_session")
+        vars(self).update(state)
+        adopt_session([self.function], session)
+
+
+def _plain_batch(rows: Rows, indices: slice) -> Any:
+    values = rows.values[indices]
+    if rows.kind == "text":
+        return list(values)
+    if values.dtype == object:
+        return [rows.image(row) for row in range(indices.start, indices.start + len(values))]
+    return values

@@ -1,0 +1,103 @@
+"""Text encoders of the Hugging Face hub, mean-pooled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sk_aft._optional import import_optional
+from sk_aft._rows import Rows
+from sk_aft.backbones._base import LoadedOnDemand
+from sk_aft.backbones._files import directory_digest
+
+
+class HuggingFaceBackbone(LoadedOnDemand):
+    """A text encoder loaded with transformers; the mean of its last hidden states over tokens.
+
+    Parameters
+    ----------
+    name_or_path : str
+        Name on the hub (downloaded when first used, then cached by huggingface_hub) or a
+        directory with the model's files.
+    max_length : int, default=256
+        Tokens after which a text is cut.
+
+    Notes
+    -----
+    Weights are read with transformers' defaults: safetensors where there are any, and no code
+    from the hub is run.
+    """
+
+    kind = "text"
+
+    def __init__(self, name_or_path: str, *, max_length: int = 256) -> None:
+        self.name_or_path = name_or_path
+        self.max_length = max_length
+        self.name = Path(name_or_path).name
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the revision on the hub or the digest of the files, and the pooling."""
+        return {
+            "type": "transformers",
+            **resolved_revision(self.name_or_path),
+            "pooling": "mean",
+            "max_length": self.max_length,
+            "dtype": "float32",
+        }
+
+    @property
+    def n_features_out(self) -> int | None:
+        """Width of the hidden states, from the model's configuration."""
+        return getattr(_config(self.name_or_path), "hidden_size", None)
+
+    def load(self, device: torch.device) -> Any:
+        """Load tokenizer and model."""
+        transformers = _transformers()
+        tokenizer = transformers.AutoTokenizer.from_pretrained(self.name_or_path)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        model = transformers.AutoModel.from_pretrained(self.name_or_path, dtype=torch.float32)
+        return tokenizer, model.to(device).eval()
+
+    def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
+        """Tokenize, run and pool; texts of like length share a batch to save padding."""
+        tokenizer, model = self.loaded(device)
+        order = np.argsort([-len(text) for text in rows.values], kind="stable")
+        features: np.ndarray | None = None
+        with torch.inference_mode():
+            for start in range(0, len(order), batch_size):
+                batch = order[start : start + batch_size]
+                tokens = tokenizer(
+                    list(rows.values[batch]),
+                    padding=True,
+                    truncation=True,
+                    max_length=self.max_length,
+                    return_tensors="pt",
+                ).to(device)
+                hidden = model(**tokens).last_hidden_state.float()
+                mask = tokens["attention_mask"].unsqueeze(-1).float()
+                pooled = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
+                if features is None:
+                    features = np.empty((len(order), pooled.shape[1]), dtype=np.float32)
+                features[batch] = pooled.cpu().numpy()
+        assert features is not None
+        return features
+
+
+def resolved_revision(name_or_path: str) -> dict[str, str]:
+    """Say which weights a name stands for: a digest of local files, or the hub's commit."""
+    if Path(name_or_path).exists():
+        return {"files": directory_digest(name_or_path)}
+    revision = getattr(_config(name_or_path), "_commit_hash", None)
+    return {"name": name_or_path, "revision": str(revision)}
+
+
+def _config(name_or_path: str) -> Any:
+    return _transformers().AutoConfig.from_pretrained(name_or_path)
+
+
+def _transformers() -> Any:
+    return import_optional("transformers", extra="text", purpose="Hugging Face text models")

@@ -1,0 +1,85 @@
+"""What a user may call a foundation model, and the backbone it stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from sk_aft.backbones._base import Backbone
+from sk_aft.backbones._callable import CallableBackbone
+from sk_aft.backbones._efficientnet import EfficientNetLiteBackbone
+from sk_aft.backbones._hugging_face import HuggingFaceBackbone
+from sk_aft.backbones._sentence_transformers import SentenceTransformerBackbone
+from sk_aft.backbones._sklearn import SklearnBackbone
+from sk_aft.backbones._torch import TorchBackbone
+
+NAMES: dict[str, Callable[[], Backbone]] = {
+    "minilm": SentenceTransformerBackbone.minilm,
+    "effnet-lite0": lambda: EfficientNetLiteBackbone(0),
+    "effnet-lite1": lambda: EfficientNetLiteBackbone(1),
+    "effnet-lite2": lambda: EfficientNetLiteBackbone(2),
+}
+PREFIXES: dict[str, Callable[[str], Backbone]] = {
+    "st": SentenceTransformerBackbone,
+    "hf": HuggingFaceBackbone,
+}
+
+
+def resolve_backbone(model: Any) -> Backbone:
+    """Turn whatever a user gives as a model into a backbone.
+
+    Parameters
+    ----------
+    model : str, Backbone, torch.nn.Module, estimator or callable
+        A spec ("minilm", "effnet-lite0", "st:NAME", "hf:NAME"), a backbone, a module, a fitted
+        scikit-learn transformer, or a function from a batch of rows to an (n, d) array.
+
+    Returns
+    -------
+    backbone : Backbone
+        Not loaded yet.
+
+    Raises
+    ------
+    ValueError
+        If a spec is unknown; lists the known ones.
+    TypeError
+        If the object cannot serve as a model.
+    """
+    if isinstance(model, Backbone):
+        return model
+    if isinstance(model, str):
+        return _from_spec(model)
+    if isinstance(model, type):
+        raise TypeError(f"model is the class {model.__name__}: give an instance of it.")
+    if isinstance(model, torch.nn.Module):
+        return TorchBackbone(model)
+    if hasattr(model, "transform"):
+        return SklearnBackbone(model)
+    if is_function(model):
+        return CallableBackbone(model)
+    raise TypeError(
+        f"Cannot use an object of type {type(model).__name__} as a foundation model: give a spec "
+        f"({_known()}), a torch module, a fitted transformer or a function."
+    )
+
+
+def is_function(model: Any) -> bool:
+    """Whether a model is a bare function (or any callable that is nothing else we know)."""
+    known = (str, type, Backbone, torch.nn.Module)
+    return callable(model) and not isinstance(model, known) and not hasattr(model, "transform")
+
+
+def _from_spec(spec: str) -> Backbone:
+    if spec in NAMES:
+        return NAMES[spec]()
+    prefix, colon, name = spec.partition(":")
+    if colon and name and prefix in PREFIXES:
+        return PREFIXES[prefix](name)
+    raise ValueError(f"Unknown foundation model {spec!r}. Known: {_known()}.")
+
+
+def _known() -> str:
+    return ", ".join([*map(repr, NAMES), *(f"'{prefix}:NAME'" for prefix in PREFIXES)])

@@ -1,0 +1,140 @@
+"""Any torch module as a foundation model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import xxhash
+
+from sk_aft._rows import Rows
+from sk_aft.backbones._base import Backbone
+from sk_aft.store._session import adopt_session, session_state, session_token
+
+
+class TorchBackbone(Backbone):
+    """A torch module, with a function that prepares each row for it.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Returns an (n, d) tensor. Run in evaluation mode, without gradients.
+    preprocess : callable, optional
+        Called with one row (a str, a 1-D array of numbers, or a PIL image), returns a tensor;
+        the tensors of a batch are stacked. The transforms of torchvision fit. Default: numbers
+        become float32, images float32 in [0, 1], channels first.
+    fingerprint : str, optional
+        A name for this preprocessing; change it whenever the preprocessing changes. Without
+        one, features made with a ``preprocess`` are kept only as long as this process lives.
+        The module's weights are always digested.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from sk_aft import FoundationFeatureExtractor
+    >>> module = torch.nn.Linear(3, 2)
+    >>> X = np.eye(3, dtype=np.float32)
+    >>> FoundationFeatureExtractor(module).fit_transform(X).features.shape
+    (3, 2)
+    """
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        preprocess: Callable[[Any], torch.Tensor] | None = None,
+        fingerprint: str | None = None,
+    ) -> None:
+        self.module = module
+        self.preprocess = preprocess
+        self.declared_fingerprint = fingerprint
+        self.name = type(module).__name__.lower()
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return a digest of the weights, the architecture and the preprocessing's name."""
+        preprocessing = self.declared_fingerprint
+        if preprocessing is None and self.preprocess is not None:
+            preprocessing = f"session {session_token(self.preprocess)}"
+        return {
+            "type": "torch",
+            "class": f"{type(self.module).__module__}.{type(self.module).__qualname__}",
+            "architecture": repr(self.module),
+            "weights": _weights_digest(self.module),
+            "preprocessing": preprocessing,
+        }
+
+    @property
+    def is_persistent(self) -> bool:
+        """Whether the preprocessing is the default one or has a declared fingerprint."""
+        return self.preprocess is None or self.declared_fingerprint is not None
+
+    def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
+        """Run the module on each batch."""
+        was_training = self.module.training
+        home = next(self.module.parameters(), torch.empty(0)).device
+        module = self.module.to(device).eval()
+        matrices = []
+        try:
+            with torch.inference_mode():
+                for start in range(0, len(rows.values), batch_size):
+                    batch = self._prepare(rows, range(start, min(start + batch_size, len(rows))))
+                    features = module(batch.to(device))
+                    if not isinstance(features, torch.Tensor) or features.ndim != 2:
+                        shape = getattr(features, "shape", type(features).__name__)
+                        raise ValueError(
+                            f"{self.name} returned {shape}, expected a tensor of shape "
+                            "(n_rows, n_features). Wrap the module so that it pools its output."
+                        )
+                    matrices.append(features.float().cpu().numpy())
+        finally:
+            module.to(home).train(was_training)
+        return np.concatenate(matrices)
+
+    def _prepare(self, rows: Rows, indices: range) -> torch.Tensor:
+        if self.preprocess is not None:
+            return torch.stack([self.preprocess(_single_row(rows, row)) for row in indices])
+        if rows.kind == "text":
+            raise ValueError(
+                f"{self.name} was given texts but no preprocessing: use "
+                "TorchBackbone(module, preprocess=...) with a function from a text to a tensor."
+            )
+        if rows.kind == "numeric":
+            return torch.from_numpy(np.array(rows.values[indices.start : indices.stop], np.float32))
+        return torch.stack([_image_tensor(rows.image(row)) for row in indices])
+
+    def __getstate__(self) -> dict[str, Any]:
+        functions = [] if self.is_persistent else [self.preprocess]
+        return {**vars(self), "_session": session_state(functions)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        session = state.pop("_session")
+        vars(self).update(state)
+        adopt_session([self.preprocess], session)
+
+
+def _weights_digest(module: torch.nn.Module) -> str:
+    digest = xxhash.xxh3_128()
+    for name, tensor in module.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        # Bytes, since NumPy has no bfloat16.
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _single_row(rows: Rows, row: int) -> Any:
+    if rows.kind != "image":
+        return rows.values[row]
+    from PIL import Image
+
+    image = rows.image(row)
+    if image.dtype != np.uint8:
+        return torch.from_numpy(np.array(image))
+    return Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
+
+
+def _image_tensor(image: np.ndarray) -> torch.Tensor:
+    image = image[..., None] if image.ndim == 2 else image
+    tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    return tensor.float() / 255 if image.dtype == np.uint8 else tensor.float()

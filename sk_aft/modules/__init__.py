@@ -1,0 +1,8 @@
+"""Small student networks: each returns (logits, features)."""
+
+from sk_aft.modules._last_linear import LastLinearInput
+from sk_aft.modules._mlp import MLP
+from sk_aft.modules._resnet import ResNet
+from sk_aft.modules._text_bag import TextBag
+
+__all__ = ["MLP", "LastLinearInput", "ResNet", "TextBag"]

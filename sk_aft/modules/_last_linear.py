@@ -1,0 +1,61 @@
+"""The features of a network that returns only logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class LastLinearInput:
+    """Remember the input of the last linear layer that a network runs.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        A network with at least one ``torch.nn.Linear``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from sk_aft.modules import LastLinearInput
+    >>> network = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2))
+    >>> last = LastLinearInput(network)
+    >>> logits = network(torch.zeros(3, 4))
+    >>> last.take().shape
+    torch.Size([3, 5])
+    >>> last.remove()
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._input: Tensor | None = None
+        self._hooks = [
+            layer.register_forward_pre_hook(self._remember)
+            for layer in module.modules()
+            if isinstance(layer, nn.Linear)
+        ]
+
+    def take(self) -> Tensor:
+        """Return the input of the last linear layer that ran, (B, n_features), and forget it.
+
+        Raises
+        ------
+        ValueError
+            If no linear layer ran.
+        """
+        if self._input is None:
+            raise ValueError(
+                "The module returned only logits and runs no torch.nn.Linear whose input could "
+                "be taken as its features: return (logits, features) from forward."
+            )
+        features, self._input = self._input, None
+        return features.flatten(1)
+
+    def remove(self) -> None:
+        """Stop watching the network."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def _remember(self, layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+        self._input = inputs[0]

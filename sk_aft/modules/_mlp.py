@@ -1,0 +1,52 @@
+"""A multilayer perceptron for tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+
+class MLP(nn.Module):
+    """Linear layers with GELU between them.
+
+    Parameters
+    ----------
+    n_inputs : int
+        Number of columns.
+    n_outputs : int
+        Number of classes or targets.
+    hidden_sizes : sequence of int, default=(128, 128)
+        Width of each hidden layer; the last one is the width of the features.
+    dropout : float, default=0.0
+        Probability of dropping a hidden value in training.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_aft.modules import MLP
+    >>> logits, features = MLP(4, 3)(torch.zeros(2, 4))
+    >>> logits.shape, features.shape
+    (torch.Size([2, 3]), torch.Size([2, 128]))
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_outputs: int,
+        hidden_sizes: Sequence[int] = (128, 128),
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        width = n_inputs
+        for size in hidden_sizes:
+            layers += [nn.Linear(width, size), nn.GELU(), nn.Dropout(dropout)]
+            width = size
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Linear(width, n_outputs)
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits (B, n_outputs) and features (B, hidden_sizes[-1])."""
+        features = self.body(inputs)
+        return self.head(features), features

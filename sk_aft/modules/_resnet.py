@@ -1,0 +1,85 @@
+"""A small residual network for small images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ResNet(nn.Module):
+    """A residual network (He et al. 2016, arXiv 1512.03385) of one block a stage.
+
+    The default has about 78 thousand parameters. Images are standardised by a batch
+    normalisation of the inputs, so their scale does not matter.
+
+    Parameters
+    ----------
+    n_channels : int
+        1 for greyscale, 3 for RGB images.
+    n_outputs : int
+        Number of classes or targets.
+    widths : sequence of int, default=(16, 32, 64)
+        Channels of each stage; every stage after the first halves height and width. The last
+        one is the width of the features.
+    blocks_per_stage : int, default=1
+        Residual blocks a stage.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_aft.modules import ResNet
+    >>> logits, features = ResNet(3, 10)(torch.zeros(2, 3, 32, 32))
+    >>> logits.shape, features.shape
+    (torch.Size([2, 10]), torch.Size([2, 64]))
+    """
+
+    def __init__(
+        self,
+        n_channels: int,
+        n_outputs: int,
+        widths: Sequence[int] = (16, 32, 64),
+        blocks_per_stage: int = 1,
+    ) -> None:
+        super().__init__()
+        self.standardise = nn.BatchNorm2d(n_channels, affine=False)
+        self.stem = nn.Sequential(
+            nn.Conv2d(n_channels, widths[0], 3, padding=1, bias=False),
+            nn.BatchNorm2d(widths[0]),
+            nn.ReLU(inplace=True),
+        )
+        blocks = []
+        width = widths[0]
+        for stage, out in enumerate(widths):
+            for block in range(blocks_per_stage):
+                stride = 2 if stage > 0 and block == 0 else 1
+                blocks.append(_ResidualBlock(width, out, stride))
+                width = out
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Linear(width, n_outputs)
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits (B, n_outputs) and features (B, widths[-1]) of (B, C, H, W) images."""
+        images = self.standardise(inputs).contiguous(memory_format=torch.channels_last)
+        features = self.blocks(self.stem(images)).mean(dim=(2, 3))
+        return self.head(features), features
+
+
+class _ResidualBlock(nn.Module):
+    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(n_in, n_out, 3, stride=stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(n_out)
+        self.conv2 = nn.Conv2d(n_out, n_out, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(n_out)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or n_in != n_out:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(n_in, n_out, 1, stride=stride, bias=False), nn.BatchNorm2d(n_out)
+            )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        residual = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(maps)), inplace=True)))
+        return F.relu(residual + self.shortcut(maps), inplace=True)

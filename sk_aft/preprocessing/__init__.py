@@ -1,0 +1,7 @@
+"""What turns raw rows into the tensors of a student."""
+
+from sk_aft.preprocessing._auto import make_preprocessor
+from sk_aft.preprocessing._image import ImageResizer
+from sk_aft.preprocessing._text import NgramTokenizer
+
+__all__ = ["ImageResizer", "NgramTokenizer", "make_preprocessor"]

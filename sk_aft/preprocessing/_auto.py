@@ -1,0 +1,38 @@
+"""The preprocessor that fits a kind of rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.base import clone
+from sklearn.preprocessing import StandardScaler
+
+from sk_aft.preprocessing._image import ImageResizer
+from sk_aft.preprocessing._text import NgramTokenizer
+
+_DEFAULTS = {"numeric": StandardScaler, "image": ImageResizer, "text": NgramTokenizer}
+
+
+def make_preprocessor(preprocessor: Any, kind: str, **parameters: Any) -> Any:
+    """Return an unfitted preprocessor for rows of one kind.
+
+    Parameters
+    ----------
+    preprocessor : "auto", estimator or None
+        "auto" scales numbers, resizes images and tokenizes texts; an estimator is cloned; None
+        leaves the rows as they are.
+    kind : {"numeric", "image", "text"}
+        What the rows are.
+    **parameters
+        Arguments of the automatic preprocessor.
+
+    Returns
+    -------
+    preprocessor : estimator or None
+        With ``fit`` and ``transform``.
+    """
+    if preprocessor is None:
+        return None
+    if preprocessor == "auto":
+        return _DEFAULTS[kind](**parameters)
+    return clone(preprocessor)

@@ -1,0 +1,74 @@
+"""Keys of the feature store: a digest of the model followed by a digest of the row's content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from sk_aft._rows import Rows, image_bytes
+
+DIGEST_SIZE = 16
+
+
+def model_digest(fingerprint: Mapping[str, Any]) -> bytes:
+    """Digest what determines a model's features.
+
+    Parameters
+    ----------
+    fingerprint : mapping
+        JSON-serialisable description: weights, pooling, preprocessing. Never the batch size or
+        the device, which must not change the features.
+
+    Returns
+    -------
+    digest : bytes of length 16
+        Equal for equal fingerprints, whatever the order of their entries.
+    """
+    text = json.dumps(fingerprint, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=DIGEST_SIZE).digest()
+
+
+def row_digests(rows: Rows) -> list[bytes]:
+    """Digest the content of each row.
+
+    Texts are digested as UTF-8, image files by their bytes whether given as path or bytes,
+    arrays and PIL images by dtype, shape and pixels. A file that changed is a new row.
+
+    Parameters
+    ----------
+    rows : Rows
+        Rows of any kind.
+
+    Returns
+    -------
+    digests : list of bytes of length 16
+        One for each row; equal content gives equal digests.
+    """
+    digest = xxhash.xxh3_128_digest
+    values = rows.values
+    if rows.kind == "text":
+        return [digest(b"text\0" + text.encode("utf-8", "surrogatepass")) for text in values]
+    if values.dtype != object:
+        header = _array_header(values.dtype, values.shape[1:])
+        seed = xxhash.xxh3_64_intdigest(header)
+        contiguous = np.ascontiguousarray(values)
+        return [digest(row.data, seed) for row in contiguous]
+    return [_image_digest(value, row) for row, value in enumerate(values)]
+
+
+def _array_header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
+    return f"array {dtype.str} {shape}".encode()
+
+
+def _image_digest(value: Any, row: int) -> bytes:
+    if isinstance(value, (str, PurePath, bytes, bytearray, memoryview)):
+        return xxhash.xxh3_128_digest(b"file\0" + image_bytes(value, row))
+    array = np.ascontiguousarray(value)
+    seed = xxhash.xxh3_64_intdigest(_array_header(array.dtype, array.shape))
+    return xxhash.xxh3_128_digest(array.data, seed)
