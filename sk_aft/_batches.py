@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias, Union
 
 import numpy as np
 import scipy.sparse
 import torch
 from torch import Tensor
 
-Inputs = Tensor | dict[str, Tensor]
+Inputs: TypeAlias = Union[Tensor, dict[str, Tensor]]  # noqa: UP007 - evaluated by 3.10
 
 
 class Batch(NamedTuple):

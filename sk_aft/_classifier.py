@@ -121,7 +121,7 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
     >>> X, y = load_iris(return_X_y=True)
     >>> teacher = PCA(2).fit(X)  # any model that makes features
     >>> pipe = make_pipeline(
-    ...     FoundationFeatureExtractor(teacher), AFTClassifier(max_epochs=30, random_state=0)
+    ...     FoundationFeatureExtractor(teacher), AFTClassifier(lr=0.01, random_state=0)
     ... )
     >>> bool(pipe.fit(X, y).score(X, y) > 0.9)
     True
@@ -225,7 +225,8 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
         labels : ndarray of shape (n_rows,)
             Labels.
         """
-        return self.classes_[self.forward(X).argmax(dim=1).numpy()]
+        best = self.forward(X).argmax(dim=1).numpy()
+        return self.classes_[best]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class.
@@ -294,4 +295,3 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
     def _validation_score(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> float:
         correct = (outputs.argmax(dim=1) == targets).float().cpu().numpy()
         return float(np.average(correct, weights=None if weights is None else weights.numpy()))
-

@@ -150,7 +150,7 @@ def _distinct(digests: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
     """Return the first position of each distinct digest, and each digest's number among them."""
     number: dict[bytes, int] = {}
     places = np.array([number.setdefault(digest, len(number)) for digest in digests], np.int64)
-    first = np.full(len(number), -1, dtype=np.int64)
+    first: np.ndarray = np.full(len(number), -1, dtype=np.int64)
     first[places[::-1]] = np.arange(len(digests))[::-1]
     return first, places
 

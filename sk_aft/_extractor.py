@@ -131,10 +131,10 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         ImportError
             If a model needs a package that is not installed; names the pip command.
         """
-        self._check_rows(X, reset=True)
+        X = self._check_rows(X, reset=True)
         self.backbones_ = [resolve_backbone(model) for model in self._models()]
         first = None
-        self.feature_slices_ = {}
+        self.feature_slices_: dict[str, slice] = {}
         start = 0
         for backbone in self.backbones_:
             width = backbone.n_features_out
@@ -166,6 +166,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             after ``set_output(transform="pandas")`` or ``"polars"``.
         """
         self.fit(X, y)
+        X = self._check_rows(X, reset=False)
         rows = FoundationFeatures(X, self._source(), self.n_features_out_)
         rows._computed()
         return self._output(rows)
@@ -184,7 +185,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             The raw rows as ``.inputs``, the features as ``.features``.
         """
         check_is_fitted(self)
-        self._check_rows(X, reset=False)
+        X = self._check_rows(X, reset=False)
         return self._output(FoundationFeatures(X, self._source(), self.n_features_out_))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
@@ -220,9 +221,13 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             self.backbones_, self.cache, self.batch_size, str(self.device), self.verbose
         )
 
-    def _check_rows(self, X: Any, *, reset: bool) -> None:
-        if as_rows(X).kind == "numeric":
-            validate_data(self, X, reset=reset, skip_check_array=True)
+    def _check_rows(self, X: Any, *, reset: bool) -> Any:
+        """Return rows that can be sliced, checked."""
+        kind = as_rows(X).kind
+        X = X if hasattr(X, "__getitem__") else np.asarray(X)
+        if kind == "numeric":
+            validate_data(self, X, reset=reset)
+        return X
 
     def _output(self, rows: FoundationFeatures) -> Any:
         # scikit-learn wraps what transform returns into frames but knows arrays only.
@@ -258,6 +263,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         tags.input_tags.two_d_array = True
         tags.input_tags.three_d_array = True
         tags.target_tags.required = False
+        tags.transformer_tags.preserves_dtype = []
         tags.requires_fit = True
         return tags
 
@@ -272,4 +278,3 @@ def _unique_name(name: str, taken: Any) -> str:
         number += 1
         candidate = f"{name}-{number}"
     return candidate
-

@@ -100,6 +100,16 @@ class StudentNet(NeuralNet):
     history_ = None
     initialized_ = False
 
+    # Set by fit.
+    rows_kind_: str
+    n_outputs_: int
+    beta_: float
+    device_: torch.device
+    preprocessor_: Any
+    module_sizes_: dict[str, int]
+    module_: nn.Module
+    transfer_: nn.Module
+
     def _store_extra_parameters(self, parameters: Mapping[str, Any]) -> None:
         """Keep ``module__x``-like arguments of ``__init__``; reject what is not one."""
         for name, value in parameters.items():
@@ -129,7 +139,7 @@ class StudentNet(NeuralNet):
         for name in learned:
             delattr(self, name)
         for name in ("_modules", "_criteria", "_optimizers"):
-            vars(self).pop(name, None)
+            self.__dict__.pop(name, None)
 
     def _check_training_data(
         self, X: Any, y: Any, features: Any, sample_weight: Any
@@ -254,11 +264,11 @@ class StudentNet(NeuralNet):
             values = self.preprocessor_.transform(values)
         elif self.rows_kind_ == "text":
             raise ValueError("preprocessor=None, but texts need one that turns them into numbers.")
-        prepared = PreparedInputs(values)
-        return prepared
+        return PreparedInputs(values)
 
     def _train(self, train: RowBatches, valid: RowBatches | None) -> None:
-        self._last_linear = LastLinearInput(self.module_) if self.beta_ > 0 else None
+        last_linear = LastLinearInput(self.module_)
+        self._last_linear = last_linear
         self.notify("on_train_begin", X=train, y=None)
         try:
             for _ in range(self.max_epochs):
@@ -271,8 +281,7 @@ class StudentNet(NeuralNet):
             if not any(_has_stopped(callback) for _, callback in self.callbacks_):
                 warnings.warn("Training interrupted by user: keeping what was learned so far.")
         finally:
-            if self._last_linear is not None:
-                self._last_linear.remove()
+            last_linear.remove()
             del self._last_linear
         self.notify("on_train_end", X=train, y=None)
         self._set_training(False)
@@ -408,7 +417,9 @@ class StudentNet(NeuralNet):
         if self.lr_schedule == "cosine":
             n_steps = getattr(self, "n_steps_", 1)
             policy = torch.optim.lr_scheduler.CosineAnnealingLR
-            scheduler = LRScheduler(policy=policy, T_max=n_steps, step_every="batch")
+            scheduler = LRScheduler(
+                policy=policy, T_max=n_steps, step_every="batch", event_name=None
+            )
             callbacks.append(("lr_scheduler", scheduler))
         if self.early_stopping:
             stopping = EarlyStopping(
@@ -525,10 +536,15 @@ class StudentNet(NeuralNet):
 
     # ---------------------------------------------------------------- scikit-learn's contract
 
-    _get_param_names = classmethod(BaseEstimator._get_param_names.__func__)  # type: ignore[attr-defined]
+    _get_param_names: Any = classmethod(BaseEstimator._get_param_names.__func__)
     _validate_params = BaseEstimator._validate_params
     get_metadata_routing = BaseEstimator.get_metadata_routing
     __repr__ = BaseEstimator.__repr__
+
+    @property
+    def partial_fit(self) -> Any:
+        """Not offered: skorch's would bypass the preprocessor and the foundation features."""
+        raise AttributeError(f"{type(self).__name__} has no partial_fit; use fit.")
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "module_")
@@ -590,7 +606,7 @@ class StudentNet(NeuralNet):
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
+        self.__dict__.update(state)
         if hasattr(self, "module_"):
             self.device_ = _available(self.device)
             self.module_.to(self.device_)

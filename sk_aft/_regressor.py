@@ -193,6 +193,11 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
         predictions = self.target_scaler_.inverse_transform(outputs)
         return predictions[:, 0] if self.y_ndim_ == 1 else predictions
 
+    @property
+    def predict_proba(self) -> Any:
+        """Not offered: skorch's would return predictions."""
+        raise AttributeError("AFTRegressor has no predict_proba; use predict.")
+
     def _check_targets(self, y: Any) -> np.ndarray:
         y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         self.y_ndim_ = y.ndim

@@ -89,6 +89,10 @@ def as_rows(X: Any, *, kind: str | None = None) -> Rows:
         if values.dtype.kind == "c":
             raise ValueError("Complex data not supported: rows have to be real numbers.")
         raise ValueError(f"Cannot use rows of dtype {values.dtype}: give numbers, texts or images.")
+    elif len(values) == 0:
+        raise ValueError(
+            f"Found array with 0 sample(s) (shape={values.shape}) while a minimum of 1 is required."
+        )
     elif values.ndim == 2:
         rows = Rows("numeric", values)
     elif values.ndim in (3, 4):
@@ -192,7 +196,9 @@ def _to_array(X: Any) -> np.ndarray:
     try:
         return _numbers_if_possible(np.asarray(X))
     except ValueError as error:
-        raise ValueError(f"X of type {type(X).__name__} is not an array of rows: {error}") from error
+        raise ValueError(
+            f"X of type {type(X).__name__} is not an array of rows: {error}"
+        ) from error
 
 
 def _frame_to_array(X: Any) -> np.ndarray:
@@ -211,7 +217,7 @@ def _frame_to_array(X: Any) -> np.ndarray:
 
 
 def _list_to_array(X: list | tuple) -> np.ndarray:
-    if len(X) and isinstance(X[0], (str, bytes, PurePath)) or _is_pil(X[0] if len(X) else None):
+    if len(X) and (isinstance(X[0], (str, bytes, PurePath)) or _is_pil(X[0])):
         return _objects(X)
     if len(X) and isinstance(X[0], np.ndarray) and X[0].ndim >= 2:
         if all(isinstance(x, np.ndarray) and x.shape == X[0].shape for x in X):
@@ -245,7 +251,7 @@ def _numbers_if_possible(values: np.ndarray) -> np.ndarray:
 
 
 def _objects(X: list | tuple) -> np.ndarray:
-    values = np.empty(len(X), dtype=object)
+    values: np.ndarray = np.empty(len(X), dtype=object)
     values[:] = X
     return values
 

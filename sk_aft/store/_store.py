@@ -124,6 +124,7 @@ class FeatureStore:
             return
         model = self._model_of(keys)
         index = self._index(create=True)
+        assert index is not None
         # LMDB lets one writer in at a time, across processes: nobody appends in between.
         with index.begin(write=True) as transaction:
             places = self._locate(transaction, model, keys)
@@ -207,12 +208,13 @@ class FeatureStore:
     def _locate(
         self, transaction: lmdb.Transaction, model: bytes, keys: Sequence[bytes]
     ) -> np.ndarray:
-        places = np.full(len(keys), -1, dtype=np.int64)
-        entries = [transaction.get(key) for key in keys]
-        positions = [i for i, entry in enumerate(entries) if entry is not None]
+        places: np.ndarray = np.full(len(keys), -1, dtype=np.int64)
+        entries = [(i, transaction.get(key)) for i, key in enumerate(keys)]
+        positions = [i for i, entry in entries if entry is not None]
         if not positions:
             return places
-        found = np.frombuffer(b"".join(entries[i] for i in positions), dtype=_ENTRY)
+        stored = b"".join(bytes(entry) for _, entry in entries if entry is not None)
+        found = np.frombuffer(stored, dtype=_ENTRY)
         matrix = self._matrix(transaction, model)
         for i, (row, checksum) in zip(positions, found.tolist(), strict=True):
             if row < len(matrix) and xxhash.xxh3_64_intdigest(matrix[row].data) == checksum:
@@ -222,11 +224,9 @@ class FeatureStore:
     def _matrix(self, transaction: lmdb.Transaction, model: bytes) -> np.ndarray:
         width, n_rows = self._counts(transaction, model) or (0, 0)
         path = self._matrix_path(model)
-        if n_rows and path.exists():
-            # A file that lost its end holds fewer rows than the index says.
-            n_rows = min(n_rows, path.stat().st_size // (4 * width))
-        else:
-            n_rows = 0
+        # A file that lost its end holds fewer rows than the index says.
+        size = path.stat().st_size if path.exists() else 0
+        n_rows = min(n_rows, size // (4 * width)) if width else 0
         if n_rows == 0:
             return np.empty((0, width), dtype=np.float32)
         return np.memmap(path, dtype="<f4", mode="r", shape=(n_rows, width))
@@ -276,5 +276,5 @@ class FeatureStore:
         entry = transaction.get(model)
         if entry is None:
             return None
-        counts = json.loads(entry)
+        counts = json.loads(bytes(entry))
         return counts["width"], counts["n_rows"]

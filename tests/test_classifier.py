@@ -1,0 +1,476 @@
+import copy
+import pickle
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.datasets import load_digits, load_iris
+from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
+from sklearn.preprocessing import MinMaxScaler
+from skorch import NeuralNetClassifier
+from torch import nn
+
+from sk_aft import AFTClassifier, FoundationFeatureExtractor
+from sk_aft.modules import MLP, ResNet, TextBag
+from sk_aft.transfer import KernelAlignment
+
+TEXTS = [f"{word} {i}" for i in range(20) for word in ("good film", "bad film", "dull book")]
+MOODS = ["glad", "sad", "bored"] * 20
+
+
+@pytest.fixture(scope="module")
+def iris():
+    X, y = load_iris(return_X_y=True)
+    return X, y, PCA(2).fit_transform(X)
+
+
+def weights_of(estimator):
+    return {name: value.clone() for name, value in estimator.module_.state_dict().items()}
+
+
+def assert_same_weights(one, other):
+    one, other = weights_of(one), weights_of(other)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+class TwoHeads(nn.Module):
+    """A user's own network that returns features with its logits."""
+
+    def __init__(self, width=8, n_outputs=3):
+        super().__init__()
+        self.body = nn.Linear(4, width)
+        self.head = nn.Linear(width, n_outputs)
+
+    def forward(self, inputs):
+        features = torch.tanh(self.body(inputs))
+        return self.head(features), features
+
+
+def only_logits():
+    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
+
+
+def test_is_a_skorch_classifier():
+    assert isinstance(AFTClassifier(), NeuralNetClassifier)
+
+
+def test_learns_a_table_and_beats_chance_by_far(iris):
+    X, y, features = iris
+    model = AFTClassifier(beta=1, lr=0.01, random_state=0).fit(X, y, features=features)
+    assert isinstance(model.module_, MLP)
+    assert model.score(X, y) > 0.95
+
+
+def test_learns_images():
+    digits = load_digits()
+    images, y = digits.images[:600].astype(np.uint8) * 16, digits.target[:600]
+    model = AFTClassifier(beta=0, max_epochs=15, lr=0.01, random_state=0).fit(images[:500], y[:500])
+    assert isinstance(model.module_, ResNet)
+    assert model.score(images[500:], y[500:]) > 0.8
+
+
+def test_learns_texts_with_string_labels():
+    model = AFTClassifier(beta=0, random_state=0).fit(TEXTS, MOODS)
+    assert isinstance(model.module_, TextBag)
+    assert list(model.classes_) == ["bored", "glad", "sad"]
+    assert list(model.predict(["a good one", "bad"])) == ["glad", "sad"]
+
+
+def test_transfer_pulls_the_kernels_together(iris):
+    X, y, features = iris
+    distances = []
+    for beta in (0.1, 10):
+        model = AFTClassifier(beta=beta, random_state=0).fit(X, y, features=features)
+        distances.append(model.history_[-1]["train_transfer_loss"])
+    assert distances[1] < 0.7 * distances[0]
+
+
+@pytest.mark.parametrize("device_labels", [[0, 1], ["no", "yes"], [False, True], [-1, 5]])
+def test_any_labels_of_two_classes(iris, device_labels):
+    X, y, _ = iris
+    labels = np.array(device_labels)[(y > 0).astype(int)]
+    model = AFTClassifier(beta=0, lr=0.01, random_state=0).fit(X, labels)
+    assert model.predict(X).dtype == labels.dtype
+    assert model.score(X, labels) > 0.95
+    assert model.decision_function(X).shape == (150,)
+    np.testing.assert_array_equal(
+        model.decision_function(X) > 0, model.predict(X) == model.classes_[1]
+    )
+
+
+def test_probabilities_and_scores_agree_with_the_prediction(iris):
+    X, y, _ = iris
+    model = AFTClassifier(beta=0, max_epochs=5, random_state=0).fit(X, y)
+    probabilities = model.predict_proba(X)
+    assert probabilities.shape == model.decision_function(X).shape == (150, 3)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(probabilities.argmax(axis=1), model.predict(X))
+
+
+def test_beta_zero_is_standard_training_bit_for_bit(iris):
+    X, y, features = iris
+    settings = {"max_epochs": 4, "random_state": 3, "batch_size": 32, "module__dropout": 0.2}
+    plain = AFTClassifier(transfer=None, **settings).fit(X, y)
+    zero = AFTClassifier(beta=0, **settings).fit(X, y, features=features)
+    with pytest.warns(UserWarning, match="standard training"):
+        automatic = AFTClassifier(**settings).fit(X, y)
+    some = AFTClassifier(beta=1, **settings).fit(X, y, features=features)
+    assert_same_weights(plain, zero)
+    assert_same_weights(plain, automatic)
+    assert not torch.equal(some.module_.head.weight, plain.module_.head.weight)
+
+
+def test_beta_zero_equals_a_hand_written_loop(iris):
+    X, y, features = iris
+    X = X.astype(np.float32)
+    start = TwoHeads()
+    model = AFTClassifier(
+        start, beta=0, preprocessor=None, max_epochs=3, batch_size=150, lr_schedule="constant"
+    ).fit(X, y, features=features)
+    by_hand = copy.deepcopy(start)
+    optimizer = torch.optim.AdamW(by_hand.parameters(), lr=1e-3)
+    for _ in range(3):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(by_hand(torch.from_numpy(X))[0], torch.from_numpy(y)).backward()
+        optimizer.step()
+    for ours, theirs in zip(model.module_.parameters(), by_hand.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_auto_without_features_warns_exactly_once(iris):
+    X, y, _ = iris
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        AFTClassifier(max_epochs=2).fit(X, y)
+    messages = [str(w.message) for w in caught if w.category is UserWarning]
+    assert len(messages) == 1
+    assert "standard training" in messages[0]
+
+
+def test_auto_with_features_uses_the_published_strength(iris):
+    X, y, features = iris
+    model = AFTClassifier(max_epochs=1).fit(X, y, features=features)
+    assert model.beta_ == KernelAlignment.default_strength == 10
+    assert model.feature_weights_.shape == (2,)
+
+
+def test_feature_weights_exist_only_with_transfer(iris):
+    X, y, features = iris
+    model = AFTClassifier(max_epochs=1, beta=0).fit(X, y, features=features)
+    assert not hasattr(model, "feature_weights_")
+
+
+def test_a_useless_feature_loses_weight():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 2))
+    features = np.c_[X, rng.normal(size=(400, 1)) * 2]
+    model = AFTClassifier(beta=10, lr=0.01, random_state=0)
+    model.fit(X, X[:, 0] > 0, features=features)
+    assert model.feature_weights_[2] < model.feature_weights_[:2].min() - 0.1
+
+
+@pytest.mark.parametrize("module", [TwoHeads, TwoHeads(), only_logits, only_logits()])
+def test_own_networks(iris, module):
+    X, y, features = iris
+    model = AFTClassifier(module, beta=1, lr=0.02, random_state=0).fit(X, y, features=features)
+    assert model.score(X, y) > 0.9
+    assert model.history_[-1]["train_transfer_loss"] < model.history_[0]["train_transfer_loss"]
+
+
+def test_features_taken_from_the_last_linear_are_those_that_would_be_returned(iris):
+    X, y, features = iris
+
+    class LogitsOnly(TwoHeads):
+        def forward(self, inputs):
+            return super().forward(inputs)[0]
+
+    settings = {"beta": 5, "max_epochs": 3, "random_state": 0}
+    returned = AFTClassifier(TwoHeads, **settings).fit(X, y, features=features)
+    taken = AFTClassifier(LogitsOnly, **settings).fit(X, y, features=features)
+    assert_same_weights(returned, taken)
+    assert not any(layer._forward_pre_hooks for layer in taken.module_.modules())
+
+
+def test_an_instance_is_copied_and_its_weights_are_the_start(iris):
+    X, y, _ = iris
+    module = TwoHeads()
+    before = copy.deepcopy(module.state_dict())
+    model = AFTClassifier(module, beta=0, max_epochs=1, lr=1e-9).fit(X, y)
+    assert model.module_ is not module
+    for name, value in model.module_.state_dict().items():
+        torch.testing.assert_close(value, before[name], atol=1e-5, rtol=0)
+        assert torch.equal(module.state_dict()[name], before[name])
+
+
+def test_a_class_gets_the_sizes_it_asks_for_and_its_own_parameters(iris):
+    X, y, _ = iris
+    model = AFTClassifier(MLP, beta=0, max_epochs=1, module__hidden_sizes=(7,)).fit(X, y)
+    assert model.module_.head.in_features == 7
+    assert model.module_.head.out_features == 3
+
+
+def test_a_network_with_the_wrong_number_of_outputs_is_explained(iris):
+    X, y, _ = iris
+    with pytest.raises(ValueError, match=r"shape \(128, 5\), expected \(n_rows, 3\)"):
+        AFTClassifier(TwoHeads(n_outputs=5), beta=0).fit(X, y)
+
+
+def test_a_network_without_linear_layer_is_explained(iris):
+    X, y, features = iris
+
+    class Scale(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.factor = nn.Parameter(torch.ones(3))
+
+        def forward(self, inputs):
+            return inputs[:, :3] * self.factor
+
+    AFTClassifier(Scale, beta=0, max_epochs=1).fit(X, y)
+    with pytest.raises(ValueError, match="return \\(logits, features\\)"):
+        AFTClassifier(Scale, beta=1).fit(X, y, features=features)
+
+
+def test_an_own_transfer_objective(iris):
+    X, y, features = iris
+
+    class MeanDistance(nn.Module):
+        def forward(self, student, foundation):
+            return (student.mean() - foundation.mean()).square()
+
+    model = AFTClassifier(transfer=MeanDistance(), beta=2, max_epochs=2)
+    model.fit(X, y, features=features)
+    assert model.beta_ == 2
+    assert "train_transfer_loss" in model.history_[-1]
+
+
+def test_same_seed_same_weights_and_the_global_state_is_left_alone(iris):
+    X, y, features = iris
+    settings = {"beta": 3, "max_epochs": 3, "module__dropout": 0.1}
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
+    one = AFTClassifier(random_state=7, **settings).fit(X, y, features=features)
+    assert torch.equal(torch_state, torch.get_rng_state())
+    assert np.array_equal(numpy_state[1], np.random.get_state()[1])  # noqa: NPY002
+    torch.rand(5)
+    other = AFTClassifier(random_state=7, **settings).fit(X, y, features=features)
+    third = AFTClassifier(random_state=8, **settings).fit(X, y, features=features)
+    assert_same_weights(one, other)
+    assert not torch.equal(one.module_.head.weight, third.module_.head.weight)
+
+
+def test_fitting_again_starts_again(iris):
+    X, y, features = iris
+    model = AFTClassifier(beta=1, max_epochs=2, random_state=0).fit(X, y, features=features)
+    first = weights_of(model)
+    model.set_params(beta=0).fit(X[:, :2], y)
+    assert model.n_features_in_ == 2
+    assert not hasattr(model, "transfer_")
+    model.set_params(beta=1).fit(X, y, features=features)
+    assert all(torch.equal(first[name], value) for name, value in weights_of(model).items())
+    assert len(model.history_) == 2
+
+
+def test_weights_of_one_change_nothing_and_zero_removes_from_the_task(iris):
+    X, y, _ = iris
+    settings = {"beta": 0, "random_state": 0, "max_epochs": 60, "lr": 0.01}
+    plain = AFTClassifier(**settings).fit(X, y)
+    ones = AFTClassifier(**settings).fit(X, y, sample_weight=np.ones(150))
+    np.testing.assert_allclose(plain.predict_proba(X), ones.predict_proba(X), atol=1e-5)
+    no_third = AFTClassifier(**settings).fit(X, y, sample_weight=(y != 2).astype(float))
+    assert 2 not in no_third.predict(X)
+
+
+def test_class_weight_favours_a_class():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 2))
+    y = (X[:, 0] + rng.normal(size=400) > 1.5).astype(int)
+    settings = {"beta": 0, "random_state": 0}
+    plain = AFTClassifier(**settings).fit(X, y).predict(X).mean()
+    balanced = AFTClassifier(class_weight="balanced", **settings).fit(X, y).predict(X).mean()
+    heavy = AFTClassifier(class_weight={0: 1, 1: 50}, **settings).fit(X, y).predict(X).mean()
+    assert plain < balanced < heavy
+
+
+def test_early_stopping_stops_and_restores_the_best(iris):
+    X, y, features = iris
+    model = AFTClassifier(
+        beta=1, early_stopping=True, n_iter_no_change=3, max_epochs=200, lr=0.02, random_state=0
+    ).fit(X, y, features=features)
+    assert model.n_iter_ < 200
+    scores = model.history_[:, "valid_score"]
+    assert max(scores) > 0.8
+    assert max(scores) not in scores[-3:]
+    assert model.score(X, y) > 0.9
+
+
+def test_no_validation_split_unless_asked_for(iris):
+    X, y, _ = iris
+    model = AFTClassifier(beta=0, max_epochs=1, batch_size=10).fit(X, y)
+    assert model.history_[-1]["train_batch_count"] == 15
+    assert "valid_loss" not in model.history_[-1]
+
+
+def test_frames_bring_names(iris):
+    X, y, _ = iris
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    model = AFTClassifier(beta=0, max_epochs=1).fit(frame, y)
+    assert list(model.feature_names_in_) == list("abcd")
+    with pytest.raises(ValueError, match="feature names should match"):
+        model.predict(frame.rename(columns={"a": "z"}))
+    with pytest.raises(ValueError, match="3 features"):
+        model.predict(X[:, :3])
+
+
+def test_own_preprocessor_is_cloned_and_reachable(iris):
+    X, y, _ = iris
+    scaler = MinMaxScaler()
+    model = AFTClassifier(preprocessor=scaler, beta=0, max_epochs=1)
+    model.set_params(preprocessor__feature_range=(0, 2)).fit(X, y)
+    assert scaler.feature_range == (0, 2)
+    assert not hasattr(scaler, "scale_")
+    assert model.preprocessor_.transform(X).max() == pytest.approx(2)
+    text = AFTClassifier(beta=0, max_epochs=1, preprocessor__character_ngrams=(2, 2))
+    assert text.fit(TEXTS, MOODS).preprocessor_.character_ngrams == (2, 2)
+
+
+def test_parameters_survive_clone_and_set_params():
+    model = AFTClassifier(
+        MLP, beta=3, module__hidden_sizes=(5,), optimizer__weight_decay=0.1, transfer__x=1
+    )
+    again = clone(model)
+    assert again.get_params() == model.get_params()
+    again.set_params(module__hidden_sizes=(6,), lr=0.5)
+    assert again.get_params()["module__hidden_sizes"] == (6,)
+    assert model.get_params()["module__hidden_sizes"] == (5,)
+
+
+def test_optimizer_parameters_reach_the_optimizer_and_not_the_feature_weights(iris):
+    X, y, features = iris
+    model = AFTClassifier(
+        optimizer=torch.optim.SGD, optimizer__momentum=0.5, optimizer__weight_decay=0.3,
+        lr_schedule="constant", beta=1, max_epochs=1,
+    ).fit(X, y, features=features)  # fmt: skip
+    student, transfer = model.optimizer_.param_groups
+    assert (student["lr"], student["weight_decay"], student["momentum"]) == (1e-3, 0.3, 0.5)
+    assert (transfer["lr"], transfer["weight_decay"]) == (1e-2, 0)
+
+
+def test_the_learning_rate_falls_to_zero(iris):
+    X, y, _ = iris
+    model = AFTClassifier(beta=0, max_epochs=3).fit(X, y)
+    assert model.optimizer_.param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("round_trip", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_copies_predict_the_same(iris, round_trip):
+    X, y, features = iris
+    model = AFTClassifier(beta=1, max_epochs=2).fit(X, y, features=features)
+    again = round_trip(model)
+    np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+    np.testing.assert_array_equal(again.feature_weights_, model.feature_weights_)
+    again.fit(X, y, features=features)
+
+
+def test_quiet_by_default_and_a_table_when_asked(iris, capsys):
+    X, y, features = iris
+    AFTClassifier(beta=1, max_epochs=2, early_stopping=True).fit(X, y, features=features)
+    assert capsys.readouterr().out == ""
+    AFTClassifier(beta=1, max_epochs=2, verbose=1).fit(X, y, features=features)
+    assert "train_transfer_loss" in capsys.readouterr().out
+
+
+def test_interrupting_keeps_what_was_learned(iris):
+    from skorch.callbacks import Callback
+
+    class Interrupt(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            if len(net.history) == 2:
+                raise KeyboardInterrupt
+
+    X, y, _ = iris
+    with pytest.warns(UserWarning, match="interrupted"):
+        model = AFTClassifier(beta=0, callbacks=[Interrupt()]).fit(X, y)
+    assert model.n_iter_ == 2
+    assert model.predict(X).shape == (150,)
+
+
+# ------------------------------------------------------------------ errors come before the work
+
+
+def test_strength_without_features_says_how_to_give_them(iris):
+    X, y, _ = iris
+    with pytest.raises(ValueError, match=r"beta=3 needs foundation features.*features=F"):
+        AFTClassifier(beta=3).fit(X, y)
+
+
+def test_features_of_another_length_give_both_lengths(iris):
+    X, y, features = iris
+    with pytest.raises(ValueError, match="features has 149 rows, but X has 150"):
+        AFTClassifier().fit(X, y, features=features[1:])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_features_that_are_not_finite_name_the_row(iris, bad):
+    X, y, features = iris
+    features = features.copy()
+    features[17, 1] = bad
+    with pytest.raises(ValueError, match="NaN or infinity in row 17, column 1"):
+        AFTClassifier().fit(X, y, features=features)
+
+
+def test_features_twice_is_ambiguous(iris):
+    X, y, features = iris
+    rows = FoundationFeatureExtractor(PCA(2).fit(X)).fit_transform(X)
+    with pytest.raises(ValueError, match="holds foundation features already"):
+        AFTClassifier().fit(rows, y, features=features)
+
+
+def test_one_class(iris):
+    with pytest.raises(ValueError, match="one class only"):
+        AFTClassifier(beta=0).fit(iris[0], np.zeros(150))
+
+
+def test_missing_y(iris):
+    with pytest.raises(ValueError, match="requires y to be passed"):
+        AFTClassifier(beta=0).fit(iris[0])
+
+
+def test_y_of_another_length(iris):
+    with pytest.raises(ValueError, match="X has 150 rows and y has 149"):
+        AFTClassifier(beta=0).fit(iris[0], iris[1][1:])
+
+
+def test_mixed_types_name_the_row():
+    with pytest.raises(ValueError, match="row 0 is text and row 2 is of type int"):
+        AFTClassifier(beta=0).fit(["a", "b", 3, "c"], [0, 1, 0, 1])
+
+
+def test_prediction_needs_a_fit_and_rows_of_the_same_kind(iris):
+    X, y, _ = iris
+    for method in ("predict", "predict_proba", "decision_function"):
+        with pytest.raises(NotFittedError):
+            getattr(AFTClassifier(), method)(X)
+    with pytest.raises(ValueError, match="Expected numeric rows, got text rows"):
+        AFTClassifier(beta=0, max_epochs=1).fit(X, y).predict(["a text"])
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"beta": -1}, {"beta": "much"}, {"lr": 0}, {"max_epochs": 0}, {"module": 3}]
+)
+def test_parameters_are_checked(iris, wrong):
+    with pytest.raises(ValueError, match=f"The '{next(iter(wrong))}' parameter"):
+        AFTClassifier(**wrong).fit(iris[0], iris[1])
+
+
+def test_unknown_names_are_rejected(iris):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'epochs'"):
+        AFTClassifier(epochs=3)
+    with pytest.raises(ValueError, match="Invalid parameter 'epochs'"):
+        AFTClassifier().set_params(epochs=3)
+    with pytest.raises(ValueError, match="Unknown transfer method 'magic'"):
+        AFTClassifier(transfer="magic").fit(iris[0], iris[1], features=iris[2])
