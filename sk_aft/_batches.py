@@ -80,7 +80,9 @@ class PreparedInputs:
     def take(self, indices: np.ndarray | slice, device: torch.device) -> Inputs:
         """Return some rows as the student's inputs."""
         if scipy.sparse.issparse(self._values):
-            rows = self._values[indices]
+            # Slicing a sparse matrix is slow where prediction is of one row.
+            is_whole = isinstance(indices, slice) and indices == slice(0, len(self))
+            rows = self._values if is_whole else self._values[indices]
             return {
                 "indices": torch.from_numpy(rows.indices.astype(np.int64)).to(device),
                 "offsets": torch.from_numpy(rows.indptr[:-1].astype(np.int64)).to(device),

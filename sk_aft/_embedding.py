@@ -114,10 +114,12 @@ class FeatureSource(NamedTuple):
         return StoredRows(store.matrix(model), places)
 
     def _store(self, backbone: Backbone) -> FeatureStore | None:
-        if self.cache is None or isinstance(self.cache, FeatureStore):
-            return self.cache
+        if self.cache is None:
+            return None
         if not backbone.is_persistent:
             return session_store()
+        if isinstance(self.cache, FeatureStore):
+            return self.cache
         return FeatureStore(None if self.cache == "auto" else self.cache)
 
     def _embed(self, backbone: Backbone, rows: Rows, todo: np.ndarray) -> Any:

@@ -472,6 +472,10 @@ class StudentNet(NeuralNet):
         learned = list(self.transfer_.parameters()) if self.beta_ > 0 else []
         if learned:
             groups.append({"params": learned, "lr": self.transfer_lr, "weight_decay": 0.0})
+        can_fuse = "fused" in inspect.signature(self.optimizer).parameters
+        if can_fuse and "foreach" not in parameters and self.device_.type in ("cpu", "cuda"):
+            # One kernel a step: half the time of a step where embeddings are large.
+            parameters.setdefault("fused", True)
         self.optimizer_ = self.optimizer(groups, **parameters)
         return self
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.feature_extraction.text import CountVectorizer
-from sklearn.pipeline import FeatureUnion
 from sklearn.utils.validation import check_is_fitted
 
 
@@ -26,8 +26,8 @@ class NgramTokenizer(TransformerMixin, BaseEstimator):
     character_ngrams : tuple of int, default=(3, 4)
         Shortest and longest run of characters within a word.
     max_tokens : int, default=65536
-        At most this many tokens of each of the two sorts, the most frequent first; bounds the
-        size of the student.
+        At most this many tokens, the most frequent in the training texts; bounds the size of
+        the student.
 
     Attributes
     ----------
@@ -67,20 +67,14 @@ class NgramTokenizer(TransformerMixin, BaseEstimator):
         self : NgramTokenizer
             The fitted tokenizer.
         """
-        words = CountVectorizer(
+        self.vectorizer_ = _NgramCounter(
             # Words of one letter count: "I" and "a" tell questions apart.
             token_pattern=r"(?u)\b\w+\b",
             ngram_range=self.word_ngrams,
+            character_ngrams=self.character_ngrams,
             max_features=self.max_tokens,
             dtype=np.float32,
         )
-        characters = CountVectorizer(
-            analyzer="char_wb",
-            ngram_range=self.character_ngrams,
-            max_features=self.max_tokens,
-            dtype=np.float32,
-        )
-        self.vectorizer_ = FeatureUnion([("words", words), ("characters", characters)])
         try:
             self.vectorizer_.fit(X)
         except ValueError as error:
@@ -89,9 +83,7 @@ class NgramTokenizer(TransformerMixin, BaseEstimator):
             raise ValueError(
                 "The training texts hold no words to build a vocabulary from: are they empty?"
             ) from error
-        self.n_tokens_ = sum(
-            len(vectorizer.vocabulary_) for _, vectorizer in self.vectorizer_.transformer_list
-        )
+        self.n_tokens_ = len(self.vectorizer_.vocabulary_)
         return self
 
     def transform(self, X: Any) -> scipy.sparse.csr_matrix:
@@ -110,7 +102,34 @@ class NgramTokenizer(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         counts = scipy.sparse.csr_matrix(self.vectorizer_.transform(X))
-        totals = np.asarray(counts.sum(axis=1)).ravel()
+        totals = counts @ np.ones(self.n_tokens_, dtype=np.float32)
         scale = 1 / np.sqrt(np.maximum(totals, 1))
         counts.data *= np.repeat(scale, np.diff(counts.indptr)).astype(np.float32)
         return counts
+
+
+class _NgramCounter(CountVectorizer):
+    """Count n-grams of words and of characters in one pass and one vocabulary."""
+
+    def __init__(
+        self,
+        token_pattern: str,
+        ngram_range: tuple[int, int],
+        character_ngrams: tuple[int, int],
+        max_features: int,
+        dtype: type,
+    ) -> None:
+        super().__init__(
+            token_pattern=token_pattern,
+            ngram_range=ngram_range,
+            max_features=max_features,
+            dtype=dtype,
+        )
+        self.character_ngrams = character_ngrams
+
+    def build_analyzer(self) -> Callable[[str], list[str]]:
+        words = super().build_analyzer()
+        characters = CountVectorizer(
+            analyzer="char_wb", ngram_range=self.character_ngrams
+        ).build_analyzer()
+        return lambda text: words(text) + characters(text)

@@ -18,8 +18,8 @@ import xxhash
 from sk_aft.store._keys import DIGEST_SIZE
 
 KEY_SIZE = 2 * DIGEST_SIZE
-# An upper bound of the index's address space, not of its size on disk: the file is sparse.
-_INDEX_MAP_SIZE = 64 * 2**30
+# An upper bound of the index, not its size on disk, except on Windows, which allocates it all.
+_INDEX_MAP_SIZE = 2**30 if os.name == "nt" else 64 * 2**30
 _ENTRY = np.dtype([("row", "<u8"), ("checksum", "<u8")])
 
 # LMDB allows one environment a path and process, and none may be used after a fork.

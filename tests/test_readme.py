@@ -1,0 +1,27 @@
+"""The README's Python blocks run, one after the other, as a reader would type them."""
+
+import re
+from pathlib import Path
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_every_python_block_of_the_readme_runs(capsys):
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert len(blocks) == 3
+    names: dict = {}
+    for block in blocks:
+        exec(compile(block, str(README), "exec"), names)
+    accuracy = float(capsys.readouterr().out.split()[-1])
+    assert accuracy > 0.7
+    assert names["search"].best_params_["aftclassifier__beta"] > 0
+
+
+def test_the_first_example_is_fifteen_lines_or_fewer():
+    block = re.search(r"## Fifteen lines.*?```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    assert len(block.group(1).splitlines()) <= 15
+
+
+def test_files_that_the_readme_shows_exist():
+    for path in re.findall(r"\]\(((?!http)[^)]+)\)", README.read_text(encoding="utf-8")):
+        assert (README.parent / path).exists(), path
