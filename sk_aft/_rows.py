@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -153,10 +154,10 @@ def open_image(value: Any, row: int) -> Any:
     image_module = import_optional("PIL.Image", extra="vision", purpose="reading images")
     if isinstance(value, image_module.Image):
         return value
-    import io
-
     try:
         return image_module.open(io.BytesIO(image_bytes(value, row)))
+    except image_module.UnidentifiedImageError:
+        raise ValueError(_unreadable(value, row, "its format is not known")) from None
     except (OSError, SyntaxError) as error:
         raise ValueError(_unreadable(value, row, error)) from error
 
@@ -171,7 +172,7 @@ def image_bytes(value: Any, row: int) -> bytes:
         raise ValueError(_unreadable(value, row, error)) from error
 
 
-def _unreadable(value: Any, row: int, error: Exception) -> str:
+def _unreadable(value: Any, row: int, error: Exception | str) -> str:
     what = repr(str(value)) if isinstance(value, (str, PurePath)) else f"{type(value).__name__}"
     return f"Row {row} ({what}) is not a readable image: {error}. Repair the row or leave it out."
 
