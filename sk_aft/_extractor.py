@@ -137,6 +137,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         self.feature_slices_: dict[str, slice] = {}
         start = 0
         for backbone in self.backbones_:
+            as_rows(X, kind=backbone.kind)
             width = backbone.n_features_out
             if width is None:
                 # One row through the store, which needs it anyway.

@@ -8,56 +8,32 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping, EpochTimer, LRScheduler, PrintLog
 from torch import Tensor, nn
 
 from sk_aft._batches import Batch, Inputs, PreparedInputs, RowBatches
 from sk_aft._device import resolve_device
-from sk_aft._embedding import StoredRows
-from sk_aft._features import FoundationFeatures
-from sk_aft._rows import Rows, as_rows
+from sk_aft._parameters import PrefixedParameters
+from sk_aft._training_data import CheckedInputs, FeatureSubset, TrainingData
 from sk_aft.modules import MLP, LastLinearInput, ResNet, TextBag
 from sk_aft.preprocessing import make_preprocessor
 from sk_aft.transfer import make_transfer
 
 _AUTO_MODULES: dict[str, type[nn.Module]] = {"numeric": MLP, "image": ResNet, "text": TextBag}
-_PREFIXES = ("module", "optimizer", "criterion", "transfer", "preprocessor", "callbacks")
 # Rows are prepared for prediction this many at a time, so that millions of images fit in memory.
 _ROWS_PER_PREPARATION = 4096
 
 
-class TrainingData(NamedTuple):
-    """Checked rows as `fit` goes on with them.
-
-    Parameters
-    ----------
-    rows : Rows
-        Rows of the student.
-    targets : ndarray of shape (n_rows,) or (n_rows, n_outputs)
-        Class numbers, or standardised regression targets.
-    features : StoredRows, FoundationFeatures or None
-        Foundation features of the same rows, if they are used.
-    weights : ndarray of shape (n_rows,) or None
-        Weights in the task loss.
-    """
-
-    rows: Rows
-    targets: np.ndarray
-    features: Any
-    weights: np.ndarray | None
-
-
-class StudentNet(NeuralNet):
+class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
     """A small network trained on its task and on foundation features at the same time.
 
     Base class of `AFTClassifier` and `AFTRegressor`, which document the parameters. Fills the
@@ -110,15 +86,6 @@ class StudentNet(NeuralNet):
     module_: nn.Module
     transfer_: nn.Module
 
-    def _store_extra_parameters(self, parameters: Mapping[str, Any]) -> None:
-        """Keep ``module__x``-like arguments of ``__init__``; reject what is not one."""
-        for name, value in parameters.items():
-            if not _is_prefixed(name):
-                raise TypeError(
-                    f"{type(self).__name__}.__init__() got an unexpected keyword argument {name!r}"
-                )
-            setattr(self, name, value)
-
     # ---------------------------------------------------------------- training
 
     def _fit(self, X: Any, y: Any, features: Any, sample_weight: Any) -> StudentNet:
@@ -141,77 +108,6 @@ class StudentNet(NeuralNet):
         for name in ("_modules", "_criteria", "_optimizers"):
             self.__dict__.pop(name, None)
 
-    def _check_training_data(
-        self, X: Any, y: Any, features: Any, sample_weight: Any
-    ) -> TrainingData:
-        if y is None:
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None."
-            )
-        if isinstance(X, FoundationFeatures):
-            if features is not None:
-                raise ValueError(
-                    "features was given, but X holds foundation features already: give plain "
-                    "rows with features=, or FoundationFeatures without."
-                )
-            features, X = X, X.inputs
-        rows = self._check_rows(X, reset=True)
-        targets = self._check_targets(y)
-        if len(targets) != len(rows):
-            raise ValueError(
-                "Found input variables with inconsistent numbers of samples: "
-                f"X has {len(rows)} rows and y has {len(targets)}."
-            )
-        self.beta_ = self._strength(features)
-        checked = _check_features(features, len(rows)) if self.beta_ > 0 else None
-        weights = self._row_weights(sample_weight, targets)
-        return TrainingData(rows, targets, checked, weights)
-
-    def _strength(self, features: Any) -> float:
-        """Return beta as a number: 0 where there is nothing to learn from."""
-        if self.transfer is None:
-            return 0.0
-        if features is None:
-            if self.beta == "auto":
-                warnings.warn(
-                    "No foundation features were given, so this is standard training. Put a "
-                    "FoundationFeatureExtractor before this estimator or give features= to fit; "
-                    "set beta=0 to say that this is what you want.",
-                    stacklevel=6,
-                )
-                return 0.0
-            if self.beta > 0:
-                raise ValueError(
-                    f"beta={self.beta} needs foundation features, and there are none: put a "
-                    "FoundationFeatureExtractor before this estimator in a pipeline, or call "
-                    "fit(X, y, features=F) with an array of shape (n_rows, n_features). "
-                    "beta=0 trains without."
-                )
-            return 0.0
-        if self.beta == "auto":
-            width = features.shape[1] if hasattr(features, "shape") else 1
-            return float(getattr(make_transfer(self.transfer, width), "default_strength", 1.0))
-        return float(self.beta)
-
-    def _check_rows(self, X: Any, *, reset: bool) -> Rows:
-        if isinstance(X, FoundationFeatures):
-            X = X.inputs
-        rows = as_rows(X, kind=None if reset else self.rows_kind_)
-        if reset:
-            self.rows_kind_ = rows.kind
-        if rows.kind == "numeric":
-            table = X if hasattr(X, "columns") else rows.values
-            return Rows("numeric", validate_data(self, table, reset=reset))
-        return rows
-
-    def _row_weights(self, sample_weight: Any, targets: np.ndarray) -> np.ndarray | None:
-        if sample_weight is None:
-            return None
-        weights = _check_sample_weight(sample_weight, targets, ensure_non_negative=True)
-        if not weights.any():
-            raise ValueError("sample_weight is zero for every row: there is nothing to learn.")
-        return weights
-
     def _make_batches(
         self, data: TrainingData, shuffle: np.random.RandomState
     ) -> tuple[RowBatches, RowBatches | None]:
@@ -230,7 +126,7 @@ class StudentNet(NeuralNet):
         batches = RowBatches(
             inputs,
             torch.from_numpy(data.targets[train]),
-            features=None if data.features is None else _Subset(data.features, train),
+            features=None if data.features is None else FeatureSubset(data.features, train),
             weights=None if data.weights is None else torch.from_numpy(data.weights[train]).float(),
             batch_size=self.batch_size,
             device=self.device_,
@@ -540,11 +436,6 @@ class StudentNet(NeuralNet):
 
     # ---------------------------------------------------------------- scikit-learn's contract
 
-    _get_param_names: Any = classmethod(BaseEstimator._get_param_names.__func__)
-    _validate_params = BaseEstimator._validate_params
-    get_metadata_routing = BaseEstimator.get_metadata_routing
-    __repr__ = BaseEstimator.__repr__
-
     @property
     def partial_fit(self) -> Any:
         """Not offered: skorch's would bypass the preprocessor and the foundation features."""
@@ -552,55 +443,6 @@ class StudentNet(NeuralNet):
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "module_")
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        # skorch keeps track of fitted torch components; parameters are only stored.
-        if name.endswith("_"):
-            super().__setattr__(name, value)
-        else:
-            object.__setattr__(self, name, value)
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters, those set as ``module__x`` and the like included.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-            Whether to include the parameters of a preprocessor that is an estimator.
-
-        Returns
-        -------
-        parameters : dict
-            Names and values.
-        """
-        parameters = BaseEstimator.get_params(self, deep=deep)
-        return {**parameters, **{k: v for k, v in vars(self).items() if _is_prefixed(k)}}
-
-    def set_params(self, **params: Any) -> StudentNet:
-        """Set parameters; they count from the next ``fit`` on.
-
-        Parameters
-        ----------
-        **params
-            Names and values; ``module__x``, ``optimizer__x``, ``criterion__x``,
-            ``transfer__x``, ``preprocessor__x`` and ``callbacks__x`` are passed on.
-
-        Returns
-        -------
-        self : estimator
-            The estimator itself.
-        """
-        own = {}
-        for name, value in params.items():
-            is_nested = name.startswith("preprocessor__") and hasattr(
-                params.get("preprocessor", self.preprocessor), "set_params"
-            )
-            if _is_prefixed(name) and not is_nested:
-                setattr(self, name, value)
-            else:
-                own[name] = value
-        BaseEstimator.set_params(self, **own)
-        return self
 
     def __getstate__(self) -> dict[str, Any]:
         # What is needed to predict; the optimizer's state is as big as two more networks.
@@ -621,48 +463,6 @@ class StudentNet(NeuralNet):
         tags.input_tags.three_d_array = True
         tags.target_tags.required = True
         return tags
-
-
-class _Subset:
-    """Some rows of foundation features, read when asked for."""
-
-    def __init__(self, features: Any, rows: np.ndarray) -> None:
-        self._features = features
-        self._rows = rows
-
-    def take(self, indices: np.ndarray) -> np.ndarray:
-        return self._features.take(self._rows[indices])
-
-
-def _check_features(features: Any, n_rows: int) -> Any:
-    """Return features that have ``take`` and ``shape``, of the right length and finite."""
-    if not isinstance(features, FoundationFeatures):
-        matrix = np.asarray(features)
-        if matrix.ndim != 2 or matrix.shape[1] == 0 or matrix.dtype.kind not in "biuf":
-            raise ValueError(
-                "features has to be an array of numbers of shape (n_rows, n_features), got shape "
-                f"{matrix.shape} of dtype {matrix.dtype}."
-            )
-        features = StoredRows(matrix.astype(np.float32, copy=False), np.arange(len(matrix)))
-    if len(features) != n_rows:
-        raise ValueError(f"features has {len(features)} rows, but X has {n_rows}.")
-    step = 8192
-    for start in range(0, n_rows, step):
-        finite = np.isfinite(features.take(np.arange(start, min(start + step, n_rows))))
-        if not finite.all():
-            row, column = np.argwhere(~finite)[0]
-            where = f"row {start + row}, column {column}"
-            if isinstance(features, FoundationFeatures):
-                where += f" (model {features.model_of_column(column)!r})"
-            raise ValueError(
-                f"features holds NaN or infinity in {where}: repair or leave out this row."
-            )
-    return features
-
-
-def _is_prefixed(name: str) -> bool:
-    prefix, separator, rest = name.partition("__")
-    return bool(separator and rest) and prefix in _PREFIXES
 
 
 def _draw_seed(random_state: Any) -> int:

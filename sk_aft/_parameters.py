@@ -1,0 +1,89 @@
+"""Parameters handled as scikit-learn does, with those that skorch passes on by prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sklearn.base import BaseEstimator
+
+PREFIXES = ("module", "optimizer", "criterion", "transfer", "preprocessor", "callbacks")
+
+
+class PrefixedParameters(BaseEstimator):
+    """Parameters of the signature, and ``module__x`` and the like.
+
+    skorch builds its parameters from everything an instance holds and re-initialises parts of a
+    fitted net when one is set. Here they are what ``__init__`` was given, and count from the
+    next ``fit`` on.
+    """
+
+    preprocessor: Any
+
+    _get_param_names: Any = classmethod(BaseEstimator._get_param_names.__func__)
+    _validate_params = BaseEstimator._validate_params
+    get_metadata_routing = BaseEstimator.get_metadata_routing
+    __repr__ = BaseEstimator.__repr__
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # skorch keeps track of fitted torch components; parameters are only stored.
+        if name.endswith("_"):
+            super().__setattr__(name, value)
+        else:
+            object.__setattr__(self, name, value)
+
+    def _store_extra_parameters(self, parameters: Mapping[str, Any]) -> None:
+        """Keep ``module__x``-like arguments of ``__init__``; reject what is not one."""
+        for name, value in parameters.items():
+            if not _is_prefixed(name):
+                raise TypeError(
+                    f"{type(self).__name__}.__init__() got an unexpected keyword argument {name!r}"
+                )
+            setattr(self, name, value)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters, those set as ``module__x`` and the like included.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to include the parameters of a preprocessor that is an estimator.
+
+        Returns
+        -------
+        parameters : dict
+            Names and values.
+        """
+        parameters = BaseEstimator.get_params(self, deep=deep)
+        return {**parameters, **{k: v for k, v in vars(self).items() if _is_prefixed(k)}}
+
+    def set_params(self, **params: Any) -> PrefixedParameters:
+        """Set parameters; they count from the next ``fit`` on.
+
+        Parameters
+        ----------
+        **params
+            Names and values; ``module__x``, ``optimizer__x``, ``criterion__x``,
+            ``transfer__x``, ``preprocessor__x`` and ``callbacks__x`` are passed on.
+
+        Returns
+        -------
+        self : estimator
+            The estimator itself.
+        """
+        own = {}
+        for name, value in params.items():
+            is_nested = name.startswith("preprocessor__") and hasattr(
+                params.get("preprocessor", self.preprocessor), "set_params"
+            )
+            if _is_prefixed(name) and not is_nested:
+                setattr(self, name, value)
+            else:
+                own[name] = value
+        BaseEstimator.set_params(self, **own)
+        return self
+
+
+def _is_prefixed(name: str) -> bool:
+    prefix, separator, rest = name.partition("__")
+    return bool(separator and rest) and prefix in PREFIXES

@@ -1,0 +1,159 @@
+"""Rows, targets, features and weights, checked before any long work starts."""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from sk_aft._embedding import StoredRows
+from sk_aft._features import FoundationFeatures
+from sk_aft._rows import Rows, as_rows
+from sk_aft.transfer import make_transfer
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Checked rows as `fit` goes on with them.
+
+    Parameters
+    ----------
+    rows : Rows
+        Rows of the student.
+    targets : ndarray of shape (n_rows,) or (n_rows, n_outputs)
+        Class numbers, or standardised regression targets.
+    features : StoredRows, FoundationFeatures or None
+        Foundation features of the same rows, if they are used.
+    weights : ndarray of shape (n_rows,) or None
+        Weights in the task loss.
+    """
+
+    rows: Rows
+    targets: np.ndarray
+    features: Any
+    weights: np.ndarray | None
+
+
+class FeatureSubset:
+    """Some rows of foundation features, read when asked for."""
+
+    def __init__(self, features: Any, rows: np.ndarray) -> None:
+        self._features = features
+        self._rows = rows
+
+    def take(self, indices: np.ndarray) -> np.ndarray:
+        return self._features.take(self._rows[indices])
+
+
+class CheckedInputs:
+    """The checks of ``fit`` and ``predict``; a subclass says what targets are."""
+
+    transfer: Any
+    beta: Any
+    rows_kind_: str
+    beta_: float
+
+    @abstractmethod
+    def _check_targets(self, y: Any) -> np.ndarray:
+        """Return class numbers or standardised targets; set ``n_outputs_``."""
+
+    def _check_training_data(
+        self, X: Any, y: Any, features: Any, sample_weight: Any
+    ) -> TrainingData:
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None."
+            )
+        if isinstance(X, FoundationFeatures):
+            if features is not None:
+                raise ValueError(
+                    "features was given, but X holds foundation features already: give plain "
+                    "rows with features=, or FoundationFeatures without."
+                )
+            features, X = X, X.inputs
+        rows = self._check_rows(X, reset=True)
+        targets = self._check_targets(y)
+        if len(targets) != len(rows):
+            raise ValueError(
+                "Found input variables with inconsistent numbers of samples: "
+                f"X has {len(rows)} rows and y has {len(targets)}."
+            )
+        self.beta_ = self._strength(features)
+        checked = _check_features(features, len(rows)) if self.beta_ > 0 else None
+        weights = self._row_weights(sample_weight, targets)
+        return TrainingData(rows, targets, checked, weights)
+
+    def _strength(self, features: Any) -> float:
+        """Return beta as a number: 0 where there is nothing to learn from."""
+        if self.transfer is None:
+            return 0.0
+        if features is None:
+            if self.beta == "auto":
+                warnings.warn(
+                    "No foundation features were given, so this is standard training. Put a "
+                    "FoundationFeatureExtractor before this estimator or give features= to fit; "
+                    "set beta=0 to say that this is what you want.",
+                    stacklevel=6,
+                )
+                return 0.0
+            if self.beta > 0:
+                raise ValueError(
+                    f"beta={self.beta} needs foundation features, and there are none: put a "
+                    "FoundationFeatureExtractor before this estimator in a pipeline, or call "
+                    "fit(X, y, features=F) with an array of shape (n_rows, n_features). "
+                    "beta=0 trains without."
+                )
+            return 0.0
+        if self.beta == "auto":
+            width = features.shape[1] if hasattr(features, "shape") else 1
+            return float(getattr(make_transfer(self.transfer, width), "default_strength", 1.0))
+        return float(self.beta)
+
+    def _check_rows(self, X: Any, *, reset: bool) -> Rows:
+        if isinstance(X, FoundationFeatures):
+            X = X.inputs
+        rows = as_rows(X, kind=None if reset else self.rows_kind_)
+        if reset:
+            self.rows_kind_ = rows.kind
+        if rows.kind == "numeric":
+            table = X if hasattr(X, "columns") else rows.values
+            return Rows("numeric", validate_data(self, table, reset=reset))
+        return rows
+
+    def _row_weights(self, sample_weight: Any, targets: np.ndarray) -> np.ndarray | None:
+        if sample_weight is None:
+            return None
+        weights = _check_sample_weight(sample_weight, targets, ensure_non_negative=True)
+        if not weights.any():
+            raise ValueError("sample_weight is zero for every row: there is nothing to learn.")
+        return weights
+
+
+def _check_features(features: Any, n_rows: int) -> Any:
+    """Return features that have ``take`` and ``shape``, of the right length and finite."""
+    if not isinstance(features, FoundationFeatures):
+        matrix = np.asarray(features)
+        if matrix.ndim != 2 or matrix.shape[1] == 0 or matrix.dtype.kind not in "biuf":
+            raise ValueError(
+                "features has to be an array of numbers of shape (n_rows, n_features), got shape "
+                f"{matrix.shape} of dtype {matrix.dtype}."
+            )
+        features = StoredRows(matrix.astype(np.float32, copy=False), np.arange(len(matrix)))
+    if len(features) != n_rows:
+        raise ValueError(f"features has {len(features)} rows, but X has {n_rows}.")
+    step = 8192
+    for start in range(0, n_rows, step):
+        finite = np.isfinite(features.take(np.arange(start, min(start + step, n_rows))))
+        if not finite.all():
+            row, column = np.argwhere(~finite)[0]
+            where = f"row {start + row}, column {column}"
+            if isinstance(features, FoundationFeatures):
+                where += f" (model {features.model_of_column(column)!r})"
+            raise ValueError(
+                f"features holds NaN or infinity in {where}: repair or leave out this row."
+            )
+    return features
