@@ -21,7 +21,7 @@ from skorch.callbacks import EarlyStopping, EpochTimer, LRScheduler, PrintLog
 from torch import Tensor, nn
 
 from sk_aft._batches import Batch, Inputs, PreparedInputs, RowBatches
-from sk_aft._device import resolve_device
+from sk_aft._device import fitting_threads, resolve_device
 from sk_aft._parameters import PrefixedParameters
 from sk_aft._training_data import CheckedInputs, FeatureSubset, TrainingData
 from sk_aft.modules import MLP, LastLinearInput, ResNet, TextBag
@@ -97,7 +97,8 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         with _seeded_torch(shuffle.randint(2**31 - 1), self.device_):
             train, valid = self._make_batches(data, shuffle)
             self.initialize()
-            self._train(train, valid)
+            with fitting_threads(self.module_):
+                self._train(train, valid)
         return self
 
     def _forget(self) -> None:
