@@ -94,7 +94,9 @@ class FeatureSource(NamedTuple):
         if store is None:
             distinct, places = _distinct(digests)
             chunks = self._embed(backbone, rows, distinct)
-            return StoredRows(np.concatenate([features for _, features in chunks]), places)
+            matrix = np.concatenate([features for _, features in chunks])
+            matrix.setflags(write=False)  # slices share it, as they share a file
+            return StoredRows(matrix, places)
         keys = [model + digest for digest in digests]
         places = store.locate(keys)
         if (places < 0).any():

@@ -16,7 +16,8 @@ IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 
-_GREY_MODES = ("1", "L", "I;16", "I", "F")
+_DEEP_GREY_MODES = ("I;16", "I;16L", "I;16B", "I", "F")
+_GREY_MODES = ("1", "L", *_DEEP_GREY_MODES)
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,12 @@ def as_rows(X: Any, *, kind: str | None = None) -> Rows:
             f"Found array with dim {values.ndim}. Expected 2-D numbers or images of shape "
             "(n, height, width) or (n, height, width, channels)."
         )
-    if kind == "image" and rows.kind == "text":
-        return Rows("image", rows.values)
+    if (
+        rows.values.dtype == object
+        and isinstance(rows.values[0], str)
+        and kind in ("text", "image")
+    ):
+        return Rows(kind, rows.values)
     if kind is not None and rows.kind != kind:
         raise ValueError(f"Expected {kind} rows, got {rows.kind} rows (shape {values.shape}).")
     return rows
@@ -134,6 +139,8 @@ def load_image(value: Any, row: int) -> np.ndarray:
         return value
     image = open_image(value, row)
     try:
+        if image.mode in _DEEP_GREY_MODES:
+            return _eight_bits(np.asarray(image))
         if image.mode in _GREY_MODES:
             return np.asarray(image.convert("L"))
         return np.asarray(image.convert("RGB"))
@@ -160,6 +167,12 @@ def open_image(value: Any, row: int) -> Any:
         raise ValueError(_unreadable(value, row, "its format is not known")) from None
     except (OSError, SyntaxError) as error:
         raise ValueError(_unreadable(value, row, error)) from error
+
+
+def _eight_bits(grey: np.ndarray) -> np.ndarray:
+    """Bring 16 bits, or floats in [0, 1], to 0..255; Pillow would make all above 255 white."""
+    scale = 255 if grey.dtype.kind == "f" else 1 / 257
+    return np.clip(grey * scale, 0, 255).round().astype(np.uint8)
 
 
 def image_bytes(value: Any, row: int) -> bytes:
@@ -252,9 +265,8 @@ def _numbers_if_possible(values: np.ndarray) -> np.ndarray:
 
 
 def _objects(X: list | tuple) -> np.ndarray:
-    values: np.ndarray = np.empty(len(X), dtype=object)
-    values[:] = X
-    return values
+    # Element by element: assigned as a whole, images would be taken for arrays and decoded.
+    return np.fromiter(X, dtype=object, count=len(X))
 
 
 def _is_pil(value: Any) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from sk_aft._rows import Rows, image_bytes
+from sk_aft._rows import Rows, image_bytes, load_image
 
 DIGEST_SIZE = 16
 
@@ -69,6 +69,7 @@ def _array_header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
 def _image_digest(value: Any, row: int) -> bytes:
     if isinstance(value, (str, PurePath, bytes, bytearray, memoryview)):
         return xxhash.xxh3_128_digest(b"file\0" + image_bytes(value, row))
-    array = np.ascontiguousarray(value)
+    # As the model will see it: a palette or a mode is decoded, not digested.
+    array = np.ascontiguousarray(load_image(value, row))
     seed = xxhash.xxh3_64_intdigest(_array_header(array.dtype, array.shape))
     return xxhash.xxh3_128_digest(array.data, seed)

@@ -22,8 +22,8 @@ KEY_SIZE = 2 * DIGEST_SIZE
 _INDEX_MAP_SIZE = 2**30 if os.name == "nt" else 64 * 2**30
 _ENTRY = np.dtype([("row", "<u8"), ("checksum", "<u8")])
 
-# LMDB allows one environment a path and process, and none may be used after a fork.
-_environments: dict[tuple[int, str], lmdb.Environment] = {}
+# LMDB allows one environment a path and process: path -> (process, device and inode, environment).
+_environments: dict[str, tuple[int, tuple[int, int], lmdb.Environment]] = {}
 
 
 def default_store_path() -> Path:
@@ -252,15 +252,7 @@ class FeatureStore:
         if not create and not path.exists():
             return None
         self._make_directory()
-        key = (os.getpid(), str(path.resolve()))
-        if key in _environments and not path.exists():
-            # Somebody emptied the directory; the open environment is of deleted files.
-            _environments.pop(key).close()
-        if key not in _environments:
-            _environments[key] = lmdb.open(
-                str(path), subdir=False, map_size=_INDEX_MAP_SIZE, max_readers=1024, mode=0o600
-            )
-        return _environments[key]
+        return _open_index(path.resolve())
 
     @staticmethod
     def _model_of(keys: Sequence[bytes]) -> bytes:
@@ -278,3 +270,24 @@ class FeatureStore:
             return None
         counts = json.loads(bytes(entry))
         return counts["width"], counts["n_rows"]
+
+
+def _open_index(path: Path) -> lmdb.Environment:
+    """Return the process's environment of an index; opens it again if it is not of this file."""
+    opened = _environments.get(str(path))
+    if opened is not None:
+        process, file, environment = opened
+        if process == os.getpid() and path.exists() and file == _identity(path):
+            return environment
+        # Somebody emptied the directory, or this process is a fork of the one that opened it.
+        environment.close()
+    environment = lmdb.open(
+        str(path), subdir=False, map_size=_INDEX_MAP_SIZE, max_readers=1024, mode=0o600
+    )
+    _environments[str(path)] = (os.getpid(), _identity(path), environment)
+    return environment
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino
