@@ -1,0 +1,112 @@
+"""The figure: accuracy against the cost of a prediction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sk_aft._optional import import_optional
+from sk_aft._quickstart._measure import Result
+from sk_aft._quickstart._report import format_count
+from sk_aft._quickstart._tasks import AFT, BASELINE, PROBE, STUDENT
+
+# Told apart by shape and darkness as well, for readers without colours.
+_LOOKS = {
+    BASELINE: {"color": "#6b7280", "marker": "s"},
+    STUDENT: {"color": "#3b8ec2", "marker": "o"},
+    AFT: {"color": "#c2410c", "marker": "o"},
+    PROBE: {"color": "#111827", "marker": "D"},
+}
+# Where a label may stand: side of the point, vertical alignment, offset in points.
+_PLACES = [
+    ("left", "center", (12, 0)),
+    ("right", "center", (-12, 0)),
+    ("left", "bottom", (8, 6)),
+    ("left", "top", (8, -6)),
+    ("right", "bottom", (-8, 6)),
+    ("right", "top", (-8, -6)),
+]
+
+
+def save_figure(results: Sequence[Result], title: str, path: Path) -> None:
+    """Draw one labelled point a method and save the figure.
+
+    Parameters
+    ----------
+    results : sequence of Result
+        What to draw.
+    title : str
+        Title of the figure.
+    path : Path
+        File to write; its suffix says the format.
+    """
+    # Not pyplot, which would look for a screen.
+    figure_module = import_optional("matplotlib.figure", extra="demo", purpose="the figure")
+    figure = figure_module.Figure(figsize=(7.2, 4.4), layout="constrained")
+    axes = figure.subplots()
+    for result in results:
+        axes.errorbar(
+            result.milliseconds,
+            100 * result.accuracy,
+            yerr=None if math.isnan(result.standard_error) else 100 * result.standard_error,
+            markersize=9,
+            capsize=4,
+            linestyle="none",
+            **_LOOKS[result.method.role],
+        )
+    _frame(axes, results)
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold")
+    figure.draw_without_rendering()  # settles the layout, which labels depend on
+    _label(axes, results)
+    figure.savefig(path, dpi=200)
+
+
+def _frame(axes: Any, results: Sequence[Result]) -> None:
+    """Scale and name the axes."""
+    costs = [result.milliseconds for result in results]
+    axes.set_xscale("log")
+    axes.set_xlim(min(costs) / 4, max(costs) * 3)
+    axes.margins(y=0.2)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlabel("Milliseconds per prediction, one row at a time on one thread")
+    repeated = len(results[0].accuracies) > 1
+    axes.set_ylabel("Test accuracy (%" + ", mean ± standard error" * repeated + ")")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#e5e7eb", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _label(axes: Any, results: Sequence[Result]) -> None:
+    """Write each point's name and size at the first place beside it that is free."""
+    taken = [_extent(axes, result) for result in results]
+    for result in results:
+        for side, vertical, offset in _PLACES:
+            label = axes.annotate(
+                f"{result.method.name}\n{format_count(result.n_parameters)} parameters",
+                (result.milliseconds, 100 * result.accuracy),
+                xytext=offset,
+                textcoords="offset points",
+                horizontalalignment=side,
+                verticalalignment=vertical,
+                color=_LOOKS[result.method.role]["color"],
+            )
+            box = label.get_window_extent()
+            inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
+            if (inside and not box.count_overlaps(taken)) or offset == _PLACES[-1][-1]:
+                break  # where nowhere is free: better crowded than nameless
+            label.remove()
+        taken.append(box)
+
+
+def _extent(axes: Any, result: Result) -> Any:
+    """Return the box of a point and its error bar in pixels."""
+    transforms = import_optional("matplotlib.transforms", extra="demo", purpose="the figure")
+    error = 0 if math.isnan(result.standard_error) else result.standard_error
+    corners = [
+        (result.milliseconds, 100 * (result.accuracy - error)),
+        (result.milliseconds, 100 * (result.accuracy + error)),
+    ]
+    return transforms.Bbox(axes.transData.transform(corners)).padded(8)

@@ -1,0 +1,177 @@
+"""How it is compared: choose hyper-parameters, refit, score, weigh and time."""
+
+from __future__ import annotations
+
+import copy
+import timeit
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, StratifiedShuffleSplit
+from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
+from threadpoolctl import threadpool_limits
+from tqdm.auto import tqdm
+
+from sk_aft import AFTClassifier, FoundationFeatureExtractor
+from sk_aft._device import resolve_device
+from sk_aft._quickstart._tasks import Method, Task
+from sk_aft.backbones._base import LoadedOnDemand
+
+VALIDATION_FRACTION = 0.25
+_TIMED_ROWS = 50
+
+
+@dataclass(frozen=True)
+class Result:
+    """One line of the table.
+
+    Parameters
+    ----------
+    method : Method
+        What was measured.
+    chosen : dict of str to float
+        The hyper-parameters that did best on the validation rows.
+    accuracies : tuple of float
+        Share of the test rows that were right, one for each seed.
+    n_parameters : int
+        Learned numbers that prediction needs.
+    milliseconds : float
+        Time from one raw row to its label.
+    """
+
+    method: Method
+    chosen: dict[str, float]
+    accuracies: tuple[float, ...]
+    n_parameters: int
+    milliseconds: float
+
+    @property
+    def accuracy(self) -> float:
+        """Mean over the seeds."""
+        return float(np.mean(self.accuracies))
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the mean over the seeds; NaN for a single one."""
+        return standard_error(self.accuracies)
+
+
+def standard_error(values: Any) -> float:
+    """Return the standard error of a mean, NaN for a single value."""
+    n = len(values)
+    return float(np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+
+
+def compare(task: Task, n_seeds: int) -> list[Result]:
+    """Measure every method of a task.
+
+    Each seed is another draw of training rows and another initialisation. Hyper-parameters are
+    chosen on a validation part of the first draw; test rows only serve the scores.
+
+    Parameters
+    ----------
+    task : Task
+        What to compare.
+    n_seeds : int
+        How many draws.
+
+    Returns
+    -------
+    results : list of Result
+        In the order of the task's methods.
+    """
+    draws = [
+        task.load(labels_per_class=task.labels_per_class, random_state=seed, return_X_y=True)
+        for seed in range(n_seeds)
+    ]
+    X_test, y_test = task.load(subset="test", return_X_y=True)
+    # All at once and before anything else, for the sake of one progress bar.
+    every_row = list(chain(*(X for X, _ in draws), X_test))
+    FoundationFeatureExtractor(task.model, verbose=1).fit_transform(every_row)
+
+    results = []
+    n_methods = len(task.methods(0))
+    with tqdm(total=n_methods * n_seeds, desc="training", unit="model") as progress:
+        for position in range(n_methods):
+            fitted = []
+            for seed, (X, y) in enumerate(draws):
+                method = task.methods(seed)[position]
+                if seed == 0:
+                    search = choose(method, X, y)
+                    fitted.append(search.best_estimator_)
+                else:
+                    pipeline = clone(method.pipeline).set_params(**search.best_params_)
+                    fitted.append(pipeline.fit(X, y))
+                progress.update()
+            served = deployed(fitted[0])
+            results.append(
+                Result(
+                    method,
+                    search.best_params_,
+                    tuple(pipeline.score(X_test, y_test) for pipeline in fitted),
+                    count_parameters(served),
+                    milliseconds_per_row(served, X_test[:_TIMED_ROWS]),
+                )
+            )
+    return results
+
+
+def choose(method: Method, X: Any, y: np.ndarray) -> GridSearchCV:
+    """Choose from a method's grid on held-out rows, the same for all; refit on all rows."""
+    split = StratifiedShuffleSplit(1, test_size=VALIDATION_FRACTION, random_state=0)
+    return GridSearchCV(method.pipeline, method.grid, cv=split).fit(X, y)
+
+
+def deployed(pipeline: Pipeline) -> Any:
+    """Return what a server would run.
+
+    A student is complete by itself. Anything else needs the whole pipeline, its foundation model
+    included, which has to run: new rows are in no store.
+    """
+    if isinstance(pipeline[-1], AFTClassifier):
+        return pipeline[-1]
+    steps = [
+        copy.copy(step).set_params(cache=None)
+        if isinstance(step, FoundationFeatureExtractor)
+        else step
+        for _, step in pipeline.steps
+    ]
+    return make_pipeline(*steps)
+
+
+def count_parameters(model: Any) -> int:
+    """Return how many learned numbers a fitted model needs for predictions."""
+    if isinstance(model, Pipeline):
+        return sum(count_parameters(step) for _, step in model.steps)
+    if isinstance(model, FeatureUnion):
+        return sum(count_parameters(step) for _, step in model.transformer_list)
+    if isinstance(model, FoundationFeatureExtractor):
+        device = resolve_device(model.device)
+        loaded = [b.loaded(device) for b in model.backbones_ if isinstance(b, LoadedOnDemand)]
+        return sum(map(_n_weights, loaded))
+    if isinstance(model, AFTClassifier):
+        return _n_weights(model.module_)
+    learned = ("coef_", "intercept_", "idf_", "mean_", "scale_")
+    return sum(getattr(model, name).size for name in learned if hasattr(model, name))
+
+
+def _n_weights(module: Any) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def milliseconds_per_row(model: Any, rows: Any) -> float:
+    """Return the time of a prediction, one raw row at a time as a server gets them.
+
+    The median over the rows of the best of three, which other processes disturbed least.
+    """
+    model.predict(rows[:1])  # loads what is loaded on first use
+    # One row is too little work to share: threads would mostly wait for each other.
+    with threadpool_limits(1):
+        seconds = [
+            min(timeit.repeat(lambda row=rows[i : i + 1]: model.predict(row), number=1, repeat=3))
+            for i in range(len(rows))
+        ]
+    return 1000 * float(np.median(seconds))

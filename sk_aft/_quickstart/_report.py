@@ -1,0 +1,105 @@
+"""What is printed: the table, and what its numbers mean."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from sklearn.model_selection import ParameterGrid
+
+from sk_aft._quickstart._measure import VALIDATION_FRACTION, Result, standard_error
+from sk_aft._quickstart._tasks import AFT, PROBE, STUDENT, Task
+from sk_aft.store import default_store_path
+
+_HEADINGS = ("Method", "Test accuracy (%)", "Parameters to deploy", "ms per prediction")
+_WIDTH = 88
+
+
+def format_table(results: Sequence[Result]) -> str:
+    """Return the results as a table of aligned columns."""
+    lines = [
+        (
+            result.method.name,
+            format_percent(result.accuracy, result.standard_error),
+            format_count(result.n_parameters),
+            f"{result.milliseconds:.2f}",
+        )
+        for result in results
+    ]
+    widths = [max(map(len, column)) for column in zip(_HEADINGS, *lines, strict=True)]
+    table = [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        for cells in (_HEADINGS, *lines)
+    ]
+    return "\n".join([table[0], "-" * len(table[0]), *table[1:]])
+
+
+def explain(task: Task, results: Sequence[Result], n_rows: int) -> str:
+    """Return what the numbers mean, how they were made and where to go on.
+
+    Parameters
+    ----------
+    task : Task
+        What was compared.
+    results : sequence of Result
+        One of each role.
+    n_rows : int
+        Labelled rows of each seed.
+
+    Returns
+    -------
+    text : str
+        Paragraphs of lines that fit a terminal.
+    """
+    by_role = {result.method.role: result for result in results}
+    student, aft, probe = by_role[STUDENT], by_role[AFT], by_role[PROBE]
+    gains = np.subtract(aft.accuracies, student.accuracies)
+    n_seeds = len(gains)
+    chosen = "; ".join(f"{result.method.name}: {_values(result.chosen)}" for result in results)
+    paragraphs = [
+        f"AFT changed the student's accuracy by {_signed(gains)} points, seed by seed; a "
+        "prediction costs the same, because the foundation model only took part in training. "
+        f"{probe.method.name} runs it for every prediction: "
+        f"{probe.milliseconds / aft.milliseconds:.0f} times the student's time and "
+        f"{probe.n_parameters / aft.n_parameters:.0f} times its parameters.",
+        f"Accuracies are means over {n_seeds} seed{'s' * (n_seeds > 1)}"
+        f"{' ± their standard error' * (n_seeds > 1)}; each seed draws its own {n_rows} labelled "
+        "rows and initial weights. Every method had the same "
+        f"{len(ParameterGrid(aft.method.grid))} trials on a held-out {VALIDATION_FRACTION:.0%} "
+        f"of the first seed's rows, then was fitted to all {n_rows}; test rows served these "
+        f"scores only. Chosen: {chosen}. Times are of one row at a time on one thread.",
+        f"Foundation features are kept in {default_store_path()} (SK_AFT_CACHE moves them), so "
+        "a second run need not compute them.",
+        "Read next: the pipelines compared here, in sk_aft/_quickstart/_tasks.py, and "
+        "help(sk_aft.AFTClassifier).",
+    ]
+    return "\n\n".join(
+        textwrap.fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False)
+        for text in paragraphs
+    )
+
+
+def format_percent(share: float, error: float) -> str:
+    """Return a share and its standard error, if there is one, in percent."""
+    return f"{100 * share:.1f}" + ("" if math.isnan(error) else f" ± {100 * error:.1f}")
+
+
+def format_count(count: int) -> str:
+    """Return a number of parameters in thousands or millions."""
+    if count >= 100_000:
+        return f"{count / 1e6:.{1 if count >= 1e7 else 2}f} M"
+    return f"{count / 1e3:.1f} k"
+
+
+def _values(parameters: Mapping[str, float]) -> str:
+    return ", ".join(f"{name.split('__')[-1]} {value:g}" for name, value in parameters.items())
+
+
+def _signed(shares: np.ndarray) -> str:
+    text = format_percent(float(shares.mean()), standard_error(shares))
+    return text if text.startswith("-") else f"+{text}"

@@ -1,0 +1,150 @@
+"""What is compared: the data of each task, and its methods as scikit-learn pipelines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline, make_union
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+from sk_aft import AFTClassifier, FoundationFeatureExtractor
+from sk_aft.datasets import load_banking77, load_fashion_mnist
+
+BASELINE, STUDENT, AFT, PROBE = "baseline", "student", "aft", "probe"
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to solve a task.
+
+    Parameters
+    ----------
+    role : {"baseline", "student", "aft", "probe"}
+        Its place in the comparison.
+    name : str
+        Name to show.
+    pipeline : Pipeline
+        Unfitted, from raw rows to labels.
+    grid : dict of str to list
+        The values to choose from; as many combinations for every method of a task.
+    """
+
+    role: str
+    name: str
+    pipeline: Pipeline
+    grid: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Data and the methods to compare on it.
+
+    Parameters
+    ----------
+    name : str
+        What the command calls it.
+    title : str
+        What the table and the figure call it.
+    load : callable
+        A loader of `sk_aft.datasets`.
+    labels_per_class : int
+        Training rows drawn of each class.
+    model : str
+        Foundation model, as `FoundationFeatureExtractor` takes it.
+    methods : callable
+        From a random state to the list of `Method`.
+    """
+
+    name: str
+    title: str
+    load: Callable[..., Any]
+    labels_per_class: int
+    model: str
+    methods: Callable[[int], list[Method]]
+
+
+def text_methods(random_state: int) -> list[Method]:
+    """Return the methods for texts."""
+    extractor = FoundationFeatureExtractor("minilm")
+    # The same n-grams as the student's own, which beat words alone by far.
+    tfidf = make_union(
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b"),
+        TfidfVectorizer(ngram_range=(3, 4), sublinear_tf=True, analyzer="char_wb"),
+    )
+    return [
+        Method(
+            BASELINE,
+            "TF-IDF + logistic regression",
+            make_pipeline(tfidf, LogisticRegression(max_iter=1000)),
+            {"logisticregression__C": [1, 10, 100, 1000]},
+        ),
+        Method(
+            STUDENT,
+            "Student alone",
+            make_pipeline(extractor, AFTClassifier(beta=0, random_state=random_state)),
+            {"aftclassifier__lr": [3e-4, 1e-3, 3e-3, 1e-2]},
+        ),
+        Method(
+            AFT,
+            "Student with AFT",
+            make_pipeline(extractor, AFTClassifier(random_state=random_state)),
+            {"aftclassifier__lr": [1e-3, 3e-3], "aftclassifier__beta": [10, 30]},
+        ),
+        Method(
+            PROBE,
+            "MiniLM + logistic regression",
+            make_pipeline(extractor, LogisticRegression(max_iter=1000)),
+            {"logisticregression__C": [10, 100, 1000, 10000]},
+        ),
+    ]
+
+
+def image_methods(random_state: int) -> list[Method]:
+    """Return the methods for images."""
+    extractor = FoundationFeatureExtractor("effnet-lite0")
+    # Few epochs of small batches: a convolutional network on two cores has to be brief.
+    schedule: dict[str, Any] = {"max_epochs": 15, "batch_size": 64, "random_state": random_state}
+    return [
+        Method(
+            BASELINE,
+            "Pixels + logistic regression",
+            make_pipeline(FunctionTransformer(flatten_pixels), LogisticRegression(max_iter=1000)),
+            {"logisticregression__C": [0.01, 0.1, 1, 10]},
+        ),
+        Method(
+            STUDENT,
+            "Student alone",
+            make_pipeline(extractor, AFTClassifier(beta=0, **schedule)),
+            {"aftclassifier__lr": [1e-3, 3e-3, 1e-2, 3e-2]},
+        ),
+        Method(
+            AFT,
+            "Student with AFT",
+            make_pipeline(extractor, AFTClassifier(**schedule)),
+            {"aftclassifier__lr": [3e-3, 1e-2], "aftclassifier__beta": [0.3, 3]},
+        ),
+        Method(
+            PROBE,
+            "EfficientNet + logistic regression",
+            make_pipeline(extractor, StandardScaler(), LogisticRegression(max_iter=1000)),
+            {"logisticregression__C": [0.001, 0.01, 0.1, 1]},
+        ),
+    ]
+
+
+def flatten_pixels(images: np.ndarray) -> np.ndarray:
+    """Return one row of numbers between 0 and 1 for each image."""
+    return np.asarray(images).reshape(len(images), -1) / 255
+
+
+TASKS = {
+    "text": Task("text", "Banking77", load_banking77, 10, "minilm", text_methods),
+    "images": Task(
+        "images", "Fashion-MNIST", load_fashion_mnist, 50, "effnet-lite0", image_methods
+    ),
+}

@@ -1,0 +1,221 @@
+import numpy as np
+import pytest
+import scipy.sparse
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sk_aft._batches import PreparedInputs, RowBatches
+from sk_aft._embedding import StoredRows
+
+CPU = torch.device("cpu")
+
+
+def batches(n_rows, batch_size, seed=None):
+    """Batches in which everything is the number of the row."""
+    numbers = np.arange(n_rows)
+    return RowBatches(
+        PreparedInputs(numbers[:, None].astype(np.float32)),
+        torch.tensor(numbers),
+        features=StoredRows(np.arange(2 * n_rows, dtype=np.float32).reshape(-1, 2), numbers),
+        weights=torch.tensor(numbers / 2),
+        batch_size=batch_size,
+        device=CPU,
+        shuffle=None if seed is None else np.random.RandomState(seed),
+    )
+
+
+def one_pass(rows):
+    return [batch.targets.tolist() for batch in rows]
+
+
+def flat(passed):
+    return [number for batch in passed for number in batch]
+
+
+@settings(max_examples=60, deadline=None)
+@given(n_rows=st.integers(1, 40), batch_size=st.integers(1, 50), seed=st.integers(0, 9))
+def test_every_row_comes_once_a_pass(n_rows, batch_size, seed):
+    in_order = batches(n_rows, batch_size)
+    assert flat(one_pass(in_order)) == list(range(n_rows))
+    shuffled = batches(n_rows, batch_size, seed)
+    passed = one_pass(shuffled)
+    left_out = int(n_rows > 1 and n_rows % batch_size == 1)
+    assert len(flat(passed)) == n_rows - left_out
+    assert len(set(flat(passed))) == n_rows - left_out
+    for rows, parts in ((in_order, one_pass(in_order)), (shuffled, passed)):
+        assert len(rows) == len(parts)
+        assert all(len(part) == batch_size for part in parts[:-1])
+        assert 1 <= len(parts[-1]) <= batch_size
+
+
+def test_a_single_row_at_the_end_is_left_out_when_shuffling_only():
+    assert [len(batch) for batch in one_pass(batches(9, 4, seed=0))] == [4, 4]
+    assert [len(batch) for batch in one_pass(batches(9, 4))] == [4, 4, 1]
+    assert [len(batch) for batch in one_pass(batches(10, 4, seed=0))] == [4, 4, 2]
+    assert one_pass(batches(1, 4, seed=0)) == [[0]]
+    rows = batches(9, 4, seed=0)
+    seen = {number for _ in range(20) for number in flat(one_pass(rows))}
+    assert seen == set(range(9))  # another row every time
+
+
+def test_rows_are_shuffled_anew_every_pass():
+    rows = batches(64, 8, seed=0)
+    first, second = one_pass(rows), one_pass(rows)
+    assert sorted(flat(first)) == sorted(flat(second)) == list(range(64))
+    assert {frozenset(batch) for batch in first} != {frozenset(batch) for batch in second}
+
+
+def test_the_seed_determines_the_order():
+    first, second = batches(30, 8, seed=3), batches(30, 8, seed=3)
+    assert [one_pass(first) for _ in range(3)] == [one_pass(second) for _ in range(3)]
+    assert one_pass(batches(30, 8, seed=4)) != one_pass(batches(30, 8, seed=3))
+
+
+@pytest.mark.parametrize("seed", [None, 0])
+def test_everything_in_a_batch_is_of_the_same_rows(seed):
+    for batch in batches(21, 4, seed):
+        numbers = batch.targets.float()
+        torch.testing.assert_close(batch.inputs[:, 0], numbers)
+        torch.testing.assert_close(batch.features[:, 0], 2 * numbers)
+        torch.testing.assert_close(batch.features[:, 1], 2 * numbers + 1)
+        torch.testing.assert_close(batch.weights.float(), numbers / 2)
+
+
+def test_what_was_not_given_is_none():
+    rows = RowBatches(PreparedInputs(np.eye(3)), batch_size=2, device=CPU)
+    for batch in rows:
+        assert batch.targets is batch.features is batch.weights is None
+
+
+def test_features_are_read_batch_by_batch():
+    class Watched:
+        def __init__(self):
+            self.taken = []
+
+        def take(self, indices):
+            self.taken.append(len(indices))
+            return np.zeros((len(indices), 2), dtype=np.float32)
+
+    features = Watched()
+    rows = RowBatches(PreparedInputs(np.eye(7)), features=features, batch_size=3, device=CPU)
+    next(iter(rows))
+    assert features.taken == [3]
+    list(rows)
+    assert features.taken == [3, 3, 3, 1]
+
+
+def test_memory_mapped_features_become_tensors_of_their_own(tmp_path):
+    np.arange(12, dtype=np.float32).tofile(tmp_path / "matrix")
+    matrix = np.memmap(tmp_path / "matrix", dtype=np.float32, mode="r", shape=(6, 2))
+    stored = StoredRows(matrix, np.arange(6))
+    rows = RowBatches(PreparedInputs(np.eye(6)), features=stored, batch_size=4, device=CPU)
+    for batch in rows:
+        batch.features.zero_()  # would fail on read-only memory
+    np.testing.assert_array_equal(matrix.ravel(), np.arange(12))
+
+
+# ---------------------------------------------------------------- PreparedInputs
+
+
+def whole(values):
+    inputs = PreparedInputs(values)
+    return inputs.take(slice(0, len(inputs)), CPU)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [
+        ("float64", torch.float32),
+        ("float32", torch.float32),
+        ("float16", torch.float32),
+        ("bool", torch.float32),
+        ("int64", torch.int64),
+        ("int8", torch.int64),
+        ("uint16", torch.int64),
+        (">f8", torch.float32),
+    ],
+)
+def test_numbers_become_tensors(dtype, expected):
+    values = np.array([[0, 1], [1, 1], [1, 0]], dtype=dtype)
+    tensor = whole(values)
+    assert tensor.dtype == expected
+    np.testing.assert_array_equal(tensor, values.astype(float))
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [np.asfortranarray, lambda x: x[::-1][::-1], lambda x: np.repeat(x, 2, axis=0)[::2]],
+)
+def test_any_memory_layout_will_do(layout):
+    values = np.random.default_rng(0).normal(size=(4, 3))
+    np.testing.assert_allclose(whole(layout(values)), values, rtol=1e-6)
+
+
+def test_read_only_values_are_no_trouble():
+    values = np.eye(3, dtype=np.float32)
+    values.flags.writeable = False
+    np.testing.assert_array_equal(whole(values), values)
+
+
+@pytest.mark.parametrize("indices", [slice(1, 3), np.array([2, 0])])
+def test_images_of_8_bits_are_scaled_to_1(photographs, indices):
+    images = np.moveaxis(photographs, 3, 1)
+    taken = PreparedInputs(images).take(indices, CPU)
+    assert taken.dtype == torch.float32
+    np.testing.assert_allclose(taken, images[indices] / 255, rtol=1e-5)
+
+
+@pytest.mark.xfail(strict=True, reason="any uint8 is taken for an image")
+def test_a_table_of_8_bits_is_no_image():
+    """As OneHotEncoder(dtype=np.uint8) makes it."""
+    np.testing.assert_array_equal(whole(np.eye(3, dtype=np.uint8)), np.eye(3))
+
+
+def test_tensors_are_taken_as_they_are():
+    values = torch.randn(4, 2, 2, dtype=torch.float64)
+    inputs = PreparedInputs(values)
+    assert len(inputs) == 4
+    torch.testing.assert_close(inputs.take(np.array([3, 1]), CPU), values[[3, 1]])
+
+
+@pytest.mark.parametrize("format", [scipy.sparse.csr_matrix, scipy.sparse.coo_array])
+@pytest.mark.parametrize("indices", [slice(0, 4), slice(1, 3), np.array([2, 0]), np.array([1])])
+def test_sparse_rows_become_bags(format, indices):
+    dense = np.array([[0, 2.0, 0], [0, 0, 0], [1, 0, 3], [4, 0, 0]])
+    bag = torch.nn.EmbeddingBag(3, 5, mode="sum")
+    taken = PreparedInputs(format(dense)).take(indices, CPU)
+    sums = bag(taken["indices"], taken["offsets"], per_sample_weights=taken["weights"])
+    expected = torch.tensor(dense[indices], dtype=torch.float32) @ bag.weight
+    torch.testing.assert_close(sums, expected)
+
+
+@pytest.mark.parametrize(
+    ("values", "sizes"),
+    [
+        (np.zeros((2, 5)), {"n_inputs": 5}),
+        (np.zeros((2, 3, 8, 9)), {"n_channels": 3, "n_inputs": 3}),
+        (np.zeros((2, 7, 4)), {"n_inputs": 7}),
+        (np.zeros(2), {}),
+        (scipy.sparse.csr_matrix((2, 6)), {"n_tokens": 6, "n_inputs": 6}),
+    ],
+)
+def test_says_what_a_network_has_to_know(values, sizes):
+    inputs = PreparedInputs(values)
+    assert inputs.sizes == sizes
+    assert len(inputs) == 2
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array(["a", "b"]),
+        np.array([{}, {}], dtype=object),
+        np.array(["2020-01-01"], dtype="datetime64[D]"),
+    ],
+)
+def test_what_is_no_number_is_refused(values):
+    with pytest.raises(
+        ValueError, match="preprocessor returned an array of dtype .* needs numbers"
+    ):
+        PreparedInputs(values)

@@ -1,0 +1,145 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from sk_aft._embedding import FeatureSource, StoredRows
+from sk_aft.backbones import CallableBackbone
+from sk_aft.store import FeatureStore
+
+MATRIX = np.arange(20, dtype=np.float32).reshape(5, 4)
+
+
+def stored(places):
+    return StoredRows(MATRIX, np.array(places, dtype=np.int64))
+
+
+@pytest.mark.parametrize("places", [[0, 1, 2, 3, 4], [1, 2], [4], [3, 1], [2, 2, 0], []])
+def test_stored_rows_are_rows_of_the_matrix(places):
+    rows = stored(places)
+    assert rows.shape == (len(places), 4)
+    assert len(rows) == len(places)
+    expected = MATRIX[np.array(places, dtype=int)]
+    np.testing.assert_array_equal(rows.view(), expected)
+    backwards = np.arange(len(places))[::-1]
+    np.testing.assert_array_equal(rows.take(backwards), expected[::-1])
+    np.testing.assert_array_equal(rows.subset(backwards).view(), expected[::-1])
+
+
+def test_rows_that_follow_each_other_are_not_copied():
+    assert np.shares_memory(stored([1, 2, 3]).view(), MATRIX)
+    assert np.shares_memory(stored([0, 1, 2, 3]).subset(slice(1, 3)).view(), MATRIX)
+
+
+class Lengths:
+    """Lengths of texts; remembers the batches it was called with."""
+
+    def __init__(self, breaks_at=None):
+        self.batches = []
+        self.breaks_at = breaks_at
+
+    def __call__(self, texts):
+        if self.breaks_at in texts:
+            raise RuntimeError("out of memory")
+        self.batches.append(texts)
+        return np.array([[len(text), text.count("a")] for text in texts])
+
+    @property
+    def rows(self):
+        return [text for batch in self.batches for text in batch]
+
+
+TEXTS = [f"text {number:02d}" for number in range(30)]
+
+
+def source(*models, cache="auto", batch_size="auto", verbose=0):
+    backbones = [CallableBackbone(m, f"lengths {i}") for i, m in enumerate(models)]
+    return FeatureSource(backbones, cache, batch_size, "cpu", verbose)
+
+
+@pytest.mark.parametrize("where", [None, "auto"])
+def test_distinct_rows_are_embedded_once_in_the_order_they_came(where):
+    lengths = Lengths()
+    texts = [*TEXTS[:5], *TEXTS[:5], TEXTS[7], TEXTS[0]]
+    (rows,) = source(lengths, cache=where).compute(texts)
+    assert lengths.rows == [*TEXTS[:5], TEXTS[7]]
+    np.testing.assert_array_equal(rows.view(), [[7, 0]] * len(texts))
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 30, 1000])
+def test_the_batch_size_bounds_the_batches_and_changes_nothing_else(batch_size):
+    lengths = Lengths()
+    (rows,) = source(lengths, cache=None, batch_size=batch_size).compute(TEXTS)
+    assert max(map(len, lengths.batches)) == min(batch_size, 30)
+    np.testing.assert_array_equal(rows.view(), Lengths()(TEXTS))
+    source(lengths, batch_size=batch_size).compute(TEXTS)
+    before = len(lengths.batches)
+    source(lengths, batch_size=7).compute(TEXTS)
+    assert len(lengths.batches) == before
+
+
+def test_each_model_gives_its_part():
+    first, second = source(Lengths(), Lengths()).compute(TEXTS)
+    np.testing.assert_array_equal(first.view(), second.view())
+    assert FeatureStore().stats() == {"rows": 60, "bytes": 60 * 2 * 4, "models": 2}
+
+
+def test_what_was_computed_before_an_interruption_is_kept():
+    lengths = Lengths(breaks_at=TEXTS[20])
+    with pytest.raises(RuntimeError, match="out of memory"):
+        source(lengths, batch_size=1).compute(TEXTS)
+    kept = FeatureStore().stats()["rows"]
+    assert 0 < kept <= 20
+    lengths.breaks_at = None
+    lengths.batches = []
+    (rows,) = source(lengths, batch_size=1).compute(TEXTS)
+    assert lengths.rows == TEXTS[kept:]
+    np.testing.assert_array_equal(rows.view(), Lengths()(TEXTS))
+
+
+@pytest.mark.parametrize("where", [None, "auto"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_row_without_finite_features_is_named_and_the_others_are_kept(bad, where):
+    def breaks(texts):
+        return np.array([[bad if text == TEXTS[11] else 1.0] for text in texts])
+
+    with pytest.raises(ValueError, match=r"'breaks' gave NaN .* row 23 \('text 11'\)\. Repair"):
+        source(breaks, cache=where).compute([*TEXTS[:6], *TEXTS[:6], *TEXTS])
+    if where == "auto":
+        assert FeatureStore().stats()["rows"] == 29
+
+
+def test_long_rows_are_shortened_in_messages():
+    with pytest.raises(ValueError, match=r"row 0 \('long.*\.\.\.\)\. Repair") as caught:
+        source(lambda texts: np.full((len(texts), 1), np.nan)).compute(["long" * 1000])
+    assert len(str(caught.value)) < 250
+
+
+def test_a_store_that_cannot_keep_rows_says_so(monkeypatch):
+    monkeypatch.setattr(FeatureStore, "put_many", lambda self, keys, matrix: None)
+    with pytest.raises(RuntimeError, match="features of row 0 were written .* cannot be read"):
+        source(Lengths()).compute(TEXTS)
+
+
+def test_progress_is_shown_when_asked_for(capsys):
+    source(Lengths()).compute(TEXTS[:3])
+    assert capsys.readouterr().err == ""
+    source(Lengths(), verbose=1).compute(TEXTS)
+    progress = capsys.readouterr().err
+    assert "Lengths" in progress
+    assert "27/27" in progress
+
+
+def test_an_unreadable_image_stops_the_work_before_it_begins(photographs, tmp_path):
+    calls = []
+
+    def embed(images):
+        calls.append(len(images))
+        return np.array([[image.mean()] for image in images])
+
+    paths = [tmp_path / f"{number}.png" for number in range(6)]
+    for path, image in zip(paths, photographs, strict=True):
+        Image.fromarray(image).save(path)
+    paths[4].write_text("not an image")
+    with pytest.raises(ValueError, match=r"Row 4 \('.*4\.png'\) is not a readable image"):
+        source(embed, batch_size=1).compute(paths)
+    assert calls == []

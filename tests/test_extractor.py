@@ -1,0 +1,509 @@
+import functools
+import os
+import pickle
+import shutil
+
+import cloudpickle
+import joblib
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import KFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+from sk_aft import FoundationFeatureExtractor, FoundationFeatures
+from sk_aft.backbones import CallableBackbone
+from sk_aft.store import FeatureStore
+
+LETTERS = "aeinort"
+TEXTS = [f"{a} {b}" for a in ("one", "a train", "oat", "rain") for b in ("in", "tea", "neon", "no")]
+LABELS = np.array([0, 1] * 8)
+
+
+def count_letters(texts, log, letters=LETTERS):
+    with open(log, "a") as file:
+        file.writelines(text + "\n" for text in texts)
+    return np.array([[text.count(letter) for letter in letters] for text in texts])
+
+
+FEATURES = count_letters(TEXTS, os.devnull)
+
+
+@pytest.fixture
+def log(tmp_path):
+    """A file that gets a line for every row that a model is run on, in whatever process."""
+    log = tmp_path / "log"
+    log.touch()
+    return log
+
+
+@pytest.fixture
+def model(log):
+    """A bare function: its features are kept as long as the session."""
+    return functools.partial(count_letters, log=log)
+
+
+@pytest.fixture
+def declared(model):
+    """A function with a fingerprint: its features are kept in the cache."""
+    return CallableBackbone(model, "letters v1")
+
+
+def calls(log):
+    return log.read_text().splitlines()
+
+
+def fold_features(extractor, texts):
+    """What a worker of a search does."""
+    return np.asarray(clone(extractor).fit_transform(texts))
+
+
+def features_of(rows):
+    return np.asarray(rows)
+
+
+# ---------------------------------------------------------------- when a model runs
+
+
+@pytest.mark.parametrize("kind", ["model", "declared"])
+def test_fit_runs_one_row_to_learn_the_width(kind, request, log):
+    extractor = FoundationFeatureExtractor(request.getfixturevalue(kind)).fit(TEXTS)
+    assert extractor.n_features_out_ == 7
+    assert calls(log) == TEXTS[:1]
+    extractor.fit(TEXTS)
+    extractor.fit_transform(TEXTS)
+    assert sorted(calls(log)) == sorted(TEXTS)  # the first row not again
+
+
+def test_transform_runs_nothing_until_somebody_asks(model, log):
+    extractor = FoundationFeatureExtractor(model).fit(TEXTS[:1])
+    rows = extractor.transform(TEXTS)
+    assert isinstance(rows, FoundationFeatures)
+    assert not rows.is_computed
+    assert calls(log) == TEXTS[:1]
+    np.testing.assert_array_equal(np.asarray(rows), FEATURES)
+    assert sorted(calls(log)) == sorted(TEXTS)
+
+
+def test_fit_transform_runs_each_distinct_row_at_once(model, log):
+    rows = FoundationFeatureExtractor(model).fit_transform(TEXTS + TEXTS[::-1])
+    assert rows.is_computed
+    assert sorted(calls(log)) == sorted(TEXTS)
+    np.testing.assert_array_equal(rows, np.vstack([FEATURES, FEATURES[::-1]]))
+
+
+@pytest.mark.parametrize("kind", ["model", "declared"])
+def test_each_distinct_row_is_run_once_whatever_asks_for_it(kind, request, log):
+    model = request.getfixturevalue(kind)
+    extractor = FoundationFeatureExtractor(model)
+    order = np.random.default_rng(0).permutation(len(TEXTS))
+    for train, test in KFold(4).split(TEXTS):
+        fold = clone(extractor)
+        fold.fit_transform([TEXTS[i] for i in train])
+        np.asarray(fold.transform([TEXTS[i] for i in test]))
+    shuffled = extractor.fit_transform([TEXTS[i] for i in order])
+    np.testing.assert_array_equal(shuffled, FEATURES[order])
+    for how in (pickle, cloudpickle):
+        copy = pickle.loads(how.dumps(extractor))
+        np.testing.assert_array_equal(copy.transform(TEXTS), FEATURES)
+        np.testing.assert_array_equal(clone(copy).fit_transform(TEXTS[::-1]), FEATURES[::-1])
+    FoundationFeatureExtractor(model, batch_size=3, verbose=1).fit_transform(TEXTS)
+    np.asarray(extractor.transform(pd.Series(TEXTS)))
+    assert sorted(calls(log)) == sorted(TEXTS)
+
+
+def test_so_do_several_processes(model, declared, log):
+    """Folds overlap, and two processes ask for the same rows at the same time."""
+    folds = [TEXTS[start : start + 10] for start in (0, 3, 6, 0)]
+    lazy = FoundationFeatureExtractor(model).fit(TEXTS).transform(TEXTS)
+    with joblib.Parallel(n_jobs=2) as parallel:
+        for extractor in (FoundationFeatureExtractor(model), FoundationFeatureExtractor(declared)):
+            log.write_text(TEXTS[0] + "\n" if extractor.model is model else "")
+            results = parallel(joblib.delayed(fold_features)(extractor, fold) for fold in folds)
+            for fold, features in zip(folds, results, strict=True):
+                np.testing.assert_array_equal(features, count_letters(fold, os.devnull))
+            assert sorted(calls(log)) == sorted(TEXTS)
+        # What workers of a bare function computed is known here, and the other way round.
+        (features,) = parallel([joblib.delayed(features_of)(lazy)])
+    np.testing.assert_array_equal(features, FEATURES)
+    np.testing.assert_array_equal(FoundationFeatureExtractor(model).fit_transform(TEXTS), FEATURES)
+    assert sorted(calls(log)) == sorted(TEXTS)
+
+
+def test_a_bare_function_is_trusted_in_its_session_only(model, log, cache):
+    FoundationFeatureExtractor(model).fit_transform(TEXTS)
+    assert not cache.exists()
+    other = functools.partial(count_letters, log=log, letters="xyz")
+    rows = FoundationFeatureExtractor(other).fit_transform(TEXTS)
+    assert rows.shape == (16, 3)
+    assert len(calls(log)) == 32
+
+
+def test_a_declared_fingerprint_names_the_features(model, declared, log):
+    FoundationFeatureExtractor(declared).fit_transform(TEXTS)
+    again = CallableBackbone(functools.partial(count_letters, log=log), "letters v1")
+    FoundationFeatureExtractor(again).fit_transform(TEXTS)
+    assert len(calls(log)) == 16
+    changed = CallableBackbone(functools.partial(count_letters, log=log), "letters v2")
+    FoundationFeatureExtractor(changed).fit_transform(TEXTS)
+    assert len(calls(log)) == 32
+
+
+@pytest.mark.parametrize("interruption", [RuntimeError, KeyboardInterrupt])
+def test_after_an_interruption_it_goes_on_where_it_was(model, log, interruption):
+    texts = [f"{text} {number}" for number in range(4) for text in TEXTS]
+    broken = log.with_name("broken")
+    broken.touch()
+
+    def breaks(texts_):
+        if texts[40] in texts_ and broken.exists():
+            raise interruption
+        return model(texts_)
+
+    extractor = FoundationFeatureExtractor(breaks, batch_size=2)
+    with pytest.raises(interruption):
+        extractor.fit_transform(texts)
+    before = calls(log)
+    assert not set(before) & set(texts[40:])
+    assert len(before) > 32
+    broken.unlink()
+    log.write_text("")
+    np.testing.assert_array_equal(extractor.fit_transform(texts), count_letters(texts, os.devnull))
+    again = calls(log)
+    assert set(again) >= set(texts[40:])
+    assert len(again) <= len(texts) - 32  # lost: less than what one commit holds
+
+
+# ---------------------------------------------------------------- scikit-learn
+
+
+def test_is_a_linear_probe_with_scikit_learns_own_steps(model, log):
+    probe = make_pipeline(FoundationFeatureExtractor(model), StandardScaler(), LogisticRegression())
+    scores = cross_val_score(probe, TEXTS, LABELS, cv=4, error_score="raise")
+    plain = make_pipeline(StandardScaler(), LogisticRegression())
+    np.testing.assert_allclose(scores, cross_val_score(plain, FEATURES, LABELS, cv=4))
+    assert sorted(calls(log)) == sorted(TEXTS)
+
+
+def test_a_clone_shares_the_model():
+    heavy = torch.nn.Linear(3, 2)
+    extractor = FoundationFeatureExtractor([heavy, "minilm"], batch_size=5, cache="here")
+    copy = clone(extractor.set_output(transform="pandas"))
+    assert copy.model[0] is heavy
+    assert copy is not extractor
+    assert copy.get_params(deep=False) == extractor.get_params(deep=False)
+    assert copy._sklearn_output_config == {"transform": "pandas"}
+    assert not hasattr(copy, "backbones_")
+
+
+def test_refuses_to_transform_before_it_is_fitted(model):
+    with pytest.raises(NotFittedError):
+        FoundationFeatureExtractor(model).transform(TEXTS)
+    with pytest.raises(NotFittedError):
+        FoundationFeatureExtractor(model).get_feature_names_out()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "name"),
+    [
+        ({"cache": 3}, "cache"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": "all"}, "batch_size"),
+        ({"device": 0}, "device"),
+        ({"verbose": "loud"}, "verbose"),
+    ],
+)
+def test_wrong_parameters_are_named(model, parameters, name):
+    with pytest.raises(ValueError, match=f"The '{name}' parameter"):
+        FoundationFeatureExtractor(model, **parameters).fit(TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "message"),
+    [
+        ([], ValueError, "empty list"),
+        ("no-such-model", ValueError, "Unknown foundation model 'no-such-model'"),
+        (3, TypeError, "Cannot use an object of type int"),
+        (PCA(2), NotFittedError, "not fitted"),
+        (PCA, TypeError, "class PCA: give an instance"),
+        (torch.nn.Identity, TypeError, "class Identity: give an instance"),
+    ],
+)
+def test_what_is_no_model_says_so_at_fit(model, error, message):
+    with pytest.raises(error, match=message):
+        FoundationFeatureExtractor(model).fit([[1.0, 2.0]])
+
+
+def test_rows_that_a_model_does_not_read_are_refused_at_fit():
+    with pytest.raises(ValueError, match="Expected text rows, got numeric rows"):
+        FoundationFeatureExtractor("minilm").fit([[1.0, 2.0]])
+    with pytest.raises(ValueError, match="Expected image rows, got numeric rows"):
+        FoundationFeatureExtractor("effnet-lite0").fit([[1.0, 2.0]])
+
+
+@pytest.mark.parametrize("method", ["fit", "fit_transform"])
+def test_rows_are_checked_before_a_model_runs(model, log, method):
+    with pytest.raises(ValueError, match="Row 3 of X is missing"):
+        getattr(FoundationFeatureExtractor(model), method)([*TEXTS[:3], None])
+    assert calls(log) == []
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_gives_frames_when_asked_to(model, declared, library):
+    extractor = FoundationFeatureExtractor([model, declared]).set_output(transform=library)
+    module = pd if library == "pandas" else pl
+    for frame in (extractor.fit_transform(TEXTS), extractor.transform(TEXTS)):
+        assert isinstance(frame, module.DataFrame)
+        assert list(frame.columns) == extractor.get_feature_names_out().tolist()
+        np.testing.assert_array_equal(frame.to_numpy(), np.hstack([FEATURES, FEATURES]))
+
+
+def test_frames_keep_the_index_of_frames(model):
+    extractor = FoundationFeatureExtractor(model).set_output(transform="pandas")
+    X = pd.DataFrame({"text": TEXTS}, index=range(50, 66))
+    assert extractor.fit_transform(X).index.tolist() == X.index.tolist()
+    assert extractor.transform(X).index.tolist() == X.index.tolist()
+
+
+def test_numbers_have_their_columns_checked():
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(6, 3)), columns=["a", "b", "c"])
+    extractor = FoundationFeatureExtractor(PCA(2).fit(frame.to_numpy())).fit(frame)
+    assert extractor.n_features_in_ == 3
+    assert extractor.feature_names_in_.tolist() == ["a", "b", "c"]
+    assert extractor.fit(frame.to_numpy()).n_features_in_ == 3
+    assert not hasattr(extractor, "feature_names_in_")
+    with pytest.raises(ValueError, match="X has 2 features, but .* is expecting 3"):
+        extractor.transform(frame.to_numpy()[:, :2])
+    extractor.fit(frame)
+    with pytest.raises(ValueError, match="feature names should match"):
+        extractor.transform(frame.rename(columns={"a": "z"}))
+    with pytest.raises(ValueError, match="contains NaN"):
+        extractor.transform(frame.replace(frame.iloc[0, 0], np.nan))
+
+
+def test_texts_have_no_number_of_columns(model):
+    extractor = FoundationFeatureExtractor(model).fit(TEXTS)
+    assert not hasattr(extractor, "n_features_in_")
+
+
+# ---------------------------------------------------------------- several models
+
+
+def test_models_are_side_by_side(model, log):
+    lengths = CallableBackbone(lambda texts: np.array([[len(t), 1] for t in texts]), "lengths")
+    extractor = FoundationFeatureExtractor([model, lengths, model]).fit(TEXTS)
+    assert extractor.feature_slices_ == {
+        "partial": slice(0, 7),
+        "function": slice(7, 9),
+        "partial-2": slice(9, 16),
+    }
+    names = extractor.get_feature_names_out().tolist()
+    assert names[:2] == ["partial_0", "partial_1"]
+    assert names[7:10] == ["function_0", "function_1", "partial-2_0"]
+    assert len(set(names)) == len(names) == extractor.n_features_out_ == 16
+    rows = extractor.transform(TEXTS)
+    np.testing.assert_array_equal(
+        rows.features[:, extractor.feature_slices_["partial-2"]], FEATURES
+    )
+    np.testing.assert_array_equal(rows.features[:, 7], [len(text) for text in TEXTS])
+    assert sorted(calls(log)) == sorted(TEXTS)
+
+
+def test_equal_modules_have_names_of_their_own():
+    modules = [torch.nn.Linear(3, 2) for _ in range(3)]
+    extractor = FoundationFeatureExtractor(modules).fit(np.eye(3))
+    assert list(extractor.feature_slices_) == ["linear", "linear-2", "linear-3"]
+    with torch.no_grad():
+        expected = torch.cat([module(torch.eye(3)) for module in modules], dim=1)
+    np.testing.assert_allclose(extractor.transform(np.eye(3)), expected, rtol=1e-6)
+
+
+def test_a_tuple_of_models_is_a_list_of_them(model):
+    assert FoundationFeatureExtractor((model, model)).fit(TEXTS).n_features_out_ == 14
+
+
+# ---------------------------------------------------------------- where features are kept
+
+
+def test_features_are_kept_where_the_variable_says(declared, cache):
+    FoundationFeatureExtractor(declared).fit_transform(TEXTS)
+    assert FeatureStore(cache).stats()["rows"] == 16
+
+
+@pytest.mark.parametrize("form", [str, lambda path: path, FeatureStore])
+def test_features_are_kept_where_the_parameter_says(declared, log, tmp_path, cache, form):
+    path = tmp_path / "elsewhere"
+    extractor = FoundationFeatureExtractor(declared, cache=form(path))
+    np.testing.assert_array_equal(extractor.fit_transform(TEXTS), FEATURES)
+    assert FeatureStore(path).stats()["rows"] == 16
+    assert not cache.exists()
+    FoundationFeatureExtractor(declared, cache=path).fit_transform(TEXTS)
+    assert len(calls(log)) == 16
+
+
+def test_without_a_cache_nothing_is_written(model, declared, cache):
+    extractor = FoundationFeatureExtractor([model, declared], cache=None)
+    rows = extractor.fit_transform(TEXTS)
+    np.testing.assert_array_equal(rows, np.hstack([FEATURES, FEATURES]))
+    np.testing.assert_array_equal(extractor.transform(TEXTS[3:]), rows[3:])
+    assert not cache.exists()
+
+
+# ---------------------------------------------------------------- pickles
+
+
+def test_a_fitted_extractor_can_be_pickled(declared, log):
+    extractor = FoundationFeatureExtractor(declared).fit(TEXTS)
+    copy = pickle.loads(pickle.dumps(extractor))
+    assert copy.feature_slices_ == extractor.feature_slices_
+    np.testing.assert_array_equal(copy.transform(TEXTS), FEATURES)
+    assert sorted(calls(log)) == sorted(TEXTS)
+
+
+def test_rows_can_be_pickled_before_and_after_they_are_computed(declared, log):
+    extractor = FoundationFeatureExtractor(declared).fit(TEXTS)
+    lazy = pickle.loads(pickle.dumps(extractor.transform(TEXTS)))
+    assert calls(log) == TEXTS[:1]
+    np.testing.assert_array_equal(lazy, FEATURES)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(lazy)), FEATURES)
+    assert sorted(calls(log)) == sorted(TEXTS)
+
+
+def test_a_pickle_outlives_the_store(declared, log, cache):
+    rows = FoundationFeatureExtractor(declared).fit_transform(TEXTS)
+    pickled = pickle.dumps(rows)
+    shutil.rmtree(cache)
+    np.testing.assert_array_equal(pickle.loads(pickled), FEATURES)
+    assert sorted(calls(log)) == sorted(TEXTS * 2)
+
+
+def test_a_pickle_of_a_lambda_works_in_this_session(log):
+    model = functools.partial(count_letters, log=log)
+    extractor = FoundationFeatureExtractor(lambda texts: model(texts)).fit(TEXTS)
+    copy = pickle.loads(cloudpickle.dumps(extractor))
+    np.testing.assert_array_equal(copy.transform(TEXTS), FEATURES)
+    np.testing.assert_array_equal(extractor.transform(TEXTS), FEATURES)
+    assert sorted(calls(log)) == sorted(TEXTS)
+
+
+# ---------------------------------------------------------------- what models return
+
+
+@pytest.mark.parametrize(
+    ("result", "shape"),
+    [
+        (lambda texts: np.zeros(len(texts)), r"\(1,\) for 1 rows"),
+        (lambda texts: np.zeros((1 + len(texts), 2)), r"\(2, 2\) for 1 rows"),
+        (lambda texts: np.zeros((len(texts), 2, 2)), r"\(1, 2, 2\) for 1 rows"),
+        (lambda texts: 1.0, r"\(\) for 1 rows"),
+    ],
+)
+def test_a_function_has_to_return_a_row_a_row(result, shape):
+    with pytest.raises(ValueError, match=rf"function returned an array of shape {shape}: expected"):
+        FoundationFeatureExtractor(result).fit(TEXTS)
+
+
+@pytest.mark.parametrize("where", ["auto", None])
+@pytest.mark.parametrize("kind", ["numbers", "tensor", "list", "frame", "float16"])
+def test_what_a_function_may_return(kind, where):
+    def embed(texts):
+        features = count_letters(texts, os.devnull).astype(float)
+        return {
+            "numbers": features,
+            "tensor": torch.tensor(features, requires_grad=True).bfloat16(),
+            "list": features.tolist(),
+            "frame": pd.DataFrame(features),
+            "float16": features.astype(np.float16),
+        }[kind]
+
+    rows = FoundationFeatureExtractor(embed, cache=where).fit_transform(TEXTS)
+    assert rows.features.dtype == np.float32
+    np.testing.assert_array_equal(rows, FEATURES)
+
+
+@pytest.mark.xfail(strict=True, reason="NumPy's message on concatenation")
+@pytest.mark.parametrize("where", ["auto", None])
+def test_a_function_whose_width_changes_is_refused(where):
+    def embed(texts):
+        return np.zeros((len(texts), 2 if TEXTS[15] in texts else 3))
+
+    with pytest.raises(ValueError, match="features a row|width"):
+        FoundationFeatureExtractor(embed, cache=where, batch_size=1).fit_transform(TEXTS)
+
+
+def test_features_that_are_not_finite_name_row_and_model():
+    def invert(rows):
+        with np.errstate(divide="ignore"):
+            return 1 / rows
+
+    extractor = FoundationFeatureExtractor(invert)
+    with pytest.raises(ValueError, match=r"'invert' gave NaN or infinite features for row 2 "):
+        extractor.fit_transform([[1.0, 2], [3, 4], [0, 1]])
+    lazy = extractor.fit([[1.0, 2]]).transform([[1.0, 2], [0, 1]])
+    with pytest.raises(ValueError, match="for row 1 "):
+        np.asarray(lazy)
+
+
+# ---------------------------------------------------------------- what rows may be
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        tuple,
+        np.array,
+        lambda x: np.array(x, dtype=object),
+        pd.Series,
+        lambda x: pd.Series(x, index=range(50, 66)),
+        lambda x: pd.DataFrame({"text": x}, index=range(50, 66)),
+        pl.Series,
+        lambda x: pl.DataFrame({"text": x}),
+        pd.Index,
+    ],
+)
+def test_rows_are_found_whatever_holds_them(model, log, container):
+    extractor = FoundationFeatureExtractor(model)
+    extractor.fit_transform(TEXTS)
+    X = container(TEXTS)
+    np.testing.assert_array_equal(clone(extractor).fit_transform(X), FEATURES)
+    np.testing.assert_array_equal(extractor.transform(X), FEATURES)
+    assert sorted(calls(log)) == sorted(TEXTS)
+
+
+def test_images_reach_a_function_as_arrays(photographs):
+    seen = []
+
+    def mean(images):
+        seen.append(type(images))
+        return np.array([image.mean(axis=(0, 1)) for image in images])
+
+    expected = photographs.mean(axis=(1, 2))
+    rows = FoundationFeatureExtractor(mean).fit_transform(photographs)
+    np.testing.assert_allclose(rows, expected, rtol=1e-5)
+    smaller = [*photographs[1:], photographs[0][:32]]
+    rows = FoundationFeatureExtractor(mean).fit_transform(smaller)
+    np.testing.assert_allclose(rows[:5], expected[1:], rtol=1e-5)
+    assert set(seen) == {np.ndarray, list}
+
+
+def test_a_fitted_transformer_is_a_model():
+    vectorizer = TfidfVectorizer().fit(TEXTS)
+    rows = FoundationFeatureExtractor(vectorizer).fit_transform(TEXTS)
+    np.testing.assert_allclose(rows, vectorizer.transform(TEXTS).toarray(), rtol=1e-6)
+    X = np.random.default_rng(0).normal(size=(4, 3))
+    rows = FoundationFeatureExtractor(FunctionTransformer(np.abs)).fit_transform(X)
+    np.testing.assert_allclose(rows, np.abs(X), rtol=1e-6)
+
+
+def test_one_row_is_enough(model):
+    np.testing.assert_array_equal(
+        FoundationFeatureExtractor(model).fit_transform(TEXTS[:1]), FEATURES[:1]
+    )

@@ -1,0 +1,279 @@
+import pickle
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import cross_val_score, train_test_split
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_array, check_X_y, resample
+from sklearn.utils.validation import _num_samples
+
+from sk_aft import FoundationFeatureExtractor, FoundationFeatures
+from sk_aft.backbones import CallableBackbone
+
+LETTERS = "aeinort"
+TEXTS = [f"{a} {b}" for a in ("one", "a train", "oat", "rain") for b in ("in", "tea", "neon", "")]
+FEATURES = np.float32([[text.count(letter) for letter in LETTERS] for text in TEXTS])
+LABELS = np.array([0, 1] * 8)
+
+
+class CountLetters:
+    """A foundation model that counts how often it is run on a row."""
+
+    def __init__(self):
+        self.n_rows = 0
+
+    def __call__(self, texts):
+        self.n_rows += len(texts)
+        return np.array([[text.count(letter) for letter in LETTERS] for text in texts])
+
+
+@pytest.fixture
+def model():
+    return CountLetters()
+
+
+@pytest.fixture(params=["computed", "lazy", "in memory", "two models"])
+def rows(request, model):
+    """The same features, by every way they come to be."""
+    if request.param == "two models":
+        halves = [
+            CallableBackbone(lambda x: model(x)[:, :3], "first half"),
+            CallableBackbone(lambda x: model(x)[:, 3:], "second half"),
+        ]
+        return FoundationFeatureExtractor(halves).fit_transform(TEXTS)
+    where = None if request.param == "in memory" else "auto"
+    extractor = FoundationFeatureExtractor(model, cache=where)
+    if request.param == "lazy":
+        return extractor.fit(TEXTS).transform(TEXTS)
+    return extractor.fit_transform(TEXTS)
+
+
+def test_is_an_array_to_numpy_and_scikit_learn(rows):
+    assert isinstance(rows, FoundationFeatures)
+    assert rows.shape == FEATURES.shape
+    assert (rows.ndim, rows.size, rows.dtype) == (2, FEATURES.size, np.float32)
+    assert len(rows) == _num_samples(rows) == len(TEXTS)
+    array = np.asarray(rows)
+    assert type(array) is np.ndarray
+    assert array.dtype == np.float32
+    np.testing.assert_array_equal(array, FEATURES)
+    np.testing.assert_array_equal(rows.features, FEATURES)
+    np.testing.assert_array_equal(check_array(rows), FEATURES)
+    np.testing.assert_array_equal(check_X_y(rows, LABELS)[0], FEATURES)
+    np.testing.assert_array_equal(np.vstack([rows, rows]), np.vstack([FEATURES, FEATURES]))
+
+
+def test_keeps_the_raw_rows(rows):
+    assert rows.inputs is TEXTS
+    assert rows[[3, 1]].inputs == [TEXTS[3], TEXTS[1]]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        np.array([4, 0, 4]),
+        [4, 0, 4],
+        np.array([-1, 2], dtype=np.int32),
+        np.array([3, 1], dtype=np.uint8),
+        np.arange(16) % 3 == 0,
+        (np.arange(16) % 3 == 0).tolist(),
+        slice(None),
+        slice(2, 9, 3),
+        slice(None, None, -1),
+        slice(5, 5),
+        slice(-3, 100),
+        ...,
+        range(2, 6),
+        np.array([], dtype=int),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("form", ["plain", "one-tuple", "with columns", "with dots"])
+def test_is_sliced_as_an_array_is(rows, key, form):
+    index = {
+        "plain": key,
+        "one-tuple": (key,),
+        "with columns": (key, slice(None)),
+        "with dots": (key, ...) if key is not ... else ...,
+    }[form]
+    if isinstance(key, range):
+        key = list(key)
+    part = rows[index]
+    assert isinstance(part, FoundationFeatures)
+    assert part.inputs == np.array(TEXTS, dtype=object)[key].tolist()
+    assert part.shape == FEATURES[key].shape
+    if len(part):
+        np.testing.assert_array_equal(np.asarray(part), FEATURES[key])
+
+
+def test_slices_of_slices(rows):
+    part = rows[::2][np.array([5, 1, 0])][1:]
+    assert part.inputs == [TEXTS[2], TEXTS[0]]
+    np.testing.assert_array_equal(part, FEATURES[[2, 0]])
+
+
+def test_single_rows_elements_and_columns_are_arrays(rows):
+    np.testing.assert_array_equal(rows[3], FEATURES[3])
+    np.testing.assert_array_equal(rows[np.int64(-1)], FEATURES[-1])
+    np.testing.assert_array_equal(rows[:, 2], FEATURES[:, 2])
+    np.testing.assert_array_equal(rows[1:4, [0, 2]], FEATURES[1:4, [0, 2]])
+    assert rows[3, 2] == FEATURES[3, 2]
+    np.testing.assert_array_equal(np.array(list(rows)), FEATURES)
+
+
+@pytest.mark.parametrize("key", [16, -17, [16], np.ones(15, dtype=bool)])
+def test_rows_that_are_not_there(rows, key):
+    with pytest.raises(IndexError):
+        rows[key]
+
+
+def test_some_rows_are_taken_into_memory(rows):
+    taken = rows.take(np.array([5, 5, 0]))
+    np.testing.assert_array_equal(taken, FEATURES[[5, 5, 0]])
+    assert taken.flags.writeable
+
+
+def test_a_column_knows_its_model(rows):
+    assert isinstance(rows.model_of_column(6), str)
+    with pytest.raises(IndexError, match="only 7 columns"):
+        rows.model_of_column(7)
+
+
+def test_a_column_of_several_models_knows_its_own():
+    models = [CallableBackbone(np.ones, "a"), CallableBackbone(np.zeros, "b")]
+    models[0].function = lambda texts: np.ones((len(texts), 2))
+    models[1].function = lambda texts: np.ones((len(texts), 3))
+    rows = FoundationFeatureExtractor(models).fit_transform(TEXTS)
+    names = [rows.model_of_column(column) for column in range(5)]
+    assert names == ["ones"] * 2 + ["zeros"] * 3
+
+
+def test_other_dtypes_and_copies(rows):
+    assert np.asarray(rows, dtype=np.float64).dtype == np.float64
+    np.testing.assert_array_equal(np.asarray(rows, dtype=np.float64), FEATURES)
+    copy = np.array(rows)
+    copy[:] = -1
+    np.testing.assert_array_equal(rows, FEATURES)
+    with pytest.raises(ValueError, match="copy"):
+        np.asarray(rows, dtype=np.float64, copy=False)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "auto",
+        pytest.param(None, marks=pytest.mark.xfail(strict=True, reason="writable in memory")),
+    ],
+)
+def test_a_step_that_works_in_place_does_not_change_the_features(model, where):
+    """Slices of other folds share them."""
+    rows = FoundationFeatureExtractor(model, cache=where).fit_transform(TEXTS)
+    scaled = StandardScaler(copy=False).fit_transform(rows)
+    assert abs(scaled.mean()) < 1e-5
+    np.testing.assert_array_equal(rows, FEATURES)
+
+
+def test_scikit_learn_splits_fits_and_scores(rows):
+    train, test, *_ = train_test_split(rows, LABELS, random_state=0)
+    assert isinstance(train, FoundationFeatures)
+    assert isinstance(test, FoundationFeatures)
+    assert set(train.inputs) | set(test.inputs) == set(TEXTS)
+    np.testing.assert_array_equal(
+        resample(rows, random_state=0), resample(FEATURES, random_state=0)
+    )
+    for estimator in (LogisticRegression(), KNeighborsClassifier(3), Ridge()):
+        scores = cross_val_score(estimator, rows, LABELS, cv=3, error_score="raise")
+        expected = cross_val_score(clone(estimator), FEATURES, LABELS, cv=3)
+        np.testing.assert_allclose(scores, expected, rtol=1e-5)
+
+
+def test_nothing_is_computed_until_somebody_asks(model):
+    extractor = FoundationFeatureExtractor(CallableBackbone(model, "counter")).fit(TEXTS)
+    done = model.n_rows
+    rows = extractor.transform(TEXTS)
+    part = rows[np.arange(8)][::2]
+    assert (len(part), part.shape, part.size, part.ndim) == (4, (4, 7), 28, 2)
+    assert part.dtype == np.float32
+    assert "not computed yet" in repr(part)
+    pickle.loads(pickle.dumps(part))
+    assert not part.is_computed
+    assert model.n_rows == done
+    np.testing.assert_array_equal(part, FEATURES[:8:2])
+    assert part.is_computed
+    assert "not computed" not in repr(part)
+    assert model.n_rows == done + 3  # fit ran the first row
+    np.asarray(part)
+    assert model.n_rows == done + 3
+
+
+def test_is_memory_mapped_where_the_store_holds_the_rows_in_order(model):
+    rows = FoundationFeatureExtractor(model).fit_transform(TEXTS)
+    assert isinstance(rows.features, np.memmap)
+    assert isinstance(rows[3:9].features, np.memmap)
+    assert not rows.features.flags.writeable
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        tuple,
+        lambda x: np.array(x, dtype=object),
+        np.array,
+        lambda x: pd.Series(x, index=range(100, 116)),
+        lambda x: pd.DataFrame({"text": x}, index=range(100, 116)),
+        pl.Series,
+        lambda x: pl.DataFrame({"text": x}),
+    ],
+    ids=["tuple", "objects", "strings", "Series", "DataFrame", "pl.Series", "pl.DataFrame"],
+)
+def test_inputs_stay_what_they_were(model, container):
+    X = container(TEXTS)
+    rows = FoundationFeatureExtractor(model).fit_transform(X)
+    assert rows.inputs is X
+    part = rows[np.array([4, 2])]
+    assert type(part.inputs) in (type(X), list)
+    values = np.asarray(part.inputs, dtype=object).ravel().tolist()
+    assert values == [TEXTS[4], TEXTS[2]]
+    np.testing.assert_array_equal(part, FEATURES[[4, 2]])
+    if hasattr(X, "index") and not isinstance(X, tuple):
+        assert part.inputs.index.tolist() == [104, 102]
+
+
+def test_images_and_numbers_are_inputs_too(photographs):
+    def mean(images):
+        return np.asarray(images, dtype=float).reshape(len(images), -1).mean(axis=1, keepdims=True)
+
+    for X in (photographs, FEATURES):
+        rows = FoundationFeatureExtractor(mean).fit_transform(X)
+        np.testing.assert_array_equal(rows[[1, 0]].inputs, X[[1, 0]])
+        np.testing.assert_allclose(rows[[1, 0]], mean(X[[1, 0]]), rtol=1e-6)
+
+
+def test_a_pickle_of_rows_in_the_store_holds_no_features(model):
+    texts = [f"{text} {number}" for text in TEXTS for number in range(100)]
+    rows = FoundationFeatureExtractor(model).fit_transform(texts)
+    n_rows = model.n_rows
+    pickled = pickle.dumps(rows)
+    assert len(pickled) < len(pickle.dumps(texts)) + 2000
+    copy = pickle.loads(pickled)
+    assert copy.inputs == texts
+    np.testing.assert_array_equal(copy, rows)
+    assert model.n_rows == n_rows
+
+
+def test_a_pickle_of_rows_in_memory_holds_them(model):
+    rows = FoundationFeatureExtractor(model, cache=None).fit_transform(TEXTS)
+    n_rows = model.n_rows
+    copy = pickle.loads(pickle.dumps(rows))
+    np.testing.assert_array_equal(copy, FEATURES)
+    assert model.n_rows == n_rows
+
+
+def test_says_what_it_is(model):
+    rows = FoundationFeatureExtractor(CallableBackbone(model, "counter")).fit_transform(TEXTS)
+    assert repr(rows) == "FoundationFeatures(shape=(16, 7), models=[CountLetters])"
