@@ -139,6 +139,11 @@ class FeatureSource(NamedTuple):
             for start in range(0, len(todo), batch_size * _BATCHES_PER_COMMIT):
                 chunk = todo[start : start + batch_size * _BATCHES_PER_COMMIT]
                 features = backbone.embed(rows.take(chunk), batch_size=batch_size, device=device)
+                if features.ndim != 2 or len(features) != len(chunk):
+                    raise ValueError(
+                        f"Model {backbone.name!r} returned features of shape {features.shape} for "
+                        f"{len(chunk)} rows: expected ({len(chunk)}, n_features), a row for a row."
+                    )
                 finite = np.isfinite(features).all(axis=1)
                 yield chunk[finite], features[finite]
                 if not finite.all():

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from sk_aft._embedding import FeatureSource
 from sk_aft._features import FoundationFeatures
 from sk_aft._rows import as_rows
-from sk_aft.backbones import is_function, resolve_backbone
+from sk_aft.backbones import Backbone, resolve_backbone
 from sk_aft.store import FeatureStore
 from sk_aft.store._session import adopt_session, session_state
 
@@ -246,17 +246,19 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        return {**state, "_session": session_state(self._bare_functions())}
+        return {**state, "_session": session_state(self._known_by_identity())}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
         session = state.pop("_session", {})
         super().__setstate__(state)
-        adopt_session(self._bare_functions(), session)
+        adopt_session(self._known_by_identity(), session)
 
-    def _bare_functions(self) -> list:
+    def _known_by_identity(self) -> list:
+        """Return functions and transformers, whose copies a worker process has to recognise."""
         models = self.model if isinstance(self.model, (list, tuple)) else [self.model]
-        return [model for model in models if is_function(model)]
+        described = (str, Backbone, torch.nn.Module)
+        return [model for model in models if not isinstance(model, described)]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -136,7 +136,7 @@ def load_image(value: Any, row: int) -> np.ndarray:
         If the row cannot be read as an image; names the row and its path.
     """
     if isinstance(value, np.ndarray):
-        return value
+        return whole_numbers_as_bytes(value)
     image = open_image(value, row)
     try:
         if image.mode in _DEEP_GREY_MODES:
@@ -146,6 +146,24 @@ def load_image(value: Any, row: int) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError) as error:
         raise ValueError(_unreadable(value, row, error)) from error
+
+
+def whole_numbers_as_bytes(images: np.ndarray) -> np.ndarray:
+    """Make images of whole numbers uint8; float images are left as they are.
+
+    Raises
+    ------
+    ValueError
+        If a whole number is not between 0 and 255.
+    """
+    if images.dtype == np.uint8 or images.dtype.kind not in "iu":
+        return images
+    if images.size and (images.min() < 0 or images.max() > 255):
+        raise ValueError(
+            f"Images of whole numbers have to be 0 to 255, got {images.min()} to {images.max()}: "
+            "scale them, or give floats between 0 and 1."
+        )
+    return images.astype(np.uint8)
 
 
 def image_shape(value: Any, row: int) -> tuple[int, ...]:

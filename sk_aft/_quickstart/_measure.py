@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import timeit
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -171,7 +172,7 @@ def milliseconds_per_row(model: Any, rows: Any) -> float:
     # One row is too little work to share: threads would mostly wait for each other.
     with threadpool_limits(1):
         seconds = [
-            min(timeit.repeat(lambda row=rows[i : i + 1]: model.predict(row), number=1, repeat=3))
+            min(timeit.repeat(partial(model.predict, rows[i : i + 1]), number=1, repeat=3))
             for i in range(len(rows))
         ]
     return 1000 * float(np.median(seconds))

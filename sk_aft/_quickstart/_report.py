@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.model_selection import ParameterGrid
 
 from sk_aft._quickstart._measure import VALIDATION_FRACTION, Result, standard_error
-from sk_aft._quickstart._tasks import AFT, PROBE, STUDENT, Task
+from sk_aft._quickstart._tasks import AFT, BASELINE, PROBE, STUDENT, Task
 from sk_aft.store import default_store_path
 
 _HEADINGS = ("Method", "Test accuracy (%)", "Parameters to deploy", "ms per prediction")
@@ -57,14 +57,14 @@ def explain(task: Task, results: Sequence[Result], n_rows: int) -> str:
         Paragraphs of lines that fit a terminal.
     """
     by_role = {result.method.role: result for result in results}
-    student, aft, probe = by_role[STUDENT], by_role[AFT], by_role[PROBE]
-    gains = np.subtract(aft.accuracies, student.accuracies)
-    n_seeds = len(gains)
+    baseline, aft, probe = by_role[BASELINE], by_role[AFT], by_role[PROBE]
+    n_seeds = len(aft.accuracies)
     chosen = "; ".join(f"{result.method.name}: {_values(result.chosen)}" for result in results)
     paragraphs = [
-        f"AFT changed the student's accuracy by {_signed(gains)} points, seed by seed; a "
-        "prediction costs the same, because the foundation model only took part in training. "
-        f"{probe.method.name} runs it for every prediction: "
+        f"Seed by seed, AFT changed the student's accuracy by {_gain(by_role[STUDENT], aft)} "
+        f"points, which puts it {_gain(baseline, aft)} points from {baseline.method.name}. Its "
+        "prediction costs what it did: the foundation model only took part in training. "
+        f"{probe.method.name} runs the model for every prediction, in "
         f"{probe.milliseconds / aft.milliseconds:.0f} times the student's time and "
         f"{probe.n_parameters / aft.n_parameters:.0f} times its parameters.",
         f"Accuracies are means over {n_seeds} seed{'s' * (n_seeds > 1)}"
@@ -100,6 +100,8 @@ def _values(parameters: Mapping[str, float]) -> str:
     return ", ".join(f"{name.split('__')[-1]} {value:g}" for name, value in parameters.items())
 
 
-def _signed(shares: np.ndarray) -> str:
-    text = format_percent(float(shares.mean()), standard_error(shares))
+def _gain(before: Result, after: Result) -> str:
+    """Return by how much a method beats another on the same draws, or loses to it."""
+    gains = np.subtract(after.accuracies, before.accuracies)
+    text = format_percent(float(gains.mean()), standard_error(gains))
     return text if text.startswith("-") else f"+{text}"

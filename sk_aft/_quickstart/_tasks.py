@@ -145,6 +145,6 @@ def flatten_pixels(images: np.ndarray) -> np.ndarray:
 TASKS = {
     "text": Task("text", "Banking77", load_banking77, 10, "minilm", text_methods),
     "images": Task(
-        "images", "Fashion-MNIST", load_fashion_mnist, 50, "effnet-lite0", image_methods
+        "images", "Fashion-MNIST", load_fashion_mnist, 40, "effnet-lite0", image_methods
     ),
 }

@@ -6,7 +6,7 @@ from sk_aft.backbones._efficientnet import EfficientNetLiteBackbone
 from sk_aft.backbones._hugging_face import HuggingFaceBackbone
 from sk_aft.backbones._sentence_transformers import SentenceTransformerBackbone
 from sk_aft.backbones._sklearn import SklearnBackbone
-from sk_aft.backbones._specs import is_function, resolve_backbone
+from sk_aft.backbones._specs import resolve_backbone
 from sk_aft.backbones._torch import TorchBackbone
 
 __all__ = [
@@ -17,6 +17,5 @@ __all__ = [
     "SentenceTransformerBackbone",
     "SklearnBackbone",
     "TorchBackbone",
-    "is_function",
     "resolve_backbone",
 ]

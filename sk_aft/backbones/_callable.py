@@ -70,6 +70,12 @@ class CallableBackbone(Backbone):
                     f"{self.name} returned an array of shape {matrices[-1].shape} for "
                     f"{len(batch)} rows: expected ({len(batch)}, n_features)."
                 )
+        widths = {matrix.shape[1] for matrix in matrices}
+        if len(widths) > 1:
+            raise ValueError(
+                f"{self.name} returned features of different widths for different rows: "
+                f"{sorted(widths)}. Every row needs the same number of features."
+            )
         return np.concatenate(matrices)
 
     def __getstate__(self) -> dict[str, Any]:

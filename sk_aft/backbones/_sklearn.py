@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import pickle
+import types
 from typing import Any
 
 import joblib
@@ -13,6 +16,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from sk_aft._rows import Rows
 from sk_aft.backbones._base import Backbone
+from sk_aft.store._session import adopt_session, session_state, session_token
+
+# Their functions change with their version, which is part of the fingerprint or never matters.
+_TRUSTED_PACKAGES = {"sklearn", "numpy", "scipy"}
 
 
 class SklearnBackbone(Backbone):
@@ -22,7 +29,8 @@ class SklearnBackbone(Backbone):
     ----------
     transformer : estimator
         Fitted, with ``transform``. It is used as it is and never fitted again, so fit it on
-        rows that no score is computed on.
+        rows that no score is computed on. One that holds a function of yours is recognised
+        only as long as this process lives, since nobody can tell whether a function changed.
 
     Raises
     ------
@@ -36,22 +44,76 @@ class SklearnBackbone(Backbone):
         check_is_fitted(transformer)
         self.transformer = transformer
         self.name = type(transformer).__name__.lower()
+        state, self._has_functions = _normalised(transformer)
+        self._digest = joblib.hash(state)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return a digest of the fitted state."""
-        return {
-            "type": "sklearn",
-            "state": joblib.hash(self.transformer),
-            "version": sklearn.__version__,
-        }
+        """Return a digest of the fitted state, or a token of this session."""
+        fingerprint = {"type": "sklearn", "state": self._digest, "version": sklearn.__version__}
+        if self._has_functions:
+            fingerprint["session"] = session_token(self.transformer)
+        return fingerprint
+
+    @property
+    def is_persistent(self) -> bool:
+        """Whether the transformer holds no function but those of scikit-learn and NumPy."""
+        return not self._has_functions
 
     def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
         """Transform batch by batch."""
         del device
         matrices = []
-        for start in range(0, len(rows.values), batch_size):
-            features = self.transformer.transform(rows.values[start : start + batch_size])
+        for start in range(0, len(rows), batch_size):
+            features = self.transformer.transform(
+                self._named(rows.values[start : start + batch_size])
+            )
             if scipy.sparse.issparse(features):
                 features = features.toarray()
             matrices.append(np.asarray(features, dtype=np.float32))
         return np.concatenate(matrices)
+
+    def _named(self, values: np.ndarray) -> Any:
+        """Give a transformer that was fitted on a frame a frame."""
+        names = getattr(self.transformer, "feature_names_in_", None)
+        if names is None or values.ndim != 2:
+            return values
+        import pandas
+
+        return pandas.DataFrame(values, columns=names)
+
+    def __getstate__(self) -> dict[str, Any]:
+        functions = [] if self.is_persistent else [self.transformer]
+        return {**vars(self), "_session": session_state(functions)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        session = state.pop("_session")
+        vars(self).update(state)
+        adopt_session([self.transformer], session)
+
+
+class _NormalisingPickler(pickle.Pickler):
+    """Leave out what says nothing about a transformer's results; notice functions."""
+
+    has_functions = False
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, types.FunctionType):
+            if obj.__module__.partition(".")[0] in _TRUSTED_PACKAGES:
+                return NotImplemented
+            self.has_functions = True
+            return str, (f"{obj.__module__}.{obj.__qualname__}",)
+        if "_stop_words_id" in getattr(obj, "__dict__", {}):
+            # A vectorizer remembers the address of its stop words.
+            build, arguments, state, *rest = obj.__reduce_ex__(4)
+            state = {key: value for key, value in state.items() if key != "_stop_words_id"}
+            return (build, arguments, state, *rest)
+        return NotImplemented
+
+
+def _normalised(transformer: Any) -> tuple[Any, bool]:
+    """Return a copy to digest, the same in every process, and whether it held functions."""
+    buffer = io.BytesIO()
+    pickler = _NormalisingPickler(buffer)
+    pickler.dump(transformer)
+    # Unpickled, since pickling changes the memory layout of arrays, which joblib digests.
+    return pickle.loads(buffer.getvalue()), pickler.has_functions

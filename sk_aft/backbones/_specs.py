@@ -58,18 +58,12 @@ def resolve_backbone(model: Any) -> Backbone:
         return TorchBackbone(model)
     if hasattr(model, "transform"):
         return SklearnBackbone(model)
-    if is_function(model):
+    if callable(model):
         return CallableBackbone(model)
     raise TypeError(
         f"Cannot use an object of type {type(model).__name__} as a foundation model: give a spec "
         f"({_known()}), a torch module, a fitted transformer or a function."
     )
-
-
-def is_function(model: Any) -> bool:
-    """Whether a model is a bare function (or any callable that is nothing else we know)."""
-    known = (str, type, Backbone, torch.nn.Module)
-    return callable(model) and not isinstance(model, known) and not hasattr(model, "transform")
 
 
 def _from_spec(spec: str) -> Backbone:

@@ -60,6 +60,7 @@ class TorchBackbone(Backbone):
             "type": "torch",
             "class": f"{type(self.module).__module__}.{type(self.module).__qualname__}",
             "architecture": repr(self.module),
+            "attributes": _plain_attributes(self.module),
             "weights": _weights_digest(self.module),
             "preprocessing": preprocessing,
         }
@@ -71,7 +72,7 @@ class TorchBackbone(Backbone):
 
     def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
         """Run the module on each batch."""
-        was_training = self.module.training
+        modes = [(layer, layer.training) for layer in self.module.modules()]
         home = next(self.module.parameters(), torch.empty(0)).device
         module = self.module.to(device).eval()
         matrices = []
@@ -88,7 +89,9 @@ class TorchBackbone(Backbone):
                         )
                     matrices.append(features.float().cpu().numpy())
         finally:
-            module.to(home).train(was_training)
+            module.to(home)
+            for layer, was_training in modes:
+                layer.training = was_training
         return np.concatenate(matrices)
 
     def _prepare(self, rows: Rows, indices: range) -> torch.Tensor:
@@ -111,6 +114,17 @@ class TorchBackbone(Backbone):
         session = state.pop("_session")
         vars(self).update(state)
         adopt_session([self.preprocess], session)
+
+
+def _plain_attributes(module: torch.nn.Module) -> dict[str, str]:
+    """Numbers, strings and the like that layers hold beside their weights."""
+    plain = (bool, int, float, str, tuple, list, type(None))
+    return {
+        f"{name}.{attribute}": repr(value)
+        for name, layer in module.named_modules()
+        for attribute, value in vars(layer).items()
+        if isinstance(value, plain) and attribute != "training" and not attribute.startswith("_")
+    }
 
 
 def _weights_digest(module: torch.nn.Module) -> str:

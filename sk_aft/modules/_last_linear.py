@@ -31,7 +31,7 @@ class LastLinearInput:
     def __init__(self, module: nn.Module) -> None:
         self._input: Tensor | None = None
         self._hooks = [
-            layer.register_forward_pre_hook(self._remember)
+            layer.register_forward_pre_hook(self._remember, with_kwargs=True)
             for layer in module.modules()
             if isinstance(layer, nn.Linear)
         ]
@@ -57,5 +57,7 @@ class LastLinearInput:
         for hook in self._hooks:
             hook.remove()
 
-    def _remember(self, layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-        self._input = inputs[0]
+    def _remember(
+        self, layer: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]
+    ) -> None:
+        self._input = positional[0] if positional else named["input"]

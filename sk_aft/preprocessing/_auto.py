@@ -24,7 +24,7 @@ def make_preprocessor(preprocessor: Any, kind: str, **parameters: Any) -> Any:
     kind : {"numeric", "image", "text"}
         What the rows are.
     **parameters
-        Arguments of the automatic preprocessor.
+        Arguments of the automatic preprocessor, or parameters to set.
 
     Returns
     -------
@@ -35,4 +35,4 @@ def make_preprocessor(preprocessor: Any, kind: str, **parameters: Any) -> Any:
         return None
     if preprocessor == "auto":
         return _DEFAULTS[kind](**parameters)
-    return clone(preprocessor)
+    return clone(preprocessor).set_params(**parameters)

@@ -9,7 +9,7 @@ import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from sk_aft._rows import as_rows, image_shape
+from sk_aft._rows import as_rows, image_shape, whole_numbers_as_bytes
 
 _LARGEST_KEPT = 64
 
@@ -90,6 +90,7 @@ class ImageResizer(TransformerMixin, BaseEstimator):
         rows = as_rows(X, kind="image")
         values = rows.values
         if values.dtype != object and values.shape[1:3] == self.size_:
+            values = whole_numbers_as_bytes(values)
             return self._channels(values if values.ndim == 4 else values[..., None])
         images = [self._resize(rows.image(row)) for row in range(len(rows))]
         return np.concatenate(images)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ _INDEX_MAP_SIZE = 2**30 if os.name == "nt" else 64 * 2**30
 _ENTRY = np.dtype([("row", "<u8"), ("checksum", "<u8")])
 
 # LMDB allows one environment a path and process: path -> (process, device and inode, environment).
+_environments_lock = threading.Lock()
 _environments: dict[str, tuple[int, tuple[int, int], lmdb.Environment]] = {}
 
 
@@ -252,7 +254,8 @@ class FeatureStore:
         if not create and not path.exists():
             return None
         self._make_directory()
-        return _open_index(path.resolve())
+        with _environments_lock:
+            return _open_index(path.resolve())
 
     @staticmethod
     def _model_of(keys: Sequence[bytes]) -> bytes:
