@@ -216,6 +216,6 @@ def test_says_what_a_network_has_to_know(values, sizes):
 )
 def test_what_is_no_number_is_refused(values):
     with pytest.raises(
-        ValueError, match="preprocessor returned an array of dtype .* needs numbers"
+        ValueError, match=r"preprocessor returned an array of dtype .* needs numbers"
     ):
         PreparedInputs(values)

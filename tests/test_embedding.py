@@ -116,7 +116,7 @@ def test_long_rows_are_shortened_in_messages():
 
 def test_a_store_that_cannot_keep_rows_says_so(monkeypatch):
     monkeypatch.setattr(FeatureStore, "put_many", lambda self, keys, matrix: None)
-    with pytest.raises(RuntimeError, match="features of row 0 were written .* cannot be read"):
+    with pytest.raises(RuntimeError, match=r"features of row 0 were written .* cannot be read"):
         source(Lengths()).compute(TEXTS)
 
 

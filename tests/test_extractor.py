@@ -280,7 +280,7 @@ def test_numbers_have_their_columns_checked():
     assert extractor.feature_names_in_.tolist() == ["a", "b", "c"]
     assert extractor.fit(frame.to_numpy()).n_features_in_ == 3
     assert not hasattr(extractor, "feature_names_in_")
-    with pytest.raises(ValueError, match="X has 2 features, but .* is expecting 3"):
+    with pytest.raises(ValueError, match=r"X has 2 features, but .* is expecting 3"):
         extractor.transform(frame.to_numpy()[:, :2])
     extractor.fit(frame)
     with pytest.raises(ValueError, match="feature names should match"):
@@ -435,7 +435,7 @@ def test_a_function_whose_width_changes_is_refused(where):
     def embed(texts):
         return np.zeros((len(texts), 2 if TEXTS[15] in texts else 3))
 
-    with pytest.raises(ValueError, match="features a row|width"):
+    with pytest.raises(ValueError, match=r"features a row|width"):
         FoundationFeatureExtractor(embed, cache=where, batch_size=1).fit_transform(TEXTS)
 
 

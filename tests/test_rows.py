@@ -306,8 +306,16 @@ def test_one_dimensional_numbers_say_how_to_reshape(X):
 
 @pytest.mark.parametrize(
     "X",
-    [[], (), np.empty((0, 3)), np.empty((0, 4, 4, 3)), pd.Series([], dtype=str), pl.Series([])]
-    + [np.array([], dtype=object), pd.DataFrame({"text": []}, dtype=object)],
+    [
+        [],
+        (),
+        np.empty((0, 3)),
+        np.empty((0, 4, 4, 3)),
+        np.array([], dtype=object),
+        pd.Series([], dtype=str),
+        pd.DataFrame({"text": []}, dtype=object),
+        pl.Series([]),
+    ],
 )
 def test_no_rows_are_an_error(X):
     with pytest.raises(ValueError, match=r"Found array with 0 sample|Expected 2D array"):
@@ -413,7 +421,7 @@ def test_an_image_that_lost_its_end_names_the_row(photographs, tmp_path):
 def test_a_pil_image_that_lost_its_end_names_the_row(photographs):
     whole = encoded(Image.fromarray(photographs[0]))
     half = Image.open(io.BytesIO(whole[:-200]))
-    with pytest.raises(ValueError, match="Row 1 .* is not a readable image"):
+    with pytest.raises(ValueError, match=r"Row 1 .* is not a readable image"):
         as_rows([Image.fromarray(photographs[0]), half]).image(1)
 
 

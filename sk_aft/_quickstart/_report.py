@@ -61,10 +61,10 @@ def explain(task: Task, results: Sequence[Result], n_rows: int) -> str:
     n_seeds = len(aft.accuracies)
     chosen = "; ".join(f"{result.method.name}: {_values(result.chosen)}" for result in results)
     paragraphs = [
-        f"Seed by seed, AFT changed the student's accuracy by {_gain(by_role[STUDENT], aft)} "
-        f"points, which puts it {_gain(baseline, aft)} points from {baseline.method.name}. Its "
-        "prediction costs what it did: the foundation model only took part in training. "
-        f"{probe.method.name} runs the model for every prediction, in "
+        f"The student with AFT scores {_gain(by_role[STUDENT], aft)} points against the student "
+        f"alone and {_gain(baseline, aft)} against {baseline.method.name} (differences seed by "
+        "seed). AFT makes no prediction dearer: the foundation model only takes part in training. "
+        f"{probe.method.name} runs it for every prediction, in "
         f"{probe.milliseconds / aft.milliseconds:.0f} times the student's time and "
         f"{probe.n_parameters / aft.n_parameters:.0f} times its parameters.",
         f"Accuracies are means over {n_seeds} seed{'s' * (n_seeds > 1)}"

@@ -13,7 +13,6 @@ from sk_aft.backbones import (
     SentenceTransformerBackbone,
     SklearnBackbone,
     TorchBackbone,
-    is_function,
     resolve_backbone,
 )
 
@@ -72,10 +71,3 @@ def test_what_is_no_model_says_what_may_be_one(model):
 def test_a_class_is_not_an_instance(model):
     with pytest.raises(TypeError, match=f"model is the class {model.__name__}: give an instance"):
         resolve_backbone(model)
-
-
-def test_functions_are_told_from_models():
-    assert is_function(np.abs)
-    assert is_function(Doubler())
-    for model in ("minilm", torch.nn.Linear(1, 1), PCA(), PCA, CallableBackbone(np.abs)):
-        assert not is_function(model)

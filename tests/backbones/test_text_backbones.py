@@ -142,7 +142,7 @@ def test_fitting_and_looking_up_loads_no_model():
     extractor = FoundationFeatureExtractor("minilm").fit(TEXTS)
     assert extractor.n_features_out_ == 384
     assert extractor.backbones_[0]._loaded is None
-    extractor.transform(TEXTS[1::-1]).features
+    np.asarray(extractor.transform(TEXTS[1::-1]))
     assert extractor.backbones_[0]._loaded is None
 
 

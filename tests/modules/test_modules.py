@@ -1,3 +1,4 @@
+import itertools
 import pickle
 
 import numpy as np
@@ -93,7 +94,7 @@ def test_the_features_of_an_mlp_are_the_input_of_its_head():
 def test_an_mlp_has_as_many_layers_as_it_is_told(hidden_sizes):
     module = MLP(5, 2, hidden_sizes=hidden_sizes)
     widths = [5, *hidden_sizes, 2]
-    pairs = zip(widths[:-1], widths[1:], strict=True)
+    pairs = itertools.pairwise(widths)
     assert n_parameters(module) == sum((a + 1) * b for a, b in pairs)
     assert module(torch.zeros(3, 5))[1].shape == (3, widths[-2])
 

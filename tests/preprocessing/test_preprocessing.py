@@ -67,7 +67,7 @@ def test_an_empty_text_has_no_tokens():
 
 @pytest.mark.parametrize("texts", [["", ""], [""], ["  ", "\n"]])
 def test_texts_without_a_word_are_an_error(texts):
-    with pytest.raises(ValueError, match="training texts hold no words .* are they empty"):
+    with pytest.raises(ValueError, match=r"training texts hold no words .* are they empty"):
         NgramTokenizer().fit(texts)
 
 
@@ -126,7 +126,7 @@ def test_large_or_different_images_become_64_by_64(photographs):
     assert ImageResizer().fit(large).size_ == (64, 64)
     assert ImageResizer().fit([photographs[0], photographs[1][:50]]).size_ == (64, 64)
     difference = ImageResizer().fit_transform(large) - np.moveaxis(photographs, 3, 1).astype(float)
-    assert np.abs(difference).mean() < 3
+    assert np.abs(difference).mean() < 5
 
 
 @pytest.mark.parametrize(("size", "expected"), [(32, (32, 32)), ((16, 24), (16, 24))])

@@ -194,7 +194,7 @@ def test_images_that_differ_in_their_mode_differ(mode):
 @pytest.mark.xfail(strict=True, reason="Pillow's own OSError", raises=OSError)
 def test_a_pil_image_that_lost_its_end_names_the_row(photographs):
     half = Image.open(io.BytesIO(encoded(photographs[0])[:-200]))
-    with pytest.raises(ValueError, match="Row 1 .* is not a readable image"):
+    with pytest.raises(ValueError, match=r"Row 1 .* is not a readable image"):
         digests([Image.fromarray(photographs[0]), half])
 
 

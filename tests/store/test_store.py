@@ -8,9 +8,11 @@ import sys
 import tempfile
 import textwrap
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import lmdb
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -219,6 +221,30 @@ def test_threads_that_open_one_store_lose_nothing(store):
     with ThreadPoolExecutor(n_threads) as pool:
         list(pool.map(write, range(0, 10 * n_threads, 10)))
     np.testing.assert_array_equal(read(store, range(90)), features_of(range(90)))
+
+
+@pytest.mark.xfail(strict=True, reason="two environments of one file: LMDB may wait for ever")
+def test_threads_open_an_index_once(store, monkeypatch):
+    """LMDB must not have a file open twice in a process: its lock is made anew, and lost."""
+    n_threads, opened, lock = 4, [], threading.Lock()
+    barrier = threading.Barrier(n_threads)
+    lmdb_open = lmdb.open
+
+    def open_slowly(*args, **parameters):
+        time.sleep(0.1)  # as long as another thread needs to come here, too
+        with lock:
+            opened.append(opened[0] if opened else lmdb_open(*args, **parameters))
+            return opened[0]
+
+    monkeypatch.setattr(lmdb, "open", open_slowly)
+
+    def write(number):
+        barrier.wait(30)
+        FeatureStore(store.path).put_many(keys_of([number]), features_of([number]))
+
+    with ThreadPoolExecutor(n_threads) as pool:
+        list(pool.map(write, range(n_threads)))
+    assert len(opened) == 1
 
 
 def test_one_process_computes_rows_of_a_model_at_a_time(store):
