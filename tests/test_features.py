@@ -163,13 +163,7 @@ def test_other_dtypes_and_copies(rows):
         np.asarray(rows, dtype=np.float64, copy=False)
 
 
-@pytest.mark.parametrize(
-    "where",
-    [
-        "auto",
-        pytest.param(None, marks=pytest.mark.xfail(strict=True, reason="writable in memory")),
-    ],
-)
+@pytest.mark.parametrize("where", ["auto", None])
 def test_a_step_that_works_in_place_does_not_change_the_features(model, where):
     """Slices of other folds share them."""
     rows = FoundationFeatureExtractor(model, cache=where).fit_transform(TEXTS)

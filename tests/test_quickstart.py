@@ -1,5 +1,6 @@
 import math
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -148,16 +149,22 @@ def test_a_student_is_deployed_alone_and_a_probe_with_its_foundation_model(tmp_p
     assert probe[0].cache == tmp_path
 
 
-def test_time_is_measured_one_row_at_a_time():
+def test_time_is_measured_one_row_at_a_time_and_by_turns():
+    calls = []
+
     class Model:
-        calls = []
+        def __init__(self, name, seconds):
+            self.name, self.seconds = name, seconds
 
         def predict(self, rows):
-            self.calls.append(rows)
+            calls.append((self.name, rows))
+            time.sleep(self.seconds)
 
-    milliseconds = milliseconds_per_row(Model(), ["a", "b"])
-    assert Model.calls == [["a"]] + 3 * [["a"]] + 3 * [["b"]]
-    assert 0 < milliseconds < 1000
+    quick, slow = milliseconds_per_row([Model("quick", 0), Model("slow", 0.02)], ["a", "b"])
+    assert 0 < quick < slow
+    assert 20 <= slow < 200
+    one_round = [(name, [row]) for name in ("quick", "slow") for row in "ab"]
+    assert calls[2:] == one_round * ((len(calls) - 2) // 4)
 
 
 def test_points_at_one_place_all_get_their_label(tmp_path):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import timeit
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -23,6 +23,7 @@ from sk_aft.backbones._base import LoadedOnDemand
 
 VALIDATION_FRACTION = 0.25
 _TIMED_ROWS = 50
+_TIMED_ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -93,31 +94,33 @@ def compare(task: Task, n_seeds: int) -> list[Result]:
     every_row = list(chain(*(X for X, _ in draws), X_test))
     FoundationFeatureExtractor(task.model, verbose=1).fit_transform(every_row)
 
-    results = []
-    n_methods = len(task.methods(0))
-    with tqdm(total=n_methods * n_seeds, desc="training", unit="model") as progress:
-        for position in range(n_methods):
-            fitted = []
-            for seed, (X, y) in enumerate(draws):
-                method = task.methods(seed)[position]
+    fitted: dict[str, list[Pipeline]] = {}
+    chosen: dict[str, dict[str, float]] = {}
+    methods = task.methods(0)
+    with tqdm(total=len(methods) * n_seeds, desc="training", unit="model") as progress:
+        for seed, (X, y) in enumerate(draws):
+            for method in task.methods(seed):
                 if seed == 0:
                     search = choose(method, X, y)
-                    fitted.append(search.best_estimator_)
+                    chosen[method.role] = search.best_params_
+                    fitted[method.role] = [search.best_estimator_]
                 else:
-                    pipeline = clone(method.pipeline).set_params(**search.best_params_)
-                    fitted.append(pipeline.fit(X, y))
+                    pipeline = clone(method.pipeline).set_params(**chosen[method.role])
+                    fitted[method.role].append(pipeline.fit(X, y))
                 progress.update()
-            served = deployed(fitted[0])
-            results.append(
-                Result(
-                    method,
-                    search.best_params_,
-                    tuple(pipeline.score(X_test, y_test) for pipeline in fitted),
-                    count_parameters(served),
-                    milliseconds_per_row(served, X_test[:_TIMED_ROWS]),
-                )
-            )
-    return results
+
+    served = [deployed(fitted[method.role][0]) for method in methods]
+    milliseconds = milliseconds_per_row(served, X_test[:_TIMED_ROWS])
+    return [
+        Result(
+            method,
+            chosen[method.role],
+            tuple(pipeline.score(X_test, y_test) for pipeline in fitted[method.role]),
+            count_parameters(model),
+            duration,
+        )
+        for method, model, duration in zip(methods, served, milliseconds, strict=True)
+    ]
 
 
 def choose(method: Method, X: Any, y: np.ndarray) -> GridSearchCV:
@@ -163,16 +166,19 @@ def _n_weights(module: Any) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def milliseconds_per_row(model: Any, rows: Any) -> float:
-    """Return the time of a prediction, one raw row at a time as a server gets them.
+def milliseconds_per_row(models: Sequence[Any], rows: Any) -> list[float]:
+    """Return the time of a prediction of each model, one raw row at a time as a server gets them.
 
-    The median over the rows of the best of three, which other processes disturbed least.
+    The median over the rows of the best of some rounds, in which the models take turns: so what
+    else the machine does disturbs all of them alike, and little.
     """
-    model.predict(rows[:1])  # loads what is loaded on first use
+    seconds = np.empty((_TIMED_ROUNDS, len(models), len(rows)))
+    for model in models:
+        model.predict(rows[:1])  # loads what is loaded on first use
     # One row is too little work to share: threads would mostly wait for each other.
     with threadpool_limits(1):
-        seconds = [
-            min(timeit.repeat(partial(model.predict, rows[i : i + 1]), number=1, repeat=3))
-            for i in range(len(rows))
-        ]
-    return 1000 * float(np.median(seconds))
+        for turn, model, row in np.ndindex(seconds.shape):
+            start = time.perf_counter()
+            models[model].predict(rows[row : row + 1])
+            seconds[turn, model, row] = time.perf_counter() - start
+    return (1000 * np.median(seconds.min(axis=0), axis=1)).tolist()

@@ -108,7 +108,7 @@ def image_methods(random_state: int) -> list[Method]:
     """Return the methods for images."""
     extractor = FoundationFeatureExtractor("effnet-lite0")
     # Few epochs of small batches: a convolutional network on two cores has to be brief.
-    schedule: dict[str, Any] = {"max_epochs": 15, "batch_size": 64, "random_state": random_state}
+    schedule: dict[str, Any] = {"max_epochs": 15, "batch_size": 32, "random_state": random_state}
     return [
         Method(
             BASELINE,
@@ -120,13 +120,13 @@ def image_methods(random_state: int) -> list[Method]:
             STUDENT,
             "Student alone",
             make_pipeline(extractor, AFTClassifier(beta=0, **schedule)),
-            {"aftclassifier__lr": [1e-3, 3e-3, 1e-2, 3e-2]},
+            {"aftclassifier__lr": [3e-4, 1e-3, 3e-3, 1e-2]},
         ),
         Method(
             AFT,
             "Student with AFT",
             make_pipeline(extractor, AFTClassifier(**schedule)),
-            {"aftclassifier__lr": [3e-3, 1e-2], "aftclassifier__beta": [0.3, 3]},
+            {"aftclassifier__lr": [1e-3, 3e-3], "aftclassifier__beta": [0.3, 3]},
         ),
         Method(
             PROBE,

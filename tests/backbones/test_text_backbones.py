@@ -137,6 +137,12 @@ def test_a_pickle_of_a_used_extractor_holds_no_weights():
     assert len(pickle.dumps(rows)) < 2000 + len(pickle.dumps(TEXTS))
 
 
+def test_texts_that_end_like_image_files_are_texts(minilm):
+    texts = ["why can I not open logo.png", "photo.jpg"]
+    rows = FoundationFeatureExtractor(minilm).fit_transform(texts)
+    np.testing.assert_allclose(rows, embed(minilm, [*texts, "a text"])[:2], atol=1e-5)
+
+
 def test_fitting_and_looking_up_loads_no_model():
     FoundationFeatureExtractor("minilm").fit_transform(TEXTS[:2])
     extractor = FoundationFeatureExtractor("minilm").fit(TEXTS)

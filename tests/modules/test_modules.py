@@ -246,7 +246,6 @@ class ByName(nn.Module):
         return self.head(input=inputs)
 
 
-@pytest.mark.xfail(strict=True, reason="the hook gets no keyword arguments", raises=IndexError)
 def test_a_layer_that_is_called_by_name_is_seen_too():
     network = ByName()
     last = LastLinearInput(network)
