@@ -58,10 +58,9 @@ class PreparedInputs:
                     f"The preprocessor returned an array of dtype {values.dtype}: a network needs "
                     "numbers. Give a preprocessor that turns rows into numbers."
                 )
-            if values.dtype.kind in "iu" and values.dtype != np.uint8:
-                values = values.astype(np.int64)
-            elif values.dtype != np.uint8:
-                values = values.astype(np.float32)
+            is_image = values.dtype == np.uint8 and values.ndim == 4
+            if not is_image:
+                values = values.astype(np.int64 if values.dtype.kind in "iu" else np.float32)
             values = torch.from_numpy(np.require(values, requirements=["C", "W"]))
         self._values = values
 

@@ -256,9 +256,10 @@ def _list_to_array(X: list | tuple) -> np.ndarray:
             return np.stack(X)
         return _objects(X)
     try:
-        return np.asarray(X)
+        array = np.asarray(X)
     except ValueError:
         return _objects(X)
+    return _numbers_if_possible(array)
 
 
 def _numbers_if_possible(values: np.ndarray) -> np.ndarray:

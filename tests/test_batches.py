@@ -166,7 +166,6 @@ def test_images_of_8_bits_are_scaled_to_1(photographs, indices):
     np.testing.assert_allclose(taken, images[indices] / 255, rtol=1e-5)
 
 
-@pytest.mark.xfail(strict=True, reason="any uint8 is taken for an image")
 def test_a_table_of_8_bits_is_no_image():
     """As OneHotEncoder(dtype=np.uint8) makes it."""
     np.testing.assert_array_equal(whole(np.eye(3, dtype=np.uint8)), np.eye(3))

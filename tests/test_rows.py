@@ -232,6 +232,19 @@ def test_grey_images_of_more_than_eight_bits_keep_their_contrast(image):
     assert len(np.unique(as_rows([image]).image(0))) == 16
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint16])
+def test_whole_numbers_from_0_to_255_are_eight_bits(photographs, dtype):
+    same_images(as_rows(photographs.astype(dtype)), photographs)
+    same_images(as_rows(photographs.astype(dtype).tolist()), photographs)
+    assert as_rows(photographs.astype(dtype)).image(0).dtype == np.uint8
+
+
+@pytest.mark.parametrize("image", [DEEP, np.array([[-1, 3]])])
+def test_whole_numbers_beyond_0_to_255_say_how_to_scale(image):
+    with pytest.raises(ValueError, match=r"have to be 0 to 255, got .*scale them"):
+        as_rows(image[None]).image(0)
+
+
 def test_the_shape_of_an_image_is_known_without_decoding(photographs, tmp_path):
     image = Image.fromarray(photographs[0])
     whole = encoded(image)
@@ -356,11 +369,25 @@ def test_a_single_text_is_not_a_list_of_letters(X):
         ([{"a": 1}, {"a": 2}], "Row 0 of X is of type dict"),
         (np.array([["a", "b"], ["c", "d"]]), r"got an array of shape \(2, 2\)"),
         ([["a", "b"], ["c"]], "Row 0 of X is of type list"),
+        (np.array([[1, "a"], [2, "b"]], dtype=object), "neither numbers nor one text"),
+        (np.array([[{}], [{}]], dtype=object), "Row 0 of X is of type dict"),
     ],
 )
 def test_what_is_no_row_says_what_rows_are(X, message):
     with pytest.raises(ValueError, match=message):
         as_rows(X)
+
+
+def test_a_table_of_objects_is_refused_as_scikit_learn_does():
+    with pytest.raises(TypeError, match="every argument must be a string or a number"):
+        as_rows(np.array([[1, {}], [2, 3]], dtype=object))
+
+
+def test_a_hole_in_a_list_of_numbers_is_the_hole_it_is_in_an_array():
+    table = [[1.5, None], [2, 3]]
+    rows = as_rows(np.array(table))
+    np.testing.assert_array_equal(rows.values, [[1.5, np.nan], [2, 3]])
+    np.testing.assert_array_equal(as_rows(table).values, rows.values)
 
 
 def test_a_sequence_that_is_no_list_is_read_as_one():

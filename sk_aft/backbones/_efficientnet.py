@@ -70,7 +70,12 @@ class EfficientNetLiteBackbone(LoadedOnDemand):
     def _resize(self, image: np.ndarray) -> torch.Tensor:
         pixels = torch.from_numpy(np.array(image, dtype=np.float32))
         if image.dtype != np.uint8:
-            pixels = pixels * 255  # float images are in [0, 1]
+            if pixels.max() > 1.001:
+                raise ValueError(
+                    f"Float images have to be between 0 and 1, got {pixels.max():g}: divide them "
+                    "by 255, or give uint8."
+                )
+            pixels = pixels * 255
         pixels = pixels[..., None] if pixels.ndim == 2 else pixels[..., :3]
         pixels = pixels.permute(2, 0, 1).expand(3, -1, -1).unsqueeze(0)
         size = (self.image_size, self.image_size)

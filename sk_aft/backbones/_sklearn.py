@@ -44,20 +44,18 @@ class SklearnBackbone(Backbone):
         check_is_fitted(transformer)
         self.transformer = transformer
         self.name = type(transformer).__name__.lower()
-        state, self._has_functions = _normalised(transformer)
-        self._digest = joblib.hash(state)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return a digest of the fitted state, or a token of this session."""
-        fingerprint = {"type": "sklearn", "state": self._digest, "version": sklearn.__version__}
-        if self._has_functions:
-            fingerprint["session"] = session_token(self.transformer)
-        return fingerprint
+        """Return a digest of the fitted state, and a token of this session for own code."""
+        state, has_own_code = _normalised(self.transformer)
+        token = session_token(self.transformer) if has_own_code else None
+        digest = joblib.hash(state)
+        return {"type": "sklearn", "state": digest, "version": sklearn.__version__, "token": token}
 
     @property
     def is_persistent(self) -> bool:
-        """Whether the transformer holds no function but those of scikit-learn and NumPy."""
-        return not self._has_functions
+        """Whether the transformer holds no function or class of the user's own."""
+        return not _normalised(self.transformer)[1]
 
     def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
         """Transform batch by batch."""
@@ -92,16 +90,18 @@ class SklearnBackbone(Backbone):
 
 
 class _NormalisingPickler(pickle.Pickler):
-    """Leave out what says nothing about a transformer's results; notice functions."""
+    """Leave out what says nothing about a transformer's results; notice the user's own code."""
 
-    has_functions = False
+    has_own_code = False
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, types.FunctionType):
             if obj.__module__.partition(".")[0] in _TRUSTED_PACKAGES:
                 return NotImplemented
-            self.has_functions = True
+            self.has_own_code = True
             return str, (f"{obj.__module__}.{obj.__qualname__}",)
+        if isinstance(obj, type) and obj.__module__ == "__main__":
+            self.has_own_code = True
         if "_stop_words_id" in getattr(obj, "__dict__", {}):
             # A vectorizer remembers the address of its stop words.
             build, arguments, state, *rest = obj.__reduce_ex__(4)
@@ -111,9 +111,13 @@ class _NormalisingPickler(pickle.Pickler):
 
 
 def _normalised(transformer: Any) -> tuple[Any, bool]:
-    """Return a copy to digest, the same in every process, and whether it held functions."""
+    """Return a copy to digest, the same in every process, and whether it holds own code."""
     buffer = io.BytesIO()
     pickler = _NormalisingPickler(buffer)
-    pickler.dump(transformer)
+    try:
+        pickler.dump(transformer)
+    except (AttributeError, pickle.PicklingError):
+        # A class inside a function: recognised by identity alone.
+        return None, True
     # Unpickled, since pickling changes the memory layout of arrays, which joblib digests.
-    return pickle.loads(buffer.getvalue()), pickler.has_functions
+    return pickle.loads(buffer.getvalue()), pickler.has_own_code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,9 @@ import xxhash
 from sk_aft._rows import Rows
 from sk_aft.backbones._base import Backbone
 from sk_aft.store._session import adopt_session, session_state, session_token
+
+_PLAIN = (bool, int, float, str, tuple, list, dict, type(None), np.generic, np.ndarray)
+_OF_EVERY_MODULE = frozenset(vars(torch.nn.Module()))
 
 
 class TorchBackbone(Backbone):
@@ -60,15 +64,16 @@ class TorchBackbone(Backbone):
             "type": "torch",
             "class": f"{type(self.module).__module__}.{type(self.module).__qualname__}",
             "architecture": repr(self.module),
-            "attributes": _plain_attributes(self.module),
-            "weights": _weights_digest(self.module),
+            "weights": _digest(self.module),
             "preprocessing": preprocessing,
+            "functions": session_token(self.module) if _functions(self.module) else None,
         }
 
     @property
     def is_persistent(self) -> bool:
-        """Whether the preprocessing is the default one or has a declared fingerprint."""
-        return self.preprocess is None or self.declared_fingerprint is not None
+        """Whether nothing but torch's own functions and a named preprocessing take part."""
+        is_named = self.preprocess is None or self.declared_fingerprint is not None
+        return is_named and not _functions(self.module)
 
     def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
         """Run the module on each batch."""
@@ -107,34 +112,52 @@ class TorchBackbone(Backbone):
         return torch.stack([_image_tensor(rows.image(row)) for row in indices])
 
     def __getstate__(self) -> dict[str, Any]:
-        functions = [] if self.is_persistent else [self.preprocess]
+        functions = [] if self.is_persistent else [self.preprocess, self.module]
         return {**vars(self), "_session": session_state(functions)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         session = state.pop("_session")
         vars(self).update(state)
-        adopt_session([self.preprocess], session)
+        adopt_session([self.preprocess, self.module], session)
 
 
-def _plain_attributes(module: torch.nn.Module) -> dict[str, str]:
-    """Numbers, strings and the like that layers hold beside their weights."""
-    plain = (bool, int, float, str, tuple, list, type(None))
-    return {
-        f"{name}.{attribute}": repr(value)
-        for name, layer in module.named_modules()
-        for attribute, value in vars(layer).items()
-        if isinstance(value, plain) and attribute != "training" and not attribute.startswith("_")
-    }
-
-
-def _weights_digest(module: torch.nn.Module) -> str:
+def _digest(module: torch.nn.Module) -> str:
+    """Digest weights, buffers and the plain values that layers hold beside them."""
     digest = xxhash.xxh3_128()
-    for name, tensor in module.state_dict().items():
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    for name, value in _held(module):
+        if isinstance(value, torch.Tensor):
+            tensors.append((name, value))
+        elif isinstance(value, _PLAIN):
+            digest.update(f"{name} {value!r}".encode())
+    for name, tensor in tensors:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         # Bytes, since NumPy has no bfloat16.
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _functions(module: torch.nn.Module) -> list[str]:
+    """Names of the functions, other than torch's own, that layers hold."""
+    return [
+        name
+        for name, value in _held(module)
+        if isinstance(value, types.FunctionType) and not value.__module__.startswith("torch")
+    ]
+
+
+def _held(module: torch.nn.Module) -> list[tuple[str, Any]]:
+    return [
+        (f"{prefix}.{name}", getattr(value, "__name__", value) if _is_builtin(value) else value)
+        for prefix, layer in module.named_modules()
+        for name, value in vars(layer).items()
+        if name not in _OF_EVERY_MODULE
+    ]
+
+
+def _is_builtin(value: Any) -> bool:
+    return isinstance(value, types.BuiltinFunctionType)
 
 
 def _single_row(rows: Rows, row: int) -> Any:

@@ -107,7 +107,6 @@ def test_whole_numbers_that_are_not_uint8_are_refused_or_the_same(lite0, photogr
     np.testing.assert_allclose(features, embed(lite0, photographs), atol=1e-3)
 
 
-@pytest.mark.xfail(strict=True, reason="multiplied by 255 a second time")
 def test_floats_that_are_not_in_0_to_1_are_refused(lite0, photographs):
     """As float32 of an image of 8 bits."""
     with pytest.raises(ValueError, match="between 0 and 1"):

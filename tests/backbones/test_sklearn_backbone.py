@@ -161,7 +161,6 @@ def test_a_transformer_that_was_fitted_on_a_frame_is_run_without_warnings():
     FoundationFeatureExtractor(PCA(2).fit(frame)).fit_transform(frame)
 
 
-@pytest.mark.xfail(strict=True, reason="the digest is the first state's: wrong features")
 def test_a_transformer_that_is_fitted_again_is_another_model():
     pca = PCA(2).fit(X)
     backbone = SklearnBackbone(pca)
@@ -206,7 +205,6 @@ def test_an_edited_class_is_trusted_in_its_session_only(monkeypatch):
         np.testing.assert_allclose(rows, factor * X, rtol=1e-6)
 
 
-@pytest.mark.xfail(strict=True, reason="Can't pickle local object", raises=AttributeError)
 def test_a_transformer_whose_class_is_local_is_a_model():
     rows = FoundationFeatureExtractor(doubling()()).fit_transform(X)
     np.testing.assert_allclose(rows, 2 * X, rtol=1e-6)

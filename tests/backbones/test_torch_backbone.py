@@ -197,17 +197,12 @@ def with_buffer(value):
     [
         (Holder(2), Holder(3)),
         (Holder(np.float64(2)), Holder(np.float64(3))),
-        *(
-            pytest.param(*modules, marks=pytest.mark.xfail(strict=True, reason="wrong features"))
-            for modules in (
-                (Holder(2, "_held"), Holder(3, "_held")),
-                (Holder(torch.square), Holder(torch.exp)),
-                (Holder(lambda x: x**2), Holder(lambda x: x**3)),
-                (Holder(torch.tensor(2)), Holder(torch.tensor(3))),
-                (Holder({"exponent": 2}), Holder({"exponent": 3})),
-                (with_buffer(2), with_buffer(3)),
-            )
-        ),
+        (Holder(2, "_held"), Holder(3, "_held")),
+        (Holder(torch.square), Holder(torch.exp)),
+        (Holder(lambda x: x**2), Holder(lambda x: x**3)),
+        (Holder(torch.tensor(2)), Holder(torch.tensor(3))),
+        (Holder({"exponent": 2}), Holder({"exponent": 3})),
+        (with_buffer(2), with_buffer(3)),
     ],
     ids=["number", "NumPy", "private", "function", "lambda", "tensor", "dict", "buffer"],
 )
