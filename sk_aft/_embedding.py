@@ -2,61 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from tqdm.auto import tqdm
 
 from sk_aft._device import resolve_device
 from sk_aft._rows import Rows, as_rows, open_image
+from sk_aft._stored_rows import MatrixInMemory, StoredRows
 from sk_aft.backbones import Backbone
-from sk_aft.store import FeatureStore, model_digest, row_digests
+from sk_aft.store import FeatureStore, digest_array, row_digests
 from sk_aft.store._session import session_store
 
 # Rows are committed to the store this many batches at a time: few enough to lose little when
 # interrupted, enough for a text model to sort them by length.
 _BATCHES_PER_COMMIT = 8
-
-
-@dataclass(frozen=True)
-class StoredRows:
-    """Rows of a matrix that is usually memory-mapped: gathered when asked for.
-
-    Parameters
-    ----------
-    matrix : ndarray of shape (n_stored, n_features)
-        All stored rows of one model.
-    places : ndarray of shape (n_rows,), int64
-        Which of them these rows are.
-    """
-
-    matrix: np.ndarray
-    places: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Number of these rows and of features."""
-        return len(self.places), self.matrix.shape[1]
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def take(self, indices: Any) -> np.ndarray:
-        """Return some of the rows as an array in memory."""
-        return self.matrix[self.places[indices]]
-
-    def subset(self, indices: Any) -> StoredRows:
-        """Return some of the rows without reading them."""
-        return StoredRows(self.matrix, self.places[indices])
-
-    def view(self) -> np.ndarray:
-        """Return all rows, still memory-mapped where they follow each other in the matrix."""
-        first = self.places[0] if len(self.places) else 0
-        if np.array_equal(self.places, np.arange(first, first + len(self.places))):
-            return self.matrix[first : first + len(self.places)]
-        return self.matrix[self.places]
+_ROWS_PER_DIGEST = 65_536
+_SECONDS_BETWEEN_LOOKS = 0.05
+_NO_ROWS = MatrixInMemory(np.empty((0, 0), dtype=np.float32))
+# What no other choice of rows would mend.
+_NOT_A_ROWS_FAULT = (ImportError, MemoryError, OSError, torch.cuda.OutOfMemoryError)
 
 
 class FeatureSource(NamedTuple):
@@ -74,6 +43,8 @@ class FeatureSource(NamedTuple):
         Where the models run.
     verbose : int
         0 is silent, 1 shows a progress bar.
+    on_error : {"raise", "mask"}
+        What becomes of rows that a model cannot read: an error, or rows without features.
     """
 
     backbones: Sequence[Backbone]
@@ -81,41 +52,14 @@ class FeatureSource(NamedTuple):
     batch_size: Any
     device: str
     verbose: int
+    on_error: str = "raise"
 
     def compute(self, X: Any) -> list[StoredRows]:
         """Return the features of ``X``, one item a backbone."""
         return [self._compute_one(backbone, X) for backbone in self.backbones]
 
-    def _compute_one(self, backbone: Backbone, X: Any) -> StoredRows:
-        rows = as_rows(X, kind=backbone.kind)
-        model = model_digest(backbone.fingerprint())
-        digests = row_digests(rows)
-        store = self._store(backbone)
-        if store is None:
-            distinct, places = _distinct(digests)
-            chunks = self._embed(backbone, rows, distinct)
-            matrix = np.concatenate([features for _, features in chunks])
-            matrix.setflags(write=False)  # slices share it, as they share a file
-            return StoredRows(matrix, places)
-        keys = [model + digest for digest in digests]
-        places = store.locate(keys)
-        if (places < 0).any():
-            # Whoever waited here finds what the other process computed meanwhile.
-            with store.computing(model):
-                missing = store.missing(keys)
-                distinct, _ = _distinct([digests[i] for i in missing])
-                for chunk, features in self._embed(backbone, rows, missing[distinct]):
-                    store.put_many([keys[i] for i in chunk], features)
-            places = store.locate(keys)
-            if (places < 0).any():
-                row = int(np.flatnonzero(places < 0)[0])
-                raise RuntimeError(
-                    f"The features of row {row} were written to {store} but cannot be read back: "
-                    "is the disk full or damaged, or was the directory removed?"
-                )
-        return StoredRows(store.matrix(model), places)
-
-    def _store(self, backbone: Backbone) -> FeatureStore | None:
+    def store(self, backbone: Backbone) -> FeatureStore | None:
+        """Return where the features of a model are kept, None for nowhere."""
         if self.cache is None:
             return None
         if not backbone.is_persistent:
@@ -124,44 +68,211 @@ class FeatureSource(NamedTuple):
             return self.cache
         return FeatureStore(None if self.cache == "auto" else self.cache)
 
-    def _embed(self, backbone: Backbone, rows: Rows, todo: np.ndarray) -> Any:
-        """Yield (row numbers, features) for the rows ``todo``, a few batches at a time."""
-        if rows.kind == "image" and rows.values.dtype == object:
-            for row in todo:
-                if not isinstance(rows.values[row], np.ndarray):
-                    open_image(rows.values[row], row)
-        batch_size = backbone.batch_size if self.batch_size == "auto" else self.batch_size
-        device = resolve_device(self.device)
-        progress = tqdm(
-            total=len(todo), desc=backbone.name, unit="row", disable=not self.verbose, leave=True
-        )
-        with progress:
-            for start in range(0, len(todo), batch_size * _BATCHES_PER_COMMIT):
-                chunk = todo[start : start + batch_size * _BATCHES_PER_COMMIT]
-                features = backbone.embed(rows.take(chunk), batch_size=batch_size, device=device)
-                if features.ndim != 2 or len(features) != len(chunk):
-                    raise ValueError(
-                        f"Model {backbone.name!r} returned features of shape {features.shape} for "
-                        f"{len(chunk)} rows: expected ({len(chunk)}, n_features), a row for a row."
-                    )
-                finite = np.isfinite(features).all(axis=1)
-                yield chunk[finite], features[finite]
-                if not finite.all():
-                    row = int(chunk[~finite][0])
-                    raise ValueError(
-                        f"Model {backbone.name!r} gave NaN or infinite features for row {row} "
-                        f"({_excerpt(rows.values[row])}). Repair the row or leave it out."
-                    )
+    def _compute_one(self, backbone: Backbone, X: Any) -> StoredRows:
+        rows = as_rows(X, kind=backbone.kind)
+        embedding = Embedding(self, backbone, rows)
+        store = self.store(backbone)
+        found = embedding.in_memory() if store is None else embedding.through(store)
+        embedding.report(found.is_masked)
+        return found
+
+
+class Embedding:
+    """One model's way through some rows.
+
+    Parameters
+    ----------
+    source : FeatureSource
+        How to run the model.
+    backbone : Backbone
+        The model.
+    rows : Rows
+        Rows of a kind that it reads.
+
+    Attributes
+    ----------
+    digests : ndarray of shape (n_rows, 2), uint64
+        What each row is known by.
+    """
+
+    def __init__(self, source: FeatureSource, backbone: Backbone, rows: Rows) -> None:
+        self._source = source
+        self._backbone = backbone
+        self._rows = rows
+        # Digest of a row that the model cannot read -> why.
+        self._failures: dict[bytes, tuple[int, Exception]] = {}
+        self._width: int | None = None
+        automatic = source.batch_size == "auto"
+        self._batch_size = backbone.batch_size if automatic else source.batch_size
+        self.digests: np.ndarray = np.zeros((len(rows), 2), dtype=np.uint64)
+        for start in range(0, len(rows), _ROWS_PER_DIGEST):
+            some = np.arange(start, min(start + _ROWS_PER_DIGEST, len(rows)))
+            digests = row_digests(rows.take(some), first_row=start, on_error=self._cannot_read)
+            self.digests[some] = digest_array(digests)
+
+    def through(self, store: FeatureStore) -> StoredRows:
+        """Return the features; those that are not in the store are computed and put there."""
+        model = store.register_model(self._backbone.fingerprint(), name=self._backbone.name)
+        matrix, places = store.locate(model, self.digests)
+        todo = self._readable(self._distinct(np.flatnonzero(places < 0)))
+        if len(todo):
+            n_hits = len(places) - int((places < 0).sum())
+            with store.claims(model) as claims, self._progress(len(todo), n_hits) as progress:
+                self._fill(store, model, claims.claim, todo, progress.update)
+            matrix, places = store.locate(model, self.digests, count=False)
+        for row in np.flatnonzero(places < 0).tolist():
+            if self._digest(row) not in self._failures:
+                raise RuntimeError(
+                    f"The features of row {row} were written to {store} but cannot be read back: "
+                    "is the disk damaged, or was the directory removed?"
+                )
+        return StoredRows(_NO_ROWS if matrix is None else matrix, places)
+
+    def in_memory(self) -> StoredRows:
+        """Return the features, computed now."""
+        todo = self._readable(self._distinct(np.arange(len(self._rows))))
+        chunks = []
+        place: dict[bytes, int] = {}
+        with self._progress(len(todo), 0) as progress:
+            for start in range(0, len(todo), self._rows_per_commit):
+                chunk = todo[start : start + self._rows_per_commit]
+                for done, features in self._embed(chunk):
+                    chunks.append(features)
+                    place.update({self._digest(row): len(place) + i for i, row in enumerate(done)})
                 progress.update(len(chunk))
+        matrix = np.concatenate(chunks) if chunks else np.empty((0, 0), np.float32)
+        matrix.setflags(write=False)  # slices share it, as they share a file
+        places = [place.get(self._digest(row), -1) for row in range(len(self._rows))]
+        return StoredRows(MatrixInMemory(matrix), np.array(places, dtype=np.int64))
 
+    def report(self, is_masked: np.ndarray) -> None:
+        """Say how many rows have no features."""
+        if not is_masked.any():
+            return
+        row, error = next(iter(self._failures.values()))
+        if is_masked.all():
+            raise ValueError(
+                f"Model {self._backbone.name!r} cannot read any of these {len(self._rows)} rows."
+            ) from error
+        warnings.warn(
+            f"{is_masked.sum()} of {len(self._rows)} rows have no features of model "
+            f"{self._backbone.name!r} and take no part in the transfer term. The first is row "
+            f"{row}: {error}",
+            stacklevel=2,
+        )
 
-def _distinct(digests: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first position of each distinct digest, and each digest's number among them."""
-    number: dict[bytes, int] = {}
-    places = np.array([number.setdefault(digest, len(number)) for digest in digests], np.int64)
-    first: np.ndarray = np.full(len(number), -1, dtype=np.int64)
-    first[places[::-1]] = np.arange(len(digests))[::-1]
-    return first, places
+    def _fill(
+        self,
+        store: FeatureStore,
+        model: bytes,
+        claim: Callable,
+        todo: np.ndarray,
+        advance: Callable[[int], Any],
+    ) -> None:
+        """Compute rows, except for those that other processes compute meanwhile."""
+        while len(todo):
+            chunk, todo = todo[: self._rows_per_commit], todo[self._rows_per_commit :]
+            names = [self._digest(row) for row in chunk]
+            keys = [model + name for name in names]
+            mine, others = claim(names, lambda keys=keys: store.missing(keys))
+            for done, features in self._embed(chunk[mine]):
+                store.put_many([model + self._digest(row) for row in done], features)
+            if len(others) == len(chunk):
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
+            advance(len(chunk) - len(others))
+            # Looked at again in the end: by then they are there, or their process has died.
+            todo = np.concatenate([todo, chunk[others]])
+
+    def _embed(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield (row numbers, features), leaving out rows that the model cannot read."""
+        if not len(rows):
+            return
+        device = resolve_device(self._source.device)
+        try:
+            features = self._backbone.embed(
+                self._rows.take(rows), batch_size=self._batch_size, device=device
+            )
+        except _NOT_A_ROWS_FAULT:
+            raise
+        except Exception as error:
+            if len(rows) == 1:
+                self._fail(int(rows[0]), error)
+                return
+            # Whose fault is it? The others are not lost by it.
+            for half in np.array_split(rows, 2):
+                yield from self._embed(half)
+            return
+        if features.ndim != 2 or len(features) != len(rows):
+            raise ValueError(
+                f"Model {self._backbone.name!r} returned features of shape {features.shape} for "
+                f"{len(rows)} rows: expected ({len(rows)}, n_features), a row for a row."
+            )
+        if self._width not in (None, features.shape[1]):
+            raise ValueError(
+                f"Model {self._backbone.name!r} returned {features.shape[1]} features a row after "
+                f"{self._width} for the rows before: expected one width for all rows."
+            )
+        self._width = features.shape[1]
+        finite = np.isfinite(features).all(axis=1)
+        if finite.any():
+            yield rows[finite], features[finite]
+        for row in rows[~finite]:
+            self._fail(int(row), ValueError("it gave NaN or infinite features"))
+
+    def _fail(self, row: int, error: Exception) -> None:
+        """Note a row that the model failed for; raise unless such rows are to be left out."""
+        if self._source.on_error == "raise":
+            raise ValueError(
+                f"Model {self._backbone.name!r} failed for row {row} "
+                f"({_excerpt(self._rows.values[row])}): {str(error) or repr(error)}. Repair "
+                "the row or leave it out; on_error='mask' keeps it without features."
+            ) from error
+        self._leave_out(row, error)
+
+    def _cannot_read(self, row: int, error: Exception) -> None:
+        """Note a row whose image cannot be read, as ``error`` says already."""
+        if self._source.on_error == "raise":
+            raise error
+        self._leave_out(row, error)
+
+    def _leave_out(self, row: int, error: Exception) -> None:
+        self._failures.setdefault(self._digest(row), (row, error))
+        if len(self._failures) >= self._rows_per_commit and self._width is None:
+            raise ValueError(
+                f"Model {self._backbone.name!r} failed for each of the first "
+                f"{len(self._failures)} rows, so the rows are not to blame. The last time: {error}"
+            ) from error
+
+    def _readable(self, todo: np.ndarray) -> np.ndarray:
+        """Leave out image files that cannot be opened: found now, not after hours of work."""
+        is_file = self._rows.kind == "image" and self._rows.values.dtype == object
+        for row in todo if is_file else ():
+            if not isinstance(self._rows.values[row], np.ndarray):
+                try:
+                    open_image(self._rows.values[row], row)
+                except ValueError as error:
+                    self._cannot_read(row, error)
+        return np.array([row for row in todo if self._digest(row) not in self._failures], np.int64)
+
+    def _distinct(self, rows: np.ndarray) -> np.ndarray:
+        """Return the first of the rows with each digest."""
+        first: dict[bytes, int] = {}
+        for row in rows:
+            first.setdefault(self._digest(row), row)
+        return np.array(list(first.values()), dtype=np.int64)
+
+    def _digest(self, row: int) -> bytes:
+        return self.digests[row].tobytes()
+
+    @property
+    def _rows_per_commit(self) -> int:
+        return self._batch_size * _BATCHES_PER_COMMIT
+
+    def _progress(self, n_rows: int, n_hits: int) -> tqdm:
+        hits = {"in store": n_hits} if n_hits else None
+        silent = not self._source.verbose
+        name = self._backbone.name
+        return tqdm(total=n_rows, desc=name, unit="row", postfix=hits, disable=silent)
 
 
 def _excerpt(value: Any) -> str:

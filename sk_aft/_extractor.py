@@ -18,8 +18,11 @@ from sk_aft._embedding import FeatureSource
 from sk_aft._features import FoundationFeatures
 from sk_aft._rows import as_rows
 from sk_aft.backbones import Backbone, resolve_backbone
-from sk_aft.store import FeatureStore
+from sk_aft.store import FeatureStore, model_digest, row_digests
 from sk_aft.store._session import adopt_session, session_state
+
+# The width of a model's features is asked of the first row; of as many if rows may be broken.
+_ROWS_TRIED_FOR_WIDTH = 100
 
 
 class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
@@ -47,7 +50,13 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     device : str, default="auto"
         Where the models run; "auto" takes a GPU if there is one.
     verbose : int, default=0
-        1 shows a progress bar while a model runs.
+        1 shows a progress bar while a model runs: rows a second, time left, rows that were in the
+        store already.
+    on_error : {"raise", "mask"}, default="raise"
+        What becomes of rows that a model cannot read, such as broken images. "raise" names the
+        row. "mask" goes on: the row keeps its place with features of NaN and takes no part in
+        the transfer term; a warning counts such rows, `FoundationFeatures.is_masked` lists them.
+        Either way the other rows are kept in the store.
 
     Attributes
     ----------
@@ -89,6 +98,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "device": [str, torch.device],
         "verbose": ["verbose"],
+        "on_error": [StrOptions({"raise", "mask"})],
     }
 
     def __init__(
@@ -99,12 +109,14 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         batch_size: int | str = "auto",
         device: str | torch.device = "auto",
         verbose: int = 0,
+        on_error: str = "raise",
     ) -> None:
         self.model = model
         self.cache = cache
         self.batch_size = batch_size
         self.device = device
         self.verbose = verbose
+        self.on_error = on_error
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any = None) -> FoundationFeatureExtractor:
@@ -133,17 +145,13 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         """
         X = self._check_rows(X, reset=True)
         self.backbones_ = [resolve_backbone(model) for model in self._models()]
-        first = None
         self.feature_slices_: dict[str, slice] = {}
         start = 0
         for backbone in self.backbones_:
             as_rows(X, kind=backbone.kind)
             width = backbone.n_features_out
             if width is None:
-                # One row through the store, which needs it anyway.
-                first = _first_row(X) if first is None else first
-                source = self._source()._replace(backbones=[backbone], verbose=0)
-                width = source.compute(first)[0].matrix.shape[1]
+                width = self._width(backbone, X)
             name = _unique_name(backbone.name, self.feature_slices_)
             self.feature_slices_[name] = slice(start, start + width)
             start += width
@@ -189,6 +197,58 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         X = self._check_rows(X, reset=False)
         return self._output(FoundationFeatures(X, self._source(), self.n_features_out_))
 
+    @_fit_context(prefer_skip_nested_validation=False)
+    def precompute(self, X: Any) -> FoundationFeatureExtractor:
+        """Fill the store ahead of a search, then free the models' memory.
+
+        Interrupted, it goes on where it stopped when called again; several processes may share
+        the work by calling it with the same rows.
+
+        Parameters
+        ----------
+        X : list, array, Series or DataFrame of n_rows rows
+            As for `fit`.
+
+        Returns
+        -------
+        self : FoundationFeatureExtractor
+            The fitted transformer, with the models unloaded.
+        """
+        if self.cache is None:
+            raise ValueError("cache=None keeps no features, so there is nothing to precompute.")
+        try:
+            self.fit(X)
+            self._source().compute(X)
+        finally:
+            for backbone in getattr(self, "backbones_", []):
+                backbone.unload()
+        return self
+
+    def store_keys(self, X: Any) -> dict[str, list[bytes]]:
+        """Return what rows are kept under, for `FeatureStore.explain_key` and its other methods.
+
+        Parameters
+        ----------
+        X : list, array, Series or DataFrame of n_rows rows
+            As for `fit`.
+
+        Returns
+        -------
+        keys : dict of str to list of bytes
+            For each model, as named in ``feature_slices_``, a key for each row. Without a cache
+            rows have no keys, and the dict is empty.
+        """
+        check_is_fitted(self)
+        keys = {}
+        source = self._source()
+        for name, backbone in zip(self.feature_slices_, self.backbones_, strict=True):
+            store = source.store(backbone)
+            if store is not None:
+                model = model_digest(backbone.fingerprint(), store.dtype)
+                rows = as_rows(X, kind=backbone.kind)
+                keys[name] = [model + digest for digest in row_digests(rows)]
+        return keys
+
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the names of the columns: the model's name and a number.
 
@@ -219,8 +279,26 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
 
     def _source(self) -> FeatureSource:
         return FeatureSource(
-            self.backbones_, self.cache, self.batch_size, str(self.device), self.verbose
+            self.backbones_,
+            self.cache,
+            self.batch_size,
+            str(self.device),
+            self.verbose,
+            self.on_error,
         )
+
+    def _width(self, backbone: Backbone, X: Any) -> int:
+        """Return the width of a model's features, which only running it tells."""
+        source = self._source()._replace(backbones=[backbone], verbose=0, on_error="raise")
+        n_rows = len(X)
+        for row in range(n_rows):
+            try:
+                # Through the store, which needs the row anyway.
+                return source.compute(_one_row(X, row))[0].matrix.width
+            except ValueError:
+                if self.on_error == "raise" or row == min(n_rows, _ROWS_TRIED_FOR_WIDTH) - 1:
+                    raise
+        raise AssertionError("as_rows refuses to be without rows")
 
     def _check_rows(self, X: Any, *, reset: bool) -> Any:
         """Return rows that can be sliced, checked."""
@@ -271,8 +349,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         return tags
 
 
-def _first_row(X: Any) -> Any:
-    return X.iloc[:1] if hasattr(X, "iloc") else X[:1]
+def _one_row(X: Any, row: int) -> Any:
+    return X.iloc[row : row + 1] if hasattr(X, "iloc") else X[row : row + 1]
 
 
 def _unique_name(name: str, taken: Any) -> str:

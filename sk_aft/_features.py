@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from sklearn.utils import _safe_indexing
 
-from sk_aft._embedding import FeatureSource, StoredRows
+from sk_aft._embedding import FeatureSource
+from sk_aft._stored_rows import StoredRows
+from sk_aft.store._model_rows import ModelRows
 
 
 class FoundationFeatures:
@@ -89,6 +91,11 @@ class FoundationFeatures:
         """Whether the features are at hand without running or looking up anything."""
         return self._parts is not None
 
+    @property
+    def is_masked(self) -> np.ndarray:
+        """Which rows have no features of some model, (n_rows,) bool; see ``on_error``."""
+        return np.any([part.is_masked for part in self._computed()], axis=0)
+
     def take(self, indices: Any) -> np.ndarray:
         """Return the features of some rows as an array in memory, reading only these."""
         taken = [part.take(indices) for part in self._computed()]
@@ -97,9 +104,9 @@ class FoundationFeatures:
     def model_of_column(self, column: int) -> str:
         """Return the name of the model that a column of the features comes from."""
         for backbone, part in zip(self._source.backbones, self._computed(), strict=True):
-            if column < part.matrix.shape[1]:
+            if column < part.matrix.width:
                 return backbone.name
-            column -= part.matrix.shape[1]
+            column -= part.matrix.width
         raise IndexError(f"There are only {self._n_features} columns.")
 
     def _computed(self) -> list[StoredRows]:
@@ -135,7 +142,7 @@ class FoundationFeatures:
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(vars(self))
-        if self._parts and any(isinstance(part.matrix, np.memmap) for part in self._parts):
+        if self._parts and any(isinstance(part.matrix, ModelRows) for part in self._parts):
             # Looked up again by content: another process may not see this file.
             state["_parts"] = None
         return state

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from sk_aft._embedding import StoredRows
 from sk_aft._features import FoundationFeatures
 from sk_aft._rows import Rows, as_rows
+from sk_aft._stored_rows import StoredRows
 from sk_aft.transfer import make_transfer
 
 
@@ -142,7 +142,7 @@ def _check_features(features: Any, n_rows: int) -> Any:
                 "features has to be an array of numbers of shape (n_rows, n_features), got shape "
                 f"{matrix.shape} of dtype {matrix.dtype}."
             )
-        features = StoredRows(matrix.astype(np.float32, copy=False), np.arange(len(matrix)))
+        features = StoredRows.of_array(matrix)
     if len(features) != n_rows:
         raise ValueError(f"features has {len(features)} rows, but X has {n_rows}.")
     step = 8192

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sk_aft._batches import PreparedInputs, RowBatches
-from sk_aft._embedding import StoredRows
+from sk_aft._stored_rows import MatrixInMemory, StoredRows
 
 CPU = torch.device("cpu")
 
@@ -17,7 +17,7 @@ def batches(n_rows, batch_size, seed=None):
     return RowBatches(
         PreparedInputs(numbers[:, None].astype(np.float32)),
         torch.tensor(numbers),
-        features=StoredRows(np.arange(2 * n_rows, dtype=np.float32).reshape(-1, 2), numbers),
+        features=StoredRows.of_array(np.arange(2 * n_rows, dtype=np.float32).reshape(-1, 2)),
         weights=torch.tensor(numbers / 2),
         batch_size=batch_size,
         device=CPU,
@@ -108,7 +108,7 @@ def test_features_are_read_batch_by_batch():
 def test_memory_mapped_features_become_tensors_of_their_own(tmp_path):
     np.arange(12, dtype=np.float32).tofile(tmp_path / "matrix")
     matrix = np.memmap(tmp_path / "matrix", dtype=np.float32, mode="r", shape=(6, 2))
-    stored = StoredRows(matrix, np.arange(6))
+    stored = StoredRows(MatrixInMemory(matrix), np.arange(6))
     rows = RowBatches(PreparedInputs(np.eye(6)), features=stored, batch_size=4, device=CPU)
     for batch in rows:
         batch.features.zero_()  # would fail on read-only memory

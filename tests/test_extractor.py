@@ -159,7 +159,7 @@ def test_a_declared_fingerprint_names_the_features(model, declared, log):
     assert len(calls(log)) == 32
 
 
-@pytest.mark.parametrize("interruption", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("interruption", [OSError, MemoryError, KeyboardInterrupt])
 def test_after_an_interruption_it_goes_on_where_it_was(model, log, interruption):
     texts = [f"{text} {number}" for number in range(4) for text in TEXTS]
     broken = log.with_name("broken")
@@ -480,7 +480,7 @@ def test_features_that_are_not_finite_name_row_and_model():
             return 1 / rows
 
     extractor = FoundationFeatureExtractor(invert)
-    with pytest.raises(ValueError, match=r"'invert' gave NaN or infinite features for row 2 "):
+    with pytest.raises(ValueError, match=r"'invert' failed for row 2 .* NaN or infinite"):
         extractor.fit_transform([[1.0, 2], [3, 4], [0, 1]])
     lazy = extractor.fit([[1.0, 2]]).transform([[1.0, 2], [0, 1]])
     with pytest.raises(ValueError, match="for row 1 "):

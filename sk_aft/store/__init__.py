@@ -1,6 +1,6 @@
 """The feature store: what foundation models said about each row, on disk, by content."""
 
-from sk_aft.store._keys import model_digest, row_digests
+from sk_aft.store._keys import digest_array, model_digest, row_digests
 from sk_aft.store._store import FeatureStore, default_store_path
 
-__all__ = ["FeatureStore", "default_store_path", "model_digest", "row_digests"]
+__all__ = ["FeatureStore", "default_store_path", "digest_array", "model_digest", "row_digests"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -14,9 +14,10 @@ import xxhash
 from sk_aft._rows import Rows, image_bytes, load_image
 
 DIGEST_SIZE = 16
+KEY_SIZE = 2 * DIGEST_SIZE
 
 
-def model_digest(fingerprint: Mapping[str, Any]) -> bytes:
+def model_digest(fingerprint: Mapping[str, Any], dtype: str = "float32") -> bytes:
     """Digest what determines a model's features.
 
     Parameters
@@ -24,17 +25,21 @@ def model_digest(fingerprint: Mapping[str, Any]) -> bytes:
     fingerprint : mapping
         JSON-serialisable description: weights, pooling, preprocessing. Never the batch size or
         the device, which must not change the features.
+    dtype : str, default="float32"
+        How the features are stored.
 
     Returns
     -------
     digest : bytes of length 16
         Equal for equal fingerprints, whatever the order of their entries.
     """
-    text = json.dumps(fingerprint, sort_keys=True, separators=(",", ":"))
+    text = json.dumps([dtype, fingerprint], sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=DIGEST_SIZE).digest()
 
 
-def row_digests(rows: Rows) -> list[bytes]:
+def row_digests(
+    rows: Rows, *, first_row: int = 0, on_error: Callable[[int, Exception], None] | None = None
+) -> list[bytes]:
     """Digest the content of each row.
 
     Texts are digested as UTF-8, image files by their bytes whether given as path or bytes,
@@ -44,6 +49,11 @@ def row_digests(rows: Rows) -> list[bytes]:
     ----------
     rows : Rows
         Rows of any kind.
+    first_row : int, default=0
+        Number of the first row, for messages.
+    on_error : callable, optional
+        Called with the number of a row that cannot be read, and why; its digest is zero. Without
+        it the error is raised.
 
     Returns
     -------
@@ -59,7 +69,21 @@ def row_digests(rows: Rows) -> list[bytes]:
         seed = xxhash.xxh3_64_intdigest(header)
         contiguous = np.ascontiguousarray(values)
         return [digest(row.data, seed) for row in contiguous]
-    return [_image_digest(value, row) for row, value in enumerate(values)]
+    digests = []
+    for row, value in enumerate(values, start=first_row):
+        try:
+            digests.append(_image_digest(value, row))
+        except ValueError as error:
+            if on_error is None:
+                raise
+            on_error(row, error)
+            digests.append(bytes(DIGEST_SIZE))
+    return digests
+
+
+def digest_array(digests: Sequence[bytes]) -> np.ndarray:
+    """Return digests as numbers, (n_rows, 2) uint64."""
+    return np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2)
 
 
 def _array_header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:

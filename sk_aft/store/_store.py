@@ -1,31 +1,34 @@
-"""A store of feature rows on disk: an LMDB index over append-only matrices."""
+"""A store of feature rows on disk, found by content."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import threading
-from collections.abc import Iterator, Sequence
+import uuid
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import filelock
-import lmdb
 import numpy as np
 import platformdirs
-import xxhash
+from joblib.disk import memstr_to_bytes
 
-from sk_aft.store._keys import DIGEST_SIZE
+from sk_aft.store._claims import Claims
+from sk_aft.store._keys import DIGEST_SIZE, KEY_SIZE, digest_array, model_digest
+from sk_aft.store._model_rows import RECORD, STORED_DTYPES, ModelRows, RowFiles, as_stored
 
-KEY_SIZE = 2 * DIGEST_SIZE
-# An upper bound of the index, not its size on disk, except on Windows, which allocates it all.
-_INDEX_MAP_SIZE = 2**30 if os.name == "nt" else 64 * 2**30
-_ENTRY = np.dtype([("row", "<u8"), ("checksum", "<u8")])
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-# LMDB allows one environment a path and process: path -> (process, device and inode, environment).
-_environments_lock = threading.Lock()
-_environments: dict[str, tuple[int, tuple[int, int], lmdb.Environment]] = {}
+# What this process has open and looked up, whatever number of FeatureStore objects it makes.
+_lock = threading.Lock()
+_open_models: dict[Path, ModelRows] = {}
+_lookups: dict[Path, dict[str, int]] = {}
 
 
 def default_store_path() -> Path:
@@ -40,43 +43,86 @@ def default_store_path() -> Path:
 class FeatureStore:
     """Feature rows on disk, found by the content of the row and the model that made them.
 
-    Each model has one append-only float32 matrix, read by memory mapping. One LMDB index maps
-    a key to the row's place in the matrix and its checksum. Rows reach the disk before the
-    index mentions them, so a process that dies leaves nothing half-written to be found.
+    Each model has a directory with two append-only files: the features, and a list of the rows'
+    digests and checksums. A row is listed only when its features are on disk, so a process that
+    dies leaves nothing half-written to be found; a row whose checksum is wrong is not found
+    either, and will be computed again. Any number of processes may read and write.
 
     Parameters
     ----------
     path : path-like, optional
         Directory; created, private to its user, when first written to. Default: the variable
         ``SK_AFT_CACHE`` or the user's cache directory.
+    dtype : {"float32", "float16", "bfloat16"}, default="float32"
+        How features are stored; part of the key, so that rounded features are never taken for
+        exact ones. They are returned as float32. The 16-bit types take half the space: float16
+        keeps 11 bits of numbers up to 65,504, bfloat16 keeps 8 bits of numbers of any size.
 
     Examples
     --------
     >>> import numpy as np, tempfile
-    >>> from sk_aft.store import FeatureStore, model_digest, row_digests
+    >>> from sk_aft.store import FeatureStore, row_digests
     >>> from sk_aft._rows import as_rows
     >>> store = FeatureStore(tempfile.mkdtemp())
-    >>> prefix = model_digest({"name": "a model"})
-    >>> keys = [prefix + digest for digest in row_digests(as_rows(["a text", "another"]))]
+    >>> model = store.register_model({"weights": "a digest"}, name="a model")
+    >>> keys = [model + digest for digest in row_digests(as_rows(["a text", "another"]))]
     >>> store.put_many(keys[:1], np.ones((1, 3)))
     >>> matrix, found = store.get_many(keys)
     >>> found
     array([ True, False])
     >>> matrix[0]
     array([1., 1., 1.], dtype=float32)
+    >>> store.missing(keys)
+    array([1])
     """
 
-    def __init__(self, path: str | os.PathLike | None = None) -> None:
+    def __init__(self, path: str | os.PathLike | None = None, *, dtype: str = "float32") -> None:
+        if dtype not in STORED_DTYPES:
+            raise ValueError(f"dtype has to be one of {list(STORED_DTYPES)}, got {dtype!r}.")
         self.path = Path(path) if path is not None else default_store_path()
+        self.dtype = dtype
 
     def __repr__(self) -> str:
-        return f"FeatureStore({str(self.path)!r})"
+        dtype = "" if self.dtype == "float32" else f", dtype={self.dtype!r}"
+        return f"FeatureStore({str(self.path)!r}{dtype})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, FeatureStore) and self.path == other.path
+        if not isinstance(other, FeatureStore):
+            return False
+        return (self.path, self.dtype) == (other.path, other.dtype)
 
     def __hash__(self) -> int:
-        return hash(self.path)
+        return hash((self.path, self.dtype))
+
+    # ---------------------------------------------------------------- rows
+
+    def register_model(self, fingerprint: Mapping[str, Any], *, name: str = "") -> bytes:
+        """Say what a model is; its rows' keys start with what this returns.
+
+        Parameters
+        ----------
+        fingerprint : mapping
+            JSON-serialisable description of everything that determines the features.
+        name : str, optional
+            What to call the model in `stats`, `explain_key` and `remove`.
+
+        Returns
+        -------
+        model : bytes of length 16
+            Digest of the fingerprint and of the store's dtype.
+        """
+        model = model_digest(fingerprint, self.dtype)
+        path = self._directory(model) / "model.json"
+        if self._description(model) is None:
+            description = {"name": name, "dtype": self.dtype, "fingerprint": dict(fingerprint)}
+            with self._writing():
+                self._make_directory(path.parent)
+                written = path.with_name(f"{uuid.uuid4().hex}.tmp")
+                written.write_text(json.dumps(description, indent=1), encoding="utf-8")
+                written.replace(path)
+        elif os.access(path, os.W_OK):
+            os.utime(path)  # when it was last used, for reduce_size
+        return model
 
     def get_many(self, keys: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
         """Read rows.
@@ -91,20 +137,22 @@ class FeatureStore:
         matrix : ndarray of shape (n_keys, n_features), float32
             Rows that were not found are NaN.
         found : ndarray of shape (n_keys,), bool
-            Which rows are in the store.
+            Which rows are in the store, intact.
         """
-        places = self.locate(keys)
-        found = places >= 0
-        stored = self.matrix(keys[0][:DIGEST_SIZE]) if len(keys) else np.empty((0, 0), np.float32)
-        matrix = np.full((len(keys), stored.shape[1]), np.nan, dtype=np.float32)
-        matrix[found] = stored[places[found]]
-        return matrix, found
+        if not len(keys):
+            return np.empty((0, 0), np.float32), np.empty(0, bool)
+        model, digests = split_keys(keys)
+        rows, places = self.locate(model, digests)
+        matrix = np.empty((len(keys), 0), np.float32) if rows is None else rows.take(places)
+        return matrix, places >= 0
 
     def missing(self, keys: Sequence[bytes]) -> np.ndarray:
         """Return the positions of the keys that are not in the store."""
-        return np.flatnonzero(self.locate(keys) < 0)
+        if not len(keys):
+            return np.empty(0, np.int64)
+        return np.flatnonzero(self.locate(*split_keys(keys), count=False)[1] < 0)
 
-    def put_many(self, keys: Sequence[bytes], matrix: np.ndarray) -> None:
+    def put_many(self, keys: Sequence[bytes], matrix: Any) -> None:
         """Write rows; when this returns they are on disk. Keys already there are left alone.
 
         Parameters
@@ -117,180 +165,388 @@ class FeatureStore:
         Raises
         ------
         ValueError
-            If the shapes disagree, also with what the store holds of this model.
+            If the shapes disagree, also with what the store holds of this model, or a number is
+            not finite or too large for the store's dtype.
+        OSError
+            If the disk is full; what was written before stays.
         """
-        matrix = np.ascontiguousarray(matrix, dtype="<f4")
+        matrix = np.ascontiguousarray(matrix, dtype=np.float32)
         if matrix.ndim != 2 or len(matrix) != len(keys):
             raise ValueError(f"{len(keys)} keys need a matrix of as many rows, got {matrix.shape}.")
         if not len(keys):
             return
-        model = self._model_of(keys)
-        index = self._index(create=True)
-        assert index is not None
-        # LMDB lets one writer in at a time, across processes: nobody appends in between.
-        with index.begin(write=True) as transaction:
-            places = self._locate(transaction, model, keys)
-            fresh = list({key: i for i, key in enumerate(keys) if places[i] < 0}.values())
-            if not fresh:
+        model, digests = split_keys(keys)
+        with self._writing(), self.lock(model):
+            rows, places = self.locate(model, digests, count=False)
+            first = {keys[i]: i for i in np.flatnonzero(places < 0)[::-1]}
+            fresh = np.array(sorted(first.values()), dtype=np.int64)
+            if not len(fresh):
                 return
-            width, n_rows = self._counts(transaction, model) or (matrix.shape[1], 0)
-            if width != matrix.shape[1]:
+            directory = self._directory(model)
+            if rows is None:
+                self._make_directory(directory)
+                files = RowFiles.next(directory, matrix.shape[1], self.dtype)
+            else:
+                files = rows.files
+            if files.width != matrix.shape[1]:
                 raise ValueError(
-                    f"The store holds {width} features a row of this model, got {matrix.shape[1]}. "
-                    "A model whose width changed needs another fingerprint."
+                    f"The store holds {files.width} features a row of this model, got "
+                    f"{matrix.shape[1]}. A model whose width changed needs another fingerprint."
                 )
-            self._append(model, matrix[fresh], n_rows)
-            for place, i in enumerate(fresh, start=n_rows):
-                entry = np.array((place, xxhash.xxh3_64_intdigest(matrix[i].data)), dtype=_ENTRY)
-                transaction.put(keys[i], entry.tobytes())
-            counts = {"width": width, "n_rows": n_rows + len(fresh)}
-            transaction.put(model, json.dumps(counts).encode())
+            stored = as_stored(matrix[fresh], files.dtype)
+            files.append(digests[fresh], stored)
 
-    def locate(self, keys: Sequence[bytes]) -> np.ndarray:
-        """Find rows in their model's matrix, see `matrix`.
-
-        Parameters
-        ----------
-        keys : sequence of bytes of length 32
-            Keys of one model.
-
-        Returns
-        -------
-        places : ndarray of shape (n_keys,), int64
-            Row numbers; -1 where a row is not in the store or fails its checksum.
-        """
-        index = self._index(create=False)
-        if index is None or not len(keys):
-            return np.full(len(keys), -1, dtype=np.int64)
-        with index.begin() as transaction:
-            return self._locate(transaction, self._model_of(keys), keys)
-
-    def matrix(self, model: bytes) -> np.ndarray:
-        """Return all rows of one model, memory-mapped and read-only.
+    def locate(
+        self, model: bytes, digests: np.ndarray, *, count: bool = True
+    ) -> tuple[ModelRows | None, np.ndarray]:
+        """Look rows up without reading them.
 
         Parameters
         ----------
         model : bytes of length 16
-            The first half of the model's keys, see `model_digest`.
+            What `register_model` returned.
+        digests : ndarray of shape (n_rows, 2), uint64
+            Digests of the rows.
+        count : bool, default=True
+            Whether to count hits and misses for `stats`, and to warn of damaged rows.
 
         Returns
         -------
-        matrix : memmap of shape (n_rows, n_features), float32
-            Empty if the store has no row of this model.
+        rows : ModelRows or None
+            The model's rows as they are now, with ``take(places)``; None if there are none.
+        places : ndarray of shape (n_rows,), int64
+            -1 where a row is not in the store, or is damaged.
         """
-        index = self._index(create=False)
-        if index is None:
-            return np.empty((0, 0), dtype=np.float32)
-        with index.begin() as transaction:
-            return self._matrix(transaction, model)
+        rows = self._rows(model)
+        if rows is None:
+            places, damaged = _nowhere(digests)
+        else:
+            places, damaged = rows.find(digests)
+        if count:
+            hits = int((places >= 0).sum())
+            with _lock:
+                counts = _lookups.setdefault(self.path.absolute(), {"hits": 0, "misses": 0})
+                counts["hits"] += hits
+                counts["misses"] += len(places) - hits
+            if len(damaged):
+                warnings.warn(
+                    f"{len(damaged)} rows in {self} do not have their checksum any more: the file "
+                    "was damaged. They are not used, and are computed again when features of "
+                    "these rows are needed.",
+                    stacklevel=2,
+                )
+        return rows, places
+
+    def claims(self, model: bytes) -> Claims:
+        """Return a context in which rows can be claimed, so that no other process computes them."""
+        with self._writing():
+            self._make_directory(self.path / "locks")
+        return Claims(self.path / "locks" / model.hex(), self.lock(model))
+
+    def lock(self, model: bytes) -> filelock.BaseFileLock:
+        """Return the lock that one writer of this model holds; it dies with its process."""
+        self._make_directory(self.path / "locks")
+        return filelock.FileLock(self.path / "locks" / f"{model.hex()}.lock", mode=0o600)
+
+    # ---------------------------------------------------------------- care
 
     def stats(self) -> dict[str, Any]:
-        """Return the number of models, rows and bytes in the store."""
-        index = self._index(create=False)
-        models: dict[str, dict[str, int]] = {}
-        if index is not None:
-            with index.begin() as transaction:
-                for key, value in transaction.cursor():
-                    if len(key) == DIGEST_SIZE:
-                        models[key.hex()] = json.loads(value)
-        n_bytes = sum(4 * model["width"] * model["n_rows"] for model in models.values())
-        n_rows = sum(model["n_rows"] for model in models.values())
-        return {"rows": n_rows, "bytes": n_bytes, "models": len(models)}
+        """Return what is in the store and how often it was of use.
+
+        Returns
+        -------
+        stats : dict
+            "rows", "bytes" (on disk), "models" (a dict for each: "name", "model" (digest),
+            "rows", "bytes", "width", "dtype"), and of this process "hits", "misses" and
+            "hit_rate" (NaN before the first look-up).
+        """
+        models = []
+        for model in self._models():
+            rows = self._rows(model)
+            if rows is not None:
+                models.append(
+                    {
+                        "name": self._name(model),
+                        "model": model.hex(),
+                        "rows": rows.n_rows,
+                        "bytes": rows.n_rows * _bytes_of_a_row(rows.files),
+                        "width": rows.width,
+                        "dtype": rows.files.dtype,
+                    }
+                )
+        counts = _lookups.get(self.path.absolute(), {"hits": 0, "misses": 0})
+        n_lookups = sum(counts.values())
+        return {
+            "rows": sum(model["rows"] for model in models),
+            "bytes": sum(model["bytes"] for model in models),
+            "models": models,
+            **counts,
+            "hit_rate": counts["hits"] / n_lookups if n_lookups else float("nan"),
+        }
+
+    def verify(self) -> dict[str, Any]:
+        """Read every row and compare it with its checksum.
+
+        Damaged rows are never returned by the store; they are computed again when needed.
+
+        Returns
+        -------
+        report : dict
+            "rows" read, "damaged" rows, and "models": a dict for each model that has any, with
+            "name", "model" (digest), "rows" and "damaged".
+        """
+        models = []
+        n_rows = 0
+        for model in self._models():
+            rows = self._rows(model)
+            if rows is None:
+                continue
+            n_rows += rows.n_rows
+            damaged = rows.damaged()
+            # One that was computed again since is no loss.
+            n_damaged = int((rows.find(damaged)[0] < 0).sum())
+            if n_damaged:
+                names = {"name": self._name(model), "model": model.hex()}
+                models.append({**names, "rows": rows.n_rows, "damaged": n_damaged})
+        return {
+            "rows": n_rows,
+            "damaged": sum(model["damaged"] for model in models),
+            "models": models,
+        }
+
+    def remove(self, *, model: str | bytes) -> int:
+        """Forget the rows of a model.
+
+        Parameters
+        ----------
+        model : str or bytes
+            Its name (all models of this name go) or its digest, see `stats`.
+
+        Returns
+        -------
+        n_rows : int
+            How many rows were removed.
+        """
+        wanted = model.hex() if isinstance(model, bytes) else model
+        names = {known: self._name(known) for known in self._models()}
+        chosen = [known for known, name in names.items() if wanted in (name, known.hex())]
+        if not chosen:
+            held = sorted({name or known.hex() for known, name in names.items()})
+            raise ValueError(f"The store has no model {wanted!r}; it has {held}.")
+        n_rows = 0
+        for known in chosen:
+            rows = self._rows(known)
+            n_rows += rows.n_rows if rows is not None else 0
+            with self._writing(), self.lock(known):
+                shutil.rmtree(self._directory(known))
+        return n_rows
+
+    def reduce_size(self, max_bytes: int | str) -> int:
+        """Remove rows until the store is no larger than asked.
+
+        The models that were not used for longest go first; of the last to go, its oldest rows.
+
+        Parameters
+        ----------
+        max_bytes : int or str
+            Size to keep, for example ``"10G"``.
+
+        Returns
+        -------
+        n_rows : int
+            How many rows were removed.
+        """
+        limit = memstr_to_bytes(max_bytes) if isinstance(max_bytes, str) else max_bytes
+        excess = self.stats()["bytes"] - limit
+        n_removed = 0
+        for model in sorted(self._models(), key=self._last_used):
+            if excess <= 0:
+                break
+            with self._writing(), self.lock(model):
+                rows = self._rows(model)
+                if rows is None:
+                    continue
+                row_bytes = _bytes_of_a_row(rows.files)
+                n_rows = min(rows.n_rows, -(-excess // row_bytes))
+                if n_rows == rows.n_rows:
+                    shutil.rmtree(self._directory(model))
+                else:
+                    n_rows = _write_anew(rows, first=n_rows)
+                n_removed += n_rows
+                excess -= n_rows * row_bytes
+        return n_removed
+
+    def explain_key(self, key: bytes | str) -> dict[str, Any]:
+        """Say what a key stands for, and what else is known about its row.
+
+        Parameters
+        ----------
+        key : bytes of length 32, or its 64 hexadecimal digits
+            See `FoundationFeatureExtractor.store_keys`.
+
+        Returns
+        -------
+        explanation : dict
+            "model" and "row" (the key's halves, as digits), "name" and "fingerprint" of the model
+            (None if it was never registered), "stored" and "damaged" (bool), and
+            "other_models": names of the models that the store has the same row of, each with
+            the entries of its fingerprint that differ (theirs, ours).
+        """
+        key = bytes.fromhex(key) if isinstance(key, str) else key
+        model, digests = split_keys([key])
+        description = self._description(model)
+        rows = self._rows(model)
+        places, damaged = _nowhere(digests) if rows is None else rows.find(digests)
+        others = {}
+        for other in self._models():
+            if other != model and self.locate(other, digests, count=False)[1][0] >= 0:
+                others[self._name(other) or other.hex()] = _differences(
+                    self._description(other), description
+                )
+        return {
+            "model": model.hex(),
+            "row": key[DIGEST_SIZE:].hex(),
+            "name": description["name"] if description else None,
+            "fingerprint": description["fingerprint"] if description else None,
+            "stored": bool(places[0] >= 0),
+            "damaged": len(damaged) > 0,
+            "other_models": others,
+        }
+
+    # ---------------------------------------------------------------- internals
+
+    def _rows(self, model: bytes) -> ModelRows | None:
+        """Return the rows of a model as they are now."""
+        directory = self._directory(model).absolute()
+        for attempt in range(3):
+            with _lock:
+                try:
+                    known = _open_models.get(directory)
+                    files = RowFiles.latest(directory) if known is None else None
+                    if known is not None:
+                        rows = known.refreshed()
+                    else:
+                        rows = None if files is None else ModelRows(files)
+                except FileNotFoundError:  # removed or written anew at this very moment
+                    _open_models.pop(directory, None)
+                    if attempt == 2:
+                        raise
+                    continue
+                if rows is None:
+                    _open_models.pop(directory, None)
+                else:
+                    _open_models[directory] = rows
+                return rows
+        raise AssertionError("unreachable")
+
+    def _directory(self, model: bytes) -> Path:
+        return self.path / model.hex()
+
+    def _models(self) -> list[bytes]:
+        if not self.path.is_dir():
+            return []
+        names = sorted(path.name for path in self.path.iterdir() if path.is_dir())
+        return [bytes.fromhex(name) for name in names if _is_digest(name)]
+
+    def _description(self, model: bytes) -> dict[str, Any] | None:
+        """Return what was registered, None if nothing was or the file is damaged."""
+        try:
+            text = (self._directory(model) / "model.json").read_text(encoding="utf-8")
+            description = json.loads(text)
+            is_intact = model == model_digest(description["fingerprint"], description["dtype"])
+            return description if is_intact else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _name(self, model: bytes) -> str:
+        description = self._description(model)
+        return description["name"] if description else ""
+
+    def _last_used(self, model: bytes) -> float:
+        path = self._directory(model)
+        description = path / "model.json"
+        return (description if description.exists() else path).stat().st_mtime
+
+    def _make_directory(self, path: Path) -> None:
+        for directory in (self.path, path):
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     @contextmanager
-    def computing(self, model: bytes) -> Iterator[None]:
-        """Hold the right to compute rows of one model; other processes wait for their turn.
-
-        The operating system releases it when a process dies.
-        """
-        self._make_directory()
-        with filelock.FileLock(self.path / f"{model.hex()}.lock"):
+    def _writing(self) -> Iterator[None]:
+        """Explain why the store cannot be written to."""
+        try:
             yield
-
-    def _locate(
-        self, transaction: lmdb.Transaction, model: bytes, keys: Sequence[bytes]
-    ) -> np.ndarray:
-        places: np.ndarray = np.full(len(keys), -1, dtype=np.int64)
-        entries = [(i, transaction.get(key)) for i, key in enumerate(keys)]
-        positions = [i for i, entry in entries if entry is not None]
-        if not positions:
-            return places
-        stored = b"".join(bytes(entry) for _, entry in entries if entry is not None)
-        found = np.frombuffer(stored, dtype=_ENTRY)
-        matrix = self._matrix(transaction, model)
-        for i, (row, checksum) in zip(positions, found.tolist(), strict=True):
-            if row < len(matrix) and xxhash.xxh3_64_intdigest(matrix[row].data) == checksum:
-                places[i] = row
-        return places
-
-    def _matrix(self, transaction: lmdb.Transaction, model: bytes) -> np.ndarray:
-        width, n_rows = self._counts(transaction, model) or (0, 0)
-        path = self._matrix_path(model)
-        # A file that lost its end holds fewer rows than the index says.
-        size = path.stat().st_size if path.exists() else 0
-        n_rows = min(n_rows, size // (4 * width)) if width else 0
-        if n_rows == 0:
-            return np.empty((0, width), dtype=np.float32)
-        return np.memmap(path, dtype="<f4", mode="r", shape=(n_rows, width))
-
-    def _append(self, model: bytes, rows: np.ndarray, n_rows: int) -> None:
-        # "r+b" at a known offset: rows left behind by a writer that died are overwritten.
-        path = self._matrix_path(model)
-        path.touch(mode=0o600)
-        with path.open("r+b") as file:
-            file.seek(n_rows * rows.shape[1] * rows.itemsize)
-            file.write(rows.data)
-            file.flush()
-            os.fsync(file.fileno())
-
-    def _matrix_path(self, model: bytes) -> Path:
-        return self.path / f"{model.hex()}.f32"
-
-    def _make_directory(self) -> None:
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-
-    def _index(self, *, create: bool) -> lmdb.Environment | None:
-        path = self.path / "index.lmdb"
-        if not create and not path.exists():
-            return None
-        self._make_directory()
-        with _environments_lock:
-            return _open_index(path.resolve())
-
-    @staticmethod
-    def _model_of(keys: Sequence[bytes]) -> bytes:
-        model = keys[0][:DIGEST_SIZE]
-        if any(len(key) != KEY_SIZE or key[:DIGEST_SIZE] != model for key in keys):
-            raise ValueError(
-                f"Keys have to be {KEY_SIZE} bytes, a model's digest and a row's, of one model."
-            )
-        return model
-
-    @staticmethod
-    def _counts(transaction: lmdb.Transaction, model: bytes) -> tuple[int, int] | None:
-        entry = transaction.get(model)
-        if entry is None:
-            return None
-        counts = json.loads(bytes(entry))
-        return counts["width"], counts["n_rows"]
+        except OSError as error:
+            if error.errno in _DISK_FULL:
+                raise OSError(
+                    error.errno,
+                    "The disk of the feature store is full. What was computed before this batch "
+                    "is kept: make room (FeatureStore.reduce_size, remove) and run again to go on "
+                    "from there, or give cache= a directory on another disk",
+                    str(self.path),
+                ) from error
+            if isinstance(error, PermissionError):
+                raise PermissionError(
+                    error.errno,
+                    "The feature store cannot be written to: give cache= (or the variable "
+                    "SK_AFT_CACHE) a directory of your own, or cache=None to keep features in "
+                    "memory",
+                    str(self.path),
+                ) from error
+            raise
 
 
-def _open_index(path: Path) -> lmdb.Environment:
-    """Return the process's environment of an index; opens it again if it is not of this file."""
-    opened = _environments.get(str(path))
-    if opened is not None:
-        process, file, environment = opened
-        if process == os.getpid() and path.exists() and file == _identity(path):
-            return environment
-        # Somebody emptied the directory, or this process is a fork of the one that opened it.
-        environment.close()
-    environment = lmdb.open(
-        str(path), subdir=False, map_size=_INDEX_MAP_SIZE, max_readers=1024, mode=0o600
-    )
-    _environments[str(path)] = (os.getpid(), _identity(path), environment)
-    return environment
+def split_keys(keys: Sequence[bytes]) -> tuple[bytes, np.ndarray]:
+    """Return the model that all keys are of, and the digests of the rows as numbers."""
+    model = bytes(keys[0][:DIGEST_SIZE])
+    if any(len(key) != KEY_SIZE or key[:DIGEST_SIZE] != model for key in keys):
+        raise ValueError(
+            f"Keys have to be {KEY_SIZE} bytes, a model's digest and a row's, of one model."
+        )
+    return model, digest_array([key[DIGEST_SIZE:] for key in keys])
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    stat = path.stat()
-    return stat.st_dev, stat.st_ino
+def _nowhere(digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.full(len(digests), -1, dtype=np.int64), np.empty(0, dtype=np.int64)
+
+
+def _write_anew(rows: ModelRows, *, first: int) -> int:
+    """Keep the intact rows from ``first`` on, in new files; return how many rows went."""
+    digests = rows.records["digest"][first:]
+    places = rows.find(digests)[0]
+    # A row that was written twice is kept once; a damaged one is not kept.
+    kept = np.unique(places[places >= first])
+    files = RowFiles.next(rows.files.directory, rows.width, rows.files.dtype)
+    files.write_anew(rows, kept)
+    rows.files.keys.unlink()
+    rows.files.features.unlink()
+    return rows.n_rows - len(kept)
+
+
+def _bytes_of_a_row(files: RowFiles) -> int:
+    return files.row_bytes + RECORD.itemsize
+
+
+def _is_digest(name: str) -> bool:
+    return len(name) == 2 * DIGEST_SIZE and not set(name) - set("0123456789abcdef")
+
+
+def _differences(theirs: dict | None, ours: dict | None) -> dict[str, tuple[Any, Any]]:
+    if theirs is None or ours is None:
+        return {}
+    left = {"dtype": theirs["dtype"], **theirs["fingerprint"]}
+    right = {"dtype": ours["dtype"], **ours["fingerprint"]}
+    return {
+        name: (left.get(name), right.get(name))
+        for name in sorted({*left, *right})
+        if left.get(name) != right.get(name)
+    }
+
+
+def _reset_after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_after_fork)

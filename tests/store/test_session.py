@@ -109,7 +109,7 @@ def test_no_functions_need_no_session():
 
 
 def test_the_store_is_gone_when_the_process_is():
-    code = "from sk_aft.store._session import session_store as s; s()._make_directory(); "
+    code = "from sk_aft.store._session import session_store as s; s().register_model({}); "
     code += "(s().path / 'x').touch(); print(s().path)"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

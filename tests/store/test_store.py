@@ -5,11 +5,9 @@ import shutil
 import stat
 import tempfile
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import lmdb
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,6 +15,7 @@ from hypothesis import strategies as st
 
 from sk_aft._rows import Rows
 from sk_aft.store import FeatureStore, default_store_path, model_digest, row_digests
+from sk_aft.store._store import split_keys
 
 
 def keys_of(numbers, model="a model"):
@@ -36,7 +35,7 @@ def read(store, numbers, **parameters):
 
 
 def matrix_file(store):
-    (path,) = store.path.glob("*.f32")
+    (path,) = store.path.glob("*/*.features")
     return path
 
 
@@ -66,8 +65,7 @@ def test_reading_a_store_that_is_not_there_finds_nothing_and_makes_nothing(store
     matrix, found = store.get_many(keys_of([0, 1]))
     assert not found.any()
     assert len(matrix) == 2
-    assert store.stats() == {"rows": 0, "bytes": 0, "models": 0}
-    assert store.matrix(model_digest({})).shape == (0, 0)
+    assert (store.stats()["rows"], store.stats()["models"]) == (0, [])
     assert not store.path.exists()
 
 
@@ -81,7 +79,7 @@ def test_duplicates_in_one_call_are_stored_once(store):
     numbers = [1, 1, 2, 1, 2]
     store.put_many(keys_of(numbers), features_of(numbers))
     np.testing.assert_array_equal(read(store, numbers), features_of(numbers))
-    assert store.stats() == {"rows": 2, "bytes": 2 * 5 * 4, "models": 1}
+    assert store.stats()["rows"] == 2
 
 
 def test_a_row_that_is_there_is_left_alone(store):
@@ -142,16 +140,21 @@ def test_models_live_side_by_side(store):
     np.testing.assert_array_equal(
         read(store, range(2), model="wide"), features_of(range(2), width=9)
     )
-    assert store.stats() == {"rows": 8, "bytes": 4 * (6 * 5 + 2 * 9), "models": 2}
+    stats = store.stats()
+    assert stats["rows"] == 8
+    assert sorted((model["rows"], model["width"]) for model in stats["models"]) == [(2, 9), (6, 5)]
+    on_disk = sum(path.stat().st_size for path in store.path.rglob("*") if path.is_file())
+    assert stats["bytes"] == on_disk
     assert len(store.missing(keys_of([2, 3], model="wide"))) == 2
 
 
-def test_a_models_matrix_is_memory_mapped_and_read_only(store):
+def test_rows_that_follow_each_other_are_memory_mapped_and_read_only(store):
     store.put_many(keys_of(range(3)), features_of(range(3)))
-    matrix = store.matrix(model_digest({"name": "a model"}))
-    assert isinstance(matrix, np.memmap)
-    assert not matrix.flags.writeable
-    np.testing.assert_array_equal(matrix[store.locate(keys_of([2, 0]))], features_of([2, 0]))
+    rows, places = store.locate(*split_keys(keys_of([2, 0])))
+    np.testing.assert_array_equal(places, [2, 0])
+    np.testing.assert_array_equal(rows.take(places), features_of([2, 0]))
+    assert isinstance(rows.view(0, 3), np.memmap)
+    assert not rows.view(0, 3).flags.writeable
 
 
 @settings(max_examples=15, deadline=None)
@@ -218,49 +221,6 @@ def test_threads_that_open_one_store_lose_nothing(store):
     with ThreadPoolExecutor(n_threads) as pool:
         list(pool.map(write, range(0, 10 * n_threads, 10)))
     np.testing.assert_array_equal(read(store, range(90)), features_of(range(90)))
-
-
-def test_threads_open_an_index_once(store, monkeypatch):
-    """LMDB must not have a file open twice in a process: its lock is made anew, and lost."""
-    n_threads, opened, lock = 4, [], threading.Lock()
-    barrier = threading.Barrier(n_threads)
-    lmdb_open = lmdb.open
-
-    def open_slowly(*args, **parameters):
-        time.sleep(0.1)  # as long as another thread needs to come here, too
-        with lock:
-            opened.append(opened[0] if opened else lmdb_open(*args, **parameters))
-            return opened[0]
-
-    monkeypatch.setattr(lmdb, "open", open_slowly)
-
-    def write(number):
-        barrier.wait(30)
-        FeatureStore(store.path).put_many(keys_of([number]), features_of([number]))
-
-    with ThreadPoolExecutor(n_threads) as pool:
-        list(pool.map(write, range(n_threads)))
-    assert len(opened) == 1
-
-
-def test_one_process_computes_rows_of_a_model_at_a_time(store):
-    inside, order = threading.Event(), []
-
-    def first():
-        with store.computing(b"m" * 16):
-            inside.set()
-            order.append("first in")
-            with store.computing(b"n" * 16):
-                order.append("another model is nobody's business")
-            order.append("first out")
-
-    thread = threading.Thread(target=first)
-    thread.start()
-    inside.wait(30)
-    with FeatureStore(store.path).computing(b"m" * 16):
-        order.append("second in")
-    thread.join(30)
-    assert order.index("second in") > order.index("first out")
 
 
 def elsewhere(function, *arguments):
@@ -394,11 +354,13 @@ def test_is_private_to_its_user(store):
     umask = os.umask(0)
     try:
         store.put_many(keys_of([0]), features_of([0]))
-        with store.computing(b"m" * 16):
+        with store.claims(b"m" * 16):
             pass
     finally:
         os.umask(umask)
     assert stat.S_IMODE(store.path.stat().st_mode) == 0o700
+    files = [path for path in store.path.rglob("*") if path.is_file()]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
 
 
 def test_lives_where_the_variable_says(cache, tmp_path, monkeypatch):

@@ -1,0 +1,110 @@
+"""Who computes what: processes that share a store tell each other, so that no row is done twice."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import filelock
+import numpy as np
+
+from sk_aft.store._keys import DIGEST_SIZE
+
+
+class Claims:
+    """The rows of one model that this worker is computing; a context manager.
+
+    A worker writes the digests of its rows into a file and holds an operating system's lock on
+    another beside it. The lock dies with the process, and with it the claim: whoever needs the
+    rows next takes them over.
+
+    Parameters
+    ----------
+    directory : Path
+        Where the workers of one model leave their claims.
+    lock : filelock.BaseFileLock
+        Held while claims are read and made, so that two workers never claim the same row.
+    """
+
+    def __init__(self, directory: Path, lock: filelock.BaseFileLock) -> None:
+        self._directory = directory
+        self._lock = lock
+        self._rows = directory / f"{uuid.uuid4().hex}.rows"
+        self._alive = filelock.FileLock(_lock_of(self._rows))
+
+    def __enter__(self) -> Claims:
+        with self._lock:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._alive.acquire()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with self._lock:
+            self._rows.unlink(missing_ok=True)
+            self._alive.release()
+            _lock_of(self._rows).unlink(missing_ok=True)
+
+    def claim(
+        self, digests: Sequence[bytes], stored: Callable[[], np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Claim rows in the place of those claimed before.
+
+        Parameters
+        ----------
+        digests : sequence of bytes of length 16
+            Distinct rows that are needed.
+        stored : callable
+            Returns which of them are in the store; called when no other worker can claim.
+
+        Returns
+        -------
+        mine : ndarray of int
+            Positions of the rows that this worker has to compute now.
+        others : ndarray of int
+            Positions of the rows that other workers are computing.
+        """
+        with self._lock:
+            claimed = self._claimed_by_others()
+            missing = np.flatnonzero(~stored())
+            others = np.array([digests[i] in claimed for i in missing.tolist()], dtype=bool)
+            mine = missing[~others]
+            self._rows.write_bytes(b"".join(digests[i] for i in mine.tolist()))
+        return mine, missing[others]
+
+    def _claimed_by_others(self) -> set[bytes]:
+        claimed: set[bytes] = set()
+        for rows in self._directory.glob("*.rows"):
+            if rows == self._rows:
+                continue
+            if _is_held(_lock_of(rows)):
+                content = rows.read_bytes()
+                claimed.update(
+                    content[start : start + DIGEST_SIZE]
+                    for start in range(0, len(content), DIGEST_SIZE)
+                )
+            else:
+                rows.unlink(missing_ok=True)
+        return claimed
+
+
+def _lock_of(rows: Path) -> Path:
+    return rows.with_suffix(".lock")
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a living process holds a lock; removes the file of one that died."""
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        return True
+    lock.release()
+    path.unlink(missing_ok=True)
+    return False
