@@ -45,9 +45,15 @@ class PreparedInputs:
     ----------
     values : ndarray, Tensor or scipy.sparse matrix of n_rows rows
         Prepared rows.
+    integers : bool, default=True
+        Whether whole numbers stay whole (int64); otherwise they become float32, too.
+    dtype : torch.dtype, optional
+        What dense numbers have to become, whatever they are.
     """
 
-    def __init__(self, values: Any) -> None:
+    def __init__(
+        self, values: Any, *, integers: bool = True, dtype: torch.dtype | None = None
+    ) -> None:
         if scipy.sparse.issparse(values):
             self._values = scipy.sparse.csr_matrix(values)
             return
@@ -60,12 +66,25 @@ class PreparedInputs:
                 )
             is_image = values.dtype == np.uint8 and values.ndim == 4
             if not is_image:
-                values = values.astype(np.int64 if values.dtype.kind in "iu" else np.float32)
+                if values.dtype.kind == "f" and not np.isfinite(values).all():
+                    raise ValueError(
+                        "The preprocessor returned NaN or infinity for row "
+                        f"{np.argwhere(~np.isfinite(values))[0][0]}: a network needs numbers."
+                    )
+                whole = integers and values.dtype.kind in "iu"
+                values = values.astype(np.int64 if whole else np.float32)
             values = torch.from_numpy(np.require(values, requirements=["C", "W"]))
+        if dtype not in (None, torch.uint8) and values.dtype != torch.uint8:
+            values = values.to(dtype)
         self._values = values
 
     def __len__(self) -> int:
         return self._values.shape[0]
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """What dense numbers are; None for sparse rows."""
+        return None if scipy.sparse.issparse(self._values) else self._values.dtype
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -45,6 +45,8 @@ class FeatureSource(NamedTuple):
         0 is silent, 1 shows a progress bar.
     on_error : {"raise", "mask"}
         What becomes of rows that a model cannot read: an error, or rows without features.
+    rows_kind : {"text", "image", "numeric"}, optional
+        What the rows are, for models that read any; default: found out.
     """
 
     backbones: Sequence[Backbone]
@@ -53,6 +55,7 @@ class FeatureSource(NamedTuple):
     device: str
     verbose: int
     on_error: str = "raise"
+    rows_kind: str | None = None
 
     def compute(self, X: Any) -> list[StoredRows]:
         """Return the features of ``X``, one item a backbone."""
@@ -69,7 +72,7 @@ class FeatureSource(NamedTuple):
         return FeatureStore(None if self.cache == "auto" else self.cache)
 
     def _compute_one(self, backbone: Backbone, X: Any) -> StoredRows:
-        rows = as_rows(X, kind=backbone.kind)
+        rows = as_rows(X, kind=backbone.kind or self.rows_kind)
         embedding = Embedding(self, backbone, rows)
         store = self.store(backbone)
         found = embedding.in_memory() if store is None else embedding.through(store)

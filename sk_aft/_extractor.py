@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from sk_aft._embedding import FeatureSource
 from sk_aft._features import FoundationFeatures
 from sk_aft._rows import as_rows
-from sk_aft.backbones import Backbone, resolve_backbone
+from sk_aft.backbones import Backbone, TorchBackbone, resolve_backbone
 from sk_aft.store import FeatureStore, model_digest, row_digests
 from sk_aft.store._session import adopt_session, session_state
 
@@ -101,6 +101,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         "on_error": [StrOptions({"raise", "mask"})],
     }
 
+    _rows_kind: str  # set by fit
+
     def __init__(
         self,
         model: Any,
@@ -144,17 +146,19 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             If a model needs a package that is not installed; names the pip command.
         """
         X = self._check_rows(X, reset=True)
-        self.backbones_ = [resolve_backbone(model) for model in self._models()]
-        self.feature_slices_: dict[str, slice] = {}
+        backbones = [resolve_backbone(model) for model in self._models()]
+        slices: dict[str, slice] = {}
         start = 0
-        for backbone in self.backbones_:
+        for backbone in backbones:
             as_rows(X, kind=backbone.kind)
+            backbone.check_columns(getattr(self, "feature_names_in_", None))
             width = backbone.n_features_out
             if width is None:
                 width = self._width(backbone, X)
-            name = _unique_name(backbone.name, self.feature_slices_)
-            self.feature_slices_[name] = slice(start, start + width)
+            slices[_unique_name(backbone.name, slices)] = slice(start, start + width)
             start += width
+        self.backbones_ = backbones
+        self.feature_slices_ = slices
         self.n_features_out_ = start
         return self
 
@@ -270,6 +274,43 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         ]
         return np.array(names, dtype=object)
 
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters; those of a model are not among them, since it is frozen.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Not used; part of scikit-learn's signature.
+
+        Returns
+        -------
+        parameters : dict
+            Names and values.
+        """
+        return super().get_params(deep=False)
+
+    def set_params(self, **params: Any) -> FoundationFeatureExtractor:
+        """Set parameters of the extractor.
+
+        Parameters
+        ----------
+        **params
+            Names and values. Parameters of a model cannot be set: it is frozen, and shared with
+            the extractor's clones.
+
+        Returns
+        -------
+        self : FoundationFeatureExtractor
+            The transformer itself.
+        """
+        nested = [name for name in params if name.startswith("model__")]
+        if nested:
+            raise ValueError(
+                f"Invalid parameter {nested[0]!r} for estimator {self}: foundation models are "
+                "frozen. Search over whole models instead, as values of 'model'."
+            )
+        return super().set_params(**params)
+
     def _models(self) -> list:
         if not isinstance(self.model, (list, tuple)):
             return [self.model]
@@ -277,19 +318,20 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             raise ValueError("model is an empty list: give at least one foundation model.")
         return list(self.model)
 
-    def _source(self) -> FeatureSource:
+    def _source(self, backbones: list[Backbone] | None = None) -> FeatureSource:
         return FeatureSource(
-            self.backbones_,
+            self.backbones_ if backbones is None else backbones,
             self.cache,
             self.batch_size,
             str(self.device),
             self.verbose,
             self.on_error,
+            self._rows_kind,
         )
 
     def _width(self, backbone: Backbone, X: Any) -> int:
         """Return the width of a model's features, which only running it tells."""
-        source = self._source()._replace(backbones=[backbone], verbose=0, on_error="raise")
+        source = self._source([backbone])._replace(verbose=0, on_error="raise")
         n_rows = len(X)
         for row in range(n_rows):
             try:
@@ -302,10 +344,13 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
 
     def _check_rows(self, X: Any, *, reset: bool) -> Any:
         """Return rows that can be sliced, checked."""
-        kind = as_rows(X).kind
+        # Texts that end in ".png" are paths if all of them do, which few rows do not tell.
+        kind = as_rows(X, kind=None if reset else self._rows_kind).kind
         X = X if hasattr(X, "__getitem__") else np.asarray(X)
         if kind == "numeric":
             validate_data(self, X, reset=reset)
+        if reset:
+            self._rows_kind = kind
         return X
 
     def _output(self, rows: FoundationFeatures) -> Any:
@@ -335,8 +380,12 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     def _known_by_identity(self) -> list:
         """Return functions and transformers, whose copies a worker process has to recognise."""
         models = self.model if isinstance(self.model, (list, tuple)) else [self.model]
-        described = (str, Backbone, torch.nn.Module)
-        return [model for model in models if not isinstance(model, described)]
+        return [
+            model
+            for model in models
+            if not isinstance(model, (str, Backbone))
+            and not (isinstance(model, torch.nn.Module) and TorchBackbone(model).is_persistent)
+        ]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -101,14 +101,6 @@ class FoundationFeatures:
         taken = [part.take(indices) for part in self._computed()]
         return taken[0] if len(taken) == 1 else np.concatenate(taken, axis=1)
 
-    def model_of_column(self, column: int) -> str:
-        """Return the name of the model that a column of the features comes from."""
-        for backbone, part in zip(self._source.backbones, self._computed(), strict=True):
-            if column < part.matrix.width:
-                return backbone.name
-            column -= part.matrix.width
-        raise IndexError(f"There are only {self._n_features} columns.")
-
     def _computed(self) -> list[StoredRows]:
         if self._parts is None:
             self._parts = self._source.compute(self.inputs)

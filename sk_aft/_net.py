@@ -7,6 +7,7 @@ import inspect
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from numbers import Integral, Real
 from typing import Any
 
@@ -28,7 +29,6 @@ from sk_aft.modules import MLP, LastLinearInput, ResNet, TextBag
 from sk_aft.preprocessing import make_preprocessor
 from sk_aft.transfer import make_transfer
 
-_AUTO_MODULES: dict[str, type[nn.Module]] = {"numeric": MLP, "image": ResNet, "text": TextBag}
 # Rows are prepared for prediction this many at a time, so that millions of images fit in memory.
 _ROWS_PER_PREPARATION = 4096
 
@@ -76,12 +76,15 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
     history_ = None
     initialized_ = False
 
+    _is_training = False
+
     # Set by fit.
     rows_kind_: str
     n_outputs_: int
     beta_: float
     device_: torch.device
     preprocessor_: Any
+    inputs_dtype_: torch.dtype | None
     module_sizes_: dict[str, int]
     module_: nn.Module
     transfer_: nn.Module
@@ -103,7 +106,12 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
 
     def _forget(self) -> None:
         """Drop what an earlier fit learned, so that nothing of it survives into this one."""
-        learned = [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]
+        parameters = self.get_params(deep=False)
+        learned = [
+            name
+            for name in vars(self)
+            if name.endswith("_") and not name.startswith("_") and name not in parameters
+        ]
         for name in learned:
             delattr(self, name)
         for name in ("_modules", "_criteria", "_optimizers"):
@@ -117,12 +125,22 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         valid = None
         if self.early_stopping:
             train, valid = self._validation_split(data.targets, shuffle)
+            valid_weights = None if data.weights is None else data.weights[valid]
+            if valid_weights is not None and not valid_weights.any():
+                raise ValueError(
+                    "All rows held out for early stopping have sample_weight 0, so there is no "
+                    "validation score: raise validation_fraction, or set early_stopping=False."
+                )
+            self._check_validation(data.targets[valid], valid_weights)
         parameters = self.get_params_for("preprocessor")
+        self.inputs_dtype_ = None
         self.preprocessor_ = make_preprocessor(self.preprocessor, data.rows.kind, **parameters)
         if self.preprocessor_ is not None:
-            self.preprocessor_.fit(data.rows.values[train])
+            self.preprocessor_.fit(self._named(data.rows.values[train]))
         inputs = self._prepare(data.rows.values[train])
+        self.inputs_dtype_ = inputs.dtype
         self.module_sizes_ = {**inputs.sizes, "n_outputs": self.n_outputs_}
+        self._mean_weight = 1.0 if data.weights is None else float(data.weights[train].mean())
         self.n_foundation_features_ = 0 if data.features is None else data.features.shape[1]
         batches = RowBatches(
             inputs,
@@ -158,29 +176,45 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
 
     def _prepare(self, values: np.ndarray) -> PreparedInputs:
         if self.preprocessor_ is not None:
-            values = self.preprocessor_.transform(values)
+            values = self.preprocessor_.transform(self._named(values))
         elif self.rows_kind_ == "text":
             raise ValueError("preprocessor=None, but texts need one that turns them into numbers.")
-        return PreparedInputs(values)
+        integers = self.module != "auto"  # an own network may look tokens up
+        return PreparedInputs(values, integers=integers, dtype=self.inputs_dtype_)
+
+    def _named(self, values: np.ndarray) -> Any:
+        """Give an own preprocessor a frame where the rows came as one."""
+        names = getattr(self, "feature_names_in_", None)
+        if names is None or isinstance(self.preprocessor, str) or find_spec("pandas") is None:
+            return values
+        import pandas
+
+        return pandas.DataFrame(values, columns=names)
 
     def _train(self, train: RowBatches, valid: RowBatches | None) -> None:
         last_linear = LastLinearInput(self.module_)
         self._last_linear = last_linear
-        self.notify("on_train_begin", X=train, y=None)
+        self._is_training = True
+        self._has_masked_rows = train.features is not None and train.features.has_masked_rows
+        datasets = {
+            "dataset_train": train.inputs,
+            "dataset_valid": None if valid is None else valid.inputs,
+        }
+        self.notify("on_train_begin", X=train.inputs, y=None)
         try:
             for _ in range(self.max_epochs):
-                self.notify("on_epoch_begin", dataset_train=train, dataset_valid=valid)
+                self.notify("on_epoch_begin", **datasets)
                 self.run_single_epoch(train, True, "train", self.train_step)
                 self.run_single_epoch(valid, False, "valid", self.validation_step)
-                self.notify("on_epoch_end", dataset_train=train, dataset_valid=valid)
+                self.notify("on_epoch_end", **datasets)
         except KeyboardInterrupt:
             # skorch's EarlyStopping stops training this way, too.
             if not any(_has_stopped(callback) for _, callback in self.callbacks_):
                 warnings.warn("Training interrupted by user: keeping what was learned so far.")
         finally:
             last_linear.remove()
-            del self._last_linear
-        self.notify("on_train_end", X=train, y=None)
+            del self._last_linear, self._has_masked_rows, self._is_training
+        self.notify("on_train_end", X=train.inputs, y=None)
         self._set_training(False)
         self.n_iter_ = len(self.history)
 
@@ -206,24 +240,28 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             return
         steps = []
         for batch in iterator:
-            self.notify("on_batch_begin", batch=batch, training=training)
+            self.history.new_batch()
+            pair = (batch.inputs, batch.targets)  # what skorch's callbacks call a batch
+            self.notify("on_batch_begin", batch=pair, training=training)
             step = step_fn(batch)
-            self.notify("on_batch_end", batch=batch, training=training, **step)
-            steps.append((batch, step))
+            self.notify("on_batch_end", batch=pair, training=training, **step)
             if training:
                 # Only the numbers are kept; reading them one by one would stall a GPU.
-                steps[-1] = (None, {k: v.detach() for k, v in step.items() if v.ndim == 0})
+                step = {k: v.detach() for k, v in step.items() if v.ndim == 0}
+            steps.append((None if training else batch.targets, step))
         names = [name for name, value in steps[0][1].items() if value.ndim == 0]
         means = torch.stack(
             [torch.stack([step[name] for _, step in steps]).mean() for name in names]
         )
         for name, mean in zip(names, means.tolist(), strict=True):
             self.history.record(f"{prefix}_{name}", mean)
+        losses = self.history[:, f"{prefix}_loss"]
+        self.history.record(f"{prefix}_loss_best", losses[-1] == min(losses))
         if training:
             self.history.record("train_batch_count", len(steps))
         else:
             outputs = torch.cat([step["y_pred"] for _, step in steps])
-            targets = torch.cat([batch.targets for batch, _ in steps])
+            targets = torch.cat([targets for targets, _ in steps])
             weights = iterator.weights
             self.history.record("valid_score", self._validation_score(outputs, targets, weights))
 
@@ -249,7 +287,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         if batch.features is not None:
             if features is None:
                 features = self._last_linear.take()
-            step["transfer_loss"] = self.transfer_(features, batch.features)
+            step["transfer_loss"] = self._transfer_loss(features, batch.features)
             step["loss"] = task_loss + self.beta_ * step["transfer_loss"]
         step["loss"].backward()
         return step
@@ -289,6 +327,14 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             )
         return logits, features
 
+    def _transfer_loss(self, student: Tensor, foundation: Tensor) -> Tensor:
+        if self._has_masked_rows:
+            known = ~foundation.isnan().any(dim=1)
+            if known.sum() < 2:
+                return 0.0 * student.sum()
+            student, foundation = student[known], foundation[known]
+        return self.transfer_(student, foundation)
+
     def _task_loss(self, logits: Tensor, batch: Batch) -> Tensor:
         losses = self.criterion_(logits, batch.targets)
         if losses.ndim == 0:
@@ -302,9 +348,8 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             losses = losses.flatten(1).mean(dim=1)
         if batch.weights is None:
             return losses.sum() / len(losses)
-        # Relative to the batch: a weight of zero is as good as a row left out.
-        tiny = torch.finfo(batch.weights.dtype).tiny
-        return (losses * batch.weights).sum() / batch.weights.sum().clamp(min=tiny)
+        # Relative to all rows, not to the batch: a row counts alike whatever rows it is with.
+        return (losses * batch.weights).sum() / (len(losses) * self._mean_weight)
 
     # ---------------------------------------------------------------- skorch's places to fill
 
@@ -333,12 +378,17 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
     def initialize_module(self) -> StudentNet:
         """Build the student."""
         parameters = self.get_params_for("module")
-        module = _AUTO_MODULES[self.rows_kind_] if self.module == "auto" else self.module
-        if isinstance(module, nn.Module) and not parameters:
+        if isinstance(self.module, nn.Module):
+            if parameters:
+                raise ValueError(
+                    f"module is a {type(self.module).__name__} that is built already, so "
+                    f"{sorted(parameters)} of module__ have no effect: give the class instead, "
+                    f"AFTClassifier({type(self.module).__name__}, module__...=...)."
+                )
             # The estimator's parameter stays as it was given.
-            self.module_ = copy.deepcopy(module).to(self.device_)
+            self.module_ = copy.deepcopy(self.module).to(self.device_)
             return self
-        build = type(module) if isinstance(module, nn.Module) else module
+        build = _auto_module(self.module_sizes_) if self.module == "auto" else self.module
         accepted = inspect.signature(build).parameters
         sizes = {name: size for name, size in self.module_sizes_.items() if name in accepted}
         self.module_ = build(**{**sizes, **parameters}).to(self.device_)
@@ -369,7 +419,8 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         learned = list(self.transfer_.parameters()) if self.beta_ > 0 else []
         if learned:
             groups.append({"params": learned, "lr": self.transfer_lr, "weight_decay": 0.0})
-        can_fuse = "fused" in inspect.signature(self.optimizer).parameters
+        has_sparse = any(getattr(layer, "sparse", False) for layer in self.module_.modules())
+        can_fuse = "fused" in inspect.signature(self.optimizer).parameters and not has_sparse
         if can_fuse and "foreach" not in parameters and self.device_.type in ("cpu", "cuda"):
             # One kernel a step: half the time of a step where embeddings are large.
             parameters.setdefault("fused", True)
@@ -414,7 +465,8 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         logits : Tensor of shape (B, n_outputs)
             Outputs of one batch.
         """
-        check_is_fitted(self, "module_")
+        if not self._is_training:  # callbacks may predict
+            check_is_fitted(self)
         rows = self._check_rows(X, reset=False)
         self._set_training(training)
         for start in range(0, len(rows), _ROWS_PER_PREPARATION):
@@ -443,7 +495,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         raise AttributeError(f"{type(self).__name__} has no partial_fit; use fit.")
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "module_")
+        return hasattr(self, "n_iter_")
 
     def __getstate__(self) -> dict[str, Any]:
         # What is needed to predict; the optimizer's state is as big as two more networks.
@@ -464,6 +516,13 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         tags.input_tags.three_d_array = True
         tags.target_tags.required = True
         return tags
+
+
+def _auto_module(sizes: Mapping[str, int]) -> type[nn.Module]:
+    """Return the network for inputs as the preprocessor makes them."""
+    if "n_tokens" in sizes:
+        return TextBag
+    return ResNet if "n_channels" in sizes else MLP
 
 
 def _draw_seed(random_state: Any) -> int:

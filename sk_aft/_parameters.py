@@ -79,6 +79,8 @@ class PrefixedParameters(BaseEstimator):
             if _is_prefixed(name) and not is_nested:
                 setattr(self, name, value)
             else:
+                if is_nested:
+                    self.__dict__.pop(name, None)  # what the constructor was told is overruled
                 own[name] = value
         BaseEstimator.set_params(self, **own)
         return self

@@ -203,11 +203,21 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
         self.y_ndim_ = y.ndim
         y = y.reshape(len(y), -1)
         self.n_outputs_ = y.shape[1]
-        self.target_scaler_ = StandardScaler().fit(y)
-        return self.target_scaler_.transform(y).astype(np.float32)
+        return y
+
+    def _encode_targets(self, targets: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+        self.target_scaler_ = StandardScaler().fit(targets, sample_weight=weights)
+        return self.target_scaler_.transform(targets).astype(np.float32)
 
     def _stratify(self, targets: np.ndarray) -> None:
         return None
+
+    def _check_validation(self, targets: np.ndarray, weights: np.ndarray | None) -> None:
+        if len(targets) < 2:
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} holds out one row, and R² needs "
+                "two: raise it, or set early_stopping=False."
+            )
 
     def _validation_score(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> float:
         sample_weight = None if weights is None else weights.numpy()

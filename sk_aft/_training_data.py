@@ -15,6 +15,8 @@ from sk_aft._rows import Rows, as_rows
 from sk_aft._stored_rows import StoredRows
 from sk_aft.transfer import make_transfer
 
+_ROWS_PER_CHECK = 8192
+
 
 @dataclass(frozen=True)
 class TrainingData:
@@ -39,11 +41,18 @@ class TrainingData:
 
 
 class FeatureSubset:
-    """Some rows of foundation features, read when asked for."""
+    """Some rows of foundation features, read when asked for.
+
+    Attributes
+    ----------
+    has_masked_rows : bool
+        Whether some of the rows have no features: they read as NaN.
+    """
 
     def __init__(self, features: Any, rows: np.ndarray) -> None:
         self._features = features
         self._rows = rows
+        self.has_masked_rows = bool(features.is_masked[rows].any())
 
     def take(self, indices: np.ndarray) -> np.ndarray:
         return self._features.take(self._rows[indices])
@@ -54,12 +63,18 @@ class CheckedInputs:
 
     transfer: Any
     beta: Any
+    batch_size: int
+    preprocessor: Any
     rows_kind_: str
     beta_: float
 
     @abstractmethod
     def _check_targets(self, y: Any) -> np.ndarray:
-        """Return class numbers or standardised targets; set ``n_outputs_``."""
+        """Return checked targets as class numbers or a matrix; set ``n_outputs_``."""
+
+    def _encode_targets(self, targets: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+        """Return targets as the network learns them."""
+        return targets
 
     def _check_training_data(
         self, X: Any, y: Any, features: Any, sample_weight: Any
@@ -83,9 +98,14 @@ class CheckedInputs:
                 f"X has {len(rows)} rows and y has {len(targets)}."
             )
         self.beta_ = self._strength(features)
+        if self.beta_ > 0 and self.batch_size == 1:
+            raise ValueError(
+                "batch_size=1 leaves nothing to transfer, which compares the rows of a batch: "
+                "take a larger one, or beta=0."
+            )
         checked = _check_features(features, len(rows)) if self.beta_ > 0 else None
         weights = self._row_weights(sample_weight, targets)
-        return TrainingData(rows, targets, checked, weights)
+        return TrainingData(rows, self._encode_targets(targets, weights), checked, weights)
 
     def _strength(self, features: Any) -> float:
         """Return beta as a number: 0 where there is nothing to learn from."""
@@ -121,7 +141,11 @@ class CheckedInputs:
             self.rows_kind_ = rows.kind
         if rows.kind == "numeric":
             table = X if hasattr(X, "columns") else rows.values
-            return Rows("numeric", validate_data(self, table, reset=reset))
+            # An own preprocessor may fill what is missing; what it returns is checked.
+            finite = self.preprocessor is None or isinstance(self.preprocessor, str)
+            return Rows(
+                "numeric", validate_data(self, table, reset=reset, ensure_all_finite=finite)
+            )
         return rows
 
     def _row_weights(self, sample_weight: Any, targets: np.ndarray) -> np.ndarray | None:
@@ -134,26 +158,29 @@ class CheckedInputs:
 
 
 def _check_features(features: Any, n_rows: int) -> Any:
-    """Return features that have ``take`` and ``shape``, of the right length and finite."""
-    if not isinstance(features, FoundationFeatures):
-        matrix = np.asarray(features)
-        if matrix.ndim != 2 or matrix.shape[1] == 0 or matrix.dtype.kind not in "biuf":
-            raise ValueError(
-                "features has to be an array of numbers of shape (n_rows, n_features), got shape "
-                f"{matrix.shape} of dtype {matrix.dtype}."
-            )
-        features = StoredRows.of_array(matrix)
-    if len(features) != n_rows:
-        raise ValueError(f"features has {len(features)} rows, but X has {n_rows}.")
-    step = 8192
-    for start in range(0, n_rows, step):
-        finite = np.isfinite(features.take(np.arange(start, min(start + step, n_rows))))
+    """Return features that have ``take``, ``shape`` and ``is_masked``, of the right length."""
+    if isinstance(features, FoundationFeatures):
+        _check_length(features, n_rows)  # finite, or masked, since they were computed
+        return features
+    matrix = np.asarray(features)
+    if matrix.ndim != 2 or matrix.shape[1] == 0 or matrix.dtype.kind not in "biuf":
+        raise ValueError(
+            "features has to be an array of numbers of shape (n_rows, n_features), got shape "
+            f"{matrix.shape} of dtype {matrix.dtype}."
+        )
+    _check_length(matrix, n_rows)
+    stored = StoredRows.of_array(matrix)
+    for start in range(0, n_rows, _ROWS_PER_CHECK):
+        finite = np.isfinite(stored.take(slice(start, start + _ROWS_PER_CHECK)))
         if not finite.all():
             row, column = np.argwhere(~finite)[0]
-            where = f"row {start + row}, column {column}"
-            if isinstance(features, FoundationFeatures):
-                where += f" (model {features.model_of_column(column)!r})"
             raise ValueError(
-                f"features holds NaN or infinity in {where}: repair or leave out this row."
+                f"features holds NaN or infinity in row {start + row}, column {column}: repair or "
+                "leave out this row."
             )
-    return features
+    return stored
+
+
+def _check_length(features: Any, n_rows: int) -> None:
+    if len(features) != n_rows:
+        raise ValueError(f"features has {len(features)} rows, but X has {n_rows}.")

@@ -28,6 +28,12 @@ def iris():
     return X, y, PCA(2).fit_transform(X)
 
 
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    return X[:200], y[:200]
+
+
 def weights_of(estimator):
     return {name: value.clone() for name, value in estimator.module_.state_dict().items()}
 
@@ -474,3 +480,147 @@ def test_unknown_names_are_rejected(iris):
         AFTClassifier().set_params(epochs=3)
     with pytest.raises(ValueError, match="Unknown transfer method 'magic'"):
         AFTClassifier(transfer="magic").fit(iris[0], iris[1], features=iris[2])
+
+
+# ---------------------------------------------------------------- skorch's callbacks
+
+
+def test_callbacks_of_skorch_work(digits, tmp_path, capsys):
+    from skorch.callbacks import Checkpoint, EpochScoring, ProgressBar
+
+    X, y = digits
+    callbacks = [
+        ("bar", ProgressBar(detect_notebook=False)),
+        ("on_train", EpochScoring("accuracy", on_train=True, name="train_acc")),
+        ("on_valid", EpochScoring("accuracy", name="valid_acc", lower_is_better=False)),
+        ("best", Checkpoint(monitor="valid_acc_best", dirname=str(tmp_path))),
+    ]
+    student = AFTClassifier(
+        beta=0, max_epochs=3, early_stopping=True, callbacks=callbacks, random_state=0
+    ).fit(X, y)
+    assert (tmp_path / "params.pt").exists()
+    np.testing.assert_allclose(
+        student.history[:, "valid_acc"], student.history[:, "valid_score"], rtol=1e-6
+    )
+    assert student.history[-1, "train_acc"] > student.history[0, "train_acc"]
+    assert "it/s" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- preprocessors and networks
+
+
+def test_an_own_preprocessor_gets_the_frame_and_may_fill_what_is_missing(digits):
+    from sklearn.compose import ColumnTransformer
+    from sklearn.impute import SimpleImputer
+
+    X, y = digits
+    frame = pd.DataFrame(X.astype(float), columns=[f"pixel {i}" for i in range(X.shape[1])])
+    frame.iloc[3, 30] = np.nan
+    chosen = [f"pixel {i}" for i in range(20, 50)]
+    preprocessor = ColumnTransformer([("filled", SimpleImputer(), chosen)])
+    student = AFTClassifier(beta=0, preprocessor=preprocessor, max_epochs=2).fit(frame, y)
+    assert student.module_sizes_["n_inputs"] == 30
+    assert len(student.predict(frame)) == len(y)
+    with pytest.raises(ValueError, match="NaN"):
+        AFTClassifier(beta=0, max_epochs=1).fit(frame, y)
+
+
+def test_the_network_fits_what_the_preprocessor_returns():
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.pipeline import make_pipeline
+
+    from sk_aft.modules import MLP, TextBag
+
+    texts = ["one fish", "two fish", "red dog", "blue dog"] * 3
+    dense = make_pipeline(TfidfVectorizer(), TruncatedSVD(2, random_state=0))
+    for preprocessor, network in ((dense, MLP), (TfidfVectorizer(), TextBag)):
+        student = AFTClassifier(beta=0, preprocessor=preprocessor, max_epochs=1)
+        student.fit(texts, [0, 0, 1, 1] * 3)
+        assert isinstance(student.module_, network)
+
+
+def test_whole_numbers_are_numbers_like_any_other(digits):
+    X, y = digits
+    student = AFTClassifier(beta=0, preprocessor=None, max_epochs=1, random_state=0)
+    proba = student.fit(X.astype(np.int64), y).predict_proba(X.astype(np.int32))
+    np.testing.assert_array_equal(proba, student.predict_proba(X.astype(np.float64)))
+    np.testing.assert_array_equal(
+        proba, clone(student).fit(X.astype(float), y).predict_proba(X.astype(np.uint8))
+    )
+
+
+def test_a_network_that_is_built_takes_no_parameters(digits):
+    X, y = digits
+    network = nn.Sequential(nn.Linear(X.shape[1], 10))
+    with pytest.raises(ValueError, match=r"built already, so \['dropout'\]"):
+        AFTClassifier(network, beta=0, module__dropout=0.1).fit(X, y)
+
+
+def test_parameters_whose_name_ends_in_an_underscore_survive_fit(digits):
+    class Net(nn.Module):
+        def __init__(self, n_inputs, n_outputs, lambda_=0.0):
+            super().__init__()
+            self.lambda_ = lambda_
+            self.head = nn.Linear(n_inputs, n_outputs)
+
+        def forward(self, inputs):
+            return self.head(inputs)
+
+    X, y = digits
+    student = AFTClassifier(Net, beta=0, module__lambda_=0.5, max_epochs=1).fit(X, y)
+    assert student.module_.lambda_ == 0.5
+    assert student.get_params()["module__lambda_"] == 0.5
+
+
+def test_a_set_parameter_of_the_preprocessor_overrules_the_constructors(digits):
+    from sklearn.preprocessing import StandardScaler
+
+    student = AFTClassifier(preprocessor=StandardScaler(), preprocessor__with_mean=False)
+    student.set_params(preprocessor__with_mean=True)
+    assert student.get_params()["preprocessor__with_mean"] is True
+    assert student.set_params(beta=0, max_epochs=1).fit(*digits).preprocessor_.with_mean
+
+
+def test_a_fit_that_failed_leaves_nothing_to_predict_with(digits):
+    X, y = digits
+    student = AFTClassifier(beta=0, max_epochs=1).fit(X, y)
+    student.set_params(criterion__reduction="mean")
+    with pytest.raises(ValueError, match="cannot be weighted"):
+        student.fit(X, y, sample_weight=np.ones(len(y)))
+    with pytest.raises(NotFittedError):
+        student.predict(X)
+
+
+def test_a_weight_counts_alike_whatever_rows_share_its_batch():
+    """The gradient of an epoch's mean loss is that of the weighted mean over all rows."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(64, 3)), np.arange(64) % 2
+    weights = np.where(np.arange(64) == 5, 100.0, 1.0)
+    student = AFTClassifier(
+        nn.Linear(3, 2),
+        beta=0,
+        preprocessor=None,
+        optimizer=torch.optim.SGD,
+        lr=1e-9,
+        max_epochs=1,
+        batch_size=16,
+        random_state=0,
+    ).fit(X, y, sample_weight=weights)
+    proba = student.predict_proba(X)[np.arange(64), y]
+    expected = np.average(-np.log(proba), weights=weights)
+    assert student.history[-1, "train_task_loss"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_one_row_a_batch_cannot_transfer(digits):
+    X, y = digits
+    with pytest.raises(ValueError, match="batch_size=1 leaves nothing to transfer"):
+        AFTClassifier(batch_size=1, beta=1).fit(X, y, features=X)
+
+
+def test_rows_held_out_need_a_weight(digits):
+    X, y = digits
+    weights = np.zeros(len(y))
+    weights[0] = 1
+    with pytest.raises(ValueError, match="held out for early stopping have sample_weight 0"):
+        AFTClassifier(beta=0, early_stopping=True, random_state=0).fit(X, y, sample_weight=weights)

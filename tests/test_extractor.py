@@ -542,3 +542,24 @@ def test_one_row_is_enough(model):
     np.testing.assert_array_equal(
         FoundationFeatureExtractor(model).fit_transform(TEXTS[:1]), FEATURES[:1]
     )
+
+
+def test_columns_in_another_order_are_refused():
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(9, 2)), columns=["a", "b"])
+    extractor = FoundationFeatureExtractor(PCA(2).fit(table))
+    extractor.fit(table)
+    with pytest.raises(ValueError, match=r"feature names should match.*\['b', 'a'\]"):
+        extractor.fit(table[["b", "a"]])
+
+
+def test_one_text_that_looks_like_a_path_is_a_text_after_all(model):
+    extractor = FoundationFeatureExtractor(model).fit(["see photo.jpg", "hello"])
+    assert np.asarray(extractor.transform(["resend invoice.png"])).shape == (1, 7)
+
+
+def test_parameters_of_a_model_are_none_of_the_extractors():
+    pca = PCA(2).fit(np.eye(3))
+    extractor = FoundationFeatureExtractor(pca)
+    assert set(extractor.get_params()) == set(extractor.get_params(deep=False))
+    with pytest.raises(ValueError, match="Invalid parameter"):
+        extractor.set_params(model__whiten=True)

@@ -133,21 +133,6 @@ def test_some_rows_are_taken_into_memory(rows):
     assert taken.flags.writeable
 
 
-def test_a_column_knows_its_model(rows):
-    assert isinstance(rows.model_of_column(6), str)
-    with pytest.raises(IndexError, match="only 7 columns"):
-        rows.model_of_column(7)
-
-
-def test_a_column_of_several_models_knows_its_own():
-    models = [CallableBackbone(np.ones, "a"), CallableBackbone(np.zeros, "b")]
-    models[0].function = lambda texts: np.ones((len(texts), 2))
-    models[1].function = lambda texts: np.ones((len(texts), 3))
-    rows = FoundationFeatureExtractor(models).fit_transform(TEXTS)
-    names = [rows.model_of_column(column) for column in range(5)]
-    assert names == ["ones"] * 2 + ["zeros"] * 3
-
-
 def test_other_dtypes_and_copies(rows):
     assert np.asarray(rows, dtype=np.float64).dtype == np.float64
     np.testing.assert_array_equal(np.asarray(rows, dtype=np.float64), FEATURES)

@@ -81,3 +81,19 @@ def test_targets_have_to_be_finite(diabetes, bad):
     y[3] = bad
     with pytest.raises(ValueError, match="Input y contains"):
         AFTRegressor(beta=0).fit(X, y)
+
+
+def test_a_weight_of_zero_keeps_a_target_out_of_the_scale(diabetes):
+    X, y, _ = diabetes
+    weights = np.ones(442)
+    weights[:40] = 0
+    unknown = y.copy()
+    unknown[:40] = 1e9
+    model = AFTRegressor(beta=0, lr=0.01, max_epochs=10, random_state=0)
+    model.fit(X, unknown, sample_weight=weights)
+    assert model.score(X[40:], y[40:]) > 0.3
+
+
+def test_early_stopping_needs_two_rows_to_validate_on():
+    with pytest.raises(ValueError, match="holds out one row"):
+        AFTRegressor(beta=0, early_stopping=True).fit(np.eye(8), np.arange(8.0))

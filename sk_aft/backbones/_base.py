@@ -45,6 +45,9 @@ class Backbone(ABC):
         """Whether the fingerprint is worth as much in another run as in this one."""
         return True
 
+    def check_columns(self, names: Any) -> None:  # noqa: B027 - most models know no columns
+        """Raise if a table's columns, None where they have no names, are not the model's."""
+
     @property
     def n_features_out(self) -> int | None:
         """Width of the features where it is known without running the model."""

@@ -52,6 +52,7 @@ class EfficientNetLiteBackbone(LoadedOnDemand):
         model = package.EfficientNet.from_name(f"efficientnet-lite{self.variant}")
         weights = torch.load(self._weights_path(), map_location="cpu", weights_only=True)
         model.load_state_dict(weights)
+        model._fc = torch.nn.Identity()  # its own classes are not asked for
         return model.to(device, memory_format=torch.channels_last).eval()
 
     def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:

@@ -33,6 +33,12 @@ class SentenceTransformerBackbone(LoadedOnDemand):
         self.name_or_path = name_or_path
         self.name = name or Path(name_or_path).name
 
+    @property
+    def _full_name(self) -> str:
+        # As sentence-transformers itself completes the names of its own models.
+        is_short = "/" not in self.name_or_path and not Path(self.name_or_path).exists()
+        return f"sentence-transformers/{self.name_or_path}" if is_short else self.name_or_path
+
     @classmethod
     def minilm(cls) -> SentenceTransformerBackbone:
         """all-MiniLM-L6-v2 (22.7M parameters, 384 features), from its PyPI package."""
@@ -41,7 +47,7 @@ class SentenceTransformerBackbone(LoadedOnDemand):
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the revision on the hub or the digest of the files."""
-        revision = resolved_revision(self.name_or_path)
+        revision = resolved_revision(self._full_name)
         return {"type": "sentence-transformers", **revision, "dtype": "float32"}
 
     @property
@@ -58,7 +64,7 @@ class SentenceTransformerBackbone(LoadedOnDemand):
         package = import_optional(
             "sentence_transformers", extra="text", purpose="sentence-transformers models"
         )
-        return package.SentenceTransformer(self.name_or_path, device=str(device)).eval()
+        return package.SentenceTransformer(self._full_name, device=str(device)).eval()
 
     def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
         """Encode the texts; the library sorts them by length itself."""

@@ -16,10 +16,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from sk_aft._rows import Rows
 from sk_aft.backbones._base import Backbone
+from sk_aft.backbones._code import describe_classes, is_library
 from sk_aft.store._session import adopt_session, session_state, session_token
-
-# Their functions change with their version, which is part of the fingerprint or never matters.
-_TRUSTED_PACKAGES = {"sklearn", "numpy", "scipy"}
 
 
 class SklearnBackbone(Backbone):
@@ -47,15 +45,28 @@ class SklearnBackbone(Backbone):
 
     def fingerprint(self) -> dict[str, Any]:
         """Return a digest of the fitted state, and a token of this session for own code."""
-        state, has_own_code = _normalised(self.transformer)
-        token = session_token(self.transformer) if has_own_code else None
-        digest = joblib.hash(state)
-        return {"type": "sklearn", "state": digest, "version": sklearn.__version__, "token": token}
+        state, classes, has_own_code = _normalised(self.transformer)
+        return {
+            "type": "sklearn",
+            "state": joblib.hash(state),
+            "code": describe_classes(classes),
+            "version": sklearn.__version__,
+            "session": session_token(self.transformer) if has_own_code else None,
+        }
 
     @property
     def is_persistent(self) -> bool:
-        """Whether the transformer holds no function or class of the user's own."""
-        return not _normalised(self.transformer)[1]
+        """Whether the transformer holds no function or interactive class of the user's own."""
+        return not _normalised(self.transformer)[2]
+
+    def check_columns(self, names: Any) -> None:
+        """Raise if the rows' columns are not those that the transformer was fitted on."""
+        expected = getattr(self.transformer, "feature_names_in_", None)
+        if names is not None and expected is not None and list(names) != list(expected):
+            raise ValueError(
+                f"The feature names should match those that were passed during fit: {self.name} "
+                f"was fitted on the columns {list(expected)}, the rows have {list(names)}."
+            )
 
     def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
         """Transform batch by batch."""
@@ -92,16 +103,20 @@ class SklearnBackbone(Backbone):
 class _NormalisingPickler(pickle.Pickler):
     """Leave out what says nothing about a transformer's results; notice the user's own code."""
 
-    has_own_code = False
+    def __init__(self, file: Any) -> None:
+        super().__init__(file)
+        self.has_own_code = False
+        self.classes: set[type] = set()
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, types.FunctionType):
-            if obj.__module__.partition(".")[0] in _TRUSTED_PACKAGES:
+            if is_library(obj.__module__):
                 return NotImplemented
             self.has_own_code = True
             return str, (f"{obj.__module__}.{obj.__qualname__}",)
-        if isinstance(obj, type) and obj.__module__ == "__main__":
-            self.has_own_code = True
+        if isinstance(obj, type):
+            self.classes.add(obj)
+            self.has_own_code |= obj.__module__ == "__main__"
         if "_stop_words_id" in getattr(obj, "__dict__", {}):
             # A vectorizer remembers the address of its stop words.
             build, arguments, state, *rest = obj.__reduce_ex__(4)
@@ -110,14 +125,15 @@ class _NormalisingPickler(pickle.Pickler):
         return NotImplemented
 
 
-def _normalised(transformer: Any) -> tuple[Any, bool]:
-    """Return a copy to digest, the same in every process, and whether it holds own code."""
+def _normalised(transformer: Any) -> tuple[Any, set[type], bool]:
+    """Return a copy to digest, the same in every process, its classes, and if it has own code."""
     buffer = io.BytesIO()
     pickler = _NormalisingPickler(buffer)
     try:
         pickler.dump(transformer)
-    except (AttributeError, pickle.PicklingError):
-        # A class inside a function: recognised by identity alone.
-        return None, True
-    # Unpickled, since pickling changes the memory layout of arrays, which joblib digests.
-    return pickle.loads(buffer.getvalue()), pickler.has_own_code
+        # Unpickled, since pickling changes the memory layout of arrays, which joblib digests.
+        copy = pickle.loads(buffer.getvalue())
+    except (AttributeError, TypeError, pickle.PicklingError):
+        # A class inside a function, or a lock: recognised by identity alone.
+        return None, set(), True
+    return copy, pickler.classes, pickler.has_own_code

@@ -228,13 +228,23 @@ def checksums(stored: np.ndarray, digests: np.ndarray) -> np.ndarray:
 
 
 def as_stored(matrix: np.ndarray, dtype: str) -> np.ndarray:
-    """Round a float32 matrix to a storage dtype."""
+    """Round a float32 matrix to a storage dtype; refuse what is not finite then."""
     if dtype == "bfloat16":
         # NumPy has no bfloat16: its bits are kept.
-        tensor = torch.from_numpy(np.ascontiguousarray(matrix, np.float32)).to(torch.bfloat16)
-        return tensor.view(torch.int16).numpy().view("<u2")
-    with np.errstate(over="ignore"):
-        return np.ascontiguousarray(matrix, dtype=STORED_DTYPES[dtype])
+        rounded = torch.from_numpy(matrix).to(torch.bfloat16)
+        stored = rounded.view(torch.int16).numpy().view("<u2")
+        finite = rounded.isfinite().numpy()
+    else:
+        with np.errstate(over="ignore"):
+            stored = np.ascontiguousarray(matrix, dtype=STORED_DTYPES[dtype])
+        finite = np.isfinite(stored)
+    if not finite.all():
+        row, column = np.argwhere(~finite)[0]
+        raise ValueError(
+            f"The store keeps finite numbers that {dtype} can hold, got {matrix[row, column]} in "
+            f"column {column} of a row. bfloat16 holds numbers as large as float32 does."
+        )
+    return stored
 
 
 def as_float32(stored: np.ndarray, dtype: str) -> np.ndarray:

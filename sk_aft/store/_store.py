@@ -170,7 +170,7 @@ class FeatureStore:
         OSError
             If the disk is full; what was written before stays.
         """
-        matrix = np.ascontiguousarray(matrix, dtype=np.float32)
+        matrix = np.asarray(matrix, dtype=np.float32)
         if matrix.ndim != 2 or len(matrix) != len(keys):
             raise ValueError(f"{len(keys)} keys need a matrix of as many rows, got {matrix.shape}.")
         if not len(keys):
@@ -193,8 +193,7 @@ class FeatureStore:
                     f"The store holds {files.width} features a row of this model, got "
                     f"{matrix.shape[1]}. A model whose width changed needs another fingerprint."
                 )
-            stored = as_stored(matrix[fresh], files.dtype)
-            files.append(digests[fresh], stored)
+            files.append(digests[fresh], as_stored(matrix[fresh], files.dtype))
 
     def locate(
         self, model: bytes, digests: np.ndarray, *, count: bool = True

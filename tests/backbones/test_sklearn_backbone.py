@@ -2,12 +2,14 @@ import pickle
 import subprocess
 import sys
 import textwrap
+import threading
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.ensemble import RandomTreesEmbedding
@@ -225,3 +227,19 @@ def test_a_transformer_has_to_return_a_row_a_row():
 def test_features_are_kept_across_runs(cache):
     FoundationFeatureExtractor(PCA(2).fit(X)).fit_transform(X)
     assert len(FeatureStore(cache).stats()["models"]) == 1
+
+
+def test_a_transformer_that_holds_a_pandas_index_is_a_model(cache):
+    table = pd.DataFrame(X)
+    table.columns = [f"column {i}" for i in range(X.shape[1])]
+    chosen = ColumnTransformer([("scaled", StandardScaler(), table.columns)]).fit(table)
+    rows = FoundationFeatureExtractor(chosen).fit_transform(table)
+    np.testing.assert_allclose(rows, StandardScaler().fit_transform(X), rtol=1e-5, atol=1e-6)
+    assert cache.exists()
+
+
+def test_a_transformer_that_cannot_be_pickled_lives_for_the_session(cache):
+    scaler = StandardScaler().fit(X)
+    scaler.lock = threading.Lock()
+    FoundationFeatureExtractor(scaler).fit_transform(X)
+    assert not cache.exists()

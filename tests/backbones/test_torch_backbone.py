@@ -1,4 +1,6 @@
+import functools
 import pickle
+import threading
 
 import numpy as np
 import pytest
@@ -230,7 +232,6 @@ def tripling():
     return Scale
 
 
-@pytest.mark.xfail(strict=True, reason="the code of forward is not digested: wrong features")
 def test_an_edited_class_is_another_model():
     """As in a notebook: the same name and weights, another forward."""
     for make, factor in ((doubling, 2), (tripling, 3)):
@@ -297,3 +298,35 @@ def test_can_be_pickled_with_its_module_and_preprocess():
 def test_a_module_without_weights_is_a_model(photographs):
     rows = FoundationFeatureExtractor(Pooled()).fit_transform(photographs)
     np.testing.assert_allclose(rows, photographs.mean(axis=(1, 2)) / 255, rtol=1e-4)
+
+
+def holding(value):
+    module = torch.nn.Linear(2, 2)
+    with torch.no_grad():
+        module.weight.fill_(1)
+        module.bias.fill_(0)
+    module.held = value
+    return TorchBackbone(module)
+
+
+def test_what_a_layer_holds_is_part_of_the_key():
+    arrays = [np.zeros((100, 100)) for _ in range(2)]
+    arrays[1][50, 50] = 1
+    values = [
+        *arrays,
+        functools.partial(torch.nn.functional.leaky_relu, negative_slope=0.1),
+        functools.partial(torch.nn.functional.leaky_relu, negative_slope=0.5),
+        {"a": [1, arrays[0]]},
+        {"a": [1, arrays[1]]},
+        torch.float32,
+    ]
+    backbones = [holding(value) for value in values]
+    assert all(backbone.is_persistent for backbone in backbones)
+    assert len({key(backbone) for backbone in backbones}) == len(values)
+    assert key(holding(arrays[1].copy())) == key(backbones[1])
+
+
+@pytest.mark.parametrize("value", [threading.Lock(), functools.partial(len), [lambda x: x]])
+def test_what_cannot_be_told_apart_lives_for_the_session(value):
+    expected = isinstance(value, functools.partial)
+    assert holding(value).is_persistent == expected
