@@ -623,4 +623,4 @@ def test_rows_held_out_need_a_weight(digits):
     weights = np.zeros(len(y))
     weights[0] = 1
     with pytest.raises(ValueError, match="held out for early stopping have sample_weight 0"):
-        AFTClassifier(beta=0, early_stopping=True, random_state=0).fit(X, y, sample_weight=weights)
+        AFTClassifier(beta=0, early_stopping=True, random_state=1).fit(X, y, sample_weight=weights)
