@@ -52,7 +52,7 @@ class Claims:
             _lock_of(self._rows).unlink(missing_ok=True)
 
     def claim(
-        self, digests: Sequence[bytes], stored: Callable[[], np.ndarray]
+        self, digests: Sequence[bytes], missing: Callable[[], np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Claim rows in the place of those claimed before.
 
@@ -60,8 +60,9 @@ class Claims:
         ----------
         digests : sequence of bytes of length 16
             Distinct rows that are needed.
-        stored : callable
-            Returns which of them are in the store; called when no other worker can claim.
+        missing : callable
+            Returns the positions of those that are not in the store; called when no other worker
+            can write or claim.
 
         Returns
         -------
@@ -72,11 +73,11 @@ class Claims:
         """
         with self._lock:
             claimed = self._claimed_by_others()
-            missing = np.flatnonzero(~stored())
-            others = np.array([digests[i] in claimed for i in missing.tolist()], dtype=bool)
-            mine = missing[~others]
+            absent = missing()
+            others = np.array([digests[i] in claimed for i in absent.tolist()], dtype=bool)
+            mine = absent[~others]
             self._rows.write_bytes(b"".join(digests[i] for i in mine.tolist()))
-        return mine, missing[others]
+        return mine, absent[others]
 
     def _claimed_by_others(self) -> set[bytes]:
         claimed: set[bytes] = set()

@@ -1,0 +1,212 @@
+"""What the store promises when processes are killed, disks are full and files are damaged."""
+
+import collections
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from sk_aft.store import FeatureStore
+
+pytest.importorskip("resource", reason="needs signals and limits of POSIX")
+from survival import (
+    TEXTS,
+    WIDTH,
+    Logged,
+    assert_completed,
+    assert_intact,
+    extractor_of,
+    fill,
+    precompute,
+)
+
+
+def processes():
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["sk_aft"])
+    return context
+
+
+def test_a_hundred_kills_lose_no_committed_row(tmp_path):
+    model = Logged(tmp_path / "log", seconds_per_row=0.0005)
+    rng = random.Random(0)
+    context, kept, n_kills, n_rounds = processes(), 0, 0, 0
+    model.log.touch()
+    while n_kills < 100:
+        texts = [f"{text} of round {n_rounds}" for text in TEXTS]
+        path = tmp_path / "store"
+        process = context.Process(target=precompute, args=(path, model, texts))
+        size = os.path.getsize(model.log)
+        process.start()
+        while process.is_alive() and os.path.getsize(model.log) == size:
+            time.sleep(0.001)  # importing what it needs
+        time.sleep(rng.uniform(0, 0.1))
+        process.kill()
+        process.join()
+        n_kills += process.exitcode == -signal.SIGKILL
+        now = assert_intact(path, model, texts)
+        assert now >= kept
+        kept = now
+        if kept > 300:
+            assert_completed(path, model, texts)
+            n_rounds, kept = n_rounds + 1, 0
+    assert n_rounds >= 5
+    # A killed process loses what it had claimed, 8 rows, and no more.
+    assert sum(n - 1 for n in model.count().values()) <= 8 * n_kills
+
+
+def test_eight_processes_embed_each_row_once(tmp_path):
+    model = Logged(tmp_path / "log", seconds_per_row=0.0005)
+    context = processes()
+    rng = np.random.default_rng(0)
+    orders = [TEXTS, TEXTS, *([TEXTS[i] for i in rng.permutation(400)] for _ in range(6))]
+    workers = [
+        context.Process(target=precompute, args=(tmp_path / "store", model, order))
+        for order in orders
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+    assert [worker.exitcode for worker in workers] == [0] * 8
+    assert model.count() == collections.Counter(TEXTS)
+    assert assert_intact(tmp_path / "store", model) == 400
+    assert FeatureStore(tmp_path / "store").verify()["damaged"] == 0
+    assert list((tmp_path / "store" / "locks").rglob("*.rows")) == []
+
+
+def test_the_living_take_over_what_the_killed_had_claimed(tmp_path):
+    model = Logged(tmp_path / "log", seconds_per_row=0.001)
+    context = processes()
+    workers = [
+        context.Process(target=precompute, args=(tmp_path / "store", model, TEXTS))
+        for _ in range(8)
+    ]
+    for worker in workers:
+        worker.start()
+    time.sleep(0.1)
+    for worker in workers[:7]:
+        time.sleep(0.02)
+        worker.kill()
+    for worker in workers:
+        worker.join(120)
+    assert workers[7].exitcode == 0
+    assert assert_intact(tmp_path / "store", model) == 400
+    assert sum(n - 1 for n in model.count().values()) <= 7 * 8
+
+
+def test_an_interruption_keeps_what_was_committed(tmp_path):
+    model = Logged(tmp_path / "log", seconds_per_row=0.001)
+    process = processes().Process(target=precompute, args=(tmp_path / "store", model, TEXTS))
+    process.start()
+    time.sleep(0.3)
+    os.kill(process.pid, signal.SIGINT)
+    process.join(60)
+    assert process.exitcode == 1
+    assert 0 < assert_completed(tmp_path / "store", model) < 400
+
+
+def files_of(path):
+    return sorted(file for file in path.rglob("*") if file.is_file() and file.suffix != ".lock")
+
+
+@pytest.mark.parametrize("harm", ["flip", "truncate", "zero", "remove", "append"])
+def test_damaged_files_are_noticed_and_mended(tmp_path, harm):
+    """Power loss, a bad disk: whatever became of whichever file, wrong rows are not returned."""
+    path, model = tmp_path / "store", Logged(tmp_path / "log")
+    rng = random.Random(harm)
+    precompute(path, model, TEXTS)
+    for _ in range(25):
+        file = rng.choice(files_of(path))
+        content = bytearray(file.read_bytes())
+        where = rng.randrange(len(content))
+        if harm == "flip":
+            content[where] ^= 1 << rng.randrange(8)
+        elif harm == "truncate":
+            del content[where:]
+        elif harm == "zero":
+            content[where : where + 100] = bytes(len(content[where : where + 100]))
+        elif harm == "append":
+            content += rng.randbytes(rng.randrange(1, 300))
+        file.unlink()
+        if harm != "remove":
+            file.write_bytes(content)
+        assert_completed(path, model)
+    assert_completed(path, model)
+
+
+def test_damage_is_reported(tmp_path):
+    path, model = tmp_path / "store", Logged(tmp_path / "log")
+    precompute(path, model, TEXTS)
+    (features,) = path.rglob("*.features")
+    content = bytearray(features.read_bytes())
+    for row in (3, 77):
+        content[4 * WIDTH * row + 11] ^= 1
+    features.write_bytes(content)
+    report = FeatureStore(path).verify()
+    assert (report["rows"], report["damaged"]) == (400, 2)
+    assert report["models"][0]["name"] == "Logged"
+    with pytest.warns(UserWarning, match="2 rows in .* do not have their checksum"):
+        extractor_of(path, model).fit_transform(TEXTS)
+    assert FeatureStore(path).verify()["damaged"] == 0
+
+
+def test_a_full_disk_keeps_what_was_committed(tmp_path):
+    model = Logged(tmp_path / "log")
+    limit = 150 * 4 * WIDTH + 50
+    args = (tmp_path / "store", model, TEXTS, limit)
+    process = processes().Process(target=fill, args=args)
+    process.start()
+    process.join(60)
+    assert process.exitcode == 42
+    # One row was embedded first for its width, then 18 commits of 8 rows fitted in.
+    assert assert_completed(tmp_path / "store", model) == 145
+
+
+TINY = """
+import sys
+from pathlib import Path
+import errno
+from survival import *
+path, model = Path(sys.argv[1]), Logged(sys.argv[2])
+try:
+    precompute(path, model, TEXTS)
+except OSError as error:
+    print(errno.errorcode[error.errno], assert_intact(path, model))
+"""
+
+
+def test_a_tiny_filesystem_that_is_full_and_then_grows(tmp_path):
+    """A real one, where this user may mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    script = f"""
+        set -e
+        mount -t tmpfs -o size=40k none {disk} || exit 77
+        {sys.executable} -c '{TINY}' {disk}/store {tmp_path}/log
+        mount -o remount,size=8m {disk}
+        {sys.executable} -c '{TINY}' {disk}/store {tmp_path}/log
+        cp -r {disk}/store {tmp_path}/copy
+    """
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *sys.path])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("no permission to mount a filesystem")
+    assert done.returncode == 0, done.stderr
+    word, kept = done.stdout.split()
+    assert word == "ENOSPC"
+    assert 0 < int(kept) < 400
+    model = Logged(tmp_path / "log")
+    assert assert_intact(tmp_path / "copy", model) == 400
+    assert sum(model.count().values()) <= 400 + 8 + 1
