@@ -21,9 +21,10 @@ from sklearn.model_selection import KFold, cross_val_score
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from sk_aft import FoundationFeatureExtractor, FoundationFeatures
+from sk_aft import AFTClassifier, FoundationFeatureExtractor, FoundationFeatures
 from sk_aft.backbones import CallableBackbone
 from sk_aft.store import FeatureStore
+from sk_aft.transfer import KernelAlignment
 
 LETTERS = "aeinort"
 TEXTS = [f"{a} {b}" for a in ("one", "a train", "oat", "rain") for b in ("in", "tea", "neon", "no")]
@@ -563,3 +564,123 @@ def test_parameters_of_a_model_are_none_of_the_extractors():
     assert set(extractor.get_params()) == set(extractor.get_params(deep=False))
     with pytest.raises(ValueError, match="Invalid parameter"):
         extractor.set_params(model__whiten=True)
+
+
+# ---------------------------------------------------------------- rows that cannot be read
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / f"{number}.png" for number in range(12)]
+    for path in paths:
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
+    paths[3].write_bytes(b"not an image")
+    paths[7].unlink()
+    content = paths[9].read_bytes()
+    paths[9].write_bytes(content[: len(content) // 2])  # its header is right
+    return paths
+
+
+def brightness(images):
+    return np.array([[image.mean(), image.std()] for image in images])
+
+
+@pytest.mark.parametrize("where", ["auto", None])
+def test_masked_rows_keep_their_place_without_features(pictures, where):
+    model = CallableBackbone(brightness, "brightness")
+    extractor = FoundationFeatureExtractor(model, cache=where, on_error="mask")
+    with pytest.warns(UserWarning, match=r"3 of 12 rows have no features of model 'brightness'"):
+        rows = extractor.fit_transform(pictures)
+    np.testing.assert_array_equal(np.flatnonzero(rows.is_masked), [3, 7, 9])
+    np.testing.assert_array_equal(np.isnan(rows).all(axis=1), rows.is_masked)
+    assert np.isfinite(rows.features[~rows.is_masked]).all()
+    np.testing.assert_array_equal(rows[[2, 3]].is_masked, [False, True])
+    intact = [path for row, path in enumerate(pictures) if row not in (3, 7, 9)]
+    expected = FoundationFeatureExtractor(model, cache=None).fit_transform(intact)
+    np.testing.assert_array_equal(rows.features[~rows.is_masked], expected)
+
+
+def test_a_row_that_raises_is_named_and_the_others_are_kept(cache):
+    def embed(texts):
+        if "oat tea" in texts:
+            raise RuntimeError("no oats")
+        return [[len(text)] for text in texts]
+
+    extractor = FoundationFeatureExtractor(CallableBackbone(embed, "oats"))
+    row = TEXTS.index("oat tea")
+    with pytest.raises(ValueError, match=rf"failed for row {row} \('oat tea'\): no oats"):
+        extractor.fit_transform(TEXTS)
+    assert FeatureStore().stats()["rows"] >= row  # those before it
+    with pytest.warns(UserWarning, match=rf"1 of 16 rows .* first is row {row}: no oats"):
+        rows = extractor.set_params(on_error="mask").fit_transform(TEXTS)
+    assert FeatureStore().stats()["rows"] == 15
+    assert rows.is_masked.sum() == 1
+
+
+def test_the_first_row_may_be_the_bad_one(pictures):
+    extractor = FoundationFeatureExtractor(brightness, on_error="mask")
+    with pytest.warns(UserWarning, match="1 of 2 rows"):
+        rows = extractor.fit_transform(pictures[3:5])
+    assert rows.is_masked.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("n_rows", [3, 5000])
+def test_a_model_that_fails_for_every_row_is_not_excused(n_rows):
+    def embed(texts):
+        raise TypeError("takes numbers")
+
+    calls = [f"text {number}" for number in range(n_rows)]
+    with pytest.raises(ValueError, match="takes numbers"):
+        FoundationFeatureExtractor(embed, on_error="mask").fit_transform(calls)
+
+
+def test_masked_rows_take_no_part_in_the_transfer_term():
+    """A student on rows of which some are masked learns from the kernel of the others."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 3))
+    y = np.arange(60) % 2
+    bad = {5, 17, 40}
+
+    def embed(rows):
+        if any(np.array_equal(row, X[i]) for row in rows for i in bad):
+            raise ValueError("bad")
+        return np.tanh(rows)
+
+    student = AFTClassifier(beta=5, max_epochs=1, batch_size=60, optimizer=torch.optim.SGD, lr=1e-9)
+    with pytest.warns(UserWarning, match="3 of 60 rows"):
+        rows = FoundationFeatureExtractor(embed, on_error="mask").fit_transform(X)
+    student.set_params(random_state=0).fit(rows, y)
+    known = ~rows.is_masked
+    inputs = torch.from_numpy(student.preprocessor_.transform(X)).float()
+    with torch.no_grad():
+        _, features = student.module_(inputs)
+        expected = KernelAlignment(3)(features[known], torch.tanh(torch.from_numpy(X[known])))
+    assert student.history[-1, "train_transfer_loss"] == pytest.approx(float(expected), rel=1e-3)
+    assert student.n_iter_ == 1
+
+
+# ---------------------------------------------------------------- precompute
+
+
+def test_precompute_fills_the_store_and_frees_the_model(log, declared, cache):
+    extractor = FoundationFeatureExtractor(declared)
+    unloaded = []
+    declared.unload = lambda: unloaded.append(True)
+    assert extractor.precompute(TEXTS) is extractor
+    assert unloaded
+    before = len(calls(log))
+    np.testing.assert_array_equal(extractor.fit_transform(TEXTS), FEATURES)
+    assert len(calls(log)) == before
+    with pytest.raises(ValueError, match="nothing to precompute"):
+        FoundationFeatureExtractor(declared, cache=None).precompute(TEXTS)
+
+
+def test_progress_says_how_many_rows_were_in_the_store(declared, capsys):
+    FoundationFeatureExtractor(declared).precompute(TEXTS[:6])
+    FoundationFeatureExtractor(declared, verbose=1).precompute(TEXTS)
+    progress = capsys.readouterr().err
+    assert "10/10" in progress
+    assert "in store=6" in progress

@@ -6,7 +6,7 @@ import mmap
 import os
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -178,6 +178,34 @@ class ModelRows:
         places[damaged] = -1
         return places, damaged
 
+    def read(self, digests: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Look rows up and read them, in one pass over their bytes.
+
+        Parameters
+        ----------
+        digests : ndarray of shape (n_rows, 2), uint64
+            Digests of the rows.
+
+        Returns
+        -------
+        matrix : ndarray of shape (n_rows, width), float32
+            NaN for rows that are not there, or damaged.
+        places, damaged : ndarray
+            As of `find`.
+        """
+        places = self._index.find(digests, self.records["digest"])
+        found = np.flatnonzero(places >= 0)
+        matrix = np.full((len(places), self.width), np.nan, dtype=np.float32)
+        damaged = []
+        for some, stored, intact in self._checked(places[found]):
+            rows = found[some]
+            matrix[rows] = as_float32(stored, self.files.dtype)
+            damaged.append(rows[~intact])
+        lost = np.concatenate([np.empty(0, np.int64), *damaged])
+        places[lost] = -1
+        matrix[lost] = np.nan
+        return matrix, places, lost
+
     def damaged(self) -> np.ndarray:
         """Return the digests of all rows that do not have their checksum."""
         intact = self._are_intact(np.arange(self.n_rows))
@@ -198,14 +226,17 @@ class ModelRows:
             return self.take(np.arange(start, stop))
         return self._memmap[start:stop]
 
-    def _are_intact(self, places: np.ndarray) -> np.ndarray:
-        intact: np.ndarray = np.ones(len(places), dtype=bool)
+    def _checked(self, places: np.ndarray) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+        """Yield (which of the places, rows as stored, whether they have their checksums)."""
         for start in range(0, len(places), _ROWS_AT_A_TIME):
-            some = places[start : start + _ROWS_AT_A_TIME]
-            records = self.records[some]
-            found = checksums(self.stored(some), records["digest"])
-            intact[start : start + len(some)] = found == records["checksum"]
-        return intact
+            some = slice(start, start + _ROWS_AT_A_TIME)
+            records = self.records[places[some]]
+            stored = self.stored(places[some])
+            yield some, stored, checksums(stored, records["digest"]) == records["checksum"]
+
+    def _are_intact(self, places: np.ndarray) -> np.ndarray:
+        parts = [intact for _, _, intact in self._checked(places)]
+        return np.concatenate([np.empty(0, dtype=bool), *parts])
 
     def stored(self, places: np.ndarray) -> np.ndarray:
         """Return rows as they are stored, as an array in memory."""

@@ -142,8 +142,13 @@ class FeatureStore:
         if not len(keys):
             return np.empty((0, 0), np.float32), np.empty(0, bool)
         model, digests = split_keys(keys)
-        rows, places = self.locate(model, digests)
-        matrix = np.empty((len(keys), 0), np.float32) if rows is None else rows.take(places)
+        rows = self._rows(model)
+        if rows is None:
+            matrix = np.empty((len(keys), 0), np.float32)
+            places, damaged = _nowhere(digests)
+        else:
+            matrix, places, damaged = rows.read(digests)
+        self._count(places, damaged)
         return matrix, places >= 0
 
     def missing(self, keys: Sequence[bytes]) -> np.ndarray:
@@ -222,18 +227,7 @@ class FeatureStore:
         else:
             places, damaged = rows.find(digests)
         if count:
-            hits = int((places >= 0).sum())
-            with _lock:
-                counts = _lookups.setdefault(self.path.absolute(), {"hits": 0, "misses": 0})
-                counts["hits"] += hits
-                counts["misses"] += len(places) - hits
-            if len(damaged):
-                warnings.warn(
-                    f"{len(damaged)} rows in {self} do not have their checksum any more: the file "
-                    "was damaged. They are not used, and are computed again when features of "
-                    "these rows are needed.",
-                    stacklevel=2,
-                )
+            self._count(places, damaged)
         return rows, places
 
     def claims(self, model: bytes) -> Claims:
@@ -437,6 +431,20 @@ class FeatureStore:
                     _open_models[directory] = rows
                 return rows
         raise AssertionError("unreachable")
+
+    def _count(self, places: np.ndarray, damaged: np.ndarray) -> None:
+        hits = int((places >= 0).sum())
+        with _lock:
+            counts = _lookups.setdefault(self.path.absolute(), {"hits": 0, "misses": 0})
+            counts["hits"] += hits
+            counts["misses"] += len(places) - hits
+        if len(damaged):
+            warnings.warn(
+                f"{len(damaged)} rows in {self} do not have their checksum any more: the file was "
+                "damaged. They are not used, and are computed again when features of these rows "
+                "are needed.",
+                stacklevel=3,
+            )
 
     def _directory(self, model: bytes) -> Path:
         return self.path / model.hex()

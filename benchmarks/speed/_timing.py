@@ -1,0 +1,60 @@
+"""Timing several ways of doing one thing, in turns."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy
+import sklearn
+import skorch
+import torch
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+
+def medians(ways: Mapping[str, Callable[[], Any]], *, rounds: int = 7) -> dict[str, float]:
+    """Return the median seconds of each way; they take turns, so that all meet the same noise."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for way in ways.values():
+        way()  # what happens once only
+    for _ in range(rounds):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def report(name: str, rows: list[dict[str, Any]]) -> None:
+    """Print one line a figure and keep them, with machine, versions and date."""
+    for row in rows:
+        floor = f"floor {row['floor']}, " if "floor" in row else ""
+        target = f" (target: {row['target']})" if "target" in row else ""
+        print(f"{row['what']}: {floor}ours {row['ours']}{target}", flush=True)
+    RESULTS.mkdir(exist_ok=True)
+    kept = {"date": date.today().isoformat(), "machine": _machine(), "figures": rows}
+    (RESULTS / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n")
+
+
+def _machine() -> dict[str, Any]:
+    versions = {m.__name__: m.__version__ for m in (numpy, torch, sklearn, skorch)}
+    processor = "unknown"
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        processor = names[0].partition(": ")[2] if names else processor
+    return {
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        **versions,
+    }
