@@ -238,32 +238,34 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         """
         if iterator is None:
             return
-        steps = []
+        sums: dict[str, Tensor] = {}
+        outputs, targets, n_batches = [], [], 0
         for batch in iterator:
             self.history.new_batch()
             pair = (batch.inputs, batch.targets)  # what skorch's callbacks call a batch
             self.notify("on_batch_begin", batch=pair, training=training)
             step = step_fn(batch)
             self.notify("on_batch_end", batch=pair, training=training, **step)
-            if training:
-                # Only the numbers are kept; reading them one by one would stall a GPU.
-                step = {k: v.detach() for k, v in step.items() if v.ndim == 0}
-            steps.append((None if training else batch.targets, step))
-        names = [name for name, value in steps[0][1].items() if value.ndim == 0]
-        means = torch.stack(
-            [torch.stack([step[name] for _, step in steps]).mean() for name in names]
-        )
-        for name, mean in zip(names, means.tolist(), strict=True):
-            self.history.record(f"{prefix}_{name}", mean)
+            n_batches += 1
+            for name, value in step.items():
+                if value.ndim == 0:
+                    # Added up where it is: reading each number would stall a GPU, and keeping
+                    # them in a list would fragment the memory between the steps.
+                    if name not in sums:
+                        sums[name] = torch.zeros((), dtype=torch.float64, device=value.device)
+                    sums[name] += value.detach()
+            if not training:
+                outputs.append(step["y_pred"])
+                targets.append(batch.targets)
+        for name, total in sums.items():
+            self.history.record(f"{prefix}_{name}", total.item() / n_batches)
         losses = self.history[:, f"{prefix}_loss"]
         self.history.record(f"{prefix}_loss_best", losses[-1] == min(losses))
         if training:
-            self.history.record("train_batch_count", len(steps))
+            self.history.record("train_batch_count", n_batches)
         else:
-            outputs = torch.cat([step["y_pred"] for _, step in steps])
-            targets = torch.cat([targets for targets, _ in steps])
-            weights = iterator.weights
-            self.history.record("valid_score", self._validation_score(outputs, targets, weights))
+            score = self._validation_score(torch.cat(outputs), torch.cat(targets), iterator.weights)
+            self.history.record("valid_score", score)
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
         """Compute the loss of one batch and its gradients.
@@ -367,6 +369,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             stopping = EarlyStopping(
                 monitor="valid_score",
                 lower_is_better=False,
+                threshold_mode="abs",  # relative, a negative R² would improve by falling
                 patience=self.n_iter_no_change,
                 load_best=True,
                 sink=print if self.verbose else _say_nothing,

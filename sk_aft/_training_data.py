@@ -97,13 +97,15 @@ class CheckedInputs:
                 "Found input variables with inconsistent numbers of samples: "
                 f"X has {len(rows)} rows and y has {len(targets)}."
             )
+        if features is not None:
+            features = _check_features(features, len(rows))
         self.beta_ = self._strength(features)
         if self.beta_ > 0 and self.batch_size == 1:
             raise ValueError(
                 "batch_size=1 leaves nothing to transfer, which compares the rows of a batch: "
                 "take a larger one, or beta=0."
             )
-        checked = _check_features(features, len(rows)) if self.beta_ > 0 else None
+        checked = features if self.beta_ > 0 else None
         weights = self._row_weights(sample_weight, targets)
         return TrainingData(rows, self._encode_targets(targets, weights), checked, weights)
 
@@ -115,8 +117,10 @@ class CheckedInputs:
             if self.beta == "auto":
                 warnings.warn(
                     "No foundation features were given, so this is standard training. Put a "
-                    "FoundationFeatureExtractor before this estimator or give features= to fit; "
-                    "set beta=0 to say that this is what you want.",
+                    "FoundationFeatureExtractor right before this estimator (not inside a "
+                    "ColumnTransformer, with no scaler between, and without set_output, which make "
+                    "a plain table of the features) or give features= to fit; set beta=0 to say "
+                    "that this is what you want.",
                     stacklevel=6,
                 )
                 return 0.0
@@ -129,8 +133,8 @@ class CheckedInputs:
                 )
             return 0.0
         if self.beta == "auto":
-            width = features.shape[1] if hasattr(features, "shape") else 1
-            return float(getattr(make_transfer(self.transfer, width), "default_strength", 1.0))
+            transfer = make_transfer(self.transfer, features.shape[1])
+            return float(getattr(transfer, "default_strength", 1.0))
         return float(self.beta)
 
     def _check_rows(self, X: Any, *, reset: bool) -> Rows:

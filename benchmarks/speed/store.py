@@ -168,7 +168,8 @@ def train(path: str, n_rows: int, beta: float) -> None:
     features = extractor(path).fit_transform(X)
     AFTClassifier(beta=beta, max_epochs=1, batch_size=1024, random_state=0).fit(features, y)
     # Unlike ru_maxrss, this does not begin with the memory of the process that started this one.
-    (peak,) = (line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    status = Path("/proc/self/status").read_text().splitlines()
+    (peak,) = (line for line in status if line.startswith("VmHWM"))
     print(int(peak.split()[1]) / 1024)
 
 

@@ -59,6 +59,8 @@ class RowFiles(NamedTuple):
         for features in directory.glob("*.features"):
             if not features.with_suffix(".keys").exists():
                 features.unlink()  # left behind by a writer that died
+        for unfinished in directory.glob("*.tmp"):
+            unfinished.unlink()
         latest = cls.latest(directory)
         number = 1 if latest is None else latest.number + 1
         return cls(directory, number, uuid.uuid4().hex[:8], width, dtype)
@@ -195,7 +197,7 @@ class ModelRows:
         """
         places = self._index.find(digests, self.records["digest"])
         found = np.flatnonzero(places >= 0)
-        matrix = np.full((len(places), self.width), np.nan, dtype=np.float32)
+        matrix: np.ndarray = np.full((len(places), self.width), np.nan, dtype=np.float32)
         damaged = []
         for some, stored, intact in self._checked(places[found]):
             rows = found[some]

@@ -144,7 +144,7 @@ class FeatureStore:
         model, digests = split_keys(keys)
         rows = self._rows(model)
         if rows is None:
-            matrix = np.empty((len(keys), 0), np.float32)
+            matrix: np.ndarray = np.empty((len(keys), 0), np.float32)
             places, damaged = _nowhere(digests)
         else:
             matrix, places, damaged = rows.read(digests)
@@ -176,7 +176,7 @@ class FeatureStore:
             If the disk is full; what was written before stays.
         """
         matrix = np.asarray(matrix, dtype=np.float32)
-        if matrix.ndim != 2 or len(matrix) != len(keys):
+        if matrix.ndim != 2 or len(matrix) != len(keys) or matrix.shape[1:] == (0,):
             raise ValueError(f"{len(keys)} keys need a matrix of as many rows, got {matrix.shape}.")
         if not len(keys):
             return
@@ -350,6 +350,8 @@ class FeatureStore:
             How many rows were removed.
         """
         limit = memstr_to_bytes(max_bytes) if isinstance(max_bytes, str) else max_bytes
+        if limit < 0:
+            raise ValueError(f"max_bytes has to be at least 0, got {max_bytes}.")
         excess = self.stats()["bytes"] - limit
         n_removed = 0
         for model in sorted(self._models(), key=self._last_used):
