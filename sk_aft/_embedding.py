@@ -152,7 +152,7 @@ class Embedding:
         """Say how many rows have no features."""
         if not is_masked.any():
             return
-        row, error = next(iter(self._failures.values()))
+        row, error = min(self._failures.values(), key=lambda failure: failure[0])
         if is_masked.all():
             raise ValueError(
                 f"Model {self._backbone.name!r} cannot read any of these {len(self._rows)} rows."
@@ -224,6 +224,9 @@ class Embedding:
 
     def _fail(self, row: int, error: Exception) -> None:
         """Note a row that the model failed for; raise unless such rows are to be left out."""
+        if str(error).startswith(f"Row {row} "):
+            self._cannot_read(row, error)
+            return
         if self._source.on_error == "raise":
             raise ValueError(
                 f"Model {self._backbone.name!r} failed for row {row} "

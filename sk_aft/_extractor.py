@@ -56,6 +56,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         What becomes of rows that a model cannot read, such as broken images. "raise" names the
         row. "mask" goes on: the row keeps its place with features of NaN and takes no part in
         the transfer term; a warning counts such rows, `FoundationFeatures.is_masked` lists them.
+        The student still has to be able to read the row itself.
         Either way the other rows are kept in the store.
 
     Attributes

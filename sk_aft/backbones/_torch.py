@@ -108,7 +108,8 @@ class TorchBackbone(Backbone):
 
     def _prepare(self, rows: Rows, indices: range) -> torch.Tensor:
         if self.preprocess is not None:
-            return torch.stack([self.preprocess(_single_row(rows, row)) for row in indices])
+            batch = torch.stack([self.preprocess(_single_row(rows, row)) for row in indices])
+            return batch.float() if batch.dtype == torch.float64 else batch
         if rows.kind == "text":
             raise ValueError(
                 f"{self.name} was given texts but no preprocessing: use "

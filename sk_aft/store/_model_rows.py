@@ -62,6 +62,10 @@ class RowFiles(NamedTuple):
         for unfinished in directory.glob("*.tmp"):
             unfinished.unlink()
         latest = cls.latest(directory)
+        for keys in directory.glob("*.keys"):
+            if latest is not None and keys != latest.keys:
+                keys.unlink()  # the older files of a process that died while removing rows
+                keys.with_suffix(".features").unlink(missing_ok=True)
         number = 1 if latest is None else latest.number + 1
         return cls(directory, number, uuid.uuid4().hex[:8], width, dtype)
 
