@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,15 +14,13 @@ import torch
 import xxhash
 
 from sk_aft.store._index import DigestIndex
+from sk_aft.store._row_reader import RowReader
 
 # What is written about each row, in the order of the rows of features.
 RECORD = np.dtype([("digest", "<u8", 2), ("checksum", "<u8")])
 STORED_DTYPES = {"float32": "<f4", "float16": "<f2", "bfloat16": "<u2"}
 _NAME = re.compile(r"(\d{4})-([0-9a-f]{8})_(\d+)_([a-z]+\d+)\.keys")
 _ROWS_AT_A_TIME = 4096
-# Reading a row at random maps the 16 pages around it.
-_BYTES_MAPPED_PER_ROW = 64 * 1024
-_MAX_BYTES_MAPPED = 256 * 1024 * 1024
 
 
 class RowFiles(NamedTuple):
@@ -84,18 +81,18 @@ class RowFiles(NamedTuple):
         """Size of the features of one row."""
         return self.width * np.dtype(STORED_DTYPES[self.dtype]).itemsize
 
-    def n_rows(self) -> int:
-        """Return how many rows are complete in both files."""
-        n_keys = self.keys.stat().st_size // RECORD.itemsize
+    def n_rows(self) -> tuple[int, int]:
+        """Return how many rows are complete in both files, and how many are listed."""
+        n_listed = self.keys.stat().st_size // RECORD.itemsize
         size = self.features.stat().st_size if self.features.exists() else 0
-        return min(n_keys, size // self.row_bytes)
+        return min(n_listed, size // self.row_bytes), n_listed
 
     def append(self, digests: np.ndarray, stored: np.ndarray) -> None:
         """Write rows: on disk when this returns, and never listed before they are there.
 
         Whatever a writer that died left behind the last complete row is overwritten.
         """
-        n_rows = self.n_rows() if self.keys.exists() else 0
+        n_rows = self.n_rows()[0] if self.keys.exists() else 0
         records: np.ndarray = np.empty(len(digests), dtype=RECORD)
         records["digest"] = digests
         records["checksum"] = checksums(stored, digests)
@@ -106,7 +103,7 @@ class RowFiles(NamedTuple):
         """Copy rows of older files into these, which count only once they are complete."""
         listed = self.keys.with_suffix(".tmp")
         steps = range(0, len(places), _ROWS_AT_A_TIME)
-        copies = (rows.stored(places[i : i + _ROWS_AT_A_TIME]) for i in steps)
+        copies = (rows._read(places[i : i + _ROWS_AT_A_TIME])[0] for i in steps)
         try:
             _write_at(self.features, 0, copies)
             _write_at(listed, 0, [rows.records[places]])
@@ -129,19 +126,20 @@ class ModelRows:
     ----------
     n_rows : int
         How many there are.
+    n_lost : int
+        How many more are listed, but lost with the end of the file of features.
     records : ndarray of shape (n_rows,)
         Digest and checksum of each, oldest first.
     """
 
     def __init__(self, files: RowFiles, known: ModelRows | None = None) -> None:
         self.files = files
-        self.n_rows = files.n_rows()
+        self.n_rows, n_listed = files.n_rows()
+        self.n_lost = n_listed - self.n_rows
         self.records = np.asarray(_map(files.keys, RECORD, (self.n_rows,)))
-        dtype = np.dtype(STORED_DTYPES[files.dtype])
-        self._memmap = _map(files.features, dtype, (self.n_rows, files.width))
-        self._mmap: Any = self._memmap.base
-        self._stored = np.asarray(self._memmap)
-        self._bytes_mapped = 0
+        self._reader: Any = None if known is None else known._reader
+        if self._reader is None and self.n_rows:
+            self._reader = RowReader(files.features, files.row_bytes)
         first = 0 if known is None else known.n_rows
         index = DigestIndex() if known is None else known._index
         if self.n_rows > first:
@@ -153,8 +151,9 @@ class ModelRows:
         files = RowFiles.latest(self.files.directory)
         if files is None:
             return None
-        n_rows = files.n_rows()
-        if files != self.files or n_rows < self.n_rows:
+        n_rows = files.n_rows()[0]
+        was_replaced = self._reader is not None and not self._reader.is_open_at(files.features)
+        if files != self.files or n_rows < self.n_rows or was_replaced:
             return ModelRows(files)
         return self if n_rows == self.n_rows else ModelRows(files, known=self)
 
@@ -201,16 +200,10 @@ class ModelRows:
         """
         places = self._index.find(digests, self.records["digest"])
         found = np.flatnonzero(places >= 0)
-        matrix: np.ndarray = np.full((len(places), self.width), np.nan, dtype=np.float32)
-        damaged = []
-        for some, stored, intact in self._checked(places[found]):
-            rows = found[some]
-            matrix[rows] = as_float32(stored, self.files.dtype)
-            damaged.append(rows[~intact])
-        lost = np.concatenate([np.empty(0, np.int64), *damaged])
-        places[lost] = -1
-        matrix[lost] = np.nan
-        return matrix, places, lost
+        stored, intact = self._read(places[found])
+        damaged = found[~intact]
+        places[damaged] = -1
+        return self._spread(stored[intact] if len(damaged) else stored, places), places, damaged
 
     def damaged(self) -> np.ndarray:
         """Return the digests of all rows that do not have their checksum."""
@@ -218,42 +211,54 @@ class ModelRows:
         return self.records["digest"][~intact]
 
     def take(self, places: np.ndarray) -> np.ndarray:
-        """Return rows as a float32 array in memory; NaN where the place is -1."""
-        if self.n_rows == 0:
-            return np.full((len(places), self.width), np.nan, np.float32)
-        rows = as_float32(self.stored(places), self.files.dtype)
-        if len(places) and places.min() < 0:
-            rows[places < 0] = np.nan
-        return rows
+        """Return rows as a float32 array in memory; NaN where the place is -1.
+
+        Raises
+        ------
+        OSError
+            If a row does not have its checksum any more.
+        """
+        stored, intact = self._read(places[places >= 0])
+        n_damaged = int((~intact).sum())
+        if n_damaged:
+            raise OSError(
+                f"{n_damaged} rows of {self.files.features} were damaged since they were looked "
+                "up. Run again: they are found out then, and computed again."
+            )
+        return self._spread(stored, places)
 
     def view(self, start: int, stop: int) -> np.ndarray:
         """Return rows that follow each other; memory-mapped if they are stored as float32."""
         if self.files.dtype != "float32":
             return self.take(np.arange(start, stop))
-        return self._memmap[start:stop]
+        return self._reader.map(np.dtype("<f4"), (self.n_rows, self.width))[start:stop]
 
-    def _checked(self, places: np.ndarray) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-        """Yield (which of the places, rows as stored, whether they have their checksums)."""
-        for start in range(0, len(places), _ROWS_AT_A_TIME):
-            some = slice(start, start + _ROWS_AT_A_TIME)
-            records = self.records[places[some]]
-            stored = self.stored(places[some])
-            yield some, stored, checksums(stored, records["digest"]) == records["checksum"]
+    def _spread(self, stored: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Return the stored rows as float32, with NaN between them where the place is -1."""
+        rows = as_float32(stored, self.files.dtype)
+        if len(rows) == len(places):
+            return rows
+        spread: np.ndarray = np.full((len(places), self.width), np.nan, dtype=np.float32)
+        spread[places >= 0] = rows
+        return spread
+
+    def _read(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows as they are stored, and which of them have their checksums."""
+        stored: np.ndarray = np.empty((len(places), self.width), STORED_DTYPES[self.files.dtype])
+        if not len(places):
+            return stored, np.empty(0, dtype=bool)
+        self._reader.read(places, stored)
+        records = self.records[places]
+        return stored, checksums(stored, records["digest"]) == records["checksum"]
 
     def _are_intact(self, places: np.ndarray) -> np.ndarray:
-        parts = [intact for _, _, intact in self._checked(places)]
-        return np.concatenate([np.empty(0, dtype=bool), *parts])
-
-    def stored(self, places: np.ndarray) -> np.ndarray:
-        """Return rows as they are stored, as an array in memory."""
-        rows = self._stored[places]
-        # The operating system counts what was read from the file as this process's memory: give
-        # it back now and then. It stays in the system's own cache.
-        self._bytes_mapped += len(places) * _BYTES_MAPPED_PER_ROW
-        if self._bytes_mapped > _MAX_BYTES_MAPPED and hasattr(mmap, "MADV_DONTNEED"):
-            self._mmap.madvise(mmap.MADV_DONTNEED)
-            self._bytes_mapped = 0
-        return rows
+        """Return which rows have their checksums, without keeping the rows."""
+        intact: np.ndarray = np.empty(len(places), dtype=bool)
+        order = np.argsort(places)
+        for start in range(0, len(places), _ROWS_AT_A_TIME):
+            some = order[start : start + _ROWS_AT_A_TIME]
+            intact[some] = self._read(places[some])[1]
+        return intact
 
 
 def checksums(stored: np.ndarray, digests: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import atexit
 import os
 import shutil
 import tempfile
+import threading
 import uuid
 import weakref
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 from sk_aft.store._store import FeatureStore
 
+_lock = threading.RLock()
 _directory: Path | None = None
 # id -> (token, the object itself if it cannot be weakly referenced)
 _tokens: dict[int, tuple[str, Any]] = {}
@@ -25,17 +27,19 @@ _tokens: dict[int, tuple[str, Any]] = {}
 def session_store() -> FeatureStore:
     """Return the store that lives as long as this process, or the one it was given."""
     global _directory
-    if _directory is None or not _directory.exists():
-        _directory = Path(tempfile.mkdtemp(prefix="sk_aft_"))
-        atexit.register(_remove, _directory, os.getpid())
-    return FeatureStore(_directory)
+    with _lock:
+        if _directory is None or not _directory.exists():
+            _directory = Path(tempfile.mkdtemp(prefix="sk_aft_"))
+            atexit.register(_remove, _directory, os.getpid())
+        return FeatureStore(_directory)
 
 
 def session_token(function: Any) -> str:
     """Return the name by which this object is known in this session."""
-    if id(function) not in _tokens:
-        _remember(function, uuid.uuid4().hex)
-    return _tokens[id(function)][0]
+    with _lock:
+        if id(function) not in _tokens:
+            _remember(function, uuid.uuid4().hex)
+        return _tokens[id(function)][0]
 
 
 def session_state(functions: list) -> dict[str, Any]:
@@ -47,14 +51,19 @@ def session_state(functions: list) -> dict[str, Any]:
 
 
 def adopt_session(functions: list, state: dict[str, Any]) -> None:
-    """Recognise unpickled ``functions`` if the session they come from is alive."""
+    """Recognise unpickled ``functions`` if the session they come from is alive.
+
+    A process that has a session of its own keeps to it.
+    """
     global _directory
     if not state or not Path(state["directory"]).exists():
         return
-    _directory = Path(state["directory"])
-    for function, token in zip(functions, state["tokens"], strict=True):
-        if id(function) not in _tokens:
-            _remember(function, token)
+    with _lock:
+        if _directory is None or not _directory.exists():
+            _directory = Path(state["directory"])
+        for function, token in zip(functions, state["tokens"], strict=True):
+            if id(function) not in _tokens:
+                _remember(function, token)
 
 
 def _remember(function: Any, token: str) -> None:
@@ -69,3 +78,12 @@ def _remove(directory: Path, creator: int) -> None:
     # A forked child inherits the exit handler but not the ownership.
     if os.getpid() == creator:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _reset_after_fork() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_after_fork)

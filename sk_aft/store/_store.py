@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import threading
-import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ import platformdirs
 from joblib.disk import memstr_to_bytes
 
 from sk_aft.store._claims import Claims
-from sk_aft.store._keys import DIGEST_SIZE, KEY_SIZE, digest_array, model_digest
+from sk_aft.store._keys import DIGEST_SIZE, KEY_SIZE, model_digest
 from sk_aft.store._model_rows import RECORD, STORED_DTYPES, ModelRows, RowFiles, as_stored
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -115,9 +114,9 @@ class FeatureStore:
         path = self._directory(model) / "model.json"
         if self._description(model) is None:
             description = {"name": name, "dtype": self.dtype, "fingerprint": dict(fingerprint)}
-            with self._writing():
+            with self._writing(), self.lock(model):
                 self._make_directory(path.parent)
-                written = path.with_name(f"{uuid.uuid4().hex}.tmp")
+                written = path.with_suffix(".tmp")
                 written.write_text(json.dumps(description, indent=1), encoding="utf-8")
                 written.replace(path)
         elif os.access(path, os.W_OK):
@@ -183,6 +182,9 @@ class FeatureStore:
         model, digests = split_keys(keys)
         with self._writing(), self.lock(model):
             rows, places = self.locate(model, digests, count=False)
+            if rows is not None and rows.n_lost:
+                _write_anew(rows, first=0)  # without the list of what was lost
+                rows, places = self.locate(model, digests, count=False)
             first = {keys[i]: i for i in np.flatnonzero(places < 0)[::-1]}
             fresh = np.array(sorted(first.values()), dtype=np.int64)
             if not len(fresh):
@@ -294,10 +296,10 @@ class FeatureStore:
             rows = self._rows(model)
             if rows is None:
                 continue
-            n_rows += rows.n_rows
+            n_rows += rows.n_rows + rows.n_lost
             damaged = rows.damaged()
             # One that was computed again since is no loss.
-            n_damaged = int((rows.find(damaged)[0] < 0).sum())
+            n_damaged = int((rows.find(damaged)[0] < 0).sum()) + rows.n_lost
             if n_damaged:
                 names = {"name": self._name(model), "model": model.hex()}
                 models.append({**names, "rows": rows.n_rows, "damaged": n_damaged})
@@ -431,6 +433,8 @@ class FeatureStore:
                     _open_models.pop(directory, None)
                 else:
                     _open_models[directory] = rows
+                    if rows is not known and rows.n_lost:
+                        self._warn_of_damage(rows.n_lost)
                 return rows
         raise AssertionError("unreachable")
 
@@ -441,12 +445,14 @@ class FeatureStore:
             counts["hits"] += hits
             counts["misses"] += len(places) - hits
         if len(damaged):
-            warnings.warn(
-                f"{len(damaged)} rows in {self} do not have their checksum any more: the file was "
-                "damaged. They are not used, and are computed again when features of these rows "
-                "are needed.",
-                stacklevel=3,
-            )
+            self._warn_of_damage(len(damaged))
+
+    def _warn_of_damage(self, n_rows: int) -> None:
+        warnings.warn(
+            f"{n_rows} rows in {self} were damaged: a file is not what was written. They are not "
+            "used, and are computed again when features of these rows are needed.",
+            stacklevel=4,
+        )
 
     def _directory(self, model: bytes) -> Path:
         return self.path / model.hex()
@@ -507,12 +513,14 @@ class FeatureStore:
 
 def split_keys(keys: Sequence[bytes]) -> tuple[bytes, np.ndarray]:
     """Return the model that all keys are of, and the digests of the rows as numbers."""
-    model = bytes(keys[0][:DIGEST_SIZE])
-    if any(len(key) != KEY_SIZE or key[:DIGEST_SIZE] != model for key in keys):
+    joined = b"".join(keys)
+    are_keys = set(map(len, keys)) == {KEY_SIZE}
+    numbers = np.frombuffer(joined, dtype="<u8").reshape(len(keys), -1) if are_keys else None
+    if numbers is None or (numbers[:, :2] != numbers[0, :2]).any():
         raise ValueError(
             f"Keys have to be {KEY_SIZE} bytes, a model's digest and a row's, of one model."
         )
-    return model, digest_array([key[DIGEST_SIZE:] for key in keys])
+    return joined[:DIGEST_SIZE], numbers[:, 2:]
 
 
 def _nowhere(digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -528,7 +536,7 @@ def _write_anew(rows: ModelRows, *, first: int) -> int:
     files = RowFiles.next(rows.files.directory, rows.width, rows.files.dtype)
     files.write_anew(rows, kept)
     rows.files.keys.unlink()
-    rows.files.features.unlink()
+    rows.files.features.unlink(missing_ok=True)
     return rows.n_rows - len(kept)
 
 

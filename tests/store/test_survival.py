@@ -152,7 +152,7 @@ def test_damage_is_reported(tmp_path):
     report = FeatureStore(path).verify()
     assert (report["rows"], report["damaged"]) == (400, 2)
     assert report["models"][0]["name"] == "Logged"
-    with pytest.warns(UserWarning, match="2 rows in .* do not have their checksum"):
+    with pytest.warns(UserWarning, match="2 rows in .* were damaged"):
         extractor_of(path, model).fit_transform(TEXTS)
     assert FeatureStore(path).verify()["damaged"] == 0
 
