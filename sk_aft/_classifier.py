@@ -68,6 +68,9 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
         Epochs without improvement after which ``early_stopping`` stops.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes in the task loss.
+    warm_start : bool, default=False
+        Whether another `fit` goes on from what was learned instead of starting anew; the
+        preprocessor is kept.
     callbacks : list or None, default=None
         Further callbacks of skorch.
     random_state : int, RandomState or None, default=None
@@ -153,6 +156,7 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         class_weight: Any = None,
+        warm_start: bool = False,
         callbacks: Any = None,
         random_state: Any = None,
         device: Any = "auto",
@@ -174,6 +178,7 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.class_weight = class_weight
+        self.warm_start = warm_start
         self.callbacks = callbacks
         self.random_state = random_state
         self.device = device
@@ -209,7 +214,43 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
             If rows, labels, features or weights cannot be used; says which and why, before any
             training.
         """
-        self._fit(X, y, features, sample_weight)
+        self._learn(X, y, features, sample_weight)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any = None,
+        classes: Any = None,
+        *,
+        features: Any = None,
+        sample_weight: Any = None,
+    ) -> AFTClassifier:
+        """Train the network for one pass over some rows, going on from what it learned.
+
+        The first call builds the network and fits the preprocessor; later ones keep these. The
+        learning rate stays at ``lr``.
+
+        Parameters
+        ----------
+        X : FoundationFeatures, or list, array, Series or DataFrame of n_rows rows
+            As for `fit`.
+        y : array-like of shape (n_rows,)
+            Labels.
+        classes : array-like of shape (n_classes,), optional
+            All labels that will come; needed in the first call.
+        features : array-like of shape (n_rows, n_foundation_features), optional
+            Foundation features of plain rows.
+        sample_weight : array-like of shape (n_rows,), optional
+            Weights of the rows in the task loss.
+
+        Returns
+        -------
+        self : AFTClassifier
+            The fitted estimator.
+        """
+        self._learn(X, y, features, sample_weight, incremental=True, classes=classes)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -266,18 +307,30 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
             raise AttributeError(f"{type(self).__name__} has no classes_ before fit.")
         return self.label_encoder_.classes_
 
-    def _check_targets(self, y: Any) -> np.ndarray:
+    def _check_targets(self, y: Any, *, reset: bool, classes: Any) -> np.ndarray:
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
-        self.label_encoder_ = LabelEncoder()
-        targets = self.label_encoder_.fit_transform(y)
-        self.n_outputs_ = len(self.label_encoder_.classes_)
-        if self.n_outputs_ < 2:
+        if reset:
+            # All that will come, where they were named; else those that are there.
+            self.label_encoder_ = LabelEncoder().fit(y if classes is None else classes)
+            self.n_outputs_ = len(self.label_encoder_.classes_)
+            if self.n_outputs_ < 2:
+                raise ValueError(
+                    f"y holds one class only ({self.label_encoder_.classes_[0]!r}): "
+                    "a classifier needs at least two."
+                )
+        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
             raise ValueError(
-                f"y holds one class only ({self.label_encoder_.classes_[0]!r}): "
-                "a classifier needs at least two."
+                f"classes={classes!r} is not the same as in the first call: {self.classes_!r}."
             )
-        return targets.astype(np.int64)
+        unknown = np.setdiff1d(y, self.classes_)
+        if len(unknown):
+            raise ValueError(
+                f"y holds {unknown.tolist()[0]!r}, which is not among the classes of this network: "
+                f"{self.classes_!r}. Name all of them in the first call of partial_fit, or start "
+                "anew with fit and warm_start=False."
+            )
+        return self.label_encoder_.transform(y).astype(np.int64)
 
     def _row_weights(self, sample_weight: Any, targets: np.ndarray) -> np.ndarray | None:
         weights = super()._row_weights(sample_weight, targets)

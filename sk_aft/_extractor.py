@@ -181,7 +181,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         """
         self.fit(X, y)
         X = self._check_rows(X, reset=False)
-        rows = FoundationFeatures(X, self._source(), self.n_features_out_)
+        rows = FoundationFeatures(X, self._source(), self.feature_slices_)
         rows._computed()
         return self._output(rows)
 
@@ -200,7 +200,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = self._check_rows(X, reset=False)
-        return self._output(FoundationFeatures(X, self._source(), self.n_features_out_))
+        return self._output(FoundationFeatures(X, self._source(), self.feature_slices_))
 
     @_fit_context(prefer_skip_nested_validation=False)
     def precompute(self, X: Any) -> FoundationFeatureExtractor:

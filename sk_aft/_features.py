@@ -27,8 +27,8 @@ class FoundationFeatures:
         The raw rows.
     source : FeatureSource
         What computes the features.
-    n_features : int
-        Width of the features of all models together.
+    feature_slices : dict of str to slice
+        Which columns are which model's.
     parts : list of StoredRows, optional
         The features of each model, where they are known already.
 
@@ -38,6 +38,8 @@ class FoundationFeatures:
         The raw rows as they were given.
     features : ndarray of shape (n_rows, n_features), float32
         Computed when first asked for; memory-mapped where the store holds the rows in order.
+    feature_slices : dict of str to slice
+        Which columns are which model's.
     shape : tuple of int
         (n_rows, n_features); known without computing.
 
@@ -62,23 +64,23 @@ class FoundationFeatures:
         self,
         inputs: Any,
         source: FeatureSource,
-        n_features: int,
+        feature_slices: dict[str, slice],
         parts: list[StoredRows] | None = None,
     ) -> None:
         self.inputs = inputs
         self._source = source
-        self._n_features = n_features
+        self.feature_slices = feature_slices
         self._parts = parts
 
     @property
     def shape(self) -> tuple[int, int]:
         """Number of rows and of features; known without computing."""
-        return len(self), self._n_features
+        return len(self), max(columns.stop for columns in self.feature_slices.values())
 
     @property
     def size(self) -> int:
         """Number of elements of the matrix of features."""
-        return len(self) * self._n_features
+        return len(self) * self.shape[1]
 
     @property
     def features(self) -> np.ndarray:
@@ -121,7 +123,7 @@ class FoundationFeatures:
         indices = np.arange(len(self))[key]
         parts = None if self._parts is None else [part.subset(indices) for part in self._parts]
         inputs = _safe_indexing(self.inputs, indices)
-        return FoundationFeatures(inputs, self._source, self._n_features, parts)
+        return FoundationFeatures(inputs, self._source, self.feature_slices, parts)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         array = np.asarray(self.features)

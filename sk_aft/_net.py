@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
+import os
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import is_classifier
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -31,6 +34,7 @@ from sk_aft.transfer import make_transfer
 
 # Rows are prepared for prediction this many at a time, so that millions of images fit in memory.
 _ROWS_PER_PREPARATION = 4096
+_fitting = threading.RLock()
 
 
 class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
@@ -57,6 +61,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "warm_start": ["boolean"],
         "callbacks": [list, None],
         "random_state": ["random_state"],
         "device": [str, torch.device],
@@ -69,7 +74,6 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
     iterator_valid = None
     dataset = None
     predict_nonlinearity = None
-    warm_start = False
     compile = False
     use_caching = "auto"
     torch_load_kwargs = None
@@ -77,6 +81,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
     initialized_ = False
 
     _is_training = False
+    _is_incremental = False
 
     # Set by fit.
     rows_kind_: str
@@ -91,18 +96,50 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
 
     # ---------------------------------------------------------------- training
 
-    def _fit(self, X: Any, y: Any, features: Any, sample_weight: Any) -> StudentNet:
-        """Do the work of ``fit`` for both subclasses."""
-        self._forget()
-        data = self._check_training_data(X, y, features, sample_weight)
-        self.device_ = resolve_device(self.device)
-        shuffle = np.random.RandomState(_draw_seed(self.random_state))
-        with _seeded_torch(shuffle.randint(2**31 - 1), self.device_):
-            train, valid = self._make_batches(data, shuffle)
-            self.initialize()
+    def _learn(
+        self,
+        X: Any,
+        y: Any,
+        features: Any,
+        sample_weight: Any,
+        *,
+        incremental: bool = False,
+        classes: Any = None,
+    ) -> None:
+        """Do the work of ``fit`` and ``partial_fit`` for both subclasses."""
+        starts = not (self.__sklearn_is_fitted__() and (incremental or self.warm_start))
+        if incremental and self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True.")
+        if starts:
+            self._forget()
+            if incremental and classes is None and is_classifier(self):
+                raise ValueError("classes must be passed on the first call to partial_fit.")
+        data = self._check_training_data(
+            X, y, features, sample_weight, reset=starts, classes=classes
+        )
+        if starts:
+            self.device_ = resolve_device(self.device)
+            self._random = np.random.RandomState(_draw_seed(self.random_state))
+        self._is_incremental = incremental
+        with _seeded_torch(self._random.randint(2**31 - 1), self.device_):
+            train, valid = self._make_batches(data, reset=starts)
+            if starts:
+                self.initialize()
+            else:
+                self._go_on()
             with fitting_threads(self.module_):
-                self._train(train, valid)
-        return self
+                self._train(train, valid, 1 if incremental else self.max_epochs)
+
+    def _go_on(self) -> None:
+        """Initialise what a training that goes on does not keep."""
+        self._initialize_callbacks()
+        if self.beta_ > 0 and not hasattr(self, "transfer_"):
+            with self._current_init_context("criterion"):
+                self.initialize_transfer()
+        former: Any = vars(self).get("optimizer_")
+        self._initialize_optimizer()
+        if self._is_incremental and type(former) is type(self.optimizer_):
+            self.optimizer_.state = former.state
 
     def _forget(self) -> None:
         """Drop what an earlier fit learned, so that nothing of it survives into this one."""
@@ -118,13 +155,13 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             self.__dict__.pop(name, None)
 
     def _make_batches(
-        self, data: TrainingData, shuffle: np.random.RandomState
+        self, data: TrainingData, *, reset: bool
     ) -> tuple[RowBatches, RowBatches | None]:
         """Split, preprocess and batch the rows; set what ``initialize`` has to know of them."""
         train = np.arange(len(data.rows))
         valid = None
         if self.early_stopping:
-            train, valid = self._validation_split(data.targets, shuffle)
+            train, valid = self._validation_split(data.targets)
             valid_weights = None if data.weights is None else data.weights[valid]
             if valid_weights is not None and not valid_weights.any():
                 raise ValueError(
@@ -132,16 +169,19 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
                     "validation score: raise validation_fraction, or set early_stopping=False."
                 )
             self._check_validation(data.targets[valid], valid_weights)
-        parameters = self.get_params_for("preprocessor")
-        self.inputs_dtype_ = None
-        self.preprocessor_ = make_preprocessor(self.preprocessor, data.rows.kind, **parameters)
-        if self.preprocessor_ is not None:
-            self.preprocessor_.fit(self._named(data.rows.values[train]))
+        if reset:
+            parameters = self.get_params_for("preprocessor")
+            self.inputs_dtype_ = None
+            self.preprocessor_ = make_preprocessor(self.preprocessor, data.rows.kind, **parameters)
+            if self.preprocessor_ is not None:
+                self.preprocessor_.fit(self._named(data.rows.values[train]))
         inputs = self._prepare(data.rows.values[train])
-        self.inputs_dtype_ = inputs.dtype
-        self.module_sizes_ = {**inputs.sizes, "n_outputs": self.n_outputs_}
+        if reset:
+            self.inputs_dtype_ = inputs.dtype
+            self.module_sizes_ = {**inputs.sizes, "n_outputs": self.n_outputs_}
         self._mean_weight = 1.0 if data.weights is None else float(data.weights[train].mean())
-        self.n_foundation_features_ = 0 if data.features is None else data.features.shape[1]
+        if data.features is not None:
+            self.n_foundation_features_ = data.features.shape[1]
         batches = RowBatches(
             inputs,
             torch.from_numpy(data.targets[train]),
@@ -149,7 +189,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             weights=None if data.weights is None else torch.from_numpy(data.weights[train]).float(),
             batch_size=self.batch_size,
             device=self.device_,
-            shuffle=shuffle,
+            shuffle=self._random,
         )
         self.n_steps_ = self.max_epochs * len(batches)
         if valid is None:
@@ -163,14 +203,12 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             device=self.device_,
         )
 
-    def _validation_split(
-        self, targets: np.ndarray, shuffle: np.random.RandomState
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _validation_split(self, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         train, valid = train_test_split(
             np.arange(len(targets)),
             test_size=self.validation_fraction,
             stratify=self._stratify(targets),
-            random_state=shuffle,
+            random_state=self._random,
         )
         return np.sort(train), np.sort(valid)
 
@@ -191,7 +229,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
 
         return pandas.DataFrame(values, columns=names)
 
-    def _train(self, train: RowBatches, valid: RowBatches | None) -> None:
+    def _train(self, train: RowBatches, valid: RowBatches | None, n_epochs: int) -> None:
         last_linear = LastLinearInput(self.module_)
         self._last_linear = last_linear
         self._is_training = True
@@ -202,7 +240,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         }
         self.notify("on_train_begin", X=train.inputs, y=None)
         try:
-            for _ in range(self.max_epochs):
+            for _ in range(n_epochs):
                 self.notify("on_epoch_begin", **datasets)
                 self.run_single_epoch(train, True, "train", self.train_step)
                 self.run_single_epoch(valid, False, "valid", self.validation_step)
@@ -263,9 +301,27 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         self.history.record(f"{prefix}_loss_best", losses[-1] == min(losses))
         if training:
             self.history.record("train_batch_count", n_batches)
+            self._check_convergence(losses[-1])
+            self._record_feature_weights(iterator.features)
         else:
             score = self._validation_score(torch.cat(outputs), torch.cat(targets), iterator.weights)
             self.history.record("valid_score", score)
+
+    def _check_convergence(self, loss: float) -> None:
+        if not np.isfinite(loss):
+            raise ValueError(
+                f"The loss became {loss} in epoch {len(self.history)}: the network diverged. "
+                f"Lower lr (now {self.lr}) or beta (now {self.beta_}), or scale what the "
+                "preprocessor returns."
+            )
+
+    def _record_feature_weights(self, features: FeatureSubset | None) -> None:
+        """Record how much the features of each model count on average."""
+        weights = getattr(self.transfer_, "feature_weights", None) if self.beta_ > 0 else None
+        if features is None or weights is None:
+            return
+        for name, columns in features.feature_slices.items():
+            self.history.record(f"feature_weight_{name}", weights[columns].mean().item())
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
         """Compute the loss of one batch and its gradients.
@@ -358,11 +414,15 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
     @property
     def _default_callbacks(self) -> list:
         callbacks: list = [("epoch_timer", EpochTimer())]
-        if self.lr_schedule == "cosine":
+        if self.lr_schedule == "cosine" and not self._is_incremental:
             n_steps = getattr(self, "n_steps_", 1)
             policy = torch.optim.lr_scheduler.CosineAnnealingLR
             scheduler = LRScheduler(
-                policy=policy, T_max=n_steps, step_every="batch", event_name=None
+                policy=policy,
+                T_max=n_steps,
+                last_epoch=-1,  # training that goes on begins another cosine
+                step_every="batch",
+                event_name=None,
             )
             callbacks.append(("lr_scheduler", scheduler))
         if self.early_stopping:
@@ -409,10 +469,14 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
                 parameters.setdefault("reduction", "none")
             self.criterion_ = self.criterion(**parameters).to(self.device_)
         if self.beta_ > 0:
-            parameters = self.get_params_for("transfer")
-            width = self.n_foundation_features_
-            transfer = make_transfer(self.transfer, width, **parameters)
-            self.transfer_ = copy.deepcopy(transfer).to(self.device_)
+            self.initialize_transfer()
+        return self
+
+    def initialize_transfer(self) -> StudentNet:
+        """Build the transfer objective."""
+        parameters = self.get_params_for("transfer")
+        transfer = make_transfer(self.transfer, self.n_foundation_features_, **parameters)
+        self.transfer_ = copy.deepcopy(transfer).to(self.device_)
         return self
 
     def initialize_optimizer(self, triggered_directly: Any = None) -> StudentNet:
@@ -490,12 +554,20 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             )
         return self.transfer_.feature_weights.detach().cpu().numpy()
 
-    # ---------------------------------------------------------------- scikit-learn's contract
+    @property
+    def loss_curve_(self) -> list[float]:
+        """Mean loss of each epoch, with the transfer term; ``history_`` has the terms."""
+        check_is_fitted(self)
+        return self.history[:, "train_loss"]
 
     @property
-    def partial_fit(self) -> Any:
-        """Not offered: skorch's would bypass the preprocessor and the foundation features."""
-        raise AttributeError(f"{type(self).__name__} has no partial_fit; use fit.")
+    def validation_scores_(self) -> list[float] | None:
+        """Score on the held out rows after each epoch; None without ``early_stopping``."""
+        check_is_fitted(self)
+        scores = [epoch["valid_score"] for epoch in self.history if "valid_score" in epoch]
+        return scores or None
+
+    # ---------------------------------------------------------------- scikit-learn's contract
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "n_iter_")
@@ -534,9 +606,12 @@ def _draw_seed(random_state: Any) -> int:
 
 @contextmanager
 def _seeded_torch(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch and put its global random state back afterwards."""
+    """Seed torch and put its global random state back afterwards.
+
+    All threads share that state, so one of them fits at a time.
+    """
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with _fitting, torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
 
@@ -561,3 +636,12 @@ def _available(device: Any) -> torch.device:
         return resolved
     except (RuntimeError, AssertionError):
         return torch.device("cpu")
+
+
+def _reset_after_fork() -> None:
+    global _fitting
+    _fitting = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_after_fork)

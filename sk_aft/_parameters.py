@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,13 @@ class PrefixedParameters(BaseEstimator):
     _validate_params = BaseEstimator._validate_params
     get_metadata_routing = BaseEstimator.get_metadata_routing
     __repr__ = BaseEstimator.__repr__
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # scikit-learn takes what is in the signature for parameters, and **kwargs is none.
+        _, *parameters = inspect.signature(cls.__init__).parameters.values()
+        named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
+        cls.__signature__ = inspect.Signature(named)
 
     def __setattr__(self, name: str, value: Any) -> None:
         # skorch keeps track of fitted torch components; parameters are only stored.

@@ -54,6 +54,9 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
         Share of the rows held out by ``early_stopping``.
     n_iter_no_change : int, default=10
         Epochs without improvement after which ``early_stopping`` stops.
+    warm_start : bool, default=False
+        Whether another `fit` goes on from what was learned instead of starting anew; the
+        preprocessor is kept.
     callbacks : list or None, default=None
         Further callbacks of skorch.
     random_state : int, RandomState or None, default=None
@@ -118,6 +121,7 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
+        warm_start: bool = False,
         callbacks: Any = None,
         random_state: Any = None,
         device: Any = "auto",
@@ -138,6 +142,7 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
         self.callbacks = callbacks
         self.random_state = random_state
         self.device = device
@@ -173,7 +178,35 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
             If rows, targets, features or weights cannot be used; says which and why, before any
             training.
         """
-        self._fit(X, y, features, sample_weight)
+        self._learn(X, y, features, sample_weight)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self, X: Any, y: Any = None, *, features: Any = None, sample_weight: Any = None
+    ) -> AFTRegressor:
+        """Train the network for one pass over some rows, going on from what it learned.
+
+        The first call builds the network and fits the preprocessor and the scale of the targets;
+        later ones keep these. The learning rate stays at ``lr``.
+
+        Parameters
+        ----------
+        X : FoundationFeatures, or list, array, Series or DataFrame of n_rows rows
+            As for `fit`.
+        y : array-like of shape (n_rows,) or (n_rows, n_targets)
+            Numbers to predict.
+        features : array-like of shape (n_rows, n_foundation_features), optional
+            Foundation features of plain rows.
+        sample_weight : array-like of shape (n_rows,), optional
+            Weights of the rows in the task loss.
+
+        Returns
+        -------
+        self : AFTRegressor
+            The fitted estimator.
+        """
+        self._learn(X, y, features, sample_weight, incremental=True)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -198,15 +231,22 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
         """Not offered: skorch's would return predictions."""
         raise AttributeError("AFTRegressor has no predict_proba; use predict.")
 
-    def _check_targets(self, y: Any) -> np.ndarray:
+    def _check_targets(self, y: Any, *, reset: bool, classes: Any) -> np.ndarray:
         y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
-        self.y_ndim_ = y.ndim
-        y = y.reshape(len(y), -1)
-        self.n_outputs_ = y.shape[1]
-        return y
+        n_outputs = y.shape[1] if y.ndim == 2 else 1
+        if reset:
+            self.y_ndim_, self.n_outputs_ = y.ndim, n_outputs
+        elif n_outputs != self.n_outputs_:
+            raise ValueError(
+                f"y has {n_outputs} targets, but training began with {self.n_outputs_}."
+            )
+        return y.reshape(len(y), -1)
 
-    def _encode_targets(self, targets: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-        self.target_scaler_ = StandardScaler().fit(targets, sample_weight=weights)
+    def _encode_targets(
+        self, targets: np.ndarray, weights: np.ndarray | None, *, reset: bool
+    ) -> np.ndarray:
+        if reset:
+            self.target_scaler_ = StandardScaler().fit(targets, sample_weight=weights)
         return self.target_scaler_.transform(targets).astype(np.float32)
 
     def _stratify(self, targets: np.ndarray) -> None:

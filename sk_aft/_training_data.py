@@ -47,12 +47,16 @@ class FeatureSubset:
     ----------
     has_masked_rows : bool
         Whether some of the rows have no features: they read as NaN.
+    feature_slices : dict of str to slice
+        Which columns are which model's.
     """
 
     def __init__(self, features: Any, rows: np.ndarray) -> None:
         self._features = features
         self._rows = rows
         self.has_masked_rows = bool(features.is_masked[rows].any())
+        whole = {"features": slice(0, features.shape[1])}
+        self.feature_slices: dict[str, slice] = getattr(features, "feature_slices", whole)
 
     def take(self, indices: np.ndarray) -> np.ndarray:
         return self._features.take(self._rows[indices])
@@ -67,17 +71,20 @@ class CheckedInputs:
     preprocessor: Any
     rows_kind_: str
     beta_: float
+    n_foundation_features_: int
 
     @abstractmethod
-    def _check_targets(self, y: Any) -> np.ndarray:
+    def _check_targets(self, y: Any, *, reset: bool, classes: Any) -> np.ndarray:
         """Return checked targets as class numbers or a matrix; set ``n_outputs_``."""
 
-    def _encode_targets(self, targets: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    def _encode_targets(
+        self, targets: np.ndarray, weights: np.ndarray | None, *, reset: bool
+    ) -> np.ndarray:
         """Return targets as the network learns them."""
         return targets
 
     def _check_training_data(
-        self, X: Any, y: Any, features: Any, sample_weight: Any
+        self, X: Any, y: Any, features: Any, sample_weight: Any, *, reset: bool, classes: Any
     ) -> TrainingData:
         if y is None:
             raise ValueError(
@@ -90,8 +97,8 @@ class CheckedInputs:
                     "rows with features=, or FoundationFeatures without."
                 )
             features, X = X, X.inputs
-        rows = self._check_rows(X, reset=True)
-        targets = self._check_targets(y)
+        rows = self._check_rows(X, reset=reset)
+        targets = self._check_targets(y, reset=reset, classes=classes)
         if len(targets) != len(rows):
             raise ValueError(
                 "Found input variables with inconsistent numbers of samples: "
@@ -100,6 +107,11 @@ class CheckedInputs:
         if features is not None:
             features = _check_features(features, len(rows))
         self.beta_ = self._strength(features)
+        known = self.n_foundation_features_ if hasattr(self, "transfer_") else None
+        if self.beta_ > 0 and known is not None and features.shape[1] != known:
+            raise ValueError(
+                f"features has {features.shape[1]} columns, but training began with {known}."
+            )
         if self.beta_ > 0 and self.batch_size == 1:
             raise ValueError(
                 "batch_size=1 leaves nothing to transfer, which compares the rows of a batch: "
@@ -107,7 +119,8 @@ class CheckedInputs:
             )
         checked = features if self.beta_ > 0 else None
         weights = self._row_weights(sample_weight, targets)
-        return TrainingData(rows, self._encode_targets(targets, weights), checked, weights)
+        encoded = self._encode_targets(targets, weights, reset=reset)
+        return TrainingData(rows, encoded, checked, weights)
 
     def _strength(self, features: Any) -> float:
         """Return beta as a number: 0 where there is nothing to learn from."""

@@ -180,9 +180,12 @@ def test_a_useless_feature_loses_weight():
     assert model.feature_weights_[2] < model.feature_weights_[:2].min() - 0.1
 
 
-@pytest.mark.parametrize("module", [TwoHeads, TwoHeads(), only_logits, only_logits()])
-def test_own_networks(iris, module):
+@pytest.mark.parametrize("is_built", [False, True])
+@pytest.mark.parametrize("build", [TwoHeads, only_logits])
+def test_own_networks(iris, build, is_built):
     X, y, features = iris
+    torch.manual_seed(0)
+    module = build() if is_built else build
     model = AFTClassifier(module, beta=1, lr=0.02, random_state=0).fit(X, y, features=features)
     assert model.score(X, y) > 0.9
     assert model.history_[-1]["train_transfer_loss"] < model.history_[0]["train_transfer_loss"]

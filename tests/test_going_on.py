@@ -1,0 +1,198 @@
+"""Training that goes on: partial_fit and warm_start; and what training leaves to look at."""
+
+import pickle
+import threading
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_diabetes, load_iris
+from sklearn.decomposition import PCA
+from sklearn.pipeline import make_pipeline
+
+from sk_aft import AFTClassifier, AFTRegressor, FoundationFeatureExtractor
+
+
+@pytest.fixture(scope="module")
+def iris():
+    X, y = load_iris(return_X_y=True)
+    return X.astype(np.float32), y
+
+
+@pytest.fixture(scope="module")
+def diabetes():
+    return load_diabetes(return_X_y=True)
+
+
+def weights_of(model):
+    return torch.cat([weight.detach().flatten() for weight in model.module_.parameters()])
+
+
+def test_pieces_teach_what_the_whole_does(iris):
+    X, y = iris
+    order = np.random.default_rng(0).permutation(150)
+    model = AFTClassifier(beta=1, lr=0.01, random_state=0)
+    for _ in range(15):
+        for piece in np.array_split(order, 3):
+            model.partial_fit(X[piece], y[piece], [0, 1, 2], features=X[piece])
+    assert model.score(X, y) > 0.9
+    assert model.n_iter_ == len(model.loss_curve_) == 45
+    assert model.loss_curve_[-1] < model.loss_curve_[0]
+
+
+def test_passes_over_the_same_rows_are_the_epochs_of_fit(iris):
+    X, y = iris
+    whole = AFTClassifier(beta=1, lr_schedule="constant", max_epochs=4, random_state=0)
+    whole.fit(X, y, features=X)
+    pieces = AFTClassifier(beta=1, random_state=0)
+    for _ in range(4):
+        pieces.partial_fit(X, y, classes=[0, 1, 2], features=X)
+    # Other rows are drawn together: the seeds of torch differ, those of the batches do not.
+    np.testing.assert_allclose(pieces.loss_curve_[0], whole.loss_curve_[0], rtol=1e-6)
+    np.testing.assert_allclose(pieces.predict_proba(X), whole.predict_proba(X), atol=0.05)
+
+
+def test_the_first_call_names_the_classes_and_a_piece_may_lack_some(iris):
+    X, y = iris
+    model = AFTClassifier(beta=0, random_state=0)
+    with pytest.raises(ValueError, match="classes must be passed on the first call"):
+        model.partial_fit(X, y)
+    model.partial_fit(X[:50], y[:50], [0, 1, 2])
+    assert model.predict_proba(X).shape == (150, 3)
+    model.partial_fit(X[50:], y[50:])
+    with pytest.raises(ValueError, match="is not the same as in the first call"):
+        model.partial_fit(X, y, [0, 1])
+    with pytest.raises(ValueError, match="y holds 7, which is not among the classes"):
+        model.partial_fit(X, np.full(150, 7))
+    with pytest.raises(ValueError, match="does not support early_stopping"):
+        model.set_params(early_stopping=True).partial_fit(X, y)
+
+
+def test_later_pieces_have_to_fit_the_first(iris, diabetes):
+    X, y = iris
+    model = AFTClassifier(beta=1, random_state=0).partial_fit(X, y, [0, 1, 2], features=X)
+    with pytest.raises(ValueError, match="features has 3 columns, but training began with 4"):
+        model.partial_fit(X, y, features=X[:, :3])
+    with pytest.raises(ValueError, match="X has 3 features"):
+        model.partial_fit(X[:, :3], y, features=X)
+    X, y = diabetes
+    model = AFTRegressor(beta=0, random_state=0).partial_fit(X, y)
+    with pytest.raises(ValueError, match="y has 2 targets, but training began with 1"):
+        model.partial_fit(X, np.stack([y, y], axis=1))
+
+
+def test_a_regressor_keeps_its_scale(diabetes):
+    X, y = diabetes
+    order = np.argsort(y)  # the first piece holds small targets only
+    model = AFTRegressor(beta=0, lr=0.01, random_state=0)
+    for _ in range(60):
+        for piece in np.array_split(order, 2):
+            model.partial_fit(X[piece], y[piece])
+    assert model.score(X, y) > 0.4
+
+
+def test_features_may_come_later_and_settings_may_change(iris):
+    X, y = iris
+    model = AFTClassifier(beta=0, random_state=0).partial_fit(X, y, [0, 1, 2])
+    assert not hasattr(model, "transfer_")
+    model.set_params(beta=2, lr=0.5).partial_fit(X, y, features=X)
+    assert model.beta_ == 2
+    assert model.feature_weights_.shape == (4,)
+    assert model.optimizer_.param_groups[0]["lr"] == 0.5
+
+
+def test_a_copy_goes_on(iris):
+    X, y = iris
+    model = AFTClassifier(beta=1, random_state=0).partial_fit(X, y, [0, 1, 2], features=X)
+    copy = pickle.loads(pickle.dumps(model))
+    copy.partial_fit(X, y, features=X)
+    assert copy.n_iter_ == 2
+    assert model.n_iter_ == 1
+
+
+def test_warm_start_goes_on_and_without_it_fit_starts_anew(iris):
+    X, y = iris
+    model = AFTClassifier(beta=0, max_epochs=5, warm_start=True, random_state=0).fit(X, y)
+    first = weights_of(model)
+    losses = list(model.loss_curve_)
+    preprocessor = model.preprocessor_
+    model.fit(X, y)
+    assert model.n_iter_ == 10
+    assert model.loss_curve_[:5] == losses
+    assert model.loss_curve_[-1] < losses[-1]
+    assert model.preprocessor_ is preprocessor
+    assert torch.equal(weights_of(model.set_params(warm_start=False).fit(X, y)), first)
+    assert model.n_iter_ == 5
+
+
+def test_warm_start_with_other_classes_is_an_error_that_loses_nothing(iris):
+    X, y = iris
+    model = AFTClassifier(beta=0, max_epochs=2, warm_start=True, random_state=0).fit(X, y)
+    with pytest.raises(ValueError, match="not among the classes of this network"):
+        model.fit(X, y + 5)
+    assert model.predict(X).shape == (150,)
+
+
+def test_curves_are_those_of_scikit_learns_networks(iris):
+    X, y = iris
+    model = AFTClassifier(beta=0, max_epochs=6, random_state=0).fit(X, y)
+    assert model.validation_scores_ is None
+    assert model.loss_curve_ == model.history_[:, "train_loss"]
+    model.set_params(early_stopping=True).fit(X, y)
+    assert len(model.validation_scores_) == model.n_iter_
+    assert all(0 <= score <= 1 for score in model.validation_scores_)
+    with pytest.raises(AttributeError):
+        AFTClassifier().loss_curve_  # noqa: B018
+
+
+def test_the_history_holds_each_term_and_the_weight_of_each_model(iris):
+    X, y = iris
+    teachers = [PCA(2).fit(X), PCA(3).fit(X)]
+    pipe = make_pipeline(
+        FoundationFeatureExtractor(teachers), AFTClassifier(beta=1, max_epochs=3, random_state=0)
+    ).fit(X, y)
+    history = pipe[-1].history_
+    for epoch in history:
+        np.testing.assert_allclose(
+            epoch["train_loss"], epoch["train_task_loss"] + epoch["train_transfer_loss"]
+        )
+    weights = pipe[-1].feature_weights_
+    assert history[-1]["feature_weight_pca"] == pytest.approx(weights[:2].mean(), rel=1e-5)
+    assert history[-1]["feature_weight_pca-2"] == pytest.approx(weights[2:].mean(), rel=1e-5)
+    plain = AFTClassifier(beta=1, max_epochs=1).fit(X, y, features=X)
+    assert 0 < plain.history_[-1]["feature_weight_features"] < 1
+
+
+def test_a_network_that_diverges_says_so(iris):
+    X, y = iris
+    model = AFTClassifier(beta=0, lr=1e30, optimizer=torch.optim.SGD, random_state=0)
+    with pytest.raises(ValueError, match=r"The loss became .* the network diverged. Lower lr"):
+        model.fit(X, y)
+    assert not hasattr(model, "n_iter_")
+
+
+def test_fits_in_threads_are_those_of_one_thread(iris):
+    X, y = iris
+
+    class Noisy(torch.nn.Sequential):
+        def __init__(self):
+            super().__init__(
+                torch.nn.Linear(4, 16), torch.nn.Dropout(), torch.nn.ReLU(), torch.nn.Linear(16, 3)
+            )
+
+    def fit(seed):
+        return AFTClassifier(Noisy, beta=0, max_epochs=3, random_state=seed).fit(X, y)
+
+    alone = [weights_of(fit(seed)) for seed in range(4)]
+    together = {}
+    before = torch.get_rng_state()
+    threads = [
+        threading.Thread(target=lambda seed=seed: together.update({seed: weights_of(fit(seed))}))
+        for seed in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(alone[seed], together[seed]) for seed in range(4))
+    assert torch.equal(torch.get_rng_state(), before)
