@@ -80,6 +80,17 @@ class FeatureSource(NamedTuple):
         return found
 
 
+def model_fingerprint(backbone: Backbone, rows: Rows) -> dict[str, Any]:
+    """Return what a model's features of such rows are kept under.
+
+    A model may return as many features as a table has columns, so each width is one of its own.
+    """
+    fingerprint = dict(backbone.fingerprint())
+    if rows.kind == "numeric":
+        fingerprint["n_columns"] = rows.values.shape[1]
+    return fingerprint
+
+
 class Embedding:
     """One model's way through some rows.
 
@@ -115,7 +126,8 @@ class Embedding:
 
     def through(self, store: FeatureStore) -> StoredRows:
         """Return the features; those that are not in the store are computed and put there."""
-        model = store.register_model(self._backbone.fingerprint(), name=self._backbone.name)
+        fingerprint = model_fingerprint(self._backbone, self._rows)
+        model = store.register_model(fingerprint, name=self._backbone.name)
         matrix, places = store.locate(model, self.digests)
         todo = self._readable(self._distinct(np.flatnonzero(places < 0)))
         if len(todo):

@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sk_aft._embedding import FeatureSource
+from sk_aft._embedding import FeatureSource, model_fingerprint
 from sk_aft._features import FoundationFeatures
 from sk_aft._rows import as_rows
 from sk_aft.backbones import Backbone, TorchBackbone, resolve_backbone
@@ -249,8 +249,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         for name, backbone in zip(self.feature_slices_, self.backbones_, strict=True):
             store = source.store(backbone)
             if store is not None:
-                model = model_digest(backbone.fingerprint(), store.dtype)
-                rows = as_rows(X, kind=backbone.kind)
+                rows = as_rows(X, kind=backbone.kind or self._rows_kind)
+                model = model_digest(model_fingerprint(backbone, rows), store.dtype)
                 keys[name] = [model + digest for digest in row_digests(rows)]
         return keys
 
