@@ -19,6 +19,7 @@ from sklearn.base import is_classifier
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metadata_routing import UNCHANGED
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping, EpochTimer, LRScheduler, PrintLog
@@ -569,6 +570,52 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
 
     # ---------------------------------------------------------------- scikit-learn's contract
 
+    def set_fit_request(
+        self,
+        *,
+        features: bool | str | None = UNCHANGED,
+        sample_weight: bool | str | None = UNCHANGED,
+    ) -> StudentNet:
+        """Say which arguments of ``fit`` a pipeline, search or ensemble routes to it.
+
+        Needs ``sklearn.set_config(enable_metadata_routing=True)``; see the chapter on metadata
+        routing in scikit-learn's user guide.
+
+        Parameters
+        ----------
+        features : bool, str or None
+            True routes the argument, False does not, a string routes the argument of that name,
+            None raises where it is given. Default: as it was.
+        sample_weight : bool, str or None
+            Likewise.
+
+        Returns
+        -------
+        self : estimator
+            The estimator itself.
+        """
+        return super().set_fit_request(**_changed(features, sample_weight))
+
+    def set_partial_fit_request(
+        self,
+        *,
+        features: bool | str | None = UNCHANGED,
+        sample_weight: bool | str | None = UNCHANGED,
+    ) -> StudentNet:
+        """Say which arguments of ``partial_fit`` are routed to it, as `set_fit_request`.
+
+        Parameters
+        ----------
+        features, sample_weight : bool, str or None
+            As for `set_fit_request`.
+
+        Returns
+        -------
+        self : estimator
+            The estimator itself.
+        """
+        return super().set_partial_fit_request(**_changed(features, sample_weight))
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "n_iter_")
 
@@ -591,6 +638,11 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         tags.input_tags.three_d_array = True
         tags.target_tags.required = True
         return tags
+
+
+def _changed(features: bool | str | None, sample_weight: bool | str | None) -> dict[str, Any]:
+    requests = {"features": features, "sample_weight": sample_weight}
+    return {name: request for name, request in requests.items() if request != UNCHANGED}
 
 
 def _auto_module(sizes: Mapping[str, int]) -> type[nn.Module]:

@@ -183,7 +183,13 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
-        self, X: Any, y: Any = None, *, features: Any = None, sample_weight: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        classes: Any = None,
+        *,
+        features: Any = None,
+        sample_weight: Any = None,
     ) -> AFTRegressor:
         """Train the network for one pass over some rows, going on from what it learned.
 
@@ -196,6 +202,8 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
             As for `fit`.
         y : array-like of shape (n_rows,) or (n_rows, n_targets)
             Numbers to predict.
+        classes : ignored
+            All networks of skorch have it.
         features : array-like of shape (n_rows, n_foundation_features), optional
             Foundation features of plain rows.
         sample_weight : array-like of shape (n_rows,), optional
