@@ -47,13 +47,11 @@ class PreparedInputs:
         Prepared rows.
     integers : bool, default=True
         Whether whole numbers stay whole (int64); otherwise they become float32, too.
-    dtype : torch.dtype, optional
-        What dense numbers have to become, whatever they are.
+    dtype : str, optional
+        What dense numbers have to become, whatever they are: such as "float32".
     """
 
-    def __init__(
-        self, values: Any, *, integers: bool = True, dtype: torch.dtype | None = None
-    ) -> None:
+    def __init__(self, values: Any, *, integers: bool = True, dtype: str | None = None) -> None:
         if scipy.sparse.issparse(values):
             self._values = scipy.sparse.csr_matrix(values)
             return
@@ -74,17 +72,19 @@ class PreparedInputs:
                 whole = integers and values.dtype.kind in "iu"
                 values = values.astype(np.int64 if whole else np.float32)
             values = torch.from_numpy(np.require(values, requirements=["C", "W"]))
-        if dtype not in (None, torch.uint8) and values.dtype != torch.uint8:
-            values = values.to(dtype)
+        if dtype not in (None, "uint8") and values.dtype != torch.uint8:
+            values = values.to(getattr(torch, dtype))
         self._values = values
 
     def __len__(self) -> int:
         return self._values.shape[0]
 
     @property
-    def dtype(self) -> torch.dtype | None:
-        """What dense numbers are; None for sparse rows."""
-        return None if scipy.sparse.issparse(self._values) else self._values.dtype
+    def dtype(self) -> str | None:
+        """What dense numbers are, such as "float32"; None for sparse rows."""
+        if scipy.sparse.issparse(self._values):
+            return None
+        return str(self._values.dtype).removeprefix("torch.")
 
     @property
     def sizes(self) -> dict[str, int]:

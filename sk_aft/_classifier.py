@@ -279,10 +279,10 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
 
         Returns
         -------
-        probabilities : ndarray of shape (n_rows, n_classes), float32
+        probabilities : ndarray of shape (n_rows, n_classes)
             In the order of ``classes_``.
         """
-        return self.forward(X).float().softmax(dim=1).numpy()
+        return self.forward(X).double().softmax(dim=1).numpy()
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return the logits.
@@ -294,10 +294,10 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
 
         Returns
         -------
-        logits : ndarray of shape (n_rows, n_classes), or (n_rows,) for two classes, float32
+        logits : ndarray of shape (n_rows, n_classes), or (n_rows,) for two classes
             For two classes the second's logit minus the first's.
         """
-        logits = self.forward(X).float().numpy()
+        logits = self.forward(X).double().numpy()
         return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
 
     @property

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import is_classifier
+from sklearn.base import BaseEstimator, is_classifier
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -23,11 +23,13 @@ from sklearn.utils.metadata_routing import UNCHANGED
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping, EpochTimer, LRScheduler, PrintLog
+from skorch.history import History
 from torch import Tensor, nn
 
 from sk_aft._batches import Batch, Inputs, PreparedInputs, RowBatches
 from sk_aft._device import fitting_threads, resolve_device
 from sk_aft._parameters import PrefixedParameters
+from sk_aft._plain_modules import with_tensors, without_tensors
 from sk_aft._training_data import CheckedInputs, FeatureSubset, TrainingData
 from sk_aft.modules import MLP, LastLinearInput, ResNet, TextBag
 from sk_aft.preprocessing import make_preprocessor
@@ -90,7 +92,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
     beta_: float
     device_: torch.device
     preprocessor_: Any
-    inputs_dtype_: torch.dtype | None
+    inputs_dtype_: str | None
     module_sizes_: dict[str, int]
     module_: nn.Module
     transfer_: nn.Module
@@ -620,17 +622,24 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         return hasattr(self, "n_iter_")
 
     def __getstate__(self) -> dict[str, Any]:
-        # What is needed to predict; the optimizer's state is as big as two more networks.
-        state = {k: v for k, v in vars(self).items() if k not in ("optimizer_", "callbacks_")}
-        if getattr(self, "device_", torch.device("cpu")).type != "cpu":
-            state = {k: _on_cpu(v) for k, v in state.items()}
-        return state
+        # What is needed to predict and to go on, in types that need no pickle to be read. The
+        # optimizer's state would be as big as two more networks.
+        state = dict(BaseEstimator.__getstate__(self))
+        for name in ("optimizer_", "callbacks_", "device_"):
+            state.pop(name, None)
+        if "history_" in state:
+            state["history_"] = list(state["history_"])
+        return {name: _saved(value) for name, value in state.items()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        restored = {name: _restored(value) for name, value in state.items()}
+        BaseEstimator.__setstate__(self, restored)
         if hasattr(self, "module_"):
+            self.history_ = History(self.history_)
             self.device_ = _available(self.device)
-            self.module_.to(self.device_)
+            for name in ("module_", "criterion_", "transfer_"):
+                if isinstance(vars(self).get(name), nn.Module):
+                    vars(self)[name].to(self.device_)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -676,8 +685,12 @@ def _say_nothing(text: str) -> None:
     pass
 
 
-def _on_cpu(value: Any) -> Any:
-    return copy.deepcopy(value).cpu() if isinstance(value, nn.Module) else value
+def _saved(value: Any) -> Any:
+    return without_tensors(value) if isinstance(value, nn.Module) else value
+
+
+def _restored(value: Any) -> Any:
+    return with_tensors(value) if isinstance(value, nn.Module) else value
 
 
 def _available(device: Any) -> torch.device:
