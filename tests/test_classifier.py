@@ -1,5 +1,4 @@
 import copy
-import pickle
 import warnings
 
 import numpy as np
@@ -373,16 +372,6 @@ def test_the_learning_rate_falls_to_zero(iris):
     X, y, _ = iris
     model = AFTClassifier(beta=0, max_epochs=3).fit(X, y)
     assert model.optimizer_.param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)
-
-
-@pytest.mark.parametrize("round_trip", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
-def test_copies_predict_the_same(iris, round_trip):
-    X, y, features = iris
-    model = AFTClassifier(beta=1, max_epochs=2).fit(X, y, features=features)
-    again = round_trip(model)
-    np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
-    np.testing.assert_array_equal(again.feature_weights_, model.feature_weights_)
-    again.fit(X, y, features=features)
 
 
 def test_quiet_by_default_and_a_table_when_asked(iris, capsys):
