@@ -269,7 +269,9 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
 
     def _validation_score(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> float:
         sample_weight = None if weights is None else weights.numpy()
-        return float(r2_score(targets.cpu(), outputs.cpu(), sample_weight=sample_weight))
+        return float(
+            r2_score(targets.cpu().numpy(), outputs.cpu().numpy(), sample_weight=sample_weight)
+        )
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

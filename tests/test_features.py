@@ -140,7 +140,7 @@ def test_other_dtypes_and_copies(rows):
     copy[:] = -1
     np.testing.assert_array_equal(rows, FEATURES)
     with pytest.raises(ValueError, match="copy"):
-        np.asarray(rows, dtype=np.float64, copy=False)
+        rows.__array__(np.float64, copy=False)
 
 
 @pytest.mark.parametrize("where", ["auto", None])
