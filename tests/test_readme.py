@@ -8,12 +8,13 @@ README = Path(__file__).parents[1] / "README.md"
 
 def test_every_python_block_of_the_readme_runs(capsys):
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     names: dict = {}
     for block in blocks:
         exec(compile(block, str(README), "exec"), names)
-    accuracy = float(capsys.readouterr().out.split()[-1])
+    accuracy = float(capsys.readouterr().out.splitlines()[0])
     assert accuracy > 0.7
+    assert len(names["student"].loss_curve_) == 2
     assert names["search"].best_params_["aftclassifier__beta"] > 0
 
 
