@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 
@@ -26,16 +27,24 @@ class Claims:
         Where the workers of one model leave their claims.
     lock : filelock.BaseFileLock
         Held while claims are read and made, so that two workers never claim the same row.
+    writing : callable, optional
+        Returns a context in which files are written: explains what goes wrong.
     """
 
-    def __init__(self, directory: Path, lock: filelock.BaseFileLock) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        lock: filelock.BaseFileLock,
+        writing: Callable[[], AbstractContextManager] = nullcontext,
+    ) -> None:
         self._directory = directory
         self._lock = lock
+        self._writing = writing
         self._rows = directory / f"{uuid.uuid4().hex}.rows"
         self._alive = filelock.FileLock(_lock_of(self._rows))
 
     def __enter__(self) -> Claims:
-        with self._lock:
+        with self._writing(), self._lock:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._alive.acquire()
         return self
@@ -71,7 +80,7 @@ class Claims:
         others : ndarray of int
             Positions of the rows that other workers are computing.
         """
-        with self._lock:
+        with self._writing(), self._lock:
             claimed = self._claimed_by_others()
             absent = missing()
             others = np.array([digests[i] in claimed for i in absent.tolist()], dtype=bool)

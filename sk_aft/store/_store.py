@@ -236,7 +236,7 @@ class FeatureStore:
         """Return a context in which rows can be claimed, so that no other process computes them."""
         with self._writing():
             self._make_directory(self.path / "locks")
-        return Claims(self.path / "locks" / model.hex(), self.lock(model))
+        return Claims(self.path / "locks" / model.hex(), self.lock(model), self._writing)
 
     def lock(self, model: bytes) -> filelock.BaseFileLock:
         """Return the lock that one writer of this model holds; it dies with its process."""
