@@ -25,9 +25,20 @@ def resolve_device(device: str | torch.device) -> torch.device:
     -------
     device : torch.device
         The device to use.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device here.
     """
     if device != "auto":
-        return torch.device(device)
+        try:
+            return torch.empty(0, device=device).device
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(
+                f"device={str(device)!r} cannot be used here: {str(error).splitlines()[0]}. "
+                "device='auto' takes the fastest there is."
+            ) from error
     if torch.cuda.is_available():
         return torch.device("cuda")
     if torch.backends.mps.is_available():

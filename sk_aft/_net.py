@@ -93,6 +93,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
     device_: torch.device
     preprocessor_: Any
     inputs_dtype_: str | None
+    device: Any
     module_sizes_: dict[str, int]
     module_: nn.Module
     transfer_: nn.Module
@@ -456,6 +457,13 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             return self
         build = _auto_module(self.module_sizes_) if self.module == "auto" else self.module
         accepted = inspect.signature(build).parameters
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+        unknown = [name for name in parameters if name not in accepted and not takes_any]
+        if unknown:
+            raise ValueError(
+                f"Invalid parameter module__{unknown[0]}: {getattr(build, '__name__', build)} "
+                f"takes {sorted(accepted)}."
+            )
         sizes = {name: size for name, size in self.module_sizes_.items() if name in accepted}
         self.module_ = build(**{**sizes, **parameters}).to(self.device_)
         return self
@@ -496,6 +504,21 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             parameters.setdefault("fused", True)
         self.optimizer_ = self.optimizer(groups, **parameters)
         return self
+
+    def load_params(self, *args: Any, **kwargs: Any) -> None:
+        """Load weights that `save_params` wrote, as skorch's Checkpoint does.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            As of `skorch.NeuralNet.load_params`.
+        """
+        device = self.device
+        self.device = str(self.device_)  # skorch does not know of "auto"
+        try:
+            super().load_params(*args, **kwargs)
+        finally:
+            self.device = device
 
     def _initialize_module(self, reason: Any = None) -> None:
         with self._current_init_context("module"):
@@ -696,10 +719,8 @@ def _restored(value: Any) -> Any:
 def _available(device: Any) -> torch.device:
     """Return the device to use in this process, which may lack the one that was trained on."""
     try:
-        resolved = resolve_device(device)
-        torch.empty(0, device=resolved)
-        return resolved
-    except (RuntimeError, AssertionError):
+        return resolve_device(device)
+    except ValueError:
         return torch.device("cpu")
 
 

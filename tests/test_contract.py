@@ -16,7 +16,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import estimator_html_repr
 from sklearn.utils._param_validation import InvalidParameterError
-from skorch.callbacks import EpochScoring
+from skorch.callbacks import Checkpoint, EpochScoring
 
 from sk_aft import AFTClassifier, AFTRegressor, FoundationFeatureExtractor
 
@@ -271,7 +271,7 @@ def test_wrong_values_are_refused_in_scikit_learns_words(estimator, name, value)
 @pytest.mark.parametrize("estimator", [AFTClassifier, AFTRegressor])
 def test_parameters_go_round(estimator):
     given = {
-        "module__hidden": (8,),
+        "module__hidden_sizes": (8,),
         "optimizer__weight_decay": 0.1,
         "transfer__kernel": "linear",
         "callbacks__print_log": None,
@@ -285,6 +285,26 @@ def test_parameters_go_round(estimator):
     assert repr(model).startswith(f"{estimator.__name__}(")
 
 
+def test_unknown_parameters_of_the_network_are_told_what_it_takes():
+    with pytest.raises(ValueError, match=r"Invalid parameter module__depth: MLP takes \['dropout'"):
+        short(module__depth=3).fit(X, Y)
+
+
+def test_a_device_that_is_not_there():
+    with pytest.raises(ValueError, match=r"device='cuda:9' cannot be used here.*'auto'"):
+        short(device="cuda:9").fit(X, Y)
+
+
+def test_a_checkpoint_of_the_best_epoch_is_loaded(tmp_path):
+    checkpoint = Checkpoint(dirname=tmp_path, monitor="train_loss_best", load_best=True)
+    model = short(beta=1, callbacks=[checkpoint]).fit(X, Y, features=X)
+    assert model.device == "auto"
+    assert torch.load(tmp_path / "params.pt", weights_only=True).keys() == (
+        model.module_.state_dict().keys()
+    )
+    assert model.predict(X).shape == (150,)
+
+
 def test_own_callbacks_and_their_parameters():
     scoring = ("train_accuracy", EpochScoring("accuracy", on_train=True, name="train_accuracy"))
     model = short(callbacks=[scoring], callbacks__train_accuracy__lower_is_better=False).fit(X, Y)
@@ -294,7 +314,7 @@ def test_own_callbacks_and_their_parameters():
 
 def test_a_picture_for_notebooks():
     pipe = make_pipeline(FoundationFeatureExtractor("minilm"), AFTClassifier(beta=3))
-    for estimator in (pipe, AFTClassifier(beta=3), clone(AFTRegressor(module__hidden=(4,)))):
+    for estimator in (pipe, AFTClassifier(beta=3), clone(AFTRegressor(module__hidden_sizes=(4,)))):
         html = estimator_html_repr(estimator)
         assert type(estimator).__name__ in html
         assert estimator._repr_html_() is not None
