@@ -97,9 +97,13 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
     beta_ : float
         The strength that was used.
     history_ : skorch.history.History
-        Losses, their terms and times of every epoch.
+        Losses, their terms, times and the mean weight of each model's features, of every epoch.
     n_iter_ : int
         Epochs run.
+    loss_curve_ : list of float
+        Mean loss of each epoch, the transfer's part included.
+    validation_scores_ : list of float or None
+        Score on the held out rows after each epoch; None without ``early_stopping``.
     n_features_in_ : int
         Number of columns; only for 2-D numbers.
     feature_names_in_ : ndarray of str
