@@ -9,7 +9,7 @@ import torch
 from sklearn.base import _fit_context
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 from skorch import NeuralNetClassifier
@@ -70,7 +70,7 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
         Weights of the classes in the task loss.
     warm_start : bool, default=False
         Whether another `fit` goes on from what was learned instead of starting anew; the
-        preprocessor is kept.
+        network, the preprocessor, the transfer objective and the held out rows are kept.
     callbacks : list or None, default=None
         Further callbacks of skorch.
     random_state : int, RandomState or None, default=None
@@ -254,6 +254,11 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
         self : AFTClassifier
             The fitted estimator.
         """
+        if self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight='balanced' is not supported for partial_fit, which does not know "
+                "how many rows of each class will come: give a dict of weights."
+            )
         self._learn(X, y, features, sample_weight, incremental=True, classes=classes)
         return self
 
@@ -340,8 +345,11 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
         weights = super()._row_weights(sample_weight, targets)
         if self.class_weight is None:
             return weights
+        # A piece of the rows may lack some of the classes.
         labels = self.label_encoder_.inverse_transform(targets)
-        by_class = compute_sample_weight(self.class_weight, labels)
+        known = self.classes_ if isinstance(self.class_weight, dict) else np.unique(labels)
+        of_class = compute_class_weight(self.class_weight, classes=known, y=labels)
+        by_class = of_class[np.searchsorted(known, labels)]
         return by_class if weights is None else weights * by_class
 
     def _stratify(self, targets: np.ndarray) -> np.ndarray | None:

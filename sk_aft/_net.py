@@ -38,6 +38,11 @@ from sk_aft.transfer import make_transfer
 # Rows are prepared for prediction this many at a time, so that millions of images fit in memory.
 _ROWS_PER_PREPARATION = 4096
 _fitting = threading.RLock()
+# Attributes that exist while a network is trained, or are made anew.
+_NOT_SAVED = (
+    *("optimizer_", "callbacks_", "device_"),
+    *("_last_linear", "_has_masked_rows", "_is_training"),
+)
 
 
 class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
@@ -85,6 +90,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
 
     _is_training = False
     _is_incremental = False
+    _split_seed: int | None = None
 
     # Set by fit.
     rows_kind_: str
@@ -125,8 +131,9 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             self.device_ = resolve_device(self.device)
             self._random = np.random.RandomState(_draw_seed(self.random_state))
         self._is_incremental = incremental
-        with _seeded_torch(self._random.randint(2**31 - 1), self.device_):
-            train, valid = self._make_batches(data, reset=starts)
+        seed = self._random.randint(2**31 - 1)
+        train, valid = self._make_batches(data, reset=starts)
+        with _seeded_torch(seed, self.device_):
             if starts:
                 self.initialize()
             else:
@@ -137,12 +144,12 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
     def _go_on(self) -> None:
         """Initialise what a training that goes on does not keep."""
         self._initialize_callbacks()
-        if self.beta_ > 0 and not hasattr(self, "transfer_"):
-            with self._current_init_context("criterion"):
-                self.initialize_transfer()
+        self._initialize_criterion()
         former: Any = vars(self).get("optimizer_")
         self._initialize_optimizer()
-        if self._is_incremental and type(former) is type(self.optimizer_):
+        for group in self.optimizer_.param_groups:
+            group.setdefault("initial_lr", group["lr"])  # schedulers that go on ask for it
+        if self._is_incremental and _are_alike(former, self.optimizer_):
             self.optimizer_.state = former.state
 
     def _forget(self) -> None:
@@ -165,7 +172,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         train = np.arange(len(data.rows))
         valid = None
         if self.early_stopping:
-            train, valid = self._validation_split(data.targets)
+            train, valid = self._validation_split(data.targets, reset=reset)
             valid_weights = None if data.weights is None else data.weights[valid]
             if valid_weights is not None and not valid_weights.any():
                 raise ValueError(
@@ -173,6 +180,10 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
                     "validation score: raise validation_fraction, or set early_stopping=False."
                 )
             self._check_validation(data.targets[valid], valid_weights)
+        if data.weights is not None and not data.weights[train].any():
+            raise ValueError(
+                "All rows to learn from have weight 0, of sample_weight and class_weight together."
+            )
         if reset:
             parameters = self.get_params_for("preprocessor")
             self.inputs_dtype_ = None
@@ -183,7 +194,10 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         if reset:
             self.inputs_dtype_ = inputs.dtype
             self.module_sizes_ = {**inputs.sizes, "n_outputs": self.n_outputs_}
-        self._mean_weight = 1.0 if data.weights is None else float(data.weights[train].mean())
+        # Pieces weigh what they weigh; of rows that are all there, only the proportions count.
+        self._mean_weight = 1.0
+        if data.weights is not None and not self._is_incremental:
+            self._mean_weight = float(data.weights[train].mean())
         if data.features is not None:
             self.n_foundation_features_ = data.features.shape[1]
         batches = RowBatches(
@@ -207,12 +221,17 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             device=self.device_,
         )
 
-    def _validation_split(self, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _validation_split(
+        self, targets: np.ndarray, *, reset: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if reset or self._split_seed is None:
+            # Kept: rows that were learned from would be no judges of a training that goes on.
+            self._split_seed = self._random.randint(2**31 - 1)
         train, valid = train_test_split(
             np.arange(len(targets)),
             test_size=self.validation_fraction,
             stratify=self._stratify(targets),
-            random_state=self._random,
+            random_state=self._split_seed,
         )
         return np.sort(train), np.sort(valid)
 
@@ -254,6 +273,8 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             if not any(_has_stopped(callback) for _, callback in self.callbacks_):
                 warnings.warn("Training interrupted by user: keeping what was learned so far.")
         finally:
+            if self.history and "train_loss" not in self.history[-1]:
+                del self.history[-1]  # an epoch that did not end
             last_linear.remove()
             del self._last_linear, self._has_masked_rows, self._is_training
         self.notify("on_train_end", X=train.inputs, y=None)
@@ -313,6 +334,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
 
     def _check_convergence(self, loss: float) -> None:
         if not np.isfinite(loss):
+            self.__dict__.pop("n_iter_", None)  # nothing to predict with
             raise ValueError(
                 f"The loss became {loss} in epoch {len(self.history)}: the network diverged. "
                 f"Lower lr (now {self.lr}) or beta (now {self.beta_}), or scale what the "
@@ -479,7 +501,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             if "reduction" in inspect.signature(self.criterion).parameters:
                 parameters.setdefault("reduction", "none")
             self.criterion_ = self.criterion(**parameters).to(self.device_)
-        if self.beta_ > 0:
+        if self.beta_ > 0 and not hasattr(self, "transfer_"):
             self.initialize_transfer()
         return self
 
@@ -573,7 +595,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
     def feature_weights_(self) -> np.ndarray:
         """How much each foundation feature counts, between 0 and 1; (n_foundation_features,)."""
         check_is_fitted(self, "module_")
-        if self.beta_ == 0 or not hasattr(self.transfer_, "feature_weights"):
+        if not hasattr(vars(self).get("transfer_"), "feature_weights"):
             raise AttributeError(
                 "feature_weights_ exists only after a fit with foundation features, beta > 0 and "
                 "a transfer method that weights them."
@@ -648,8 +670,12 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         # What is needed to predict and to go on, in types that need no pickle to be read. The
         # optimizer's state would be as big as two more networks.
         state = dict(BaseEstimator.__getstate__(self))
-        for name in ("optimizer_", "callbacks_", "device_"):
+        if self._is_training:  # saved by a callback, between two epochs
+            state["n_iter_"] = len(self.history)
+        for name in _NOT_SAVED:
             state.pop(name, None)
+        if self.callbacks:
+            state["callbacks"] = [_without_scheduler(callback) for callback in self.callbacks]
         if "history_" in state:
             state["history_"] = list(state["history_"])
         return {name: _saved(value) for name, value in state.items()}
@@ -658,7 +684,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         restored = {name: _restored(value) for name, value in state.items()}
         BaseEstimator.__setstate__(self, restored)
         if hasattr(self, "module_"):
-            self.history_ = History(self.history_)
+            self.history_ = History(self.history_ or [])
             self.device_ = _available(self.device)
             for name in ("module_", "criterion_", "transfer_"):
                 if isinstance(vars(self).get(name), nn.Module):
@@ -670,6 +696,14 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         tags.input_tags.three_d_array = True
         tags.target_tags.required = True
         return tags
+
+
+def _are_alike(one: Any, other: Any) -> bool:
+    """Whether two optimizers differ in their learning rates at most."""
+    if type(one) is not type(other):
+        return False
+    names = {*one.defaults, *other.defaults} - {"lr"}
+    return all(one.defaults.get(name) == other.defaults.get(name) for name in names)
 
 
 def _changed(features: bool | str | None, sample_weight: bool | str | None) -> dict[str, Any]:
@@ -696,7 +730,12 @@ def _seeded_torch(seed: int, device: torch.device) -> Iterator[None]:
     """
     devices = [device] if device.type == "cuda" else []
     with _fitting, torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":  # this one only: others' states are not put back
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        elif device.type == "mps":
+            torch.mps.manual_seed(seed)
         yield
 
 
@@ -706,6 +745,17 @@ def _has_stopped(callback: Any) -> bool:
 
 def _say_nothing(text: str) -> None:
     pass
+
+
+def _without_scheduler(callback: Any) -> Any:
+    """Return a callback without the optimizer that a scheduler of torch holds."""
+    if isinstance(callback, tuple):
+        return (callback[0], _without_scheduler(callback[1]))
+    if getattr(callback, "lr_scheduler_", None) is None or isinstance(callback, type):
+        return callback
+    callback = copy.copy(callback)
+    callback.lr_scheduler_ = None
+    return callback
 
 
 def _saved(value: Any) -> Any:

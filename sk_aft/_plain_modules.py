@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+_BITS = {1: torch.uint8, 2: torch.int16}
 
 
 class SavedTensor:
@@ -36,8 +41,11 @@ class SavedTensor:
     def of(cls, tensor: Tensor) -> SavedTensor:
         """Return what stands for a tensor."""
         dtype = str(tensor.dtype).removeprefix("torch.")
-        plain = tensor.detach().cpu()
-        values = (plain.view(torch.int16) if dtype == "bfloat16" else plain).numpy().copy()
+        plain = tensor.detach().cpu().contiguous()
+        try:
+            values = plain.numpy().copy()
+        except TypeError:  # bfloat16 and the like
+            values = plain.view(_BITS[tensor.element_size()]).numpy().copy()
         return cls(values, dtype, isinstance(tensor, nn.Parameter), tensor.requires_grad)
 
     def tensor(self) -> Tensor:
@@ -47,20 +55,24 @@ class SavedTensor:
 
 
 def without_tensors(module: nn.Module) -> nn.Module:
-    """Return a copy of a network that holds a `SavedTensor` for each parameter and buffer."""
-    tensors = [*module.parameters(), *module.buffers()]
-    saved = {id(tensor): SavedTensor.of(tensor) for tensor in tensors}
+    """Return a copy of a network that holds a `SavedTensor` for each tensor of its layers."""
+    saved = {
+        id(value): SavedTensor.of(value)
+        for value in _held(module)
+        if isinstance(value, Tensor) and not is_lazy(value)
+    }
     # Copying takes what memo has for a thing: tensors that are shared stay so.
     return copy.deepcopy(module, memo=dict(saved))
 
 
 def with_tensors(module: nn.Module) -> nn.Module:
     """Undo `without_tensors`."""
-    held = [
-        value
-        for part in module.modules()
-        for values in (part._parameters, part._buffers)
-        for value in values.values()
-    ]
-    saved = {id(value): value.tensor() for value in held if isinstance(value, SavedTensor)}
+    saved = {id(value): value.tensor() for value in _held(module) if isinstance(value, SavedTensor)}
     return copy.deepcopy(module, memo=dict(saved)) if saved else module
+
+
+def _held(module: nn.Module) -> Iterator[Any]:
+    """Yield parameters, buffers and other attributes of all layers."""
+    for layer in module.modules():
+        for values in (layer._parameters, layer._buffers, vars(layer)):
+            yield from values.values()

@@ -106,20 +106,21 @@ class CheckedInputs:
             )
         if features is not None:
             features = _check_features(features, len(rows))
-        self.beta_ = self._strength(features)
+        beta = self._strength(features)
         known = self.n_foundation_features_ if hasattr(self, "transfer_") else None
-        if self.beta_ > 0 and known is not None and features.shape[1] != known:
+        if beta > 0 and known is not None and features.shape[1] != known:
             raise ValueError(
                 f"features has {features.shape[1]} columns, but training began with {known}."
             )
-        if self.beta_ > 0 and self.batch_size == 1:
+        if beta > 0 and self.batch_size == 1:
             raise ValueError(
                 "batch_size=1 leaves nothing to transfer, which compares the rows of a batch: "
                 "take a larger one, or beta=0."
             )
-        checked = features if self.beta_ > 0 else None
+        checked = features if beta > 0 else None
         weights = self._row_weights(sample_weight, targets)
         encoded = self._encode_targets(targets, weights, reset=reset)
+        self.beta_ = beta
         return TrainingData(rows, encoded, checked, weights)
 
     def _strength(self, features: Any) -> float:

@@ -208,7 +208,7 @@ def test_weights_act_on_the_validation_rows_too():
     model.set_params(validation_fraction=0.3).fit(X, y, sample_weight=weights)
     assert max(model.validation_scores_) > 0.85
     unweighted = clone(model).fit(X, y).validation_scores_
-    assert max(unweighted) < 0.75
+    assert max(unweighted) < max(model.validation_scores_) - 0.1
 
 
 def test_class_weight_is_sample_weight():

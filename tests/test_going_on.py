@@ -3,12 +3,16 @@
 import pickle
 import threading
 
+import joblib
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.decomposition import PCA
+from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback, LRScheduler
 
 from sk_aft import AFTClassifier, AFTRegressor, FoundationFeatureExtractor
 
@@ -196,3 +200,122 @@ def test_fits_in_threads_are_those_of_one_thread(iris):
         thread.join()
     assert all(torch.equal(alone[seed], together[seed]) for seed in range(4))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+# ---------------------------------------------------------------- going on with less or more
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_an_own_schedule_goes_on(iris, warm):
+    X, y = iris
+    schedule = LRScheduler("StepLR", step_size=1, gamma=0.5)
+    model = AFTClassifier(
+        beta=0, max_epochs=2, warm_start=warm, lr_schedule="constant", callbacks=[schedule]
+    )
+    for _ in range(3):
+        model.fit(X, y) if warm else model.partial_fit(X, y, classes=[0, 1, 2])
+    assert model.n_iter_ == (6 if warm else 3)
+
+
+def test_pieces_weigh_what_they_weigh(iris):
+    X, y = iris
+    parameters = {"beta": 0, "optimizer": torch.optim.SGD, "lr": 0.1, "random_state": 0}
+    start = AFTClassifier(**parameters).partial_fit(X, y, [0, 1, 2])
+    before = weights_of(start)
+
+    def moved(**given):
+        model = pickle.loads(pickle.dumps(start)).set_params(
+            class_weight=given.pop("by_class", None)
+        )
+        return (weights_of(model.partial_fit(X[:50], y[:50], **given)) - before).norm()
+
+    whole = moved()
+    assert moved(sample_weight=np.full(50, 1e-3)) < 0.01 * whole
+    assert moved(by_class={0: 1e-3, 1: 1, 2: 1}) < 0.01 * whole
+    assert moved(by_class={0: 1, 2: 3}) == whole  # a class that is not there is not needed
+
+
+def test_pieces_without_weight_are_refused_before_they_do_harm(iris):
+    X, y = iris
+    model = AFTClassifier(beta=0, class_weight={0: 0, 1: 1, 2: 1}, random_state=0)
+    model.partial_fit(X, y, [0, 1, 2])
+    before = weights_of(model)
+    with pytest.raises(ValueError, match="All rows to learn from have weight 0"):
+        model.partial_fit(X[:50], y[:50])
+    assert torch.equal(weights_of(model), before)
+    with pytest.raises(ValueError, match="'balanced' is not supported for partial_fit"):
+        model.set_params(class_weight="balanced").partial_fit(X, y)
+
+
+def test_rows_held_out_stay_held_out():
+    """Labels are noise: only rows that were learned from could be predicted."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(200, 20)), rng.integers(0, 2, 200)
+    model = AFTClassifier(
+        beta=0,
+        max_epochs=30,
+        lr=0.01,
+        early_stopping=True,
+        validation_fraction=0.3,
+        warm_start=True,
+        random_state=0,
+    )
+    for _ in range(4):
+        model.fit(X, y)
+    assert max(model.validation_scores_) < 0.75
+
+
+def test_an_epoch_that_did_not_end_is_no_epoch(iris):
+    X, y = iris
+
+    class Interrupting(Callback):
+        def on_batch_begin(self, net, **kwargs):
+            if len(net.history) == 3:
+                raise KeyboardInterrupt
+
+    model = AFTClassifier(beta=0, max_epochs=5, warm_start=True, callbacks=[Interrupting()])
+    with pytest.warns(UserWarning, match="interrupted by user"):
+        model.fit(X, y)
+    assert model.n_iter_ == len(model.loss_curve_) == 2
+    model.set_params(callbacks=None, max_epochs=3).fit(X, y)
+    assert model.n_iter_ == len(model.loss_curve_) == 5
+
+
+def test_a_call_that_is_refused_changes_nothing(iris):
+    X, y = iris
+    model = AFTClassifier(warm_start=True, max_epochs=1, random_state=0).fit(X, y, features=X)
+    with pytest.raises(ValueError, match="at least one non-zero"):
+        model.fit(X, y, sample_weight=np.zeros(150))
+    assert model.beta_ == 10
+    learned = model.feature_weights_
+    with pytest.warns(UserWarning, match="No foundation features"):
+        model.partial_fit(X, y)
+    np.testing.assert_array_equal(model.feature_weights_, learned)
+
+
+def test_settings_of_the_optimizer_and_the_loss_may_change(iris):
+    X, y = iris
+    model = AFTClassifier(beta=0, random_state=0).partial_fit(X, y, [0, 1, 2])
+    model.set_params(optimizer__amsgrad=True, criterion__label_smoothing=0.3).partial_fit(X, y)
+    assert model.optimizer_.defaults["amsgrad"]
+    assert model.criterion_.label_smoothing == 0.3
+
+
+def test_a_fit_in_threads_within_a_fit_does_not_hang(iris):
+    X, y = iris
+
+    class Inner(StandardScaler):
+        def fit(self, X, y=None):
+            with joblib.parallel_config("threading"):
+                labels = np.arange(len(X)) % 3
+                self.scores_ = cross_val_score(
+                    AFTClassifier(beta=0, max_epochs=1), X, labels, cv=2, n_jobs=2
+                )
+            return super().fit(X)
+
+    model = AFTClassifier(preprocessor=Inner(), beta=0, max_epochs=1)
+    thread = threading.Thread(target=model.fit, args=(X, y), daemon=True)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert len(model.preprocessor_.scores_) == 2

@@ -17,6 +17,7 @@ from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
+from skorch.callbacks import Checkpoint, LRScheduler
 
 from sk_aft import AFTClassifier, AFTRegressor, FoundationFeatureExtractor
 from sk_aft._plain_modules import with_tensors, without_tensors
@@ -158,3 +159,50 @@ def test_tensors_come_back_as_they_were():
     again(torch.randn(8, 4)).sum().backward()
     assert again.first.weight.grad is not None
     assert network.first.weight.grad is None
+
+
+class Normed(torch.nn.Sequential):
+    def __init__(self):
+        super().__init__(torch.nn.Linear(4, 8), torch.nn.utils.spectral_norm(torch.nn.Linear(8, 2)))
+
+
+class Remembers(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(4, 2)
+
+    def forward(self, inputs):
+        self.last = self.linear(inputs)  # no leaf of the graph
+        return self.last
+
+
+@pytest.mark.parametrize("network", [Normed, Remembers])
+@pytest.mark.parametrize("round_trip", ROUND_TRIPS, ids=NAMES)
+def test_networks_that_keep_what_they_computed(network, round_trip):
+    X, y, features = table()
+    model = AFTClassifier(network, beta=1, max_epochs=1).fit(X, y, features=features)
+    again = round_trip(model)
+    np.testing.assert_allclose(again.predict_proba(X), model.predict_proba(X), rtol=1e-6)
+
+
+def test_networks_whose_sizes_are_found_later():
+    lazy = torch.nn.Sequential(torch.nn.LazyLinear(8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+    model = pickle.loads(pickle.dumps(AFTClassifier(lazy, beta=0, max_epochs=1)))
+    assert repr(model.module[0]).startswith("LazyLinear")
+
+
+def test_a_checkpoint_of_the_whole_student(tmp_path):
+    X, y, features = table()
+    checkpoint = Checkpoint(dirname=tmp_path, f_pickle="model.pkl", monitor="train_loss_best")
+    model = AFTClassifier(beta=1, max_epochs=2, callbacks=[checkpoint], random_state=0)
+    model.fit(X, y, features=features)
+    saved = pickle.loads((tmp_path / "model.pkl").read_bytes())
+    np.testing.assert_allclose(saved.predict_proba(X), model.predict_proba(X), rtol=1e-6)
+
+
+def test_schedulers_are_saved_without_their_optimizer():
+    X, y, features = table()
+    model = AFTClassifier(beta=1, callbacks=[LRScheduler("StepLR", step_size=1)], max_epochs=1)
+    model.fit(X, y, features=features)
+    strings = [str(argument) for _, argument, _ in pickletools.genops(pickle.dumps(model))]
+    assert not [text for text in strings if "_rebuild" in text]

@@ -57,6 +57,10 @@ class LastLinearInput:
         for hook in self._hooks:
             hook.remove()
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A network may be copied while it is watched; what it saw last is not part of it.
+        return {**vars(self), "_input": None}
+
     def _remember(
         self, layer: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]
     ) -> None:
