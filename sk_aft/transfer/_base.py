@@ -1,0 +1,83 @@
+"""What a transfer method is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import nn
+
+
+@dataclass(frozen=True)
+class TransferRows:
+    """The training rows, as a transfer method may look at them before the first step.
+
+    Parameters
+    ----------
+    features : object with ``take(indices) -> ndarray`` and ``shape``
+        Foundation features of the n rows, (n, d) float32, read when asked for; NaN in rows
+        without features.
+    targets : ndarray of shape (n,) int64, or (n, n_outputs) float32
+        Class numbers, or standardised regression targets.
+    is_labeled : ndarray of shape (n,), bool
+        Whose target is known; those of other rows mean nothing.
+    is_known : ndarray of shape (n,), bool
+        Which rows have features.
+    feature_slices : mapping of str to slice
+        Which columns of the features are which foundation model's.
+    n_classes : int or None
+        Number of classes; None for regression.
+    student_features : callable
+        From row numbers (m,) to the features (m, p) float32 that the untrained student has of
+        these rows.
+    seed : int
+        Determines splits and initial weights.
+    """
+
+    features: Any
+    targets: np.ndarray
+    is_labeled: np.ndarray
+    is_known: np.ndarray
+    feature_slices: Mapping[str, slice]
+    n_classes: int | None
+    student_features: Callable[[np.ndarray], np.ndarray]
+    seed: int
+
+
+class TransferMethod(nn.Module):
+    """Base of the transfer objectives: student and foundation features -> a scalar.
+
+    A subclass takes ``n_features``, the width d of the foundation features, and may take
+    ``n_student_features`` and ``n_outputs``, which are passed to whose constructor names them.
+    Its parameters are learned together with the student's.
+
+    Attributes
+    ----------
+    default_strength : float
+        beta unless tuned.
+    uses_logits : bool
+        Whether ``forward`` takes the student's logits (B, n_outputs) as its third argument.
+    """
+
+    default_strength: float = 1.0
+    uses_logits: ClassVar[bool] = False
+
+    def prepare(self, rows: TransferRows) -> np.ndarray | None:
+        """Learn what has to be known before the first step.
+
+        Called once, before training.
+
+        Parameters
+        ----------
+        rows : TransferRows
+            The training rows.
+
+        Returns
+        -------
+        targets : ndarray of shape (n, k), float32, or None
+            What ``forward`` is to get of each row in place of its foundation features; None for
+            the features themselves.
+        """
+        return None
