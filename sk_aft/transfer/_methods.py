@@ -11,7 +11,13 @@ from sk_aft.transfer._kernel_alignment import KernelAlignment
 METHODS: dict[str, type[nn.Module]] = {"aft": KernelAlignment}
 
 
-def make_transfer(transfer: str | nn.Module, n_features: int, **parameters: Any) -> nn.Module:
+def make_transfer(
+    transfer: str | nn.Module,
+    n_features: int,
+    n_student_features: int | None = None,
+    n_outputs: int | None = None,
+    **parameters: Any,
+) -> nn.Module:
     """Build the transfer objective that a name stands for.
 
     Parameters
