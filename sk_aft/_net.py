@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state
+from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metadata_routing import UNCHANGED
 from sklearn.utils.validation import check_is_fitted
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from sk_aft._batches import Batch, Inputs, PreparedInputs, RowBatches
 from sk_aft._device import fitting_threads, resolve_device
+from sk_aft._labels import known_targets
 from sk_aft._parameters import PrefixedParameters
 from sk_aft._plain_modules import with_tensors, without_tensors
 from sk_aft._training_data import CheckedInputs, FeatureSubset, TrainingData
@@ -682,6 +683,30 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         check_is_fitted(self)
         scores = [epoch["valid_score"] for epoch in self.history if "valid_score" in epoch]
         return scores or None
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy, of a regressor R², on the rows that have a label.
+
+        Parameters
+        ----------
+        X : FoundationFeatures or rows as for ``fit``
+            Rows.
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+            Targets; rows marked by ``missing_label`` are left out.
+        sample_weight : array-like of shape (n_rows,), optional
+            Weights of the rows.
+
+        Returns
+        -------
+        score : float
+            At most 1.
+        """
+        labeled = self._check_labeled(y)
+        if not labeled.all():
+            rows = np.flatnonzero(labeled)
+            X, y = _safe_indexing(X, rows), known_targets(y, labeled)
+            sample_weight = None if sample_weight is None else np.asarray(sample_weight)[rows]
+        return super().score(X, y, sample_weight)
 
     # ---------------------------------------------------------------- scikit-learn's contract
 
