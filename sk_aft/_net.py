@@ -43,6 +43,7 @@ _fitting = threading.RLock()
 _NOT_SAVED = (
     *("optimizer_", "callbacks_", "device_"),
     *("_last_linear", "_has_masked_rows", "_is_training", "_example", "_training_rows"),
+    "_feature_slices",
 )
 
 
@@ -211,12 +212,14 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         if data.weights is not None and not self._is_incremental:
             labeled = train[data.is_labeled[train]]
             self._mean_weight = float(data.weights[labeled].mean())
-        if data.features is not None:
-            self.n_foundation_features_ = data.features.shape[1]
+        subset = None if data.features is None else FeatureSubset(data.features, train)
+        if subset is not None:
+            self.n_foundation_features_ = subset.shape[1]
+            self._feature_slices = subset.feature_slices
         batches = RowBatches(
             inputs,
             torch.from_numpy(data.targets[train]),
-            features=None if data.features is None else FeatureSubset(data.features, train),
+            features=subset,
             weights=None if data.weights is None else torch.from_numpy(data.weights[train]).float(),
             batch_size=self.batch_size,
             device=self.device_,
@@ -532,6 +535,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             self.n_foundation_features_,
             n_student_features=self._student_features(self._example).shape[1],
             n_outputs=self.n_outputs_,
+            feature_slices=self._feature_slices,
             **parameters,
         )
         self.transfer_ = copy.deepcopy(transfer).to(self.device_)

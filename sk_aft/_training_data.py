@@ -15,7 +15,7 @@ from sk_aft._features import FoundationFeatures
 from sk_aft._labels import is_labeled, known_targets
 from sk_aft._rows import Rows, as_rows
 from sk_aft._stored_rows import StoredRows
-from sk_aft.transfer import make_transfer
+from sk_aft.transfer import default_strength
 
 _ROWS_PER_CHECK = 8192
 
@@ -242,8 +242,7 @@ class CheckedInputs:
                 )
             return 0.0
         if self.beta == "auto":
-            transfer = make_transfer(self.transfer, features.shape[1])
-            return float(getattr(transfer, "default_strength", 1.0))
+            return default_strength(self.transfer)
         return float(self.beta)
 
     def _check_rows(self, X: Any, *, reset: bool) -> Rows:

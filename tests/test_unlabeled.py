@@ -49,7 +49,10 @@ def test_unlabeled_rows_help(digits, teacher):
     [
         (-1, lambda y, known: np.where(known, y, -1)),
         (np.nan, lambda y, known: np.where(known, y, np.nan)),
-        (np.nan, lambda y, known: [label if k else None for label, k in zip(y, known)]),
+        (
+            np.nan,
+            lambda y, known: [label if k else None for label, k in zip(y, known, strict=True)],
+        ),
         ("?", lambda y, known: np.where(known, y.astype(str), "?")),
     ],
     ids=["-1", "nan", "None", "text"],

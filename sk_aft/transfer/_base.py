@@ -64,7 +64,7 @@ class TransferMethod(nn.Module):
     default_strength: float = 1.0
     uses_logits: ClassVar[bool] = False
 
-    def prepare(self, rows: TransferRows) -> np.ndarray | None:
+    def prepare(self, rows: TransferRows) -> Any:
         """Learn what has to be known before the first step.
 
         Called once, before training.
@@ -76,8 +76,9 @@ class TransferMethod(nn.Module):
 
         Returns
         -------
-        targets : ndarray of shape (n, k), float32, or None
-            What ``forward`` is to get of each row in place of its foundation features; None for
-            the features themselves.
+        targets : ndarray or object with ``take(indices)`` and ``shape`` (n, k), or None
+            What ``forward`` is to get of each row in place of its foundation features, float32,
+            NaN in rows without features; None for the features themselves. The object is read
+            when asked for, as the features are.
         """
         return None

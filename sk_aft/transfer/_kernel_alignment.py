@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
-_EPSILON = 1e-8
+from sk_aft.transfer._base import TransferMethod
+from sk_aft.transfer._kernels import cosine_kernel, kernel_distance, rbf_kernel
+from sk_aft.transfer._precision import at_least_float32, in_full_precision
+
+_KERNELS = {"linear": cosine_kernel, "rbf": rbf_kernel}
+_WEIGHTS = ("diagonal", "published", "fixed", "dense")
 
 
-class KernelAlignment(nn.Module):
+class KernelAlignment(TransferMethod):
     r"""Distance between the kernels of student and foundation features over a batch.
 
     With :math:`\Phi` (B, p) the student's and :math:`\Psi` (B, d) the foundation features,
@@ -25,18 +32,27 @@ class KernelAlignment(nn.Module):
     ----------
     n_features : int
         Width d of the foundation features.
+    kernel : {"linear", "rbf"}, default="linear"
+        What compares two rows that are centred and of unit norm: their product, or
+        :math:`\exp(-\lVert a - b \rVert^2)`.
+    weights : {"diagonal", "published", "fixed", "dense"}, default="diagonal"
+        What is learned of the foundation features: a weight :math:`\sigma(s_j)` for each
+        ("diagonal", which is also the "published" form), nothing ("fixed": s stays 0), or a
+        linear map, :math:`\Psi A` with A of shape (d, d) ("dense").
 
     Attributes
     ----------
-    s : Parameter of shape (n_features,)
-        Logits of the feature weights, initially 0 (weights of 0.5).
+    s : Tensor of shape (n_features,)
+        Logits of the feature weights, initially 0 (weights of 0.5). Not with "dense".
+    A : Parameter of shape (n_features, n_features)
+        With "dense": the map, initially normal of variance 1 / n_features.
     default_strength : float
         beta unless tuned: 10, as published.
 
     Notes
     -----
     Computed in float32 whatever the precision around it: centred features of one batch differ
-    in the digits that 16-bit floats drop, and their norms may underflow.
+    in the digits that 16-bit floats drop, and their norms may underflow. float64 stays float64.
 
     References
     ----------
@@ -55,15 +71,30 @@ class KernelAlignment(nn.Module):
 
     default_strength = 10.0
 
-    def __init__(self, n_features: int) -> None:
+    def __init__(self, n_features: int, kernel: str = "linear", weights: str = "diagonal") -> None:
         super().__init__()
-        self.s = nn.Parameter(torch.zeros(n_features))
+        check_choice("kernel", kernel, _KERNELS)
+        check_choice("weights", weights, _WEIGHTS)
+        self.kernel = kernel
+        self.weights = weights
+        if weights == "dense":
+            self.A = nn.Parameter(torch.randn(n_features, n_features) / n_features**0.5)
+        elif weights == "fixed":
+            self.register_buffer("s", torch.zeros(n_features))
+        else:
+            self.s = nn.Parameter(torch.zeros(n_features))
 
     @property
     def feature_weights(self) -> Tensor:
-        """How much each foundation feature counts, between 0 and 1; shape (n_features,)."""
-        return torch.sigmoid(self.s.float())
+        """How much each foundation feature counts, between 0 and 1; shape (n_features,).
 
+        There is none with ``weights="dense"``.
+        """
+        if self.weights == "dense":
+            raise AttributeError("A dense map mixes the features: none has a weight of its own.")
+        return torch.sigmoid(at_least_float32(self.s))
+
+    @in_full_precision
     def forward(self, student: Tensor, foundation: Tensor) -> Tensor:
         """Return the distance of the two kernels.
 
@@ -79,15 +110,16 @@ class KernelAlignment(nn.Module):
         distance : Tensor, scalar, float32
             Between 1e-4 (equal kernels) and about 2.
         """
-        with torch.autocast(student.device.type, enabled=False):
-            weighted = foundation.float() * self.feature_weights
-            difference = _cosine_kernel(student.float()) - _cosine_kernel(weighted)
-            return (difference.square().mean() + _EPSILON).sqrt()
+        kernel = _KERNELS[self.kernel]
+        if self.weights == "dense":
+            weighted = foundation @ self.A.to(foundation.dtype)
+        else:
+            weighted = foundation * self.feature_weights
+        return kernel_distance(kernel(student), kernel(weighted))
 
 
-def _cosine_kernel(features: Tensor) -> Tensor:
-    centred = features - features.mean(dim=0)
-    # The norm's gradient at zero is zero, so rows without variation do no harm.
-    norms = torch.linalg.vector_norm(centred, dim=1, keepdim=True)
-    unit = centred / (norms + _EPSILON)
-    return unit @ unit.T
+def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
+    """Raise if a parameter is none of its choices, which are listed."""
+    known = list(choices)
+    if value not in known:
+        raise ValueError(f"{name} is {value!r}, expected one of {known}.")

@@ -2,33 +2,84 @@
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 from torch import nn
 
+from sk_aft.transfer._b_tuning import BTuning
+from sk_aft.transfer._base import TransferMethod
+from sk_aft.transfer._combination import Combination
+from sk_aft.transfer._factor_transfer import FactorTransfer
+from sk_aft.transfer._feature_distillation import FeatureDistillation
+from sk_aft.transfer._feature_regression import FeatureRegression
 from sk_aft.transfer._kernel_alignment import KernelAlignment
+from sk_aft.transfer._kernel_distillation import KernelDistillation
+from sk_aft.transfer._probe_distillation import ProbeDistillation
+from sk_aft.transfer._relational_distillation import RelationalDistillation
 
-METHODS: dict[str, type[nn.Module]] = {"aft": KernelAlignment}
+_SIZES = ("n_features", "n_student_features", "n_outputs", "feature_slices")
+
+
+class _Named(NamedTuple):
+    """What a name stands for: a class, and some of its parameters."""
+
+    method: type[TransferMethod]
+    preset: Mapping[str, Any] = {}
+
+    @property
+    def accepted(self) -> list[str]:
+        """Parameters that a user may give."""
+        names = inspect.signature(self.method).parameters
+        return [name for name in names if name not in _SIZES and name not in self.preset]
+
+
+METHODS: dict[str, _Named] = {
+    "aft": _Named(KernelAlignment),
+    "aft-fixed": _Named(KernelAlignment, {"weights": "fixed"}),
+    "aft-dense": _Named(KernelAlignment, {"weights": "dense"}),
+    "aft-rbf": _Named(KernelAlignment, {"kernel": "rbf"}),
+    "feature-regression": _Named(FeatureRegression),
+    "kd": _Named(FeatureDistillation),
+    "rkd": _Named(RelationalDistillation),
+    "ft": _Named(FactorTransfer),
+    "kkd": _Named(KernelDistillation),
+    "b-tuning": _Named(BTuning),
+    "probe-kd": _Named(ProbeDistillation),
+}
+
+Transfer: TypeAlias = str | nn.Module | Sequence[tuple[str | nn.Module, float]]
 
 
 def make_transfer(
-    transfer: str | nn.Module,
+    transfer: Transfer,
     n_features: int,
+    *,
     n_student_features: int | None = None,
     n_outputs: int | None = None,
+    feature_slices: Mapping[str, slice] | None = None,
     **parameters: Any,
 ) -> nn.Module:
     """Build the transfer objective that a name stands for.
 
     Parameters
     ----------
-    transfer : str or nn.Module
-        "aft", or a module from (student features, foundation features) to a scalar, which is
-        returned as it is.
+    transfer : str, nn.Module, or list of (str or nn.Module, float)
+        A name, listed in the table below; a module from (student features, foundation features)
+        to a scalar, which is returned as it is; or several of these with their strengths, which
+        are added up.
     n_features : int
         Width of the foundation features.
+    n_student_features : int, optional
+        Width of the student's features.
+    n_outputs : int, optional
+        Number of the student's outputs.
+    feature_slices : mapping of str to slice, optional
+        Which columns of the foundation features are which model's.
     **parameters
-        Further arguments of the method.
+        Further arguments of the method. Where there are several, ``NAME__argument``, with the
+        hyphens of the name as underscores; ``NAME__beta`` replaces the strength.
 
     Returns
     -------
@@ -38,11 +89,143 @@ def make_transfer(
     Raises
     ------
     ValueError
-        If the name is unknown; lists the known ones.
+        If a name or a parameter is unknown, which lists the known ones, or if a method needs a
+        size that is not given.
+
+    Notes
+    -----
+    ====================  ======================================================
+    "aft"                 `KernelAlignment`
+    "aft-fixed"           the same with ``weights="fixed"``
+    "aft-dense"           the same with ``weights="dense"``
+    "aft-rbf"             the same with ``kernel="rbf"``
+    "feature-regression"  `FeatureRegression`
+    "kd"                  `FeatureDistillation`
+    "rkd"                 `RelationalDistillation`
+    "ft"                  `FactorTransfer`
+    "kkd"                 `KernelDistillation`
+    "b-tuning"            `BTuning`
+    "probe-kd"            `ProbeDistillation`
+    ====================  ======================================================
+
+    Examples
+    --------
+    >>> from sk_aft.transfer import make_transfer
+    >>> make_transfer("aft", 384, kernel="rbf").kernel
+    'rbf'
+    >>> both = make_transfer([("aft", 10), ("probe-kd", 1)], 384, probe_kd__temperature=2)
+    >>> both.strengths, both.methods[1].temperature
+    ([10.0, 1.0], 2)
+    """
+    sizes = {
+        "n_features": n_features,
+        "n_student_features": n_student_features,
+        "n_outputs": n_outputs,
+        "feature_slices": feature_slices,
+    }
+    if isinstance(transfer, (str, nn.Module)):
+        return _make_one(transfer, sizes, parameters, prefix="")
+    pairs = _checked_pairs(transfer)
+    of_parts: dict[str, dict[str, Any]] = {
+        _prefix(part): {} for part, _ in pairs if isinstance(part, str)
+    }
+    for name, value in parameters.items():
+        prefix, separator, parameter = name.partition("__")
+        if not separator or prefix not in of_parts:
+            known = [f"transfer__{prefix}__..." for prefix in of_parts]
+            raise ValueError(f"Invalid parameter transfer__{name}: this list takes {known}.")
+        of_parts[prefix][parameter] = value
+    parts = []
+    for part, strength in pairs:
+        prefix = _prefix(part)
+        own = of_parts.get(prefix, {})
+        strength = own.pop("beta", strength)
+        parts.append((_make_one(part, sizes, own, prefix=f"{prefix}__"), strength))
+    return Combination(parts)
+
+
+def default_strength(transfer: Transfer) -> float:
+    """Return the strength that a transfer method has unless tuned, without building it.
+
+    Parameters
+    ----------
+    transfer : str, nn.Module, or list of (str or nn.Module, float)
+        As for `make_transfer`.
+
+    Returns
+    -------
+    strength : float
+        1 where the method says nothing.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown; lists the known ones.
+
+    Examples
+    --------
+    >>> from sk_aft.transfer import default_strength
+    >>> default_strength("aft")
+    10.0
     """
     if isinstance(transfer, nn.Module):
+        return float(getattr(transfer, "default_strength", 1.0))
+    if isinstance(transfer, str):
+        return _look_up(transfer).method.default_strength
+    _checked_pairs(transfer)
+    return Combination.default_strength
+
+
+def _make_one(
+    transfer: str | nn.Module, sizes: Mapping[str, Any], parameters: Mapping[str, Any], prefix: str
+) -> nn.Module:
+    if isinstance(transfer, nn.Module):
+        if parameters:
+            raise ValueError(
+                f"Invalid parameter transfer__{prefix}{next(iter(parameters))}: the "
+                f"{type(transfer).__name__} is built already."
+            )
         return transfer
-    if transfer not in METHODS:
+    named = _look_up(transfer)
+    for name in parameters:
+        if name not in named.accepted:
+            raise ValueError(
+                f"Invalid parameter transfer__{prefix}{name}: {named.method.__name__} takes "
+                f"{named.accepted}."
+            )
+    asked = [name for name in inspect.signature(named.method).parameters if name in _SIZES]
+    missing = [name for name in asked if sizes[name] is None]
+    if missing:
+        raise ValueError(f"{transfer!r} needs to know {' and '.join(missing)}.")
+    return named.method(**{name: sizes[name] for name in asked}, **named.preset, **parameters)
+
+
+def _look_up(name: str) -> _Named:
+    if name not in METHODS:
         known = ", ".join(map(repr, METHODS))
-        raise ValueError(f"Unknown transfer method {transfer!r}. Known: {known}, or None.")
-    return METHODS[transfer](n_features, **parameters)
+        raise ValueError(f"Unknown transfer method {name!r}. Known: {known}, or None.")
+    return METHODS[name]
+
+
+def _checked_pairs(transfer: Any) -> list[tuple[str | nn.Module, float]]:
+    pairs = list(transfer)
+    if not pairs:
+        raise ValueError("transfer is an empty list: give at least one method, or None.")
+    names = []
+    for pair in pairs:
+        if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
+            raise ValueError(
+                f"transfer is a list with {pair!r} in it, expected pairs of a method and its "
+                'strength, such as [("aft", 10), ("probe-kd", 1)].'
+            )
+        if isinstance(pair[0], str):
+            _look_up(pair[0])
+            names.append(pair[0])
+    if len(set(names)) < len(names):
+        raise ValueError(f"transfer names a method twice: {names}.")
+    return pairs
+
+
+def _prefix(part: str | nn.Module) -> str:
+    """Return what the parameters of a part begin with; modules take none."""
+    return part.replace("-", "_") if isinstance(part, str) else ""

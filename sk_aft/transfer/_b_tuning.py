@@ -1,0 +1,123 @@
+"""B-Tuning: the student predicts what Bayesian linear models of the teachers predict."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.special import softmax
+from torch import Tensor
+from torch.nn import functional as F
+
+from sk_aft.metrics._logme import LogME, fit_logme
+from sk_aft.transfer._base import TransferMethod, TransferRows
+from sk_aft.transfer._precision import in_full_precision
+from sk_aft.transfer._targets import labeled_rows, predicted_targets
+
+_TEMPERATURE = 0.1
+
+
+class BTuning(TransferMethod):
+    r"""Difference between what student and foundation features say about the targets.
+
+    .. math::
+        R = \tfrac{1}{BK} \Bigl\lVert \Phi m_\phi
+            - \sum_t \pi_t \Psi_t m_t \Bigr\rVert_F^2, \quad
+        \pi = \mathrm{softmax}(\mathrm{LogME}_t / 0.1)
+
+    with :math:`\Psi_t` the features of foundation model t, and m the posterior mean weights of a
+    Bayesian linear model of the K targets (one for each class) that maximises its evidence, whose
+    logarithm is `LogME`. All is found before training, from the rows with label and features;
+    :math:`m_\phi` from the features that the untrained student has of them. Learns no parameters.
+
+    Parameters
+    ----------
+    n_student_features : int
+        Width p of the student's features.
+    n_outputs : int
+        Number K of classes or targets.
+
+    Attributes
+    ----------
+    student_weights : Tensor of shape (n_student_features, n_outputs)
+        m of the student; zeros before ``prepare``.
+    model_weights : dict of str to float
+        How much each foundation model counts; set by ``prepare``.
+    default_strength : float
+        beta unless tuned: 10.
+
+    References
+    ----------
+    You et al., "Ranking and Tuning Pre-trained Models: A New Paradigm for Exploiting Model
+    Hubs", JMLR 2022, arXiv 2110.10545, section 5.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_aft.transfer import BTuning
+    >>> tuning = BTuning(n_student_features=3, n_outputs=2)
+    >>> tuning(torch.ones(4, 3), torch.ones(4, 2)).item()  # not prepared: predicts 0
+    1.0
+    """
+
+    default_strength = 10.0
+    student_weights: Tensor
+
+    def __init__(self, n_student_features: int, n_outputs: int) -> None:
+        super().__init__()
+        self.register_buffer("student_weights", torch.zeros(n_student_features, n_outputs))
+        self.model_weights: dict[str, float] = {}
+
+    @in_full_precision
+    def forward(self, student: Tensor, foundation: Tensor) -> Tensor:
+        """Return the mean squared difference of the predictions.
+
+        Parameters
+        ----------
+        student : Tensor of shape (B, n_student_features)
+            Input of the student's last linear layer.
+        foundation : Tensor of shape (B, n_outputs)
+            What `prepare` returned of the same rows.
+
+        Returns
+        -------
+        difference : Tensor, scalar
+            Mean over rows and targets.
+        """
+        return F.mse_loss(student @ self.student_weights.to(student.dtype), foundation)
+
+    def prepare(self, rows: TransferRows) -> np.ndarray:
+        """Fit the Bayesian linear models.
+
+        Parameters
+        ----------
+        rows : TransferRows
+            The training rows.
+
+        Returns
+        -------
+        predictions : ndarray of shape (n, n_outputs), float32
+            What the foundation models say together; NaN in rows without features.
+        """
+        labeled, targets = labeled_rows(rows)
+        features = rows.features.take(labeled)
+        models = {
+            name: _fit(features[:, columns], targets)
+            for name, columns in rows.feature_slices.items()
+        }
+        shares = softmax([model.evidence.mean() / _TEMPERATURE for model in models.values()])
+        self.model_weights = dict(zip(models, shares.tolist(), strict=True))
+        weights = np.zeros((features.shape[1], targets.shape[1]))
+        for name, columns in rows.feature_slices.items():
+            weights[columns] = self.model_weights[name] * models[name].weights
+        of_student = _fit(rows.student_features(labeled), targets).weights
+        self.student_weights.copy_(torch.from_numpy(of_student))
+        return predicted_targets(rows, lambda some: some @ weights, targets.shape[1])
+
+
+def _fit(features: np.ndarray, targets: np.ndarray) -> LogME:
+    """Fit LogME to the targets that vary; of others the features can say nothing."""
+    varies = (targets != targets[0]).any(axis=0)
+    found = fit_logme(features, targets[:, varies])
+    weights = np.zeros((features.shape[1], targets.shape[1]))
+    weights[:, varies] = found.weights
+    return LogME(found.evidence, weights)

@@ -1,0 +1,150 @@
+"""Several transfer objectives at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from sk_aft.transfer._base import TransferMethod, TransferRows
+
+
+class Combination(TransferMethod):
+    r"""Weighted sum of transfer objectives, :math:`R = \sum_i \beta_i R_i`.
+
+    Parameters
+    ----------
+    parts : sequence of (nn.Module, float)
+        Objectives and their strengths. A part of strength 0 is neither prepared nor computed.
+
+    Attributes
+    ----------
+    methods : ModuleList
+        The objectives.
+    strengths : list of float
+        Their strengths.
+    default_strength : float
+        beta unless tuned: 1, so that the strengths are what they say.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_aft.transfer import Combination, KernelAlignment, RelationalDistillation
+    >>> both = Combination([(KernelAlignment(4), 10.0), (RelationalDistillation(), 50.0)])
+    >>> features = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    >>> round(both(features, features).item(), 4)
+    0.001
+    """
+
+    uses_logits = True
+
+    def __init__(self, parts: Sequence[tuple[nn.Module, float]]) -> None:
+        super().__init__()
+        for _, strength in parts:
+            if strength < 0:
+                raise ValueError(f"A strength is {strength}, expected a number of at least 0.")
+        self.methods = nn.ModuleList(method for method, _ in parts)
+        self.strengths = [float(strength) for _, strength in parts]
+        # Of what `prepare` returned, which columns are which part's.
+        self._columns: list[slice] | None = None
+
+    @property
+    def feature_weights(self) -> Tensor:
+        """How much each foundation feature counts, of the first part that weights them."""
+        for method, _ in self._active():
+            if hasattr(method, "feature_weights"):
+                return method.feature_weights
+        raise AttributeError("No part weights the features.")
+
+    def forward(self, student: Any, foundation: Tensor, logits: Tensor | None = None) -> Tensor:
+        """Return the weighted sum.
+
+        Parameters
+        ----------
+        student : Tensor of shape (B, p)
+            Input of the student's last linear layer.
+        foundation : Tensor of shape (B, d)
+            Features of the same rows, or what `prepare` returned of them.
+        logits : Tensor of shape (B, n_outputs)
+            What the student says, for parts that ask for it.
+
+        Returns
+        -------
+        total : Tensor, scalar
+            Sum over the parts.
+        """
+        total = foundation.new_zeros(())
+        active = self._active()
+        columns = self._columns or [slice(None)] * len(active)
+        for (method, strength), own in zip(active, columns, strict=True):
+            said = (logits,) if getattr(method, "uses_logits", False) else ()
+            total = total + strength * method(student, foundation[:, own], *said)
+        return total
+
+    def prepare(self, rows: TransferRows) -> JoinedRows | None:
+        """Prepare the parts.
+
+        Parameters
+        ----------
+        rows : TransferRows
+            The training rows.
+
+        Returns
+        -------
+        targets : JoinedRows or None
+            The features, unless each part wants something else in their place, and after them
+            what the parts want; None where all parts take the features as they are.
+        """
+        prepared = [
+            method.prepare(rows) if hasattr(method, "prepare") else None
+            for method, _ in self._active()
+        ]
+        self._columns = None
+        if all(targets is None for targets in prepared):
+            return None
+        takes_features = any(targets is None for targets in prepared)
+        pieces = [rows.features] if takes_features else []
+        width = rows.features.shape[1] if takes_features else 0
+        of_features = slice(0, width)
+        self._columns = []
+        for targets in prepared:
+            if targets is None:
+                self._columns.append(of_features)
+            else:
+                pieces.append(targets)
+                self._columns.append(slice(width, width + targets.shape[1]))
+                width += targets.shape[1]
+        return JoinedRows(pieces)
+
+    def _active(self) -> list[tuple[Any, float]]:
+        pairs = zip(self.methods, self.strengths, strict=True)
+        return [(method, strength) for method, strength in pairs if strength > 0]
+
+
+class JoinedRows:
+    """Matrices side by side, of which rows are read when asked for.
+
+    Parameters
+    ----------
+    pieces : list of ndarray or of object with ``take(indices)`` and ``shape``
+        Matrices with as many rows as each other.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Number of rows, and of the columns of all pieces.
+    """
+
+    def __init__(self, pieces: Sequence[Any]) -> None:
+        self._pieces = pieces
+        self.shape = (pieces[0].shape[0], sum(piece.shape[1] for piece in pieces))
+
+    def take(self, indices: np.ndarray) -> np.ndarray:
+        """Return some rows, float32."""
+        taken = [
+            piece[indices] if isinstance(piece, np.ndarray) else piece.take(indices)
+            for piece in self._pieces
+        ]
+        return np.concatenate(taken, axis=1, dtype=np.float32)

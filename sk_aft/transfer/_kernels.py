@@ -1,0 +1,77 @@
+"""Kernels over the rows of a batch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_EPSILON = 1e-8
+
+
+def centred(features: Tensor) -> Tensor:
+    """Return features without their mean over the batch, column by column."""
+    return features - features.mean(dim=0)
+
+
+def unit_rows(features: Tensor) -> Tensor:
+    """Return centred features with every row scaled to unit norm."""
+    features = centred(features)
+    # The norm's gradient at zero is zero, so rows without variation do no harm.
+    norms = torch.linalg.vector_norm(features, dim=1, keepdim=True)
+    return features / (norms + _EPSILON)
+
+
+def cosine_kernel(features: Tensor) -> Tensor:
+    """Return the cosines between centred rows, (B, B)."""
+    unit = unit_rows(features)
+    return unit @ unit.T
+
+
+def rbf_kernel(features: Tensor) -> Tensor:
+    """Return exp(-squared distance) between centred rows of unit norm, (B, B)."""
+    unit = unit_rows(features)
+    return torch.exp(-squared_distances(unit @ unit.T))
+
+
+def squared_distances(gram: Tensor) -> Tensor:
+    """Return the squared distances between rows of which only the Gram matrix is known."""
+    squares = gram.diagonal()
+    return (squares[:, None] + squares[None, :] - 2 * gram).clamp_min(0)
+
+
+def product_kernel(modalities: tuple[Tensor, ...]) -> Tensor:
+    """Return the cosine kernel of the rows' outer products over modalities, (B, B).
+
+    The Gram matrix of outer products is the elementwise product of the Gram matrices, so the
+    outer products are never built.
+    """
+    # Centring takes a difference of products, where float32 would lose its digits.
+    device = modalities[0].device
+    dtype = modalities[0].dtype
+    precise = dtype if device.type == "mps" else torch.float64
+    gram = torch.ones((), dtype=precise, device=device)
+    for features in modalities:
+        scaled = to_unit_scale(features.to(precise))
+        gram = gram * (scaled @ scaled.T)
+    means = gram.mean(dim=1)
+    kernel = gram - means[:, None] - means[None, :] + means.mean()
+    squares = kernel.diagonal()
+    # What is left of rows that are equal to the mean is rounding.
+    noise = 64 * torch.finfo(precise).eps * gram.detach().diagonal().max()
+    varies = squares > noise
+    scales = torch.where(varies, squares, 1).rsqrt() * varies
+    return (kernel * scales[:, None] * scales[None, :]).to(dtype)
+
+
+def to_unit_scale(features: Tensor) -> Tensor:
+    """Divide by the largest absolute value, so that squares neither over- nor underflow.
+
+    For functions to which scale means nothing: their gradient is right although the divisor
+    counts as a constant.
+    """
+    return features / features.detach().abs().max().clamp_min(1e-30)
+
+
+def kernel_distance(kernel: Tensor, other: Tensor) -> Tensor:
+    """Return the root mean squared difference of two kernels, at least 1e-4."""
+    return ((kernel - other).square().mean() + _EPSILON).sqrt()
