@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.base import _fit_context
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils._param_validation import StrOptions
@@ -16,6 +15,7 @@ from skorch import NeuralNetClassifier
 from torch import Tensor, nn
 
 from sk_aft._net import StudentNet
+from sk_aft.optim import RowwiseAdamW
 
 
 class AFTClassifier(StudentNet, NeuralNetClassifier):
@@ -49,8 +49,8 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
         Learning rate of the network at the start.
     transfer_lr : float, default=1e-2
         Learning rate of the transfer objective's own parameters, as published.
-    optimizer : type, default=torch.optim.AdamW
-        Class of the optimizer; ``optimizer__x`` reaches its arguments.
+    optimizer : type, default=sk_aft.optim.RowwiseAdamW
+        Class of the optimizer, which is AdamW; ``optimizer__x`` reaches its arguments.
     criterion : type or torch.nn.Module, default=torch.nn.CrossEntropyLoss
         Task loss, from logits (B, n_classes) and class numbers (B,).
     max_epochs : int, default=50
@@ -158,7 +158,7 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
         preprocessor: Any = "auto",
         lr: float = 1e-3,
         transfer_lr: float = 1e-2,
-        optimizer: Any = torch.optim.AdamW,
+        optimizer: Any = RowwiseAdamW,
         criterion: Any = nn.CrossEntropyLoss,
         max_epochs: int = 50,
         batch_size: int = 128,

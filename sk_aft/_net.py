@@ -140,14 +140,14 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         seed = self._random.randint(2**31 - 1)
         train, valid = self._make_batches(data, reset=starts)
         with _seeded_torch(seed, self.device_):
+            is_new = not hasattr(self, "transfer_")
+            self._example = train.inputs.take(slice(0, 2), self.device_)
             if starts:
-                self._example = train.inputs.take(slice(0, 2), self.device_)
                 self.initialize()
-                del self._example
             else:
                 self._go_on()
-            if self.beta_ > 0:
-                self._prepare_transfer(train, data, seed, starts=starts)
+            if self.beta_ > 0 and (is_new or self._replaces_features):
+                self._prepare_transfer(train, data, seed)
             with fitting_threads(self.module_):
                 self._train(train, valid, 1 if incremental else self.max_epochs)
 
@@ -508,7 +508,8 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
                 f"Invalid parameter module__{unknown[0]}: {getattr(build, '__name__', build)} "
                 f"takes {sorted(accepted)}."
             )
-        sizes = {name: size for name, size in self.module_sizes_.items() if name in accepted}
+        known = {**self.module_sizes_, "sparse": getattr(self.optimizer, "supports_sparse", False)}
+        sizes = {name: size for name, size in known.items() if name in accepted}
         self.module_ = build(**{**sizes, **parameters}).to(self.device_)
         return self
 
@@ -541,12 +542,10 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         self.transfer_ = copy.deepcopy(transfer).to(self.device_)
         return self
 
-    def _prepare_transfer(
-        self, train: RowBatches, data: TrainingData, seed: int, *, starts: bool
-    ) -> None:
+    def _prepare_transfer(self, train: RowBatches, data: TrainingData, seed: int) -> None:
         """Let the transfer objective look at the rows; it may replace their features."""
         prepare = getattr(self.transfer_, "prepare", None)
-        if prepare is None or not (starts or self._replaces_features):
+        if prepare is None:
             return
 
         def student_features(rows: np.ndarray) -> np.ndarray:
@@ -592,8 +591,10 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         learned = list(self.transfer_.parameters()) if self.beta_ > 0 else []
         if learned:
             groups.append({"params": learned, "lr": self.transfer_lr, "weight_decay": 0.0})
+        takes_sparse = getattr(self.optimizer, "supports_sparse", False)
         has_sparse = any(getattr(layer, "sparse", False) for layer in self.module_.modules())
-        can_fuse = "fused" in inspect.signature(self.optimizer).parameters and not has_sparse
+        can_fuse = "fused" in inspect.signature(self.optimizer).parameters
+        can_fuse = can_fuse and (takes_sparse or not has_sparse)
         if can_fuse and "foreach" not in parameters and self.device_.type in ("cpu", "cuda"):
             # One kernel a step: half the time of a step where embeddings are large.
             parameters.setdefault("fused", True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.base import _fit_context
 from sklearn.metrics import r2_score
 from sklearn.preprocessing import StandardScaler
@@ -14,6 +13,7 @@ from skorch import NeuralNetRegressor
 from torch import Tensor, nn
 
 from sk_aft._net import StudentNet
+from sk_aft.optim import RowwiseAdamW
 
 
 class AFTRegressor(StudentNet, NeuralNetRegressor):
@@ -37,7 +37,7 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
         Learning rate of the network at the start.
     transfer_lr : float, default=1e-2
         Learning rate of the transfer objective's own parameters.
-    optimizer : type, default=torch.optim.AdamW
+    optimizer : type, default=sk_aft.optim.RowwiseAdamW
         Class of the optimizer.
     criterion : type or torch.nn.Module, default=torch.nn.MSELoss
         Task loss, from outputs and standardised targets, both (B, n_targets).
@@ -124,7 +124,7 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
         preprocessor: Any = "auto",
         lr: float = 1e-3,
         transfer_lr: float = 1e-2,
-        optimizer: Any = torch.optim.AdamW,
+        optimizer: Any = RowwiseAdamW,
         criterion: Any = nn.MSELoss,
         max_epochs: int = 50,
         batch_size: int = 128,

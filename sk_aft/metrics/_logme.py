@@ -116,6 +116,7 @@ def is_classification(y: Any, task: str) -> bool:
         raise ValueError(f"task is {task!r}, expected one of {list(TASKS)}.")
     if task != "auto":
         return task == "classification"
+    y = check_array(y, dtype=None, ensure_2d=False, input_name="y")
     kind = type_of_target(y, input_name="y")
     if kind.startswith("continuous"):
         return False

@@ -1,5 +1,6 @@
 """Splitting, comparing and choosing."""
 
 from sk_aft.model_selection._labeled_fold import LabeledFold
+from sk_aft.model_selection._rank_foundation_models import rank_foundation_models
 
-__all__ = ["LabeledFold"]
+__all__ = ["LabeledFold", "rank_foundation_models"]

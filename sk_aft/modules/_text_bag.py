@@ -18,10 +18,16 @@ class TextBag(nn.Module):
         Size of the vocabulary, see `sk_aft.preprocessing.NgramTokenizer`.
     n_outputs : int
         Number of classes or targets.
-    width : int, default=256
+    width : int, default=128
         Width of the embeddings and of the features.
+    token_dropout : float, default=0.5
+        Probability of leaving a token out in training: the network learns not to rely on any
+        single one, which few texts hold.
     dropout : float, default=0.0
         Probability of dropping a hidden value in training.
+    sparse : bool, default=False
+        Whether gradients of the embeddings hold the rows of a batch only, which
+        `sk_aft.optim.RowwiseAdamW` takes.
 
     Examples
     --------
@@ -31,13 +37,21 @@ class TextBag(nn.Module):
     >>> tokens, offsets = torch.tensor([1, 4, 9]), torch.tensor([0, 1])  # texts of 1 and 2 tokens
     >>> logits, features = bag(tokens, offsets, weights=torch.ones(3))
     >>> logits.shape, features.shape
-    (torch.Size([2, 2]), torch.Size([2, 256]))
+    (torch.Size([2, 2]), torch.Size([2, 128]))
     """
 
     def __init__(
-        self, n_tokens: int, n_outputs: int, width: int = 256, dropout: float = 0.0
+        self,
+        n_tokens: int,
+        n_outputs: int,
+        width: int = 128,
+        token_dropout: float = 0.5,
+        dropout: float = 0.0,
+        sparse: bool = False,
     ) -> None:
         super().__init__()
+        self.token_dropout = token_dropout
+        self.sparse = sparse
         self.embedding = nn.EmbeddingBag(n_tokens, width, mode="sum")
         nn.init.normal_(self.embedding.weight, std=0.1)
         self.norm = nn.LayerNorm(width)
@@ -66,7 +80,18 @@ class TextBag(nn.Module):
             What the transfer acts on, taken before the last GELU, which would keep them from
             being negative and so from pointing away from each other.
         """
-        bag = self.norm(self.embedding(indices, offsets, per_sample_weights=weights))
+        bag = self.norm(self._bag(indices, offsets, weights))
         bag = bag + F.gelu(self.hidden(self.dropout(bag)))
         features = self.project(self.dropout(bag))
         return self.head(F.gelu(features)), features
+
+    def _bag(self, indices: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
+        if not self.training:
+            return self.embedding(indices, offsets, per_sample_weights=weights)
+        weights = F.dropout(weights, self.token_dropout)
+        if not self.sparse:
+            return self.embedding(indices, offsets, per_sample_weights=weights)
+        # One gradient for each token of the batch, not for each time that it occurs.
+        tokens, places = indices.unique(return_inverse=True)
+        rows = F.embedding(tokens, self.embedding.weight, sparse=True)
+        return F.embedding_bag(places, rows, offsets, mode="sum", per_sample_weights=weights)

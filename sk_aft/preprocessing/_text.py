@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.utils.validation import check_is_fitted
+
+from sk_aft.preprocessing._ngrams import ngram_hashes
 
 
 class NgramTokenizer(TransformerMixin, BaseEstimator):
@@ -23,7 +23,7 @@ class NgramTokenizer(TransformerMixin, BaseEstimator):
     ----------
     word_ngrams : tuple of int, default=(1, 2)
         Shortest and longest run of words.
-    character_ngrams : tuple of int, default=(3, 4)
+    character_ngrams : tuple of int, default=(4, 4)
         Shortest and longest run of characters within a word.
     max_tokens : int, default=65536
         At most this many tokens, the most frequent in the training texts; bounds the size of
@@ -33,6 +33,8 @@ class NgramTokenizer(TransformerMixin, BaseEstimator):
     ----------
     n_tokens_ : int
         Size of the vocabulary.
+    vocabulary_ : ndarray of shape (n_tokens_,), uint64
+        Hashes of the tokens, sorted; their order is that of the columns.
 
     Examples
     --------
@@ -45,7 +47,7 @@ class NgramTokenizer(TransformerMixin, BaseEstimator):
     def __init__(
         self,
         word_ngrams: tuple[int, int] = (1, 2),
-        character_ngrams: tuple[int, int] = (3, 4),
+        character_ngrams: tuple[int, int] = (4, 4),
         max_tokens: int = 65536,
     ) -> None:
         self.word_ngrams = word_ngrams
@@ -67,23 +69,17 @@ class NgramTokenizer(TransformerMixin, BaseEstimator):
         self : NgramTokenizer
             The fitted tokenizer.
         """
-        self.vectorizer_ = _NgramCounter(
-            # Words of one letter count: "I" and "a" tell questions apart.
-            token_pattern=r"(?u)\b\w+\b",
-            ngram_range=self.word_ngrams,
-            character_ngrams=self.character_ngrams,
-            max_features=self.max_tokens,
-            dtype=np.float32,
-        )
-        try:
-            self.vectorizer_.fit(X)
-        except ValueError as error:
-            if "empty vocabulary" not in str(error):
-                raise
+        hashes, _ = self._hashes(X)
+        if not len(hashes):
             raise ValueError(
                 "The training texts hold no words to build a vocabulary from: are they empty?"
-            ) from error
-        self.n_tokens_ = len(self.vectorizer_.vocabulary_)
+            )
+        tokens, counts = np.unique(hashes, return_counts=True)
+        if len(tokens) > self.max_tokens:
+            most_frequent = np.argsort(-counts, kind="stable")[: self.max_tokens]
+            tokens = np.sort(tokens[most_frequent])
+        self.vocabulary_ = tokens
+        self.n_tokens_ = len(tokens)
         return self
 
     def transform(self, X: Any) -> scipy.sparse.csr_matrix:
@@ -101,35 +97,18 @@ class NgramTokenizer(TransformerMixin, BaseEstimator):
             vectors is of one size whatever the length of the text.
         """
         check_is_fitted(self)
-        counts = scipy.sparse.csr_matrix(self.vectorizer_.transform(X))
-        totals = counts @ np.ones(self.n_tokens_, dtype=np.float32)
-        scale = 1 / np.sqrt(np.maximum(totals, 1))
-        counts.data *= np.repeat(scale, np.diff(counts.indptr)).astype(np.float32)
-        return counts
-
-
-class _NgramCounter(CountVectorizer):
-    """Count n-grams of words and of characters in one pass and one vocabulary."""
-
-    def __init__(
-        self,
-        token_pattern: str,
-        ngram_range: tuple[int, int],
-        character_ngrams: tuple[int, int],
-        max_features: int,
-        dtype: type,
-    ) -> None:
-        super().__init__(
-            token_pattern=token_pattern,
-            ngram_range=ngram_range,
-            max_features=max_features,
-            dtype=dtype,
+        hashes, text_of = self._hashes(X)
+        tokens: Any = np.searchsorted(self.vocabulary_, hashes)
+        tokens[tokens == self.n_tokens_] = 0
+        known = self.vocabulary_[tokens] == hashes
+        tokens, text_of = tokens[known], text_of[known]
+        lengths = np.bincount(text_of, minlength=len(X))
+        scale = (1 / np.sqrt(np.maximum(lengths, 1))).astype(np.float32)
+        # A token that occurs twice is there twice: bags add them up anyway.
+        return scipy.sparse.csr_matrix(
+            (scale[text_of], tokens, np.concatenate([[0], np.cumsum(lengths)])),
+            shape=(len(X), self.n_tokens_),
         )
-        self.character_ngrams = character_ngrams
 
-    def build_analyzer(self) -> Callable[[str], list[str]]:
-        words = super().build_analyzer()
-        characters = CountVectorizer(
-            analyzer="char_wb", ngram_range=self.character_ngrams
-        ).build_analyzer()
-        return lambda text: words(text) + characters(text)
+    def _hashes(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        return ngram_hashes(X, self.word_ngrams, self.character_ngrams)

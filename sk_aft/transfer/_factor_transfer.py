@@ -18,9 +18,11 @@ _SLOPE = 0.1  # of the leaky ReLUs, as published
 _MAX_FACTORS = 512
 _HELD_OUT = 0.1
 _BATCH_SIZE = 256
-_LEARNING_RATE = 1e-3
+_LEARNING_RATE = 3e-3
 _PATIENCE = 3
-_MAX_STEPS = 5000
+_MAX_STEPS = 2000
+_MIN_STEPS_PER_CHECK = 50
+_IMPROVEMENT = 0.01  # smaller ones are not worth the time
 
 
 class FactorTransfer(TransferMethod):
@@ -129,15 +131,18 @@ class FactorTransfer(TransferMethod):
         )
         with torch.enable_grad():
             while misses < _PATIENCE and n_steps < _MAX_STEPS:
-                for batch in self._batches(rows, random.permutation(train)):
-                    optimizer.zero_grad()
-                    F.mse_loss(decoder(self.encoder(batch)), batch).backward()
-                    optimizer.step()
-                    n_steps += 1
+                checked = n_steps
+                while n_steps < checked + _MIN_STEPS_PER_CHECK:
+                    for batch in self._batches(rows, random.permutation(train)):
+                        optimizer.zero_grad()
+                        F.mse_loss(decoder(self.encoder(batch)), batch).backward()
+                        optimizer.step()
+                        n_steps += 1
                 error = self._error(decoder, rows, held_out)
-                misses = 0 if error < best else misses + 1
-                if error < best:
+                misses += 1
+                if error < best * (1 - _IMPROVEMENT):
                     best, best_encoder = error, copy.deepcopy(self.encoder.state_dict())
+                    misses = 0
         self.encoder.load_state_dict(best_encoder)
         self.encoder.requires_grad_(False).zero_grad()
 

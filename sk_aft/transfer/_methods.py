@@ -31,8 +31,18 @@ class _Named(NamedTuple):
     @property
     def accepted(self) -> list[str]:
         """Parameters that a user may give."""
-        names = inspect.signature(self.method).parameters
-        return [name for name in names if name not in _SIZES and name not in self.preset]
+        return [name for name in self._names if name not in (*_SIZES, *self.preset)]
+
+    @property
+    def sizes(self) -> list[str]:
+        """Sizes that have to be known."""
+        return [name for name in self._names if name in _SIZES]
+
+    @property
+    def _names(self) -> list[str]:
+        if self.method.__init__ is TransferMethod.__init__:
+            return []  # inherited from torch, which takes anything
+        return list(inspect.signature(self.method).parameters)
 
 
 METHODS: dict[str, _Named] = {
@@ -193,11 +203,10 @@ def _make_one(
                 f"Invalid parameter transfer__{prefix}{name}: {named.method.__name__} takes "
                 f"{named.accepted}."
             )
-    asked = [name for name in inspect.signature(named.method).parameters if name in _SIZES]
-    missing = [name for name in asked if sizes[name] is None]
+    missing = [name for name in named.sizes if sizes[name] is None]
     if missing:
         raise ValueError(f"{transfer!r} needs to know {' and '.join(missing)}.")
-    return named.method(**{name: sizes[name] for name in asked}, **named.preset, **parameters)
+    return named.method(**{name: sizes[name] for name in named.sizes}, **named.preset, **parameters)
 
 
 def _look_up(name: str) -> _Named:

@@ -141,7 +141,7 @@ class RidgeProbe:
 
 
 def default_folds(targets: np.ndarray, *, stratify: bool, seed: int) -> Folds:
-    """Return five folds, or as many as the largest class has members; none for one member.
+    """Return five folds, or as many as the largest class has members; none for too few rows.
 
     Parameters
     ----------
@@ -159,8 +159,8 @@ def default_folds(targets: np.ndarray, *, stratify: bool, seed: int) -> Folds:
     """
     largest = np.bincount(targets).max() if stratify else len(targets)
     n_folds = min(_MAX_FOLDS, int(largest))
-    if n_folds < 2:
-        return []
+    if n_folds < (2 if stratify else 3):
+        return []  # one row tells nothing about another
     splitter: Any = StratifiedKFold if stratify else KFold
     with warnings.catch_warnings():
         # Classes with fewer members than folds are provided for.

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from sk_aft.transfer._base import TransferMethod
 from sk_aft.transfer._kernels import centred, squared_distances, to_unit_scale
 from sk_aft.transfer._precision import in_full_precision
 
 # Angles that exist at a time: a few matrices of this many numbers fit in a processor's cache.
-_ANGLES_PER_CHUNK = 2**20
+_ANGLES_PER_CHUNK = 2**18
 
 
 class RelationalDistillation(TransferMethod):
@@ -37,7 +39,7 @@ class RelationalDistillation(TransferMethod):
     Notes
     -----
     Time is cubic in the batch, memory quadratic: distances and angles come from the Gram
-    matrices, and the angles are taken some at a time, again in the backward pass.
+    matrices, and the angles are taken some at a time. The foundation features get no gradient.
 
     References
     ----------
@@ -70,11 +72,11 @@ class RelationalDistillation(TransferMethod):
         difference : Tensor, scalar
             Not negative.
         """
-        grams = [_gram(student), _gram(foundation)]
-        distances = [_distances(gram) for gram in grams]
-        pairs = F.smooth_l1_loss(*(_over_mean(of_pairs) for of_pairs in distances))
-        inverses = [_inverse(of_pairs) for of_pairs in distances]
-        return (pairs + 2 * _angle_loss(*grams, *inverses)) / 2
+        gram, other_gram = _gram(student), _gram(foundation.detach())
+        distances, others = _distances(gram), _distances(other_gram)
+        pairs = F.smooth_l1_loss(_over_mean(distances), _over_mean(others))
+        angles = _AngleLoss.apply(gram, _inverse(distances), other_gram, _inverse(others))
+        return (pairs + 2 * angles) / 2
 
 
 def _gram(features: Tensor) -> Tensor:
@@ -102,41 +104,46 @@ def _inverse(distances: Tensor) -> Tensor:
     return differs / torch.where(differs, distances, 1)
 
 
-def _angle_loss(
-    student: Tensor, foundation: Tensor, student_inverse: Tensor, foundation_inverse: Tensor
-) -> Tensor:
-    """Return the mean smooth L1 loss over the cosines of all triplets."""
-    n_rows = len(student)
-    total = student.new_zeros(())
-    for vertices in torch.arange(n_rows).split(max(1, _ANGLES_PER_CHUNK // n_rows**2)):
-        start, stop = int(vertices[0]), int(vertices[-1]) + 1
-        total = total + checkpoint(
-            _angle_loss_at,
-            *(student, foundation, student_inverse, foundation_inverse, start, stop),
-            use_reentrant=False,
-            preserve_rng_state=False,
-        )
-    return total / n_rows**3
+class _AngleLoss(torch.autograd.Function):
+    """Mean smooth L1 loss over the cosines of all triplets, from Gram matrices and 1 / distances.
+
+    The gradient is found together with the value, some angles at a time: keeping what a later
+    backward pass would need takes memory cubic in the batch.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, student: Tensor, inverse: Tensor, foundation: Tensor, other_inverse: Tensor
+    ) -> Tensor:
+        n_rows = len(student)
+        learned = [student.detach().requires_grad_(), inverse.detach().requires_grad_()]
+        needs_gradients = any(ctx.needs_input_grad)
+        gradients = [torch.zeros_like(tensor) for tensor in learned]
+        total = student.new_zeros(())
+        n_vertices = max(1, _ANGLES_PER_CHUNK // n_rows**2)
+        for start in range(0, n_rows, n_vertices):
+            vertices = slice(start, start + n_vertices)
+            target = _cosines_at(vertices, foundation, other_inverse)
+            with torch.set_grad_enabled(needs_gradients):
+                loss = F.smooth_l1_loss(_cosines_at(vertices, *learned), target, reduction="sum")
+            total += loss.detach()
+            if needs_gradients:
+                for gradient, more in zip(
+                    gradients, torch.autograd.grad(loss, learned), strict=True
+                ):
+                    gradient += more
+        ctx.save_for_backward(*(gradient / n_rows**3 for gradient in gradients))
+        return total / n_rows**3
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
+        return (*(outer * gradient for gradient in ctx.saved_tensors), None, None)
 
 
-def _angle_loss_at(
-    student: Tensor,
-    foundation: Tensor,
-    student_inverse: Tensor,
-    foundation_inverse: Tensor,
-    start: int,
-    stop: int,
-) -> Tensor:
-    return F.smooth_l1_loss(
-        _cosines_at(student, student_inverse, start, stop),
-        _cosines_at(foundation, foundation_inverse, start, stop),
-        reduction="sum",
-    )
-
-
-def _cosines_at(gram: Tensor, inverse: Tensor, start: int, stop: int) -> Tensor:
-    """Return the cosines of the angles at some rows between all rows, (stop - start, B, B)."""
-    row, lengths = gram[start:stop], inverse[start:stop]
-    square = gram.diagonal()[start:stop]
+def _cosines_at(vertices: slice, gram: Tensor, inverse: Tensor) -> Tensor:
+    """Return the cosines of the angles at some rows between all rows, (vertices, B, B)."""
+    row, lengths = gram[vertices], inverse[vertices]
+    square = gram.diagonal()[vertices]
     products = gram - row[:, :, None] - row[:, None, :] + square[:, None, None]
     return products * lengths[:, :, None] * lengths[:, None, :]

@@ -35,7 +35,7 @@ def labeled_rows(rows: TransferRows) -> tuple[np.ndarray, np.ndarray]:
     targets = rows.targets[labeled]
     if rows.n_classes is not None:
         targets = np.eye(rows.n_classes)[targets]
-    targets = np.asarray(targets, dtype=np.float64).reshape(len(labeled), -1)
+    targets = np.asarray(targets, dtype=np.float64)
     if not len(labeled) or not (targets != targets[0]).any():
         raise ValueError(
             f"This transfer method learns from rows with labels and foundation features. There "

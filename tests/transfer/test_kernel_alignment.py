@@ -260,3 +260,83 @@ def test_a_module_is_a_method_as_it_is():
 def test_an_unknown_method_lists_the_known_ones():
     with pytest.raises(ValueError, match=r"Unknown transfer method 'atf'\. Known: 'aft'"):
         make_transfer("atf", 7)
+
+
+def naive_rbf(features):
+    centred = features - features.mean(axis=0)
+    unit = [row / (np.sqrt(np.sum(row**2)) + 1e-8) for row in centred]
+    return np.array([[np.exp(-np.sum((a - b) ** 2)) for b in unit] for a in unit])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n_rows=st.integers(2, 16),
+    width=st.integers(1, 8),
+    n_features=st.integers(1, 8),
+    seed=st.integers(0, 2**32 - 1),
+    kernel=st.sampled_from(["linear", "rbf"]),
+    weights=st.sampled_from(["diagonal", "published", "fixed", "dense"]),
+)
+def test_variants_equal_their_definition(n_rows, width, n_features, seed, kernel, weights):
+    student, foundation = draw(n_rows, width, [seed, 0]), draw(n_rows, n_features, [seed, 1])
+    alignment = KernelAlignment(n_features, kernel=kernel, weights=weights)
+    rng = np.random.default_rng([seed, 2])
+    if weights == "dense":
+        weighted = foundation.astype(float) @ alignment.A.detach().numpy()
+    else:
+        s = np.zeros(n_features) if weights == "fixed" else rng.normal(size=n_features)
+        alignment.s.data = torch.tensor(s, dtype=torch.float32)
+        weighted = foundation / (1 + np.exp(-s))
+    assume(is_well_conditioned(student) and is_well_conditioned(weighted))
+    naive = naive_rbf if kernel == "rbf" else naive_kernel
+    expected = np.sqrt(np.mean((naive(student.astype(float)) - naive(weighted)) ** 2) + 1e-8)
+    found = alignment(torch.tensor(student), torch.tensor(foundation)).item()
+    assert found == pytest.approx(expected, rel=2e-3, abs=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(n_rows=st.integers(3, 16), scale=st.floats(1e-3, 1e3), seed=st.integers(0, 2**32 - 1))
+def test_the_rbf_kernel_is_blind_to_rotation_scale_and_constants(n_rows, scale, seed):
+    student, foundation = draw(n_rows, 4, [seed, 0]), draw(n_rows, 5, [seed, 1])
+    rotation, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(4, 4)))
+    assume(is_well_conditioned(student) and is_well_conditioned(foundation))
+
+    def rbf_distance(student):
+        alignment = KernelAlignment(5, kernel="rbf")
+        return alignment(torch.tensor(student), torch.tensor(foundation)).item()
+
+    turned = np.c_[student @ rotation * scale, np.ones((n_rows, 2))].astype(np.float32)
+    assert rbf_distance(turned) == pytest.approx(rbf_distance(student), rel=5e-3, abs=1e-5)
+
+
+def test_the_rbf_kernel_takes_no_memory_for_differences_of_rows():
+    student, foundation = torch.randn(64, 1024, requires_grad=True), torch.randn(64, 1024)
+    with torch.profiler.profile(profile_memory=True) as profile:
+        KernelAlignment(1024, kernel="rbf")(student, foundation).backward()
+    assert max(event.cpu_memory_usage for event in profile.events()) < 2 * 2**20  # not 16 MiB
+
+
+def test_what_is_learned_depends_on_the_weights():
+    learned = {}
+    for weights in ("diagonal", "published", "fixed", "dense"):
+        parameters = KernelAlignment(4, weights=weights).named_parameters()
+        learned[weights] = {name: tuple(parameter.shape) for name, parameter in parameters}
+    diagonal = {"s": (4,)}
+    assert learned == {
+        "diagonal": diagonal,
+        "published": diagonal,
+        "fixed": {},
+        "dense": {"A": (4, 4)},
+    }
+    np.testing.assert_array_equal(KernelAlignment(4, weights="fixed").feature_weights, [0.5] * 4)
+    assert not hasattr(KernelAlignment(4, weights="dense"), "feature_weights")
+    big = KernelAlignment(300, weights="dense").A
+    assert big.var().item() == pytest.approx(1 / 300, rel=0.05)
+    assert big.mean().item() == pytest.approx(0, abs=1e-3)
+
+
+def test_features_in_double_precision_are_compared_in_it():
+    student, foundation = draw(16, 8, 0).astype(float), draw(16, 8, 1).astype(float)
+    value = KernelAlignment(8)(torch.tensor(student), torch.tensor(foundation))
+    assert value.dtype == torch.float64
+    assert value.item() == pytest.approx(naive_distance(student, foundation, np.zeros(8)), rel=1e-9)

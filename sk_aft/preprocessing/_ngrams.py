@@ -1,0 +1,136 @@
+"""N-grams of words and characters as 64-bit hashes, all texts at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import numpy as np
+
+# Odd numbers that spread their multiples over 64 bits: the golden ratio's, and one of splitmix64.
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_SPLITMIX = np.uint64(0xBF58476D1CE4E5B9)
+_SPACE = 32
+
+Found = tuple[np.ndarray, np.ndarray]
+
+
+def ngram_hashes(
+    texts: Sequence[str], word_ngrams: tuple[int, int], character_ngrams: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the n-grams of lower-cased texts, each as a hash of 64 bits.
+
+    A word is a run of letters, digits and underscores. N-grams of characters are taken within a
+    word, the space before and after it included.
+
+    Parameters
+    ----------
+    texts : sequence of n_texts str
+        Texts.
+    word_ngrams, character_ngrams : tuple of int
+        Shortest and longest run of words, and of characters.
+
+    Returns
+    -------
+    hashes : ndarray of shape (n_ngrams,), uint64
+        One for each occurrence, the texts in order.
+    text_of : ndarray of shape (n_ngrams,), int64
+        Number of the text that it occurs in.
+
+    Notes
+    -----
+    Of a million different n-grams two share a hash with a probability of 3e-8.
+    """
+    # A space before, between and after the texts: no word goes on from one to the next.
+    lowered = [text.lower() for text in texts]
+    joined = " " + " ".join(lowered) + " "
+    codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    lengths = np.fromiter(map(len, lowered), dtype=np.int64, count=len(texts))
+    text_at: np.ndarray = np.zeros(len(codes), dtype=np.int64)  # of a space, the text before it
+    text_at[1:] = np.repeat(np.arange(len(texts)), lengths + 1)
+    is_word = _is_word(codes)
+    codes = np.where(is_word, codes, _SPACE).astype(np.uint64)
+    found = [
+        *_runs_of_words(codes, is_word, text_at, word_ngrams),
+        *_runs_of_characters(codes, is_word, text_at, character_ngrams),
+    ]
+    if not found:
+        return np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64)
+    hashes = np.concatenate([hashes for hashes, _ in found])
+    text_of = np.concatenate([text_of for _, text_of in found])
+    order = np.argsort(text_of, kind="stable")
+    return hashes[order], text_of[order]
+
+
+def _runs_of_words(
+    codes: np.ndarray, is_word: np.ndarray, text_at: np.ndarray, lengths: tuple[int, int]
+) -> Iterator[Found]:
+    starts: np.ndarray = np.flatnonzero(is_word[1:] & ~is_word[:-1]) + 1
+    if not len(starts):
+        return
+    # A word's hash is a polynomial in its letters; what is none counts nothing.
+    place = _places(starts, len(codes))
+    letters = np.where(is_word, codes * _powers(int(place.max()) + 1)[place], np.uint64(0))
+    words = np.add.reduceat(letters, starts)
+    text_of = text_at[starts]
+    run: np.ndarray
+    for n in range(lengths[0], lengths[1] + 1):
+        n_runs = len(words) - n + 1
+        if n_runs <= 0:
+            return
+        run = np.zeros(n_runs, dtype=np.uint64)
+        for offset in range(n):
+            run = run * _SPLITMIX + words[offset : offset + n_runs]
+        within = text_of[:n_runs] == text_of[n - 1 :]
+        yield _mixed(run[within], n), text_of[:n_runs][within]
+
+
+def _runs_of_characters(
+    codes: np.ndarray, is_word: np.ndarray, text_at: np.ndarray, lengths: tuple[int, int]
+) -> Iterator[Found]:
+    run: np.ndarray
+    for n in range(lengths[0], lengths[1] + 1):
+        n_runs = len(codes) - n + 1
+        if n_runs <= 0:
+            return
+        inside = is_word[:n_runs] | is_word[n - 1 :] if n < 3 else is_word[1 : 1 + n_runs].copy()
+        for offset in range(2, n - 1):
+            inside &= is_word[offset : offset + n_runs]
+        starts = np.flatnonzero(inside)
+        run = np.zeros(len(starts), dtype=np.uint64)
+        for offset in range(n):
+            run = run * _GOLDEN + codes[starts + offset]
+        # The first character may be the space before the text.
+        yield _mixed(run, 1000 + n), text_at[starts + min(1, n - 1)]
+
+
+def _places(starts: np.ndarray, n_codes: int) -> np.ndarray:
+    """Return how far each character is from the start of its word."""
+    begins = np.r_[0, starts]
+    return np.arange(n_codes) - np.repeat(begins, np.diff(begins, append=n_codes))
+
+
+def _mixed(hashes: np.ndarray, kind: int) -> np.ndarray:
+    """Spread hashes over 64 bits, those of every kind of n-gram elsewhere."""
+    hashes = hashes + np.uint64(kind * int(_GOLDEN) % 2**64)
+    hashes = (hashes ^ (hashes >> np.uint64(30))) * _SPLITMIX
+    return hashes ^ (hashes >> np.uint64(27))
+
+
+def _powers(n: int) -> np.ndarray:
+    return np.cumprod(np.r_[np.uint64(1), np.full(n - 1, _GOLDEN)], dtype=np.uint64)
+
+
+def _is_word(codes: np.ndarray) -> np.ndarray:
+    is_word = _ascii_words()[np.minimum(codes, 127)]
+    foreign = codes > 127
+    if foreign.any():
+        letters, where = np.unique(codes[foreign], return_inverse=True)
+        is_letter = np.array([chr(letter).isalnum() for letter in letters.tolist()])
+        is_word[foreign] = is_letter[where]
+    return is_word
+
+
+@lru_cache(maxsize=1)
+def _ascii_words() -> np.ndarray:
+    return np.array([chr(code).isalnum() or chr(code) == "_" for code in range(128)])

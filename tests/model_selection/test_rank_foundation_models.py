@@ -1,0 +1,131 @@
+import sys
+import time
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_diabetes, load_iris
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sk_aft.backbones import CallableBackbone
+from sk_aft.metrics import logme_score
+from sk_aft.model_selection import rank_foundation_models
+
+COLUMNS = ["model", "logme", "probe_score", "probe_std", "n_features", "rows_per_second"]
+
+
+def petals(X):
+    return X[:, 2:]
+
+
+def sepals(X):
+    return X[:, :2]
+
+
+def nothing(X):
+    return np.ones((len(X), 1))
+
+
+@pytest.fixture(scope="module")
+def iris():
+    X, y = load_iris(return_X_y=True)
+    return X, np.array(["setosa", "versicolor", "virginica"])[y]
+
+
+def test_the_model_whose_probe_is_best_comes_first(iris):
+    X, y = iris
+    ranking = rank_foundation_models([nothing, sepals, petals], X, y)
+    assert ranking.columns.tolist() == COLUMNS
+    assert ranking["model"].tolist() == ["petals", "sepals", "nothing"]
+    assert ranking.index.tolist() == [0, 1, 2]
+    assert ranking["n_features"].tolist() == [2, 2, 1]
+    assert (ranking["rows_per_second"] > 0).all()
+    np.testing.assert_allclose(ranking["logme"][0], logme_score(X[:, 2:], y), rtol=1e-4)
+    assert ranking["logme"].idxmin() == 2
+
+
+def test_the_probe_is_a_logistic_regression_of_standardised_features(iris):
+    X, y = iris
+    folds = StratifiedKFold(4, shuffle=True, random_state=1)
+    (row,) = rank_foundation_models([sepals], X, y, cv=folds).to_dict("records")
+    scores = [
+        cross_val_score(
+            make_pipeline(StandardScaler(), LogisticRegression(C=C)), X[:, :2], y, cv=folds
+        )
+        for C in (1e-4, 1e-3, 1e-2, 1e-1, 1, 10)
+    ]
+    pairs = [(s.mean(), s.std()) for s in scores]
+    assert any((row["probe_score"], row["probe_std"]) == pytest.approx(pair) for pair in pairs)
+    assert row["probe_score"] > 0.75
+
+
+def test_numbers_are_scored_by_a_ridge_regression():
+    X, y = load_diabetes(return_X_y=True)
+    (row,) = rank_foundation_models([sepals], X, y, task="regression").to_dict("records")
+    probe = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-2, 5, 8)))
+    scores = cross_val_score(probe, X[:, :2], y)
+    assert row["probe_score"] == pytest.approx(scores.mean(), abs=1e-3)
+    assert row["probe_std"] == pytest.approx(scores.std(), abs=1e-3)
+    assert row["logme"] == pytest.approx(logme_score(X[:, :2], y, task="regression"), rel=1e-4)
+
+
+def test_several_targets_are_scored_together():
+    X, _ = load_iris(return_X_y=True)
+    (row,) = rank_foundation_models([petals], X, X[:, 2:] @ [[1.5, 2], [0.5, 1]]).to_dict("records")
+    assert row["probe_score"] > 0.9
+
+
+def test_speed_is_measured_although_features_are_stored(iris):
+    X, y = iris
+    n_rows = 0
+
+    def slow(X):
+        nonlocal n_rows
+        n_rows += len(X)
+        time.sleep(0.001 * len(X))
+        return X
+
+    backbone = CallableBackbone(slow, fingerprint="slow")
+    first = rank_foundation_models([backbone], X, y)
+    n_rows = 0
+    second = rank_foundation_models([backbone], X, y)
+    assert 0 < n_rows < 500  # timed, but not all embedded again
+    for ranking in (first, second):
+        assert 200 < ranking["rows_per_second"][0] <= 1000
+
+
+def test_models_may_be_combined_and_have_the_same_name(iris):
+    X, y = iris
+    ranking = rank_foundation_models([[sepals, petals], petals, petals], X, y)
+    assert set(ranking["model"]) == {"sepals+petals", "petals", "petals-2"}
+    assert ranking.set_index("model")["n_features"]["sepals+petals"] == 4
+
+
+def test_a_class_that_the_other_folds_lack_is_not_recognised():
+    X, y = load_iris(return_X_y=True)
+    y = y.copy()
+    y[-1] = 3
+    with pytest.warns(UserWarning, match="least populated class"):
+        (row,) = rank_foundation_models([petals], X, y).to_dict("records")
+    assert row["probe_score"] < 0.97
+
+
+def test_bad_arguments_are_explained(iris):
+    X, y = iris
+    for models in ("minilm", []):
+        with pytest.raises(ValueError, match="expected a list of foundation models"):
+            rank_foundation_models(models, X, y)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        rank_foundation_models([petals], X, y[1:])
+    with pytest.raises(ValueError, match="one class"):
+        rank_foundation_models([petals], X, ["a"] * len(X))
+    with pytest.raises(ValueError, match="expected one of"):
+        rank_foundation_models([petals], X, y, task="ranking")
+
+
+def test_without_pandas_the_command_that_installs_it_is_named(iris, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="pip install pandas"):
+        rank_foundation_models([petals], *iris)
