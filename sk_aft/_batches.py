@@ -20,12 +20,12 @@ class Batch(NamedTuple):
     ----------
     inputs : Tensor of shape (B, ...) or dict of Tensor
         What the student's ``forward`` is called with; a dict is passed as keyword arguments.
-    targets : Tensor of shape (B,) or (B, n_outputs), optional
-        Class numbers or regression targets.
+    targets : Tensor of shape (n_labeled,) or (n_labeled, n_outputs), optional
+        Class numbers or regression targets of the first rows; the others have none.
     features : Tensor of shape (B, n_features), optional
         Foundation features.
-    weights : Tensor of shape (B,), optional
-        Weights of the rows in the task loss.
+    weights : Tensor of shape (n_labeled,), optional
+        Weights of the first rows in the task loss.
     """
 
     inputs: Inputs
@@ -130,6 +130,12 @@ class RowBatches:
         Where the batches go.
     shuffle : numpy.random.RandomState, optional
         Shuffles; without it rows keep their order.
+    is_labeled : ndarray of shape (n_rows,), bool, optional
+        Which rows have targets; the default is all of them. Where some have none, every batch
+        holds rows of both kinds, those with targets first, and a pass sees every row at least
+        once: the kind that there is less of is repeated.
+    unlabeled_fraction : float, default=0.5
+        Share of rows without targets in a batch.
     """
 
     def __init__(
@@ -142,6 +148,8 @@ class RowBatches:
         batch_size: int,
         device: torch.device,
         shuffle: np.random.RandomState | None = None,
+        is_labeled: np.ndarray | None = None,
+        unlabeled_fraction: float = 0.5,
     ) -> None:
         self.inputs = inputs
         self.targets = targets
@@ -150,11 +158,24 @@ class RowBatches:
         self.batch_size = batch_size
         self.device = device
         self.shuffle = shuffle
+        self._labeled: np.ndarray | None = None
+        if is_labeled is not None and not is_labeled.all():
+            self._labeled, self._unlabeled = np.flatnonzero(is_labeled), np.flatnonzero(~is_labeled)
+            n_unlabeled = min(max(round(unlabeled_fraction * batch_size), 1), batch_size - 1)
+            self._n_unlabeled = n_unlabeled
 
     def __len__(self) -> int:
-        return len(self._starts())
+        if self._labeled is None:
+            return len(self._starts())
+        n_labeled = self.batch_size - self._n_unlabeled
+        return max(
+            -(-len(self._labeled) // n_labeled), -(-len(self._unlabeled) // self._n_unlabeled)
+        )
 
     def __iter__(self) -> Iterator[Batch]:
+        if self._labeled is not None:
+            yield from self._mixed(self._labeled, self._unlabeled)
+            return
         n_rows = len(self.inputs)
         order = self.shuffle.permutation(n_rows) if self.shuffle is not None else None
         for start in self._starts():
@@ -170,13 +191,30 @@ class RowBatches:
         leave_last = self.shuffle is not None and n_rows > 1 and n_rows % self.batch_size == 1
         return range(0, n_rows - leave_last, self.batch_size)
 
-    def _batch(self, rows: np.ndarray | slice, indices: np.ndarray) -> Batch:
+    def _mixed(self, labeled: np.ndarray, unlabeled: np.ndarray) -> Iterator[Batch]:
+        n_labeled = self.batch_size - self._n_unlabeled
+        first = self._repeated(labeled, len(self) * n_labeled).reshape(-1, n_labeled)
+        others = self._repeated(unlabeled, len(self) * self._n_unlabeled)
+        for known, unknown in zip(first, others.reshape(len(first), -1), strict=True):
+            indices = np.concatenate([known, unknown])
+            yield self._batch(indices, indices, n_labeled)
+
+    def _repeated(self, rows: np.ndarray, n_rows: int) -> np.ndarray:
+        """Return so many of the rows: all of them as often as it takes, each time in new order."""
+        assert self.shuffle is not None
+        n_times = -(-n_rows // len(rows))
+        return np.concatenate([self.shuffle.permutation(rows) for _ in range(n_times)])[:n_rows]
+
+    def _batch(
+        self, rows: np.ndarray | slice, indices: np.ndarray, n_labeled: int | None = None
+    ) -> Batch:
+        known = indices[:n_labeled]
         features = None
         if self.features is not None:
             features = torch.from_numpy(self.features.take(indices)).to(self.device)
         return Batch(
             self.inputs.take(rows, self.device),
-            None if self.targets is None else self.targets[indices].to(self.device),
+            None if self.targets is None else self.targets[known].to(self.device),
             features,
-            None if self.weights is None else self.weights[indices].to(self.device),
+            None if self.weights is None else self.weights[known].to(self.device),
         )

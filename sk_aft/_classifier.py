@@ -71,6 +71,13 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
     warm_start : bool, default=False
         Whether another `fit` goes on from what was learned instead of starting anew; the
         network, the preprocessor, the transfer objective and the held out rows are kept.
+    missing_label : int, float, str or None, default=None
+        What stands in y for a label that is not known, such as -1 or NaN (which stands for None
+        and ``pandas.NA``, too). Rows so marked take part in the transfer, not in the task loss.
+        None says that all are known.
+    unlabeled_fraction : float, default=0.5
+        Share of each batch that is rows without a label, where there are any. An epoch then
+        sees every row at least once: the kind that there is less of is repeated.
     callbacks : list or None, default=None
         Further callbacks of skorch.
     random_state : int, RandomState or None, default=None
@@ -161,6 +168,8 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
         n_iter_no_change: int = 10,
         class_weight: Any = None,
         warm_start: bool = False,
+        missing_label: Any = None,
+        unlabeled_fraction: float = 0.5,
         callbacks: Any = None,
         random_state: Any = None,
         device: Any = "auto",
@@ -183,6 +192,8 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
         self.n_iter_no_change = n_iter_no_change
         self.class_weight = class_weight
         self.warm_start = warm_start
+        self.missing_label = missing_label
+        self.unlabeled_fraction = unlabeled_fraction
         self.callbacks = callbacks
         self.random_state = random_state
         self.device = device
@@ -191,7 +202,13 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
-        self, X: Any, y: Any = None, *, features: Any = None, sample_weight: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        features: Any = None,
+        sample_weight: Any = None,
+        X_unlabeled: Any = None,
     ) -> AFTClassifier:
         """Train the network.
 
@@ -206,6 +223,9 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
             Foundation features of plain rows.
         sample_weight : array-like of shape (n_rows,), optional
             Weights of the rows in the task loss; the transfer counts every row alike.
+        X_unlabeled : FoundationFeatures, optional
+            Rows without labels; they take part in the transfer. Reaches this method through
+            ``Pipeline(..., transform_input=["X_unlabeled"])``.
 
         Returns
         -------
@@ -218,7 +238,7 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
             If rows, labels, features or weights cannot be used; says which and why, before any
             training.
         """
-        self._learn(X, y, features, sample_weight)
+        self._learn(X, y, features, sample_weight, X_unlabeled)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)

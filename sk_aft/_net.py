@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state
+from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metadata_routing import UNCHANGED
 from sklearn.utils.validation import check_is_fitted
@@ -28,12 +28,13 @@ from torch import Tensor, nn
 
 from sk_aft._batches import Batch, Inputs, PreparedInputs, RowBatches
 from sk_aft._device import fitting_threads, resolve_device
+from sk_aft._labels import known_targets
 from sk_aft._parameters import PrefixedParameters
 from sk_aft._plain_modules import with_tensors, without_tensors
 from sk_aft._training_data import CheckedInputs, FeatureSubset, TrainingData
 from sk_aft.modules import MLP, LastLinearInput, ResNet, TextBag
 from sk_aft.preprocessing import make_preprocessor
-from sk_aft.transfer import make_transfer
+from sk_aft.transfer import TransferRows, make_transfer
 
 # Rows are prepared for prediction this many at a time, so that millions of images fit in memory.
 _ROWS_PER_PREPARATION = 4096
@@ -41,7 +42,8 @@ _fitting = threading.RLock()
 # Attributes that exist while a network is trained, or are made anew.
 _NOT_SAVED = (
     *("optimizer_", "callbacks_", "device_"),
-    *("_last_linear", "_has_masked_rows", "_is_training"),
+    *("_last_linear", "_has_masked_rows", "_is_training", "_example", "_training_rows"),
+    "_feature_slices",
 )
 
 
@@ -56,7 +58,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
 
     _parameter_constraints: dict = {
         "module": [StrOptions({"auto"}), nn.Module, type, callable],
-        "transfer": [str, nn.Module, None],
+        "transfer": [str, nn.Module, list, None],
         "beta": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "preprocessor": "no_validation",
         "lr": [Interval(Real, 0, None, closed="neither")],
@@ -70,6 +72,8 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "warm_start": ["boolean"],
+        "missing_label": "no_validation",
+        "unlabeled_fraction": [Interval(Real, 0, 1, closed="neither")],
         "callbacks": [list, None],
         "random_state": ["random_state"],
         "device": [str, torch.device],
@@ -91,6 +95,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
     _is_training = False
     _is_incremental = False
     _split_seed: int | None = None
+    _replaces_features = False
 
     # Set by fit.
     rows_kind_: str
@@ -112,6 +117,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         y: Any,
         features: Any,
         sample_weight: Any,
+        X_unlabeled: Any = None,
         *,
         incremental: bool = False,
         classes: Any = None,
@@ -125,7 +131,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             if incremental and classes is None and is_classifier(self):
                 raise ValueError("classes must be passed on the first call to partial_fit.")
         data = self._check_training_data(
-            X, y, features, sample_weight, reset=starts, classes=classes
+            X, y, features, sample_weight, X_unlabeled, reset=starts, classes=classes
         )
         if starts:
             self.device_ = resolve_device(self.device)
@@ -135,9 +141,13 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         train, valid = self._make_batches(data, reset=starts)
         with _seeded_torch(seed, self.device_):
             if starts:
+                self._example = train.inputs.take(slice(0, 2), self.device_)
                 self.initialize()
+                del self._example
             else:
                 self._go_on()
+            if self.beta_ > 0:
+                self._prepare_transfer(train, data, seed, starts=starts)
             with fitting_threads(self.module_):
                 self._train(train, valid, 1 if incremental else self.max_epochs)
 
@@ -172,7 +182,10 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         train = np.arange(len(data.rows))
         valid = None
         if self.early_stopping:
-            train, valid = self._validation_split(data.targets, reset=reset)
+            labeled = np.flatnonzero(data.is_labeled)
+            _, held_out = self._validation_split(data.targets[labeled], reset=reset)
+            valid = labeled[held_out]
+            train = np.setdiff1d(train, valid)
             valid_weights = None if data.weights is None else data.weights[valid]
             if valid_weights is not None and not valid_weights.any():
                 raise ValueError(
@@ -197,18 +210,24 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         # Pieces weigh what they weigh; of rows that are all there, only the proportions count.
         self._mean_weight = 1.0
         if data.weights is not None and not self._is_incremental:
-            self._mean_weight = float(data.weights[train].mean())
-        if data.features is not None:
-            self.n_foundation_features_ = data.features.shape[1]
+            labeled = train[data.is_labeled[train]]
+            self._mean_weight = float(data.weights[labeled].mean())
+        subset = None if data.features is None else FeatureSubset(data.features, train)
+        if subset is not None:
+            self.n_foundation_features_ = subset.shape[1]
+            self._feature_slices = subset.feature_slices
         batches = RowBatches(
             inputs,
             torch.from_numpy(data.targets[train]),
-            features=None if data.features is None else FeatureSubset(data.features, train),
+            features=subset,
             weights=None if data.weights is None else torch.from_numpy(data.weights[train]).float(),
             batch_size=self.batch_size,
             device=self.device_,
             shuffle=self._random,
+            is_labeled=data.is_labeled[train],
+            unlabeled_fraction=self.unlabeled_fraction,
         )
+        self._training_rows = train
         self.n_steps_ = self.max_epochs * len(batches)
         if valid is None:
             return batches, None
@@ -366,12 +385,13 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         """
         self._set_training(True)
         logits, features = self.infer(batch.inputs)
-        task_loss = self._task_loss(logits, batch)
-        step = {"loss": task_loss, "task_loss": task_loss, "y_pred": logits}
+        labeled = logits if batch.targets is None else logits[: len(batch.targets)]
+        task_loss = self._task_loss(labeled, batch)
+        step = {"loss": task_loss, "task_loss": task_loss, "y_pred": labeled}
         if batch.features is not None:
             if features is None:
                 features = self._last_linear.take()
-            step["transfer_loss"] = self._transfer_loss(features, batch.features)
+            step["transfer_loss"] = self._transfer_loss(features, batch.features, logits)
             step["loss"] = task_loss + self.beta_ * step["transfer_loss"]
         step["loss"].backward()
         return step
@@ -411,12 +431,14 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             )
         return logits, features
 
-    def _transfer_loss(self, student: Tensor, foundation: Tensor) -> Tensor:
+    def _transfer_loss(self, student: Tensor, foundation: Tensor, logits: Tensor) -> Tensor:
         if self._has_masked_rows:
             known = ~foundation.isnan().any(dim=1)
             if known.sum() < 2:
                 return 0.0 * student.sum()
-            student, foundation = student[known], foundation[known]
+            student, foundation, logits = student[known], foundation[known], logits[known]
+        if getattr(self.transfer_, "uses_logits", False):
+            return self.transfer_(student, foundation, logits)
         return self.transfer_(student, foundation)
 
     def _task_loss(self, logits: Tensor, batch: Batch) -> Tensor:
@@ -508,9 +530,60 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
     def initialize_transfer(self) -> StudentNet:
         """Build the transfer objective."""
         parameters = self.get_params_for("transfer")
-        transfer = make_transfer(self.transfer, self.n_foundation_features_, **parameters)
+        transfer = make_transfer(
+            self.transfer,
+            self.n_foundation_features_,
+            n_student_features=self._student_features(self._example).shape[1],
+            n_outputs=self.n_outputs_,
+            feature_slices=self._feature_slices,
+            **parameters,
+        )
         self.transfer_ = copy.deepcopy(transfer).to(self.device_)
         return self
+
+    def _prepare_transfer(
+        self, train: RowBatches, data: TrainingData, seed: int, *, starts: bool
+    ) -> None:
+        """Let the transfer objective look at the rows; it may replace their features."""
+        prepare = getattr(self.transfer_, "prepare", None)
+        if prepare is None or not (starts or self._replaces_features):
+            return
+
+        def student_features(rows: np.ndarray) -> np.ndarray:
+            pieces = [
+                self._student_features(train.inputs.take(piece, self.device_)).cpu().numpy()
+                for piece in np.array_split(rows, -(-len(rows) // self.batch_size))
+            ]
+            return np.concatenate(pieces)
+
+        targets = prepare(
+            TransferRows(
+                features=train.features,
+                targets=data.targets[self._training_rows],
+                is_labeled=data.is_labeled[self._training_rows],
+                is_known=~train.features.is_masked,
+                feature_slices=train.features.feature_slices,
+                n_classes=self.n_outputs_ if is_classifier(self) else None,
+                student_features=student_features,
+                seed=seed,
+            )
+        )
+        self._replaces_features = targets is not None
+        if targets is not None:
+            train.features = train.features.replaced_by(targets)
+
+    def _student_features(self, inputs: Inputs) -> Tensor:
+        """Return the student's features of some rows, as they are before training."""
+        last_linear = LastLinearInput(self.module_)
+        was_training = self.module_.training
+        self.module_.eval()
+        try:
+            with torch.no_grad():
+                _, features = self.infer(inputs)
+                return last_linear.take() if features is None else features
+        finally:
+            last_linear.remove()
+            self.module_.train(was_training)
 
     def initialize_optimizer(self, triggered_directly: Any = None) -> StudentNet:
         """Build the optimizer; the transfer objective's parameters have their own learning rate."""
@@ -615,6 +688,30 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         scores = [epoch["valid_score"] for epoch in self.history if "valid_score" in epoch]
         return scores or None
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy, of a regressor R², on the rows that have a label.
+
+        Parameters
+        ----------
+        X : FoundationFeatures or rows as for ``fit``
+            Rows.
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+            Targets; rows marked by ``missing_label`` are left out.
+        sample_weight : array-like of shape (n_rows,), optional
+            Weights of the rows.
+
+        Returns
+        -------
+        score : float
+            At most 1.
+        """
+        labeled = self._check_labeled(y)
+        if not labeled.all():
+            rows = np.flatnonzero(labeled)
+            X, y = _safe_indexing(X, rows), known_targets(y, labeled)
+            sample_weight = None if sample_weight is None else np.asarray(sample_weight)[rows]
+        return super().score(X, y, sample_weight)
+
     # ---------------------------------------------------------------- scikit-learn's contract
 
     def set_fit_request(
@@ -622,6 +719,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         *,
         features: bool | str | None = UNCHANGED,
         sample_weight: bool | str | None = UNCHANGED,
+        X_unlabeled: bool | str | None = UNCHANGED,
     ) -> StudentNet:
         """Say which arguments of ``fit`` a pipeline, search or ensemble routes to it.
 
@@ -633,7 +731,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         features : bool, str or None
             True routes the argument, False does not, a string routes the argument of that name,
             None raises where it is given. Default: as it was.
-        sample_weight : bool, str or None
+        sample_weight, X_unlabeled : bool, str or None
             Likewise.
 
         Returns
@@ -641,7 +739,8 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         self : estimator
             The estimator itself.
         """
-        return super().set_fit_request(**_changed(features, sample_weight))
+        requests = _changed(features=features, sample_weight=sample_weight, X_unlabeled=X_unlabeled)
+        return super().set_fit_request(**requests)
 
     def set_partial_fit_request(
         self,
@@ -661,7 +760,8 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         self : estimator
             The estimator itself.
         """
-        return super().set_partial_fit_request(**_changed(features, sample_weight))
+        requests = _changed(features=features, sample_weight=sample_weight)
+        return super().set_partial_fit_request(**requests)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "n_iter_")
@@ -706,8 +806,7 @@ def _are_alike(one: Any, other: Any) -> bool:
     return all(one.defaults.get(name) == other.defaults.get(name) for name in names)
 
 
-def _changed(features: bool | str | None, sample_weight: bool | str | None) -> dict[str, Any]:
-    requests = {"features": features, "sample_weight": sample_weight}
+def _changed(**requests: bool | str | None) -> dict[str, Any]:
     return {name: request for name, request in requests.items() if request != UNCHANGED}
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_sample_weight, _num_samples, validate_data
 
 from sk_aft._features import FoundationFeatures
+from sk_aft._labels import is_labeled, known_targets
 from sk_aft._rows import Rows, as_rows
 from sk_aft._stored_rows import StoredRows
-from sk_aft.transfer import make_transfer
+from sk_aft.transfer import default_strength
 
 _ROWS_PER_CHECK = 8192
 
@@ -32,12 +34,15 @@ class TrainingData:
         Foundation features of the same rows, if they are used.
     weights : ndarray of shape (n_rows,) or None
         Weights in the task loss.
+    is_labeled : ndarray of shape (n_rows,), bool
+        Which rows have targets; targets and weights of the others are 0.
     """
 
     rows: Rows
     targets: np.ndarray
     features: Any
     weights: np.ndarray | None
+    is_labeled: np.ndarray
 
 
 class FeatureSubset:
@@ -45,6 +50,10 @@ class FeatureSubset:
 
     Attributes
     ----------
+    shape : tuple of int
+        Number of rows and of features.
+    is_masked : ndarray of shape (n_rows,), bool
+        Which rows have no features.
     has_masked_rows : bool
         Whether some of the rows have no features: they read as NaN.
     feature_slices : dict of str to slice
@@ -54,12 +63,44 @@ class FeatureSubset:
     def __init__(self, features: Any, rows: np.ndarray) -> None:
         self._features = features
         self._rows = rows
-        self.has_masked_rows = bool(features.is_masked[rows].any())
+        self.shape = (len(rows), features.shape[1])
+        self.is_masked = features.is_masked[rows]
+        self.has_masked_rows = bool(self.is_masked.any())
         whole = {"features": slice(0, features.shape[1])}
         self.feature_slices: dict[str, slice] = getattr(features, "feature_slices", whole)
 
     def take(self, indices: np.ndarray) -> np.ndarray:
         return self._features.take(self._rows[indices])
+
+    def replaced_by(self, targets: Any) -> FeatureSubset:
+        """Return what a transfer method gave for the rows, in place of their features."""
+        replaced = copy.copy(self)
+        is_array = isinstance(targets, np.ndarray)
+        replaced._features = StoredRows.of_array(targets) if is_array else targets
+        replaced._rows = np.arange(len(self._rows))
+        return replaced
+
+
+class JoinedFeatures:
+    """The foundation features of some rows, and then those of others."""
+
+    def __init__(self, first: Any, second: Any) -> None:
+        self._parts = first, second
+        self.shape = (len(first) + len(second), first.shape[1])
+        self.is_masked = np.concatenate([first.is_masked, second.is_masked])
+        whole = {"features": slice(0, first.shape[1])}
+        self.feature_slices: dict[str, slice] = getattr(first, "feature_slices", whole)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def take(self, indices: np.ndarray) -> np.ndarray:
+        first, second = self._parts
+        taken = np.empty((len(indices), self.shape[1]), dtype=np.float32)
+        is_first = indices < len(first)
+        taken[is_first] = first.take(indices[is_first])
+        taken[~is_first] = second.take(indices[~is_first] - len(first))
+        return taken
 
 
 class CheckedInputs:
@@ -67,6 +108,7 @@ class CheckedInputs:
 
     transfer: Any
     beta: Any
+    missing_label: Any
     batch_size: int
     preprocessor: Any
     rows_kind_: str
@@ -84,7 +126,15 @@ class CheckedInputs:
         return targets
 
     def _check_training_data(
-        self, X: Any, y: Any, features: Any, sample_weight: Any, *, reset: bool, classes: Any
+        self,
+        X: Any,
+        y: Any,
+        features: Any,
+        sample_weight: Any,
+        X_unlabeled: Any = None,
+        *,
+        reset: bool,
+        classes: Any,
     ) -> TrainingData:
         if y is None:
             raise ValueError(
@@ -98,11 +148,12 @@ class CheckedInputs:
                 )
             features, X = X, X.inputs
         rows = self._check_rows(X, reset=reset)
-        targets = self._check_targets(y, reset=reset, classes=classes)
-        if len(targets) != len(rows):
+        labeled = self._check_labeled(y)
+        targets = self._check_targets(known_targets(y, labeled), reset=reset, classes=classes)
+        if len(labeled) != len(rows):
             raise ValueError(
                 "Found input variables with inconsistent numbers of samples: "
-                f"X has {len(rows)} rows and y has {len(targets)}."
+                f"X has {len(rows)} rows and y has {len(labeled)}."
             )
         if features is not None:
             features = _check_features(features, len(rows))
@@ -117,11 +168,55 @@ class CheckedInputs:
                 "batch_size=1 leaves nothing to transfer, which compares the rows of a batch: "
                 "take a larger one, or beta=0."
             )
-        checked = features if beta > 0 else None
+        if sample_weight is not None and not labeled.all():
+            sample_weight = _check_sample_weight(sample_weight, rows.values)[labeled]
         weights = self._row_weights(sample_weight, targets)
         encoded = self._encode_targets(targets, weights, reset=reset)
         self.beta_ = beta
-        return TrainingData(rows, encoded, checked, weights)
+        if beta == 0:  # rows without a target teach nothing
+            rows = rows if labeled.all() else rows.take(np.flatnonzero(labeled))
+            return TrainingData(rows, encoded, None, weights, np.ones(len(rows), dtype=bool))
+        if X_unlabeled is not None:
+            rows, features = self._with_unlabeled(rows, features, X_unlabeled)
+            labeled = np.append(labeled, np.zeros(len(rows) - len(labeled), dtype=bool))
+        return TrainingData(
+            rows, _spread(encoded, labeled), features, _spread(weights, labeled), labeled
+        )
+
+    def _check_labeled(self, y: Any) -> np.ndarray:
+        """Return which rows have a target."""
+        if self.missing_label is None:
+            y = np.empty(_num_samples(y))
+        labeled = is_labeled(y, self.missing_label)
+        if not labeled.any():
+            raise ValueError(
+                f"All {len(labeled)} rows of y are missing_label={self.missing_label!r}: at least "
+                "some rows need a target."
+            )
+        return labeled
+
+    def _with_unlabeled(self, rows: Rows, features: Any, X_unlabeled: Any) -> tuple[Rows, Any]:
+        """Return rows and features followed by those of rows without targets."""
+        if not isinstance(X_unlabeled, FoundationFeatures):
+            raise ValueError(
+                "X_unlabeled has to hold foundation features, which a FoundationFeatureExtractor "
+                "puts beside the rows: call extractor.transform(X_unlabeled), or make a "
+                "Pipeline(..., transform_input=['X_unlabeled']). Plain rows with features= can be "
+                "given among X, marked by missing_label in y."
+            )
+        if X_unlabeled.shape[1] != features.shape[1]:
+            raise ValueError(
+                f"X_unlabeled has {X_unlabeled.shape[1]} foundation features a row, but X has "
+                f"{features.shape[1]}."
+            )
+        further = self._check_rows(X_unlabeled, reset=False)
+        if rows.values.shape[1:] != further.values.shape[1:]:
+            raise ValueError(
+                f"X_unlabeled has rows of shape {further.values.shape[1:]}, but X has rows of "
+                f"shape {rows.values.shape[1:]}."
+            )
+        values = np.concatenate([rows.values, further.values])
+        return Rows(rows.kind, values), JoinedFeatures(features, X_unlabeled)
 
     def _strength(self, features: Any) -> float:
         """Return beta as a number: 0 where there is nothing to learn from."""
@@ -147,8 +242,7 @@ class CheckedInputs:
                 )
             return 0.0
         if self.beta == "auto":
-            transfer = make_transfer(self.transfer, features.shape[1])
-            return float(getattr(transfer, "default_strength", 1.0))
+            return default_strength(self.transfer)
         return float(self.beta)
 
     def _check_rows(self, X: Any, *, reset: bool) -> Rows:
@@ -173,6 +267,15 @@ class CheckedInputs:
         if not weights.any():
             raise ValueError("sample_weight is zero for every row: there is nothing to learn.")
         return weights
+
+
+def _spread(values: np.ndarray | None, labeled: np.ndarray) -> Any:
+    """Return what labelled rows have with zeros for the other rows."""
+    if values is None or labeled.all():
+        return values
+    spread = np.zeros((len(labeled), *values.shape[1:]), dtype=values.dtype)
+    spread[labeled] = values
+    return spread
 
 
 def _check_features(features: Any, n_rows: int) -> Any:

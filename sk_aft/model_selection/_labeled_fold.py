@@ -1,0 +1,97 @@
+"""Cross-validation that never scores on rows without a label."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import BaseCrossValidator, check_cv
+from sklearn.utils import indexable
+from sklearn.utils.validation import _num_samples
+
+from sk_aft._labels import is_labeled, known_targets
+
+
+class LabeledFold(BaseCrossValidator):
+    """Splits the labelled rows, and adds all others to the training side of every split.
+
+    Parameters
+    ----------
+    cv : int, splitter or iterable, default=5
+        How the labelled rows are split, as in `sklearn.model_selection.GridSearchCV`: a number
+        of folds makes them stratified if the known labels are classes. An iterable of index
+        pairs counts the labelled rows only.
+    missing_label : int, float or str, default=-1
+        What stands in y for a label that is not known; as `AFTClassifier`'s.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_aft.model_selection import LabeledFold
+    >>> y = np.array([0, 1, -1, 0, 1, -1])
+    >>> for train, test in LabeledFold(2).split(y, y):
+    ...     print(train, test)
+    [2 3 4 5] [0 1]
+    [0 1 2 5] [3 4]
+    """
+
+    def __init__(self, cv: Any = 5, missing_label: Any = -1) -> None:
+        self.cv = cv
+        self.missing_label = missing_label
+
+    def split(
+        self, X: Any, y: Any = None, groups: Any = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the rows to train on and the rows to score on.
+
+        Parameters
+        ----------
+        X : array-like of n_rows rows
+            Rows; only their number counts.
+        y : array-like of shape (n_rows,) or (n_rows, n_targets)
+            Targets, some of them missing.
+        groups : array-like of shape (n_rows,), optional
+            Groups of the rows, for splitters that keep these together.
+
+        Yields
+        ------
+        train : ndarray of int
+            Some labelled rows and all others, sorted.
+        test : ndarray of int
+            The other labelled rows.
+        """
+        if y is None:
+            raise ValueError("LabeledFold needs y: it says which rows have a label.")
+        X, y, groups = indexable(X, y, groups)
+        known = is_labeled(y, self.missing_label)
+        labeled = np.flatnonzero(known)
+        if not len(labeled):
+            raise ValueError(f"All {len(known)} rows of y are {self.missing_label!r}.")
+        targets = known_targets(y, known)
+        cv = check_cv(self.cv, targets, classifier=True)
+        groups = None if groups is None else np.asarray(groups)[labeled]
+        for train, test in cv.split(np.zeros((len(labeled), 1)), targets, groups):
+            yield np.sort(np.append(labeled[train], np.flatnonzero(~known))), labeled[test]
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+        """Return the number of splits.
+
+        Parameters
+        ----------
+        X, y, groups : array-like, optional
+            As for `split`; most splitters do not ask for them.
+
+        Returns
+        -------
+        n_splits : int
+            Number of splits.
+        """
+        if y is None:
+            return check_cv(self.cv).get_n_splits(X, y, groups)
+        known = is_labeled(y, self.missing_label)
+        if groups is not None:
+            groups = np.asarray(groups)[known]
+        targets = known_targets(y, known)
+        cv = check_cv(self.cv, targets, classifier=True)
+        return cv.get_n_splits(np.zeros((_num_samples(targets), 1)), targets, groups)

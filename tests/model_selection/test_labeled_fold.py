@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+import sklearn
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    KFold,
+    StratifiedKFold,
+    cross_val_score,
+)
+from sklearn.pipeline import make_pipeline
+
+from sk_aft import AFTClassifier, FoundationFeatureExtractor
+from sk_aft.model_selection import LabeledFold
+
+
+def marked(n_rows=60, every=3, marker=-1):
+    y = np.arange(n_rows) % 4
+    return np.where(np.arange(n_rows) % every == 0, y, marker)
+
+
+@pytest.mark.parametrize("cv", [3, StratifiedKFold(3), KFold(3, shuffle=True, random_state=0)])
+def test_rows_without_labels_are_always_trained_on(cv):
+    y = marked()
+    splits = list(LabeledFold(cv).split(np.zeros((60, 2)), y))
+    assert len(splits) == LabeledFold(cv).get_n_splits(np.zeros((60, 2)), y) == 3
+    tested = np.concatenate([test for _, test in splits])
+    np.testing.assert_array_equal(np.sort(tested), np.flatnonzero(y != -1))
+    for train, test in splits:
+        assert set(np.flatnonzero(y == -1)) <= set(train)
+        np.testing.assert_array_equal(np.sort(np.r_[train, test]), np.arange(60))
+
+
+def test_a_number_of_folds_is_stratified():
+    y = np.where(np.arange(90) < 30, np.arange(90) % 3, -1)
+    for _, test in LabeledFold(5).split(y, y):
+        np.testing.assert_array_equal(np.bincount(y[test]), [2, 2, 2])
+
+
+def test_groups_stay_together():
+    y, groups = marked(), np.arange(60) // 6
+    for train, test in LabeledFold(GroupKFold(4)).split(y, y, groups):
+        labeled = train[y[train] != -1]
+        assert not set(groups[labeled]) & set(groups[test])
+    assert LabeledFold(GroupKFold(4)).get_n_splits(y, y, groups) == 4
+
+
+@pytest.mark.parametrize("marker", [np.nan, None, "?"])
+def test_markers(marker):
+    y = np.array([marker if i % 2 else ("ab"[i // 2 % 2]) for i in range(40)], dtype=object)
+    missing_label = np.nan if marker is None else marker
+    for _, test in LabeledFold(2, missing_label=missing_label).split(y, y):
+        assert set(y[test]) == {"a", "b"}
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="needs y"):
+        next(LabeledFold().split(np.zeros((3, 1))))
+    with pytest.raises(ValueError, match="All 3 rows of y are -1"):
+        next(LabeledFold().split(np.zeros((3, 1)), [-1, -1, -1]))
+
+
+def test_searches_never_score_on_unlabeled_rows():
+    X, y = load_digits(return_X_y=True)
+    X, y = X[:300], y[:300].copy()
+    y[60:] = -1
+    student = AFTClassifier(missing_label=-1, max_epochs=3, random_state=0)
+    pipe = make_pipeline(FoundationFeatureExtractor(PCA(8).fit(X)), student)
+    seen = []
+
+    def score(estimator, X, y):
+        seen.extend(y)
+        return estimator.score(X, y)
+
+    search = GridSearchCV(pipe, {"aftclassifier__beta": [0, 3]}, cv=LabeledFold(3), scoring=score)
+    search.fit(X, y)
+    assert -1 not in seen
+    assert len(seen) == 2 * 60
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    with sklearn.config_context(enable_metadata_routing=False):
+        assert len(cross_val_score(clone(pipe), X, y, cv=LabeledFold(3))) == 3
+
+
+def test_score_leaves_unlabeled_rows_out():
+    X, y = load_digits(return_X_y=True)
+    X, y = X[:200].astype(np.float32), y[:200]
+    known = np.arange(200) < 150
+    student = AFTClassifier(missing_label=-1, max_epochs=3, random_state=0)
+    student.fit(X, np.where(known, y, -1), features=PCA(8).fit_transform(X))
+    on_all = student.score(X, np.where(known, y, -1))
+    assert on_all == student.score(X[known], y[known])
+    weights = np.arange(200.0)
+    weighted = student.score(X, np.where(known, y, -1), sample_weight=weights)
+    assert weighted == student.score(X[known], y[known], sample_weight=weights[known])
+    with pytest.raises(ValueError, match="All 200 rows of y are missing_label=-1"):
+        student.score(X, np.full(200, -1))
