@@ -98,6 +98,7 @@ class BTuning(TransferMethod):
         predictions : ndarray of shape (n, n_outputs), float32
             What the foundation models say together; NaN in rows without features.
         """
+        starts = not self.model_weights
         labeled, targets = labeled_rows(rows)
         features = rows.features.take(labeled)
         models = {
@@ -109,8 +110,9 @@ class BTuning(TransferMethod):
         weights = np.zeros((features.shape[1], targets.shape[1]))
         for name, columns in rows.feature_slices.items():
             weights[columns] = self.model_weights[name] * models[name].weights
-        of_student = _fit(rows.student_features(labeled), targets).weights
-        self.student_weights.copy_(torch.from_numpy(of_student))
+        if starts:  # later, the student's features are no longer its initial ones
+            of_student = _fit(rows.student_features(labeled), targets).weights
+            self.student_weights.copy_(torch.from_numpy(of_student))
         return predicted_targets(rows, lambda some: some @ weights, targets.shape[1])
 
 

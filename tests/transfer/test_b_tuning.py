@@ -74,3 +74,11 @@ def test_the_better_model_counts_more(make_rows):
     method.prepare(rows)
     assert method.model_weights["model0"] > 0.9
     assert sum(method.model_weights.values()) == pytest.approx(1)
+
+
+def test_training_that_goes_on_keeps_the_weights_of_the_initial_features(make_rows):
+    method = BTuning(5, 3)
+    method.prepare(make_rows())
+    weights = method.student_weights.clone()
+    method.prepare(make_rows(student_features=lambda rows: np.ones((len(rows), 5))))
+    assert torch.equal(method.student_weights, weights)
