@@ -34,6 +34,10 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     estimators do (so this followed by ``LogisticRegression`` is a linear probe), while
     `AFTClassifier` and `AFTRegressor` do not when they predict.
 
+    ``set_output(transform="pandas")`` or ``"polars"``, of the extractor or its pipeline, makes a
+    plain frame of the features instead, for other estimators; the raw rows are not in it. The
+    global ``sklearn.set_config(transform_output=...)`` changes nothing here.
+
     Parameters
     ----------
     model : str, Backbone, torch.nn.Module, callable, estimator, or list of these
@@ -103,6 +107,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     }
 
     _rows_kind: str  # set by fit
+    # scikit-learn looks here first, so that its global setting does not part rows and features.
+    _sklearn_output_config: dict = {"transform": "default"}
 
     def __init__(
         self,
@@ -275,6 +281,24 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         ]
         return np.array(names, dtype=object)
 
+    def set_output(self, *, transform: str | None = None) -> FoundationFeatureExtractor:
+        """Say what ``transform`` and ``fit_transform`` return.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"}, optional
+            "default" is `FoundationFeatures`, which the students need; the others are frames of
+            the features alone. None changes nothing.
+
+        Returns
+        -------
+        self : FoundationFeatureExtractor
+            The transformer itself.
+        """
+        if transform is not None:
+            self._sklearn_output_config = {"transform": transform}
+        return self
+
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters; those of a model are not among them, since it is frozen.
 
@@ -364,7 +388,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         # function that was copied would not be recognised as the same one.
         clone = type(self)(**self.get_params(deep=False))
         for name in ("_metadata_request", "_sklearn_output_config"):
-            if hasattr(self, name):
+            if name in vars(self):
                 setattr(clone, name, copy.deepcopy(getattr(self, name)))
         return clone
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import sklearn
 import torch
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
@@ -304,6 +305,20 @@ def test_gives_frames_when_asked_to(model, declared, library):
         assert isinstance(frame, module.DataFrame)
         assert list(frame.columns) == extractor.get_feature_names_out().tolist()
         np.testing.assert_array_equal(frame.to_numpy(), np.hstack([FEATURES, FEATURES]))
+
+
+def test_the_global_setting_parts_no_features_from_their_rows(model):
+    extractor = FoundationFeatureExtractor(model)
+    with sklearn.config_context(transform_output="pandas"):
+        for rows in (extractor.fit_transform(TEXTS), clone(extractor).fit(TEXTS).transform(TEXTS)):
+            assert isinstance(rows, FoundationFeatures)
+            assert rows.inputs == TEXTS
+        assert isinstance(clone(extractor).set_output().fit_transform(TEXTS), FoundationFeatures)
+        extractor.set_output(transform="pandas")
+        assert isinstance(extractor.fit_transform(TEXTS), pd.DataFrame)
+        extractor.set_output(transform="default")
+        assert isinstance(extractor.fit_transform(TEXTS), FoundationFeatures)
+    assert isinstance(FoundationFeatureExtractor(model).fit_transform(TEXTS), FoundationFeatures)
 
 
 def test_frames_keep_the_index_of_frames(model):
