@@ -293,6 +293,21 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
         """
         return self.forward(X).double().softmax(dim=1).numpy()
 
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Return the logarithm of the probability of each class.
+
+        Parameters
+        ----------
+        X : FoundationFeatures or rows as for `fit`
+            Rows.
+
+        Returns
+        -------
+        log_probabilities : ndarray of shape (n_rows, n_classes)
+            In the order of ``classes_``; finite even where a probability is rounded to 0.
+        """
+        return self.forward(X).double().log_softmax(dim=1).numpy()
+
     def decision_function(self, X: Any) -> np.ndarray:
         """Return the logits.
 
