@@ -41,8 +41,10 @@ _fitting = threading.RLock()
 # Attributes that exist while a network is trained, or are made anew.
 _NOT_SAVED = (
     *("optimizer_", "callbacks_", "device_"),
-    *("_last_linear", "_has_masked_rows", "_is_training"),
+    *("_last_linear", "_has_masked_rows", "_is_training", "_began_with"),
 )
+# What is built once: training that goes on keeps it.
+_BUILT_ONCE = ("module", "preprocessor", "transfer")
 
 
 class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
@@ -91,6 +93,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
     _is_training = False
     _is_incremental = False
     _split_seed: int | None = None
+    _began_with: dict[str, Any] | None = None
 
     # Set by fit.
     rows_kind_: str
@@ -124,6 +127,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             self._forget()
             if incremental and classes is None and is_classifier(self):
                 raise ValueError("classes must be passed on the first call to partial_fit.")
+        self._check_what_is_kept()
         data = self._check_training_data(
             X, y, features, sample_weight, reset=starts, classes=classes
         )
@@ -140,6 +144,25 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
                 self._go_on()
             with fitting_threads(self.module_):
                 self._train(train, valid, 1 if incremental else self.max_epochs)
+
+    def _check_what_is_kept(self) -> None:
+        """Raise if a parameter of what is built already is not what it was built with."""
+        parameters = {
+            name: value
+            for name, value in self.get_params().items()
+            if name.partition("__")[0] in _BUILT_ONCE
+        }
+        # A pickle holds what was built and no longer what with.
+        former = self._began_with or parameters
+        for name in sorted({*former, *parameters}):
+            part = name.partition("__")[0]
+            if hasattr(self, f"{part}_") and not _are_same(former.get(name), parameters.get(name)):
+                raise ValueError(
+                    f"{name} differs from what the training began with, and training that goes on "
+                    f"keeps its {part}: set {name} back, or start anew with fit and "
+                    "warm_start=False."
+                )
+        self._began_with = parameters
 
     def _go_on(self) -> None:
         """Initialise what a training that goes on does not keep."""
@@ -704,6 +727,10 @@ def _are_alike(one: Any, other: Any) -> bool:
         return False
     names = {*one.defaults, *other.defaults} - {"lr"}
     return all(one.defaults.get(name) == other.defaults.get(name) for name in names)
+
+
+def _are_same(one: Any, other: Any) -> bool:
+    return one is other or np.array_equal(one, other)
 
 
 def _changed(features: bool | str | None, sample_weight: bool | str | None) -> dict[str, Any]:

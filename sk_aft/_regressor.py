@@ -56,7 +56,8 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
         Epochs without improvement after which ``early_stopping`` stops.
     warm_start : bool, default=False
         Whether another `fit` goes on from what was learned instead of starting anew; the
-        network, the preprocessor, the transfer objective and the held out rows are kept.
+        network, the preprocessor, the transfer objective and the held out rows are kept, so
+        parameters of these may not change.
     callbacks : list or None, default=None
         Further callbacks of skorch.
     random_state : int, RandomState or None, default=None
