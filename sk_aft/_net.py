@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from sk_aft._batches import Batch, Inputs, PreparedInputs, RowBatches
 from sk_aft._device import fitting_threads, resolve_device
-from sk_aft._parameters import PrefixedParameters
+from sk_aft._parameters import PrefixedParameters, reject_unknown
 from sk_aft._plain_modules import with_tensors, without_tensors
 from sk_aft._training_data import CheckedInputs, FeatureSubset, TrainingData
 from sk_aft.modules import MLP, LastLinearInput, ResNet, TextBag
@@ -490,25 +490,13 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
     def initialize_module(self) -> StudentNet:
         """Build the student."""
         parameters = self.get_params_for("module")
-        if isinstance(self.module, nn.Module):
-            if parameters:
-                raise ValueError(
-                    f"module is a {type(self.module).__name__} that is built already, so "
-                    f"{sorted(parameters)} of module__ have no effect: give the class instead, "
-                    f"AFTClassifier({type(self.module).__name__}, module__...=...)."
-                )
-            # The estimator's parameter stays as it was given.
-            self.module_ = copy.deepcopy(self.module).to(self.device_)
-            return self
         build = _auto_module(self.module_sizes_) if self.module == "auto" else self.module
+        reject_unknown("module", build, parameters)
+        if isinstance(build, nn.Module):
+            # The estimator's parameter stays as it was given.
+            self.module_ = copy.deepcopy(build).to(self.device_)
+            return self
         accepted = inspect.signature(build).parameters
-        takes_any = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
-        unknown = [name for name in parameters if name not in accepted and not takes_any]
-        if unknown:
-            raise ValueError(
-                f"Invalid parameter module__{unknown[0]}: {getattr(build, '__name__', build)} "
-                f"takes {sorted(accepted)}."
-            )
         sizes = {name: size for name, size in self.module_sizes_.items() if name in accepted}
         self.module_ = build(**{**sizes, **parameters}).to(self.device_)
         return self
@@ -516,6 +504,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
     def initialize_criterion(self) -> StudentNet:
         """Build the task loss and, unless beta is 0, the transfer objective."""
         parameters = self.get_params_for("criterion")
+        reject_unknown("criterion", self.criterion, parameters)
         if isinstance(self.criterion, nn.Module):
             self.criterion_ = copy.deepcopy(self.criterion).to(self.device_)
             if hasattr(self.criterion_, "reduction"):
@@ -539,6 +528,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         """Build the optimizer; the transfer objective's parameters have their own learning rate."""
         named = self.module_.named_parameters()
         (groups,), parameters = self.get_params_for_optimizer("optimizer", named)
+        reject_unknown("optimizer", self.optimizer, parameters)
         learned = list(self.transfer_.parameters()) if self.beta_ > 0 else []
         if learned:
             groups.append({"params": learned, "lr": self.transfer_lr, "weight_decay": 0.0})

@@ -285,9 +285,24 @@ def test_parameters_go_round(estimator):
     assert repr(model).startswith(f"{estimator.__name__}(")
 
 
-def test_unknown_parameters_of_the_network_are_told_what_it_takes():
-    with pytest.raises(ValueError, match=r"Invalid parameter module__depth: MLP takes \['dropout'"):
-        short(module__depth=3).fit(X, Y)
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("module__depth", r"MLP takes \['dropout', .*'hidden_sizes'"),
+        ("optimizer__momentum", r"AdamW takes \['amsgrad', "),
+        ("criterion__smoothing", r"CrossEntropyLoss takes \['ignore_index', 'label_smoothing'"),
+        ("preprocessor__mean", r"StandardScaler takes \['copy', 'with_mean', 'with_std'\]"),
+    ],
+)
+def test_unknown_parameters_are_told_what_there_is(name, message):
+    with pytest.raises(ValueError, match=f"Invalid parameter {name}: {message}"):
+        short(**{name: 3}).fit(X, Y)
+
+
+def test_a_loss_that_is_built_takes_no_parameters():
+    loss = torch.nn.CrossEntropyLoss()
+    with pytest.raises(ValueError, match=r"criterion is a CrossEntropyLoss that is built already"):
+        short(criterion=loss, criterion__label_smoothing=0.1).fit(X, Y)
 
 
 def test_a_device_that_is_not_there():
