@@ -84,6 +84,9 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
     **kwargs
         ``module__x``, ``optimizer__x``, ``criterion__x``, ``transfer__x`` and
         ``preprocessor__x``, passed on as ``x``; also settable by ``set_params`` and in grids.
+        ``callbacks__name__x`` is passed to the callback of that name, ``callbacks__name=None``
+        leaves it out: "epoch_timer", "lr_scheduler", "early_stopping", "print_log" or one of
+        ``callbacks``, which may hold ("name", callback) pairs.
 
     Attributes
     ----------

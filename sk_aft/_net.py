@@ -487,6 +487,17 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         callbacks.append(("print_log", PrintLog()))
         return callbacks
 
+    def initialize_callbacks(self) -> StudentNet:
+        """Build the callbacks; raise for parameters of one that does not exist."""
+        named = [name for name, _ in self._uniquely_named_callbacks()]
+        for parameter in self.get_params_for("callbacks"):
+            # The defaults may be switched off while their parameters stay.
+            if parameter.partition("__")[0] not in {*named, "lr_scheduler", "early_stopping"}:
+                raise ValueError(
+                    f"Invalid parameter callbacks__{parameter}: the callbacks are {named}."
+                )
+        return super().initialize_callbacks()
+
     def initialize_module(self) -> StudentNet:
         """Build the student."""
         parameters = self.get_params_for("module")

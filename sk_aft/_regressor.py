@@ -68,7 +68,8 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
         1 prints a line an epoch.
     **kwargs
         ``module__x``, ``optimizer__x``, ``criterion__x``, ``transfer__x`` and
-        ``preprocessor__x``, passed on as ``x``.
+        ``preprocessor__x``, passed on as ``x``; ``callbacks__name__x`` is passed to the callback
+        of that name.
 
     Attributes
     ----------

@@ -327,6 +327,19 @@ def test_own_callbacks_and_their_parameters():
     assert clone(model).get_params()["callbacks"][0][0] == "train_accuracy"
 
 
+@pytest.mark.parametrize("name", ["callbacks__foo__bar", "callbacks__foo"])
+def test_callbacks_that_do_not_exist_are_named(name):
+    message = rf"Invalid parameter {name}: the callbacks are \['epoch_timer', .*'Checkpoint'"
+    with pytest.raises(ValueError, match=message):
+        short(callbacks=[Checkpoint], **{name: None}).fit(X, Y)
+
+
+def test_parameters_of_default_callbacks_may_stay_where_these_are_off():
+    model = short(callbacks__lr_scheduler__step_every="batch", callbacks__early_stopping=None)
+    model.fit(X, Y).partial_fit(X, Y)
+    assert model.set_params(lr_schedule="constant").fit(X, Y).n_iter_ == 2
+
+
 def test_a_picture_for_notebooks():
     pipe = make_pipeline(FoundationFeatureExtractor("minilm"), AFTClassifier(beta=3))
     for estimator in (pipe, AFTClassifier(beta=3), clone(AFTRegressor(module__hidden_sizes=(4,)))):
