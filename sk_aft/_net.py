@@ -43,6 +43,7 @@ _NOT_SAVED = (
     *("optimizer_", "callbacks_", "device_"),
     *("_last_linear", "_has_masked_rows", "_is_training", "_began_with"),
 )
+_MONITORED_ON_HELD_OUT_ROWS = ("valid_loss", "valid_loss_best", "valid_score")
 # What is built once: training that goes on keeps it.
 _BUILT_ONCE = ("module", "preprocessor", "transfer")
 
@@ -488,7 +489,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         return callbacks
 
     def initialize_callbacks(self) -> StudentNet:
-        """Build the callbacks; raise for parameters of one that does not exist."""
+        """Build the callbacks; raise for what cannot work, before any training."""
         named = [name for name, _ in self._uniquely_named_callbacks()]
         for parameter in self.get_params_for("callbacks"):
             # The defaults may be switched off while their parameters stay.
@@ -496,7 +497,15 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
                 raise ValueError(
                     f"Invalid parameter callbacks__{parameter}: the callbacks are {named}."
                 )
-        return super().initialize_callbacks()
+        super().initialize_callbacks()
+        for _, callback in self.callbacks_:
+            monitor = getattr(callback, "monitor", None)
+            if not self.early_stopping and monitor in _MONITORED_ON_HELD_OUT_ROWS:
+                raise ValueError(
+                    f"{type(callback).__name__} monitors {monitor!r}, which exists only with "
+                    "early_stopping=True: set this, or monitor='train_loss'."
+                )
+        return self
 
     def initialize_module(self) -> StudentNet:
         """Build the student."""

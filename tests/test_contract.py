@@ -16,7 +16,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import estimator_html_repr
 from sklearn.utils._param_validation import InvalidParameterError
-from skorch.callbacks import Checkpoint, EpochScoring
+from skorch.callbacks import Checkpoint, EarlyStopping, EpochScoring
 
 from sk_aft import AFTClassifier, AFTRegressor, FoundationFeatureExtractor
 
@@ -332,6 +332,18 @@ def test_callbacks_that_do_not_exist_are_named(name):
     message = rf"Invalid parameter {name}: the callbacks are \['epoch_timer', .*'Checkpoint'"
     with pytest.raises(ValueError, match=message):
         short(callbacks=[Checkpoint], **{name: None}).fit(X, Y)
+
+
+@pytest.mark.parametrize("callback", [EarlyStopping, EarlyStopping(), Checkpoint()])
+def test_callbacks_that_monitor_held_out_rows_need_some(callback):
+    message = r"monitors 'valid_loss\w*', which exists only with early_stopping=True"
+    model = short(callbacks=[callback], callbacks__early_stopping=None)
+    with pytest.raises(ValueError, match=message):
+        model.fit(X, Y)
+    assert not hasattr(model, "module_")
+    if callback is EarlyStopping:
+        assert model.set_params(early_stopping=True).fit(X, Y).n_iter_ == 2
+        model.set_params(early_stopping=False, callbacks=[EarlyStopping("train_loss")]).fit(X, Y)
 
 
 def test_parameters_of_default_callbacks_may_stay_where_these_are_off():
