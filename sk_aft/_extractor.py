@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from contextlib import suppress
 from numbers import Integral
 from typing import Any
 
@@ -157,8 +158,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         slices: dict[str, slice] = {}
         start = 0
         for backbone in backbones:
-            as_rows(X, kind=backbone.kind)
-            backbone.check_columns(getattr(self, "feature_names_in_", None))
+            rows = as_rows(X, kind=backbone.kind)
+            backbone.check_columns(rows, getattr(self, "feature_names_in_", None))
             width = backbone.n_features_out
             if width is None:
                 width = self._width(backbone, X)
@@ -357,15 +358,13 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     def _width(self, backbone: Backbone, X: Any) -> int:
         """Return the width of a model's features, which only running it tells."""
         source = self._source([backbone])._replace(verbose=0, on_error="raise")
-        n_rows = len(X)
-        for row in range(n_rows):
-            try:
+        n_tried = 1 if self.on_error == "raise" else min(len(X), _ROWS_TRIED_FOR_WIDTH)
+        for row in range(n_tried):
+            with suppress(ValueError):
                 # Through the store, which needs the row anyway.
-                return source.compute(_one_row(X, row))[0].matrix.width
-            except ValueError:
-                if self.on_error == "raise" or row == min(n_rows, _ROWS_TRIED_FOR_WIDTH) - 1:
-                    raise
-        raise AssertionError("as_rows refuses to be without rows")
+                return source.compute(_rows(X, row, row + 1))[0].matrix.width
+        # Raises, and knows from the other rows whether the first is to blame.
+        return source.compute(_rows(X, 0, _ROWS_TRIED_FOR_WIDTH))[0].matrix.width
 
     def _check_rows(self, X: Any, *, reset: bool) -> Any:
         """Return rows that can be sliced, checked."""
@@ -423,8 +422,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         return tags
 
 
-def _one_row(X: Any, row: int) -> Any:
-    return X.iloc[row : row + 1] if hasattr(X, "iloc") else X[row : row + 1]
+def _rows(X: Any, start: int, stop: int) -> Any:
+    return X.iloc[start:stop] if hasattr(X, "iloc") else X[start:stop]
 
 
 def _unique_name(name: str, taken: Any) -> str:
