@@ -84,6 +84,8 @@ def test_learns_texts_with_string_labels():
     assert isinstance(model.module_, TextBag)
     assert list(model.classes_) == ["bored", "glad", "sad"]
     assert list(model.predict(["a good one", "bad"])) == ["glad", "sad"]
+    with pytest.raises(ValueError, match=r"Found array with 0 sample\(s\)"):
+        model.predict([])
 
 
 def test_transfer_pulls_the_kernels_together(iris):
