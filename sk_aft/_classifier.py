@@ -70,7 +70,8 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
         Weights of the classes in the task loss.
     warm_start : bool, default=False
         Whether another `fit` goes on from what was learned instead of starting anew; the
-        network, the preprocessor, the transfer objective and the held out rows are kept.
+        network, the preprocessor, the transfer objective and the held out rows are kept, so
+        parameters of these may not change.
     missing_label : int, float, str or None, default=None
         What stands in y for a label that is not known, such as -1 or NaN (which stands for None
         and ``pandas.NA``, too). Rows so marked take part in the transfer, not in the task loss.
@@ -90,6 +91,9 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
     **kwargs
         ``module__x``, ``optimizer__x``, ``criterion__x``, ``transfer__x`` and
         ``preprocessor__x``, passed on as ``x``; also settable by ``set_params`` and in grids.
+        ``callbacks__name__x`` is passed to the callback of that name, ``callbacks__name=None``
+        leaves it out: "epoch_timer", "lr_scheduler", "early_stopping", "print_log" or one of
+        ``callbacks``, which may hold ("name", callback) pairs.
 
     Attributes
     ----------
@@ -312,6 +316,21 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
             In the order of ``classes_``.
         """
         return self.forward(X).double().softmax(dim=1).numpy()
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Return the logarithm of the probability of each class.
+
+        Parameters
+        ----------
+        X : FoundationFeatures or rows as for `fit`
+            Rows.
+
+        Returns
+        -------
+        log_probabilities : ndarray of shape (n_rows, n_classes)
+            In the order of ``classes_``; finite even where a probability is rounded to 0.
+        """
+        return self.forward(X).double().log_softmax(dim=1).numpy()
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return the logits.

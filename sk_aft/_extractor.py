@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from contextlib import suppress
 from numbers import Integral
 from typing import Any
 
@@ -33,6 +34,10 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     type, but computes nothing until somebody asks for the features: scikit-learn's own
     estimators do (so this followed by ``LogisticRegression`` is a linear probe), while
     `AFTClassifier` and `AFTRegressor` do not when they predict.
+
+    ``set_output(transform="pandas")`` or ``"polars"``, of the extractor or its pipeline, makes a
+    plain frame of the features instead, for other estimators; the raw rows are not in it. The
+    global ``sklearn.set_config(transform_output=...)`` changes nothing here.
 
     Parameters
     ----------
@@ -103,6 +108,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     }
 
     _rows_kind: str  # set by fit
+    # scikit-learn looks here first, so that its global setting does not part rows and features.
+    _sklearn_output_config: dict = {"transform": "default"}
 
     def __init__(
         self,
@@ -151,8 +158,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         slices: dict[str, slice] = {}
         start = 0
         for backbone in backbones:
-            as_rows(X, kind=backbone.kind)
-            backbone.check_columns(getattr(self, "feature_names_in_", None))
+            rows = as_rows(X, kind=backbone.kind)
+            backbone.check_columns(rows, getattr(self, "feature_names_in_", None))
             width = backbone.n_features_out
             if width is None:
                 width = self._width(backbone, X)
@@ -275,6 +282,24 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         ]
         return np.array(names, dtype=object)
 
+    def set_output(self, *, transform: str | None = None) -> FoundationFeatureExtractor:
+        """Say what ``transform`` and ``fit_transform`` return.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"}, optional
+            "default" is `FoundationFeatures`, which the students need; the others are frames of
+            the features alone. None changes nothing.
+
+        Returns
+        -------
+        self : FoundationFeatureExtractor
+            The transformer itself.
+        """
+        if transform is not None:
+            self._sklearn_output_config = {"transform": transform}
+        return self
+
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters; those of a model are not among them, since it is frozen.
 
@@ -333,15 +358,13 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     def _width(self, backbone: Backbone, X: Any) -> int:
         """Return the width of a model's features, which only running it tells."""
         source = self._source([backbone])._replace(verbose=0, on_error="raise")
-        n_rows = len(X)
-        for row in range(n_rows):
-            try:
+        n_tried = 1 if self.on_error == "raise" else min(len(X), _ROWS_TRIED_FOR_WIDTH)
+        for row in range(n_tried):
+            with suppress(ValueError):
                 # Through the store, which needs the row anyway.
-                return source.compute(_one_row(X, row))[0].matrix.width
-            except ValueError:
-                if self.on_error == "raise" or row == min(n_rows, _ROWS_TRIED_FOR_WIDTH) - 1:
-                    raise
-        raise AssertionError("as_rows refuses to be without rows")
+                return source.compute(_rows(X, row, row + 1))[0].matrix.width
+        # Raises, and knows from the other rows whether the first is to blame.
+        return source.compute(_rows(X, 0, _ROWS_TRIED_FOR_WIDTH))[0].matrix.width
 
     def _check_rows(self, X: Any, *, reset: bool) -> Any:
         """Return rows that can be sliced, checked."""
@@ -364,7 +387,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         # function that was copied would not be recognised as the same one.
         clone = type(self)(**self.get_params(deep=False))
         for name in ("_metadata_request", "_sklearn_output_config"):
-            if hasattr(self, name):
+            if name in vars(self):
                 setattr(clone, name, copy.deepcopy(getattr(self, name)))
         return clone
 
@@ -399,8 +422,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         return tags
 
 
-def _one_row(X: Any, row: int) -> Any:
-    return X.iloc[row : row + 1] if hasattr(X, "iloc") else X[row : row + 1]
+def _rows(X: Any, start: int, stop: int) -> Any:
+    return X.iloc[start:stop] if hasattr(X, "iloc") else X[start:stop]
 
 
 def _unique_name(name: str, taken: Any) -> str:

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from sk_aft._batches import Batch, Inputs, PreparedInputs, RowBatches
 from sk_aft._device import fitting_threads, resolve_device
 from sk_aft._labels import known_targets
-from sk_aft._parameters import PrefixedParameters
+from sk_aft._parameters import PrefixedParameters, reject_unknown
 from sk_aft._plain_modules import with_tensors, without_tensors
 from sk_aft._training_data import CheckedInputs, FeatureSubset, TrainingData
 from sk_aft.modules import MLP, LastLinearInput, ResNet, TextBag
@@ -43,8 +43,11 @@ _fitting = threading.RLock()
 _NOT_SAVED = (
     *("optimizer_", "callbacks_", "device_"),
     *("_last_linear", "_has_masked_rows", "_is_training", "_example", "_training_rows"),
-    "_feature_slices",
+    *("_feature_slices", "_began_with"),
 )
+_MONITORED_ON_HELD_OUT_ROWS = ("valid_loss", "valid_loss_best", "valid_score")
+# What is built once: training that goes on keeps it.
+_BUILT_ONCE = ("module", "preprocessor", "transfer")
 
 
 class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
@@ -96,6 +99,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
     _is_incremental = False
     _split_seed: int | None = None
     _replaces_features = False
+    _began_with: dict[str, Any] | None = None
 
     # Set by fit.
     rows_kind_: str
@@ -130,6 +134,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             self._forget()
             if incremental and classes is None and is_classifier(self):
                 raise ValueError("classes must be passed on the first call to partial_fit.")
+        self._check_what_is_kept()
         data = self._check_training_data(
             X, y, features, sample_weight, X_unlabeled, reset=starts, classes=classes
         )
@@ -150,6 +155,25 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
                 self._prepare_transfer(train, data, seed)
             with fitting_threads(self.module_):
                 self._train(train, valid, 1 if incremental else self.max_epochs)
+
+    def _check_what_is_kept(self) -> None:
+        """Raise if a parameter of what is built already is not what it was built with."""
+        parameters = {
+            name: value
+            for name, value in self.get_params().items()
+            if name.partition("__")[0] in _BUILT_ONCE
+        }
+        # A pickle holds what was built and no longer what with.
+        former = self._began_with or parameters
+        for name in sorted({*former, *parameters}):
+            part = name.partition("__")[0]
+            if hasattr(self, f"{part}_") and not _are_same(former.get(name), parameters.get(name)):
+                raise ValueError(
+                    f"{name} differs from what the training began with, and training that goes on "
+                    f"keeps its {part}: set {name} back, or start anew with fit and "
+                    "warm_start=False."
+                )
+        self._began_with = parameters
 
     def _go_on(self) -> None:
         """Initialise what a training that goes on does not keep."""
@@ -486,28 +510,35 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         callbacks.append(("print_log", PrintLog()))
         return callbacks
 
+    def initialize_callbacks(self) -> StudentNet:
+        """Build the callbacks; raise for what cannot work, before any training."""
+        named = [name for name, _ in self._uniquely_named_callbacks()]
+        for parameter in self.get_params_for("callbacks"):
+            # The defaults may be switched off while their parameters stay.
+            if parameter.partition("__")[0] not in {*named, "lr_scheduler", "early_stopping"}:
+                raise ValueError(
+                    f"Invalid parameter callbacks__{parameter}: the callbacks are {named}."
+                )
+        super().initialize_callbacks()
+        for _, callback in self.callbacks_:
+            monitor = getattr(callback, "monitor", None)
+            if not self.early_stopping and monitor in _MONITORED_ON_HELD_OUT_ROWS:
+                raise ValueError(
+                    f"{type(callback).__name__} monitors {monitor!r}, which exists only with "
+                    "early_stopping=True: set this, or monitor='train_loss'."
+                )
+        return self
+
     def initialize_module(self) -> StudentNet:
         """Build the student."""
         parameters = self.get_params_for("module")
-        if isinstance(self.module, nn.Module):
-            if parameters:
-                raise ValueError(
-                    f"module is a {type(self.module).__name__} that is built already, so "
-                    f"{sorted(parameters)} of module__ have no effect: give the class instead, "
-                    f"AFTClassifier({type(self.module).__name__}, module__...=...)."
-                )
-            # The estimator's parameter stays as it was given.
-            self.module_ = copy.deepcopy(self.module).to(self.device_)
-            return self
         build = _auto_module(self.module_sizes_) if self.module == "auto" else self.module
+        reject_unknown("module", build, parameters)
+        if isinstance(build, nn.Module):
+            # The estimator's parameter stays as it was given.
+            self.module_ = copy.deepcopy(build).to(self.device_)
+            return self
         accepted = inspect.signature(build).parameters
-        takes_any = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
-        unknown = [name for name in parameters if name not in accepted and not takes_any]
-        if unknown:
-            raise ValueError(
-                f"Invalid parameter module__{unknown[0]}: {getattr(build, '__name__', build)} "
-                f"takes {sorted(accepted)}."
-            )
         known = {**self.module_sizes_, "sparse": getattr(self.optimizer, "supports_sparse", False)}
         sizes = {name: size for name, size in known.items() if name in accepted}
         self.module_ = build(**{**sizes, **parameters}).to(self.device_)
@@ -516,6 +547,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
     def initialize_criterion(self) -> StudentNet:
         """Build the task loss and, unless beta is 0, the transfer objective."""
         parameters = self.get_params_for("criterion")
+        reject_unknown("criterion", self.criterion, parameters)
         if isinstance(self.criterion, nn.Module):
             self.criterion_ = copy.deepcopy(self.criterion).to(self.device_)
             if hasattr(self.criterion_, "reduction"):
@@ -588,6 +620,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         """Build the optimizer; the transfer objective's parameters have their own learning rate."""
         named = self.module_.named_parameters()
         (groups,), parameters = self.get_params_for_optimizer("optimizer", named)
+        reject_unknown("optimizer", self.optimizer, parameters)
         learned = list(self.transfer_.parameters()) if self.beta_ > 0 else []
         if learned:
             groups.append({"params": learned, "lr": self.transfer_lr, "weight_decay": 0.0})
@@ -805,6 +838,10 @@ def _are_alike(one: Any, other: Any) -> bool:
         return False
     names = {*one.defaults, *other.defaults} - {"lr"}
     return all(one.defaults.get(name) == other.defaults.get(name) for name in names)
+
+
+def _are_same(one: Any, other: Any) -> bool:
+    return one is other or np.array_equal(one, other)
 
 
 def _changed(**requests: bool | str | None) -> dict[str, Any]:

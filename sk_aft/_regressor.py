@@ -56,7 +56,8 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
         Epochs without improvement after which ``early_stopping`` stops.
     warm_start : bool, default=False
         Whether another `fit` goes on from what was learned instead of starting anew; the
-        network, the preprocessor, the transfer objective and the held out rows are kept.
+        network, the preprocessor, the transfer objective and the held out rows are kept, so
+        parameters of these may not change.
     missing_label : int, float, str or None, default=None
         What stands in y for a label that is not known, such as -1 or NaN (which stands for None
         and ``pandas.NA``, too). Rows so marked take part in the transfer, not in the task loss.
@@ -74,7 +75,8 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
         1 prints a line an epoch.
     **kwargs
         ``module__x``, ``optimizer__x``, ``criterion__x``, ``transfer__x`` and
-        ``preprocessor__x``, passed on as ``x``.
+        ``preprocessor__x``, passed on as ``x``; ``callbacks__name__x`` is passed to the callback
+        of that name.
 
     Attributes
     ----------

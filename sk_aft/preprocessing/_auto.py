@@ -7,6 +7,7 @@ from typing import Any
 from sklearn.base import clone
 from sklearn.preprocessing import StandardScaler
 
+from sk_aft._parameters import reject_unknown
 from sk_aft.preprocessing._image import ImageResizer
 from sk_aft.preprocessing._text import NgramTokenizer
 
@@ -34,5 +35,6 @@ def make_preprocessor(preprocessor: Any, kind: str, **parameters: Any) -> Any:
     if preprocessor is None:
         return None
     if preprocessor == "auto":
+        reject_unknown("preprocessor", _DEFAULTS[kind], parameters)
         return _DEFAULTS[kind](**parameters)
     return clone(preprocessor).set_params(**parameters)
