@@ -289,7 +289,7 @@ def test_parameters_go_round(estimator):
     ("name", "message"),
     [
         ("module__depth", r"MLP takes \['dropout', .*'hidden_sizes'"),
-        ("optimizer__momentum", r"AdamW takes \['amsgrad', "),
+        ("optimizer__momentum", r"RowwiseAdamW takes \['amsgrad', "),
         ("criterion__smoothing", r"CrossEntropyLoss takes \['ignore_index', 'label_smoothing'"),
         ("preprocessor__mean", r"StandardScaler takes \['copy', 'with_mean', 'with_std'\]"),
     ],
