@@ -34,11 +34,16 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
         in the data if its constructor has arguments of these names. An instance is copied, and
         trained on from the weights it has. ``forward`` returns (logits, features), or logits
         only: then the features are the input of the last ``torch.nn.Linear`` that runs.
-    transfer : "aft", torch.nn.Module or None, default="aft"
-        The transfer objective: a name, or a module from student features (B, p) and foundation
-        features (B, d) to a scalar. None is standard training.
+    transfer : str, torch.nn.Module, list of (method, strength) or None, default="aft"
+        The transfer objective: a name ("aft", "aft-fixed", "aft-dense", "aft-rbf",
+        "feature-regression", "kd", "rkd", "ft", "kkd", "b-tuning" or "probe-kd", see
+        `sk_aft.transfer.make_transfer`), a module from student features (B, p) and foundation
+        features (B, d) to a scalar, or several of these with their strengths, such as
+        ``[("aft", 10), ("probe-kd", 1)]``. None is standard training. ``transfer__x`` reaches
+        the method's arguments, ``transfer__NAME__x`` those of one of several.
     beta : "auto" or float >= 0, default="auto"
-        Strength of the transfer. "auto" is the method's own (10 for "aft", as published) when
+        Strength of the transfer; multiplies the strengths of a list. "auto" is the method's own
+        (10 for "aft", as published, and 1 for a list) when
         there are foundation features, and 0 with a warning when there are none. 0 is standard
         training, bit for bit.
     preprocessor : "auto", estimator or None, default="auto"

@@ -27,8 +27,8 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
     ----------
     module : "auto", type, callable or torch.nn.Module, default="auto"
         The network; its outputs are (B, n_targets), or (B,) for one target.
-    transfer : "aft", torch.nn.Module or None, default="aft"
-        The transfer objective.
+    transfer : str, torch.nn.Module, list of (method, strength) or None, default="aft"
+        The transfer objective, see `AFTClassifier`.
     beta : "auto" or float >= 0, default="auto"
         Strength of the transfer.
     preprocessor : "auto", estimator or None, default="auto"
