@@ -58,8 +58,9 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
         Class of the optimizer, which is AdamW; ``optimizer__x`` reaches its arguments.
     criterion : type or torch.nn.Module, default=torch.nn.CrossEntropyLoss
         Task loss, from logits (B, n_classes) and class numbers (B,).
-    max_epochs : int, default=50
-        Passes over the training rows.
+    max_epochs : int or "auto", default="auto"
+        Passes over the training rows. "auto" makes 50, or as many as make 200 steps: few rows
+        make few steps a pass.
     batch_size : int, default=128
         Rows a batch, also the rows whose kernels are compared.
     lr_schedule : {"cosine", "constant"}, default="cosine"
@@ -169,7 +170,7 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
         transfer_lr: float = 1e-2,
         optimizer: Any = RowwiseAdamW,
         criterion: Any = nn.CrossEntropyLoss,
-        max_epochs: int = 50,
+        max_epochs: int | str = "auto",
         batch_size: int = 128,
         lr_schedule: str = "cosine",
         early_stopping: bool = False,

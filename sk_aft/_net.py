@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 import os
 import threading
 import warnings
@@ -45,6 +46,10 @@ _NOT_SAVED = (
     *("_last_linear", "_has_masked_rows", "_is_training", "_example", "_training_rows"),
     *("_feature_slices", "_began_with"),
 )
+# What max_epochs="auto" makes at least. Few rows make few steps an epoch and would learn too
+# little; more steps than these overfit noisy targets where there is no transfer.
+_FEWEST_EPOCHS = 50
+_FEWEST_STEPS = 200
 _MONITORED_ON_HELD_OUT_ROWS = ("valid_loss", "valid_loss_best", "valid_score")
 # What is built once: training that goes on keeps it.
 _BUILT_ONCE = ("module", "preprocessor", "transfer")
@@ -68,7 +73,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         "transfer_lr": [Interval(Real, 0, None, closed="left")],
         "optimizer": [type, callable],
         "criterion": [type, nn.Module, callable],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "lr_schedule": [StrOptions({"cosine", "constant"})],
         "early_stopping": ["boolean"],
@@ -154,7 +159,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             if self.beta_ > 0 and (is_new or self._replaces_features):
                 self._prepare_transfer(train, data, seed)
             with fitting_threads(self.module_):
-                self._train(train, valid, 1 if incremental else self.max_epochs)
+                self._train(train, valid, 1 if incremental else self._n_epochs(train))
 
     def _check_what_is_kept(self) -> None:
         """Raise if a parameter of what is built already is not what it was built with."""
@@ -252,7 +257,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             unlabeled_fraction=self.unlabeled_fraction,
         )
         self._training_rows = train
-        self.n_steps_ = self.max_epochs * len(batches)
+        self.n_steps_ = self._n_epochs(batches) * len(batches)
         if valid is None:
             return batches, None
         weights = None if data.weights is None else torch.from_numpy(data.weights[valid]).float()
@@ -263,6 +268,11 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             batch_size=self.batch_size,
             device=self.device_,
         )
+
+    def _n_epochs(self, batches: RowBatches) -> int:
+        if self.max_epochs == "auto":
+            return max(_FEWEST_EPOCHS, math.ceil(_FEWEST_STEPS / len(batches)))
+        return self.max_epochs
 
     def _validation_split(
         self, targets: np.ndarray, *, reset: bool

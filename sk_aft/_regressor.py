@@ -41,8 +41,9 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
         Class of the optimizer.
     criterion : type or torch.nn.Module, default=torch.nn.MSELoss
         Task loss, from outputs and standardised targets, both (B, n_targets).
-    max_epochs : int, default=50
-        Passes over the training rows.
+    max_epochs : int or "auto", default="auto"
+        Passes over the training rows. "auto" makes 50, or as many as make 200 steps: few rows
+        make few steps a pass.
     batch_size : int, default=128
         Rows a batch.
     lr_schedule : {"cosine", "constant"}, default="cosine"
@@ -128,7 +129,7 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
         transfer_lr: float = 1e-2,
         optimizer: Any = RowwiseAdamW,
         criterion: Any = nn.MSELoss,
-        max_epochs: int = 50,
+        max_epochs: int | str = "auto",
         batch_size: int = 128,
         lr_schedule: str = "cosine",
         early_stopping: bool = False,

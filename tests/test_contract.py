@@ -305,6 +305,20 @@ def test_a_loss_that_is_built_takes_no_parameters():
         short(criterion=loss, criterion__label_smoothing=0.1).fit(X, Y)
 
 
+@pytest.mark.parametrize(
+    ("n_rows", "batch_size", "n_epochs"),
+    [(100, 128, 200), (129, 128, 200), (150, 50, 67), (150, 10, 50)],
+)
+def test_few_rows_are_passed_over_more_often(n_rows, batch_size, n_epochs):
+    order = np.random.default_rng(0).permutation(150)[:n_rows]
+    model = AFTClassifier(beta=0, batch_size=batch_size, random_state=0)
+    model.fit(X[order], Y[order])
+    assert model.n_iter_ == n_epochs
+    assert model.optimizer_.param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)
+    assert model.set_params(max_epochs=3).fit(X[order], Y[order]).n_iter_ == 3
+    assert model.set_params(max_epochs="auto").partial_fit(X[order], Y[order]).n_iter_ == 4
+
+
 def test_a_device_that_is_not_there():
     with pytest.raises(ValueError, match=r"device='cuda:9' cannot be used here.*'auto'"):
         short(device="cuda:9").fit(X, Y)

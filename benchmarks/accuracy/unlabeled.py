@@ -86,11 +86,11 @@ def score(task: Task, method: str, beta: float, draw: int, *, on: str) -> float:
 METHODS = {
     "tf-idf": (0,),
     "probe": (0,),
+    "aft and probe-kd + unlabelled": _STRENGTHS,
     "alone": (0,),
-    "aft": _STRENGTHS,
+    "aft": (3, 10, 30),
     "aft + unlabelled": (3, 10, 30),
     "probe-kd + unlabelled": _STRENGTHS,
-    "aft and probe-kd + unlabelled": _STRENGTHS,
 }
 
 
