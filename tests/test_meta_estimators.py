@@ -185,7 +185,7 @@ def test_requests_are_those_of_fit():
         assert requests.fit.requests == {"features": True, **others}
         assert set(requests.partial_fit.requests) >= {"features", "sample_weight"}
         copied = clone(AFTRegressor().set_fit_request(features="psi")).get_metadata_routing()
-        assert copied.fit.requests == {"features": "psi", "sample_weight": None}
+        assert copied.fit.requests == {"features": "psi", **others}
         with pytest.raises(TypeError, match="nexpected"):
             AFTRegressor().set_fit_request(feature=True)
 
