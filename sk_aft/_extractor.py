@@ -167,7 +167,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         X = self._check_rows(X, reset=True)
         readers = [Reader(resolve_backbone(model), column) for column, model in self._models()]
         self._readers = []
-        self.feature_slices_ = {}
+        self.feature_slices_: dict[str, slice] = {}
         self.column_slices_: dict[Any, slice] = {}
         start = 0
         for (backbone, column, _), name in zip(readers, _names(readers), strict=True):
