@@ -44,7 +44,7 @@ _fitting = threading.RLock()
 _NOT_SAVED = (
     *("optimizer_", "callbacks_", "device_"),
     *("_last_linear", "_has_masked_rows", "_is_training", "_example", "_training_rows"),
-    "_feature_slices",
+    *("_feature_slices", "_column_slices"),
 )
 
 
@@ -217,6 +217,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         if subset is not None:
             self.n_foundation_features_ = subset.shape[1]
             self._feature_slices = subset.feature_slices
+            self._column_slices = subset.column_slices
         batches = RowBatches(
             inputs,
             torch.from_numpy(data.targets[train]),
@@ -545,6 +546,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             n_student_features=self._student_features(self._example).shape[1],
             n_outputs=self.n_outputs_,
             feature_slices=self._feature_slices,
+            column_slices=self._column_slices,
             **parameters,
         )
         self.transfer_ = copy.deepcopy(transfer).to(self.device_)

@@ -58,6 +58,8 @@ class FeatureSubset:
         Whether some of the rows have no features: they read as NaN.
     feature_slices : dict of str to slice
         Which columns are which model's.
+    column_slices : dict of str to slice
+        Which features come from which column of a DataFrame, see `FoundationFeatures`.
     """
 
     def __init__(self, features: Any, rows: np.ndarray) -> None:
@@ -68,6 +70,7 @@ class FeatureSubset:
         self.has_masked_rows = bool(self.is_masked.any())
         whole = {"features": slice(0, features.shape[1])}
         self.feature_slices: dict[str, slice] = getattr(features, "feature_slices", whole)
+        self.column_slices: dict[Any, slice] = getattr(features, "column_slices", {})
 
     def take(self, indices: np.ndarray) -> np.ndarray:
         return self._features.take(self._rows[indices])
@@ -90,6 +93,7 @@ class JoinedFeatures:
         self.is_masked = np.concatenate([first.is_masked, second.is_masked])
         whole = {"features": slice(0, first.shape[1])}
         self.feature_slices: dict[str, slice] = getattr(first, "feature_slices", whole)
+        self.column_slices: dict[Any, slice] = getattr(first, "column_slices", {})
 
     def __len__(self) -> int:
         return self.shape[0]
