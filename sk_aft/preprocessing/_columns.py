@@ -52,8 +52,8 @@ class ColumnPreprocessor(TransformerMixin, BaseEstimator):
     >>> from sk_aft.preprocessing import ColumnPreprocessor
     >>> frame = pd.DataFrame({"text": ["my card", "a fee"], "age": [30, 40], "sum": [1.5, 2.5]})
     >>> parts = ColumnPreprocessor().fit_transform(frame)
-    >>> {name: part.shape for name, part in parts.items()}
-    {'text': (2, 8), 'numbers': (2, 2)}
+    >>> list(parts), parts["numbers"].shape
+    (['text', 'numbers'], (2, 2))
     """
 
     def __init__(self, text: Any = "auto", image: Any = "auto", numeric: Any = "auto") -> None:
