@@ -37,11 +37,16 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
         the features are the input of the last ``torch.nn.Linear`` that runs. Of columns of
         several kinds it gets the parts that the preprocessor makes, by their names; features may
         be a tuple, whose outer product is meant.
-    transfer : "aft", torch.nn.Module or None, default="aft"
-        The transfer objective: a name, or a module from student features (B, p) and foundation
-        features (B, d) to a scalar. None is standard training.
+    transfer : str, torch.nn.Module, list of (method, strength) or None, default="aft"
+        The transfer objective: a name ("aft", "aft-fixed", "aft-dense", "aft-rbf",
+        "aft-product", "feature-regression", "kd", "rkd", "ft", "kkd", "b-tuning" or "probe-kd",
+        see `sk_aft.transfer.make_transfer`), a module from student features (B, p) and foundation
+        features (B, d) to a scalar, or several of these with their strengths, such as
+        ``[("aft", 10), ("probe-kd", 1)]``. None is standard training. ``transfer__x`` reaches
+        the method's arguments, ``transfer__NAME__x`` those of one of several.
     beta : "auto" or float >= 0, default="auto"
-        Strength of the transfer. "auto" is the method's own (10 for "aft", as published) when
+        Strength of the transfer; multiplies the strengths of a list. "auto" is the method's own
+        (10 for "aft", as published, and 1 for a list) when
         there are foundation features, and 0 with a warning when there are none. 0 is standard
         training, bit for bit.
     preprocessor : "auto", estimator or None, default="auto"
@@ -58,8 +63,9 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
         Class of the optimizer, which is AdamW; ``optimizer__x`` reaches its arguments.
     criterion : type or torch.nn.Module, default=torch.nn.CrossEntropyLoss
         Task loss, from logits (B, n_classes) and class numbers (B,).
-    max_epochs : int, default=50
-        Passes over the training rows.
+    max_epochs : int or "auto", default="auto"
+        Passes over the training rows. "auto" makes 50, or as many as make 200 steps: few rows
+        make few steps a pass.
     batch_size : int, default=128
         Rows a batch, also the rows whose kernels are compared.
     lr_schedule : {"cosine", "constant"}, default="cosine"
@@ -75,7 +81,8 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
         Weights of the classes in the task loss.
     warm_start : bool, default=False
         Whether another `fit` goes on from what was learned instead of starting anew; the
-        network, the preprocessor, the transfer objective and the held out rows are kept.
+        network, the preprocessor, the transfer objective and the held out rows are kept, so
+        parameters of these may not change.
     missing_label : int, float, str or None, default=None
         What stands in y for a label that is not known, such as -1 or NaN (which stands for None
         and ``pandas.NA``, too). Rows so marked take part in the transfer, not in the task loss.
@@ -95,6 +102,9 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
     **kwargs
         ``module__x``, ``optimizer__x``, ``criterion__x``, ``transfer__x`` and
         ``preprocessor__x``, passed on as ``x``; also settable by ``set_params`` and in grids.
+        ``callbacks__name__x`` is passed to the callback of that name, ``callbacks__name=None``
+        leaves it out: "epoch_timer", "lr_scheduler", "early_stopping", "print_log" or one of
+        ``callbacks``, which may hold ("name", callback) pairs.
 
     Attributes
     ----------
@@ -165,7 +175,7 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
         transfer_lr: float = 1e-2,
         optimizer: Any = RowwiseAdamW,
         criterion: Any = nn.CrossEntropyLoss,
-        max_epochs: int = 50,
+        max_epochs: int | str = "auto",
         batch_size: int = 128,
         lr_schedule: str = "cosine",
         early_stopping: bool = False,
@@ -317,6 +327,21 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
             In the order of ``classes_``.
         """
         return self.forward(X).double().softmax(dim=1).numpy()
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Return the logarithm of the probability of each class.
+
+        Parameters
+        ----------
+        X : FoundationFeatures or rows as for `fit`
+            Rows.
+
+        Returns
+        -------
+        log_probabilities : ndarray of shape (n_rows, n_classes)
+            In the order of ``classes_``; finite even where a probability is rounded to 0.
+        """
+        return self.forward(X).double().log_softmax(dim=1).numpy()
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return the logits.

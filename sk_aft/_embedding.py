@@ -22,6 +22,8 @@ from sk_aft.store._session import session_store
 # interrupted, enough for a text model to sort them by length.
 _BATCHES_PER_COMMIT = 8
 _ROWS_PER_DIGEST = 65_536
+# Where a model failed for a row, so many others tell whether the row is to blame.
+_ROWS_TRIED = 10
 _SECONDS_BETWEEN_LOOKS = 0.05
 _NO_ROWS = MatrixInMemory(np.empty((0, 0), dtype=np.float32))
 # What no other choice of rows would mend.
@@ -138,6 +140,7 @@ class Embedding:
         # Digest of a row that the model cannot read -> why.
         self._failures: dict[bytes, tuple[int, Exception]] = {}
         self._width: int | None = None
+        self._has_succeeded = False
         automatic = source.batch_size == "auto"
         self._batch_size = backbone.batch_size if automatic else source.batch_size
         self.digests: np.ndarray = np.zeros((len(rows), 2), dtype=np.uint64)
@@ -252,6 +255,7 @@ class Embedding:
         self._width = features.shape[1]
         finite = np.isfinite(features).all(axis=1)
         if finite.any():
+            self._has_succeeded = True
             yield rows[finite], features[finite]
         for row in rows[~finite]:
             self._fail(int(row), ValueError("it gave NaN or infinite features"))
@@ -262,12 +266,33 @@ class Embedding:
             self._cannot_read(row, error)
             return
         if self._source.on_error == "raise":
+            others = [other for other in range(len(self._rows)) if other != row][:_ROWS_TRIED]
+            if others and not self._has_succeeded and not any(map(self._can_embed, others)):
+                raise self._not_a_rows_fault(1 + len(others), error) from error
             raise ValueError(
                 f"Model {self._backbone.name!r} failed for row {row} "
-                f"({_excerpt(self._rows.values[row])}): {str(error) or repr(error)}. Repair "
+                f"({_excerpt(self._rows.values[row])}): {_reason(error)}. Repair "
                 "the row or leave it out; on_error='mask' keeps it without features."
             ) from error
         self._leave_out(row, error)
+
+    def _can_embed(self, row: int) -> bool:
+        device = resolve_device(self._source.device)
+        try:
+            features = self._backbone.embed(
+                self._rows.take(np.array([row])), batch_size=1, device=device
+            )
+        except _NOT_A_ROWS_FAULT:
+            raise
+        except Exception:
+            return False
+        return bool(np.isfinite(features).all())
+
+    def _not_a_rows_fault(self, n_rows: int, error: Exception) -> ValueError:
+        return ValueError(
+            f"Model {self._backbone.name!r} failed for each of {n_rows} rows, so the rows are "
+            f"hardly to blame: {_reason(error)}."
+        )
 
     def _cannot_read(self, row: int, error: Exception) -> None:
         """Note a row whose image cannot be read, as ``error`` says already."""
@@ -277,11 +302,8 @@ class Embedding:
 
     def _leave_out(self, row: int, error: Exception) -> None:
         self._failures.setdefault(self._digest(row), (row, error))
-        if len(self._failures) >= self._rows_per_commit and self._width is None:
-            raise ValueError(
-                f"Model {self._backbone.name!r} failed for each of the first "
-                f"{len(self._failures)} rows, so the rows are not to blame. The last time: {error}"
-            ) from error
+        if len(self._failures) >= self._rows_per_commit and not self._has_succeeded:
+            raise self._not_a_rows_fault(len(self._failures), error) from error
 
     def _readable(self, todo: np.ndarray) -> np.ndarray:
         """Leave out image files that cannot be opened: found now, not after hours of work."""
@@ -313,6 +335,10 @@ class Embedding:
         silent = not self._source.verbose
         name = self._backbone.name
         return tqdm(total=n_rows, desc=name, unit="row", postfix=hits, disable=silent)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error) or repr(error)).rstrip(".")
 
 
 def _excerpt(value: Any) -> str:

@@ -6,6 +6,7 @@ import copy
 import os
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from numbers import Integral
 from typing import Any
 
@@ -35,6 +36,10 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     type, but computes nothing until somebody asks for the features: scikit-learn's own
     estimators do (so this followed by ``LogisticRegression`` is a linear probe), while
     `AFTClassifier` and `AFTRegressor` do not when they predict.
+
+    ``set_output(transform="pandas")`` or ``"polars"``, of the extractor or its pipeline, makes a
+    plain frame of the features instead, for other estimators; the raw rows are not in it. The
+    global ``sklearn.set_config(transform_output=...)`` changes nothing here.
 
     Parameters
     ----------
@@ -118,6 +123,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     # Set by fit.
     _rows_kind: str
     _readers: list[Reader]
+    # scikit-learn looks here first, so that its global setting does not part rows and features.
+    _sklearn_output_config: dict = {"transform": "default"}
 
     def __init__(
         self,
@@ -171,8 +178,9 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         self.column_slices_: dict[Any, slice] = {}
         start = 0
         for (backbone, column, _), name in zip(readers, _names(readers), strict=True):
-            reader = Reader(backbone, column, Reader(backbone, column).rows(X).kind)
-            backbone.check_columns(self._columns_read(column))
+            rows = Reader(backbone, column).rows(X)
+            reader = Reader(backbone, column, rows.kind)
+            backbone.check_columns(rows, self._columns_read(column))
             width = backbone.n_features_out
             if width is None:
                 width = self._width(reader, X)
@@ -297,6 +305,24 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         ]
         return np.array(names, dtype=object)
 
+    def set_output(self, *, transform: str | None = None) -> FoundationFeatureExtractor:
+        """Say what ``transform`` and ``fit_transform`` return.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"}, optional
+            "default" is `FoundationFeatures`, which the students need; the others are frames of
+            the features alone. None changes nothing.
+
+        Returns
+        -------
+        self : FoundationFeatureExtractor
+            The transformer itself.
+        """
+        if transform is not None:
+            self._sklearn_output_config = {"transform": transform}
+        return self
+
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters; those of a model are not among them, since it is frozen.
 
@@ -362,15 +388,13 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     def _width(self, reader: Reader, X: Any) -> int:
         """Return the width of a model's features, which only running it tells."""
         source = self._source([reader])._replace(verbose=0, on_error="raise")
-        n_rows = len(X)
-        for row in range(n_rows):
-            try:
+        n_tried = 1 if self.on_error == "raise" else min(len(X), _ROWS_TRIED_FOR_WIDTH)
+        for row in range(n_tried):
+            with suppress(ValueError):
                 # Through the store, which needs the row anyway.
-                return source.compute(_one_row(X, row))[0].matrix.width
-            except ValueError:
-                if self.on_error == "raise" or row == min(n_rows, _ROWS_TRIED_FOR_WIDTH) - 1:
-                    raise
-        raise AssertionError("as_rows refuses to be without rows")
+                return source.compute(_rows(X, row, row + 1))[0].matrix.width
+        # Raises, and knows from the other rows whether the first is to blame.
+        return source.compute(_rows(X, 0, _ROWS_TRIED_FOR_WIDTH))[0].matrix.width
 
     def _beside_features(self, X: Any) -> FoundationFeatures:
         """Return rows with features that are not computed yet."""
@@ -430,7 +454,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         # function that was copied would not be recognised as the same one.
         clone = type(self)(**self.get_params(deep=False))
         for name in ("_metadata_request", "_sklearn_output_config"):
-            if hasattr(self, name):
+            if name in vars(self):
                 setattr(clone, name, copy.deepcopy(getattr(self, name)))
         return clone
 
@@ -464,8 +488,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         return tags
 
 
-def _one_row(X: Any, row: int) -> Any:
-    return X.iloc[row : row + 1] if hasattr(X, "iloc") else X[row : row + 1]
+def _rows(X: Any, start: int, stop: int) -> Any:
+    return X.iloc[start:stop] if hasattr(X, "iloc") else X[start:stop]
 
 
 def _names(readers: list[Reader]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ class FoundationFeatures:
     or `AFTRegressor` takes the raw rows from it, and the features only to fit. Features that
     nobody asked for yet are not computed.
 
-    Made by `FoundationFeatureExtractor`.
+    Made by `FoundationFeatureExtractor`, whose ``set_output`` makes frames with named columns
+    instead; ``numpy.asarray`` and ``pandas.DataFrame`` take the features alone.
 
     Parameters
     ----------
@@ -118,6 +120,9 @@ class FoundationFeatures:
         if self._parts is None:
             self._parts = self._source.compute(self.inputs if self._read is None else self._read)
         return self._parts
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return iter(np.asarray(self))  # pandas.DataFrame asks for it
 
     def __len__(self) -> int:
         return len(self.inputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 import os
 import threading
 import warnings
@@ -29,7 +30,7 @@ from torch import Tensor, nn
 from sk_aft._batches import Batch, Inputs, PreparedInputs, PreparedParts, RowBatches, prepare_inputs
 from sk_aft._device import fitting_threads, resolve_device
 from sk_aft._labels import known_targets
-from sk_aft._parameters import PrefixedParameters
+from sk_aft._parameters import PrefixedParameters, reject_unknown
 from sk_aft._plain_modules import with_tensors, without_tensors
 from sk_aft._training_data import CheckedInputs, FeatureSubset, TrainingData
 from sk_aft.modules import LastLinearInput, network_for
@@ -44,8 +45,15 @@ _fitting = threading.RLock()
 _NOT_SAVED = (
     *("optimizer_", "callbacks_", "device_"),
     *("_last_linear", "_has_masked_rows", "_is_training", "_example", "_training_rows"),
-    *("_feature_slices", "_column_slices"),
+    *("_feature_slices", "_column_slices", "_began_with"),
 )
+# What max_epochs="auto" makes at least. Few rows make few steps an epoch and would learn too
+# little; more steps than these overfit noisy targets where there is no transfer.
+_FEWEST_EPOCHS = 50
+_FEWEST_STEPS = 200
+_MONITORED_ON_HELD_OUT_ROWS = ("valid_loss", "valid_loss_best", "valid_score")
+# What is built once: training that goes on keeps it.
+_BUILT_ONCE = ("module", "preprocessor", "transfer")
 
 
 class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
@@ -66,7 +74,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         "transfer_lr": [Interval(Real, 0, None, closed="left")],
         "optimizer": [type, callable],
         "criterion": [type, nn.Module, callable],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "lr_schedule": [StrOptions({"cosine", "constant"})],
         "early_stopping": ["boolean"],
@@ -97,6 +105,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
     _is_incremental = False
     _split_seed: int | None = None
     _replaces_features = False
+    _began_with: dict[str, Any] | None = None
 
     # Set by fit.
     rows_kind_: str
@@ -131,6 +140,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             self._forget()
             if incremental and classes is None and is_classifier(self):
                 raise ValueError("classes must be passed on the first call to partial_fit.")
+        self._check_what_is_kept()
         data = self._check_training_data(
             X, y, features, sample_weight, X_unlabeled, reset=starts, classes=classes
         )
@@ -150,7 +160,26 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             if self.beta_ > 0 and (is_new or self._replaces_features):
                 self._prepare_transfer(train, data, seed)
             with fitting_threads(self.module_):
-                self._train(train, valid, 1 if incremental else self.max_epochs)
+                self._train(train, valid, 1 if incremental else self._n_epochs(train))
+
+    def _check_what_is_kept(self) -> None:
+        """Raise if a parameter of what is built already is not what it was built with."""
+        parameters = {
+            name: value
+            for name, value in self.get_params().items()
+            if name.partition("__")[0] in _BUILT_ONCE
+        }
+        # A pickle holds what was built and no longer what with.
+        former = self._began_with or parameters
+        for name in sorted({*former, *parameters}):
+            part = name.partition("__")[0]
+            if hasattr(self, f"{part}_") and not _are_same(former.get(name), parameters.get(name)):
+                raise ValueError(
+                    f"{name} differs from what the training began with, and training that goes on "
+                    f"keeps its {part}: set {name} back, or start anew with fit and "
+                    "warm_start=False."
+                )
+        self._began_with = parameters
 
     def _go_on(self) -> None:
         """Initialise what a training that goes on does not keep."""
@@ -230,7 +259,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             unlabeled_fraction=self.unlabeled_fraction,
         )
         self._training_rows = train
-        self.n_steps_ = self.max_epochs * len(batches)
+        self.n_steps_ = self._n_epochs(batches) * len(batches)
         if valid is None:
             return batches, None
         weights = None if data.weights is None else torch.from_numpy(data.weights[valid]).float()
@@ -241,6 +270,11 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             batch_size=self.batch_size,
             device=self.device_,
         )
+
+    def _n_epochs(self, batches: RowBatches) -> int:
+        if self.max_epochs == "auto":
+            return max(_FEWEST_EPOCHS, math.ceil(_FEWEST_STEPS / len(batches)))
+        return self.max_epochs
 
     def _validation_split(
         self, targets: np.ndarray, *, reset: bool
@@ -495,28 +529,35 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         callbacks.append(("print_log", PrintLog()))
         return callbacks
 
+    def initialize_callbacks(self) -> StudentNet:
+        """Build the callbacks; raise for what cannot work, before any training."""
+        named = [name for name, _ in self._uniquely_named_callbacks()]
+        for parameter in self.get_params_for("callbacks"):
+            # The defaults may be switched off while their parameters stay.
+            if parameter.partition("__")[0] not in {*named, "lr_scheduler", "early_stopping"}:
+                raise ValueError(
+                    f"Invalid parameter callbacks__{parameter}: the callbacks are {named}."
+                )
+        super().initialize_callbacks()
+        for _, callback in self.callbacks_:
+            monitor = getattr(callback, "monitor", None)
+            if not self.early_stopping and monitor in _MONITORED_ON_HELD_OUT_ROWS:
+                raise ValueError(
+                    f"{type(callback).__name__} monitors {monitor!r}, which exists only with "
+                    "early_stopping=True: set this, or monitor='train_loss'."
+                )
+        return self
+
     def initialize_module(self) -> StudentNet:
         """Build the student."""
         parameters = self.get_params_for("module")
-        if isinstance(self.module, nn.Module):
-            if parameters:
-                raise ValueError(
-                    f"module is a {type(self.module).__name__} that is built already, so "
-                    f"{sorted(parameters)} of module__ have no effect: give the class instead, "
-                    f"AFTClassifier({type(self.module).__name__}, module__...=...)."
-                )
-            # The estimator's parameter stays as it was given.
-            self.module_ = copy.deepcopy(self.module).to(self.device_)
-            return self
         build = network_for(self.module_sizes_) if self.module == "auto" else self.module
+        reject_unknown("module", build, parameters)
+        if isinstance(build, nn.Module):
+            # The estimator's parameter stays as it was given.
+            self.module_ = copy.deepcopy(build).to(self.device_)
+            return self
         accepted = inspect.signature(build).parameters
-        takes_any = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
-        unknown = [name for name in parameters if name not in accepted and not takes_any]
-        if unknown:
-            raise ValueError(
-                f"Invalid parameter module__{unknown[0]}: {getattr(build, '__name__', build)} "
-                f"takes {sorted(accepted)}."
-            )
         known = {**self.module_sizes_, "sparse": getattr(self.optimizer, "supports_sparse", False)}
         sizes = {name: size for name, size in known.items() if name in accepted}
         self.module_ = build(**{**sizes, **parameters}).to(self.device_)
@@ -525,6 +566,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
     def initialize_criterion(self) -> StudentNet:
         """Build the task loss and, unless beta is 0, the transfer objective."""
         parameters = self.get_params_for("criterion")
+        reject_unknown("criterion", self.criterion, parameters)
         if isinstance(self.criterion, nn.Module):
             self.criterion_ = copy.deepcopy(self.criterion).to(self.device_)
             if hasattr(self.criterion_, "reduction"):
@@ -598,6 +640,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         """Build the optimizer; the transfer objective's parameters have their own learning rate."""
         named = self.module_.named_parameters()
         (groups,), parameters = self.get_params_for_optimizer("optimizer", named)
+        reject_unknown("optimizer", self.optimizer, parameters)
         learned = list(self.transfer_.parameters()) if self.beta_ > 0 else []
         if learned:
             groups.append({"params": learned, "lr": self.transfer_lr, "weight_decay": 0.0})
@@ -815,6 +858,10 @@ def _are_alike(one: Any, other: Any) -> bool:
         return False
     names = {*one.defaults, *other.defaults} - {"lr"}
     return all(one.defaults.get(name) == other.defaults.get(name) for name in names)
+
+
+def _are_same(one: Any, other: Any) -> bool:
+    return one is other or np.array_equal(one, other)
 
 
 def _changed(**requests: bool | str | None) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sklearn.base import BaseEstimator
+from torch import nn
 
 PREFIXES = ("module", "optimizer", "criterion", "transfer", "preprocessor", "callbacks")
 
@@ -92,6 +93,36 @@ class PrefixedParameters(BaseEstimator):
                 own[name] = value
         BaseEstimator.set_params(self, **own)
         return self
+
+
+def reject_unknown(prefix: str, part: Any, names: Iterable[str]) -> None:
+    """Raise if parameters that were set as ``prefix__name`` are none of what they are meant for.
+
+    Parameters
+    ----------
+    prefix : str
+        Such as "module".
+    part : type, callable or torch.nn.Module
+        What is called with the parameters; a module that is built already takes none.
+    names : iterable of str
+        Names of the parameters, without the prefix.
+    """
+    if isinstance(part, nn.Module):
+        if names := sorted(names):
+            kind = type(part).__name__
+            raise ValueError(
+                f"{prefix} is a {kind} that is built already, so {names} of {prefix}__ have no "
+                f"effect: give the class instead, {prefix}={kind}."
+            )
+        return
+    accepted = inspect.signature(part).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
+    for name in names:
+        if name not in accepted and not takes_any:
+            raise ValueError(
+                f"Invalid parameter {prefix}__{name}: {getattr(part, '__name__', part)} takes "
+                f"{sorted(accepted)}."
+            )
 
 
 def _is_prefixed(name: str) -> bool:

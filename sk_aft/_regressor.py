@@ -27,8 +27,8 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
     ----------
     module : "auto", type, callable or torch.nn.Module, default="auto"
         The network; its outputs are (B, n_targets), or (B,) for one target.
-    transfer : "aft", torch.nn.Module or None, default="aft"
-        The transfer objective.
+    transfer : str, torch.nn.Module, list of (method, strength) or None, default="aft"
+        The transfer objective, see `AFTClassifier`.
     beta : "auto" or float >= 0, default="auto"
         Strength of the transfer.
     preprocessor : "auto", estimator or None, default="auto"
@@ -41,8 +41,9 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
         Class of the optimizer.
     criterion : type or torch.nn.Module, default=torch.nn.MSELoss
         Task loss, from outputs and standardised targets, both (B, n_targets).
-    max_epochs : int, default=50
-        Passes over the training rows.
+    max_epochs : int or "auto", default="auto"
+        Passes over the training rows. "auto" makes 50, or as many as make 200 steps: few rows
+        make few steps a pass.
     batch_size : int, default=128
         Rows a batch.
     lr_schedule : {"cosine", "constant"}, default="cosine"
@@ -56,7 +57,8 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
         Epochs without improvement after which ``early_stopping`` stops.
     warm_start : bool, default=False
         Whether another `fit` goes on from what was learned instead of starting anew; the
-        network, the preprocessor, the transfer objective and the held out rows are kept.
+        network, the preprocessor, the transfer objective and the held out rows are kept, so
+        parameters of these may not change.
     missing_label : int, float, str or None, default=None
         What stands in y for a label that is not known, such as -1 or NaN (which stands for None
         and ``pandas.NA``, too). Rows so marked take part in the transfer, not in the task loss.
@@ -74,7 +76,8 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
         1 prints a line an epoch.
     **kwargs
         ``module__x``, ``optimizer__x``, ``criterion__x``, ``transfer__x`` and
-        ``preprocessor__x``, passed on as ``x``.
+        ``preprocessor__x``, passed on as ``x``; ``callbacks__name__x`` is passed to the callback
+        of that name.
 
     Attributes
     ----------
@@ -126,7 +129,7 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
         transfer_lr: float = 1e-2,
         optimizer: Any = RowwiseAdamW,
         criterion: Any = nn.MSELoss,
-        max_epochs: int = 50,
+        max_epochs: int | str = "auto",
         batch_size: int = 128,
         lr_schedule: str = "cosine",
         early_stopping: bool = False,

@@ -109,6 +109,10 @@ def as_rows(X: Any, *, kind: str | None = None, frames: bool = False) -> Rows:
         raise
     if values.dtype.kind in "US":
         values = values.astype(object)
+    if values.ndim and len(values) == 0:
+        raise ValueError(
+            f"Found array with 0 sample(s) (shape={values.shape}) while a minimum of 1 is required."
+        )
     if values.dtype == object:
         rows = _object_rows(values)
     elif values.ndim <= 1:
@@ -121,10 +125,6 @@ def as_rows(X: Any, *, kind: str | None = None, frames: bool = False) -> Rows:
         if values.dtype.kind == "c":
             raise ValueError("Complex data not supported: rows have to be real numbers.")
         raise ValueError(f"Cannot use rows of dtype {values.dtype}: give numbers, texts or images.")
-    elif len(values) == 0:
-        raise ValueError(
-            f"Found array with 0 sample(s) (shape={values.shape}) while a minimum of 1 is required."
-        )
     elif values.ndim == 2:
         rows = Rows("numeric", values)
     elif values.ndim in (3, 4):
@@ -364,8 +364,6 @@ def _object_rows(values: np.ndarray) -> Rows:
         values = values[:, 0]
     if values.ndim != 1:
         raise ValueError(f"Expected one text or image a row, got an array of shape {values.shape}.")
-    if len(values) == 0:
-        raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
     names = [_type_name(value) for value in values]
     first = names[0]
     for row, name in enumerate(names):

@@ -84,6 +84,8 @@ def test_learns_texts_with_string_labels():
     assert isinstance(model.module_, TextBag)
     assert list(model.classes_) == ["bored", "glad", "sad"]
     assert list(model.predict(["a good one", "bad"])) == ["glad", "sad"]
+    with pytest.raises(ValueError, match=r"Found array with 0 sample\(s\)"):
+        model.predict([])
 
 
 def test_transfer_pulls_the_kernels_together(iris):
@@ -115,6 +117,10 @@ def test_probabilities_and_scores_agree_with_the_prediction(iris):
     assert probabilities.shape == model.decision_function(X).shape == (150, 3)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
     np.testing.assert_array_equal(probabilities.argmax(axis=1), model.predict(X))
+    np.testing.assert_allclose(np.exp(model.predict_log_proba(X)), probabilities)
+    far = 1e6 * X  # probabilities of 0
+    assert model.predict_proba(far).min() == 0
+    assert np.isfinite(model.predict_log_proba(far)).all()
 
 
 def test_beta_zero_is_standard_training_bit_for_bit(iris):

@@ -56,19 +56,26 @@ def expected_failures(estimator):
     return STUDENT_EXCEPTIONS
 
 
+FEW_EPOCHS = {"max_epochs": 50}  # a third of the time that the default takes on few rows
+
+
 @pytest.mark.filterwarnings("ignore:No foundation features:UserWarning")
 @parametrize_with_checks(
     [
         AFTClassifier(),
         AFTRegressor(),
-        AFTClassifier(transfer=None),
-        AFTRegressor(transfer=None),
-        AFTClassifierWithFeatures(),
-        AFTRegressorWithFeatures(),
+        AFTClassifier(transfer=None, **FEW_EPOCHS),
+        AFTRegressor(transfer=None, **FEW_EPOCHS),
+        AFTClassifierWithFeatures(**FEW_EPOCHS),
+        AFTRegressorWithFeatures(**FEW_EPOCHS),
         FoundationFeatureExtractor(first_column, cache=None),
         FoundationFeatureExtractor([first_column, np.tanh]),
-        make_pipeline(FoundationFeatureExtractor(np.tanh), AFTClassifier(random_state=0)),
-        make_pipeline(FoundationFeatureExtractor(np.tanh), AFTRegressor(random_state=0)),
+        make_pipeline(
+            FoundationFeatureExtractor(np.tanh), AFTClassifier(random_state=0, **FEW_EPOCHS)
+        ),
+        make_pipeline(
+            FoundationFeatureExtractor(np.tanh), AFTRegressor(random_state=0, **FEW_EPOCHS)
+        ),
     ],
     expected_failed_checks=expected_failures,
 )

@@ -16,7 +16,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import estimator_html_repr
 from sklearn.utils._param_validation import InvalidParameterError
-from skorch.callbacks import Checkpoint, EpochScoring
+from skorch.callbacks import Checkpoint, EarlyStopping, EpochScoring
 
 from sk_aft import AFTClassifier, AFTRegressor, FoundationFeatureExtractor
 
@@ -285,9 +285,38 @@ def test_parameters_go_round(estimator):
     assert repr(model).startswith(f"{estimator.__name__}(")
 
 
-def test_unknown_parameters_of_the_network_are_told_what_it_takes():
-    with pytest.raises(ValueError, match=r"Invalid parameter module__depth: MLP takes \['dropout'"):
-        short(module__depth=3).fit(X, Y)
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("module__depth", r"MLP takes \['dropout', .*'hidden_sizes'"),
+        ("optimizer__momentum", r"RowwiseAdamW takes \['amsgrad', "),
+        ("criterion__smoothing", r"CrossEntropyLoss takes \['ignore_index', 'label_smoothing'"),
+        ("preprocessor__mean", r"StandardScaler takes \['copy', 'with_mean', 'with_std'\]"),
+    ],
+)
+def test_unknown_parameters_are_told_what_there_is(name, message):
+    with pytest.raises(ValueError, match=f"Invalid parameter {name}: {message}"):
+        short(**{name: 3}).fit(X, Y)
+
+
+def test_a_loss_that_is_built_takes_no_parameters():
+    loss = torch.nn.CrossEntropyLoss()
+    with pytest.raises(ValueError, match=r"criterion is a CrossEntropyLoss that is built already"):
+        short(criterion=loss, criterion__label_smoothing=0.1).fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "batch_size", "n_epochs"),
+    [(100, 128, 200), (129, 128, 200), (150, 50, 67), (150, 10, 50)],
+)
+def test_few_rows_are_passed_over_more_often(n_rows, batch_size, n_epochs):
+    order = np.random.default_rng(0).permutation(150)[:n_rows]
+    model = AFTClassifier(beta=0, batch_size=batch_size, random_state=0)
+    model.fit(X[order], Y[order])
+    assert model.n_iter_ == n_epochs
+    assert model.optimizer_.param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)
+    assert model.set_params(max_epochs=3).fit(X[order], Y[order]).n_iter_ == 3
+    assert model.set_params(max_epochs="auto").partial_fit(X[order], Y[order]).n_iter_ == 4
 
 
 def test_a_device_that_is_not_there():
@@ -310,6 +339,31 @@ def test_own_callbacks_and_their_parameters():
     model = short(callbacks=[scoring], callbacks__train_accuracy__lower_is_better=False).fit(X, Y)
     assert len(model.history_[:, "train_accuracy"]) == 2
     assert clone(model).get_params()["callbacks"][0][0] == "train_accuracy"
+
+
+@pytest.mark.parametrize("name", ["callbacks__foo__bar", "callbacks__foo"])
+def test_callbacks_that_do_not_exist_are_named(name):
+    message = rf"Invalid parameter {name}: the callbacks are \['epoch_timer', .*'Checkpoint'"
+    with pytest.raises(ValueError, match=message):
+        short(callbacks=[Checkpoint], **{name: None}).fit(X, Y)
+
+
+@pytest.mark.parametrize("callback", [EarlyStopping, EarlyStopping(), Checkpoint()])
+def test_callbacks_that_monitor_held_out_rows_need_some(callback):
+    message = r"monitors 'valid_loss\w*', which exists only with early_stopping=True"
+    model = short(callbacks=[callback], callbacks__early_stopping=None)
+    with pytest.raises(ValueError, match=message):
+        model.fit(X, Y)
+    assert not hasattr(model, "module_")
+    if callback is EarlyStopping:
+        assert model.set_params(early_stopping=True).fit(X, Y).n_iter_ == 2
+        model.set_params(early_stopping=False, callbacks=[EarlyStopping("train_loss")]).fit(X, Y)
+
+
+def test_parameters_of_default_callbacks_may_stay_where_these_are_off():
+    model = short(callbacks__lr_scheduler__step_every="batch", callbacks__early_stopping=None)
+    model.fit(X, Y).partial_fit(X, Y)
+    assert model.set_params(lr_schedule="constant").fit(X, Y).n_iter_ == 2
 
 
 def test_a_picture_for_notebooks():

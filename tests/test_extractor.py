@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import sklearn
 import torch
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
@@ -304,6 +305,20 @@ def test_gives_frames_when_asked_to(model, declared, library):
         assert isinstance(frame, module.DataFrame)
         assert list(frame.columns) == extractor.get_feature_names_out().tolist()
         np.testing.assert_array_equal(frame.to_numpy(), np.hstack([FEATURES, FEATURES]))
+
+
+def test_the_global_setting_parts_no_features_from_their_rows(model):
+    extractor = FoundationFeatureExtractor(model)
+    with sklearn.config_context(transform_output="pandas"):
+        for rows in (extractor.fit_transform(TEXTS), clone(extractor).fit(TEXTS).transform(TEXTS)):
+            assert isinstance(rows, FoundationFeatures)
+            assert rows.inputs == TEXTS
+        assert isinstance(clone(extractor).set_output().fit_transform(TEXTS), FoundationFeatures)
+        extractor.set_output(transform="pandas")
+        assert isinstance(extractor.fit_transform(TEXTS), pd.DataFrame)
+        extractor.set_output(transform="default")
+        assert isinstance(extractor.fit_transform(TEXTS), FoundationFeatures)
+    assert isinstance(FoundationFeatureExtractor(model).fit_transform(TEXTS), FoundationFeatures)
 
 
 def test_frames_keep_the_index_of_frames(model):
@@ -630,14 +645,39 @@ def test_the_first_row_may_be_the_bad_one(pictures):
     assert rows.is_masked.tolist() == [True, False]
 
 
+@pytest.mark.parametrize("on_error", ["raise", "mask"])
 @pytest.mark.parametrize("n_rows", [3, 5000])
-def test_a_model_that_fails_for_every_row_is_not_excused(n_rows):
+def test_a_model_that_fails_for_every_row_is_not_excused(n_rows, on_error):
     def embed(texts):
-        raise TypeError("takes numbers")
+        raise TypeError("takes numbers.")
 
-    calls = [f"text {number}" for number in range(n_rows)]
-    with pytest.raises(ValueError, match="takes numbers"):
-        FoundationFeatureExtractor(embed, on_error="mask").fit_transform(calls)
+    texts = [f"text {number}" for number in range(n_rows)]
+    extractor = FoundationFeatureExtractor(embed, on_error=on_error)
+    message = rf"failed for each of {min(n_rows, 11)} rows, .* hardly to blame: takes numbers\.$"
+    with pytest.raises(ValueError, match=message):
+        extractor.fit_transform(texts)
+
+
+@pytest.mark.parametrize("fail", ["raise", "nan"])
+def test_a_model_that_fails_for_every_row_after_fit_blames_none(fail):
+    def embed(texts):
+        if fail == "raise" and any("new" in text for text in texts):
+            raise TypeError("no new texts")
+        return [[np.nan if "new" in text else len(text)] for text in texts]
+
+    extractor = FoundationFeatureExtractor(embed).fit(TEXTS)
+    with pytest.raises(ValueError, match="failed for each of 11 rows"):
+        np.asarray(extractor.transform([f"new {text}" for text in TEXTS]))
+    with pytest.raises(ValueError, match="failed for row 1 "):
+        np.asarray(extractor.transform(["old", "new"]))
+
+
+def test_tables_of_another_width_than_a_model_was_fitted_on_are_refused():
+    X = np.random.default_rng(0).normal(size=(6, 4))
+    pca = make_pipeline(StandardScaler(), PCA(2)).fit(X)
+    for rows in (X[:, :3], pd.DataFrame(X[:, :3])):
+        with pytest.raises(ValueError, match=r"X has 3 features, but .*'pipeline' was fitted on 4"):
+            FoundationFeatureExtractor(pca, on_error="mask").fit_transform(rows)
 
 
 def test_masked_rows_take_no_part_in_the_transfer_term():

@@ -63,6 +63,8 @@ def test_is_an_array_to_numpy_and_scikit_learn(rows):
     assert array.dtype == np.float32
     np.testing.assert_array_equal(array, FEATURES)
     np.testing.assert_array_equal(rows.features, FEATURES)
+    np.testing.assert_array_equal(pd.DataFrame(rows), FEATURES)
+    np.testing.assert_array_equal(list(rows), FEATURES)
     np.testing.assert_array_equal(check_array(rows), FEATURES)
     np.testing.assert_array_equal(check_X_y(rows, LABELS)[0], FEATURES)
     np.testing.assert_array_equal(np.vstack([rows, rows]), np.vstack([FEATURES, FEATURES]))

@@ -297,7 +297,7 @@ def test_each_model_sees_each_row_once_in_a_search(look, count):
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 def test_a_student_reads_all_columns(columns, head, library):
     frame = FRAME[columns] if library == "pandas" else as_polars(FRAME[columns])
-    model = student(beta=0, max_epochs=10).fit(frame, LABELS)
+    model = student(beta=0, max_epochs=10, lr=0.005).fit(frame, LABELS)
     assert isinstance(model.module_, MixedNet)
     assert isinstance(model.module_.head, head)
     assert model.score(frame, LABELS) > 0.9

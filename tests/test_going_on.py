@@ -11,8 +11,9 @@ from sklearn.datasets import load_diabetes, load_iris
 from sklearn.decomposition import PCA
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from skorch.callbacks import Callback, LRScheduler
+from torch import nn
 
 from sk_aft import AFTClassifier, AFTRegressor, FoundationFeatureExtractor
 
@@ -299,6 +300,49 @@ def test_settings_of_the_optimizer_and_the_loss_may_change(iris):
     model.set_params(optimizer__amsgrad=True, criterion__label_smoothing=0.3).partial_fit(X, y)
     assert model.optimizer_.defaults["amsgrad"]
     assert model.criterion_.label_smoothing == 0.3
+
+
+class TwoLayers(nn.Sequential):
+    def __init__(self, n_inputs, n_outputs, width=8):
+        super().__init__(nn.Linear(n_inputs, width), nn.ReLU(), nn.Linear(width, n_outputs))
+
+
+@pytest.mark.parametrize("warm", [False, True])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("module", "auto"),
+        ("module", TwoLayers(4, 3)),
+        ("module__width", 9),
+        ("preprocessor", None),
+        ("preprocessor__with_mean", False),
+        ("transfer", None),
+        ("transfer__kernel", "linear"),
+    ],
+)
+def test_what_is_built_once_may_not_change(iris, name, value, warm):
+    X, y = iris
+    model = AFTClassifier(
+        TwoLayers, module__width=8, preprocessor=StandardScaler(), max_epochs=1, random_state=0
+    )
+    model.set_params(warm_start=True).fit(X, y, features=X)
+    learned = weights_of(model)
+    go_on = model.fit if warm else model.partial_fit
+    with pytest.raises(ValueError, match=f"^{name} differs from what the training began with"):
+        model.set_params(**{name: value}) and go_on(X, y, features=X)
+    assert torch.equal(weights_of(model), learned)
+
+
+def test_the_same_settings_and_what_is_not_built_yet_may_be_set(iris):
+    X, y = iris
+    model = AFTClassifier(beta=0, transfer=None, module__hidden_sizes=[8], module__dropout=0.0)
+    model.set_params(preprocessor=FunctionTransformer(np.abs))
+    model.partial_fit(X, y, [0, 1, 2])
+    model.set_params(module__hidden_sizes=(8,), module__dropout=np.float64(0), transfer="aft")
+    model.set_params(preprocessor__func=np.abs, beta=2, random_state=0)
+    assert model.partial_fit(X, y, features=X).beta_ == 2
+    with pytest.raises(ValueError, match="transfer__kernel differs"):
+        model.set_params(transfer__kernel="linear").partial_fit(X, y, features=X)
 
 
 def test_a_fit_in_threads_within_a_fit_does_not_hang(iris):

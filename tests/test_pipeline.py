@@ -11,6 +11,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
@@ -158,6 +159,18 @@ def test_features_as_an_argument_are_cut_with_the_folds(model):
     np.testing.assert_allclose(
         search.cv_results_["mean_test_score"], by_pipeline.cv_results_["mean_test_score"]
     )
+
+
+@pytest.mark.parametrize("beta", [0, "auto"])
+def test_a_global_wish_for_frames_changes_no_student(beta):
+    X, y = load_iris(return_X_y=True, as_frame=True)
+    student = AFTClassifier(beta=beta, max_epochs=2, random_state=0)
+    pipe = make_pipeline(FoundationFeatureExtractor(PCA(2).fit(X)), student)
+    expected = pipe.fit(X, y).predict_proba(X)
+    with sklearn.config_context(transform_output="pandas"):
+        again = clone(pipe).set_params(foundationfeatureextractor__cache=None).fit(X, y)
+        np.testing.assert_array_equal(again.predict_proba(X), expected)
+    assert again[-1].n_features_in_ == 4
 
 
 def test_several_models_and_a_column_of_a_frame(model):

@@ -45,8 +45,8 @@ class Backbone(ABC):
         """Whether the fingerprint is worth as much in another run as in this one."""
         return True
 
-    def check_columns(self, names: Any) -> None:  # noqa: B027 - most models know no columns
-        """Raise if a table's columns, None where they have no names, are not the model's."""
+    def check_columns(self, rows: Rows, names: Any) -> None:  # noqa: B027 - most know none
+        """Raise if a table's columns and their names, None without, are not the model's."""
 
     @property
     def n_features_out(self) -> int | None:

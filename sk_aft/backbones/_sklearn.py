@@ -59,13 +59,19 @@ class SklearnBackbone(Backbone):
         """Whether the transformer holds no function or interactive class of the user's own."""
         return not _normalised(self.transformer)[2]
 
-    def check_columns(self, names: Any) -> None:
+    def check_columns(self, rows: Rows, names: Any) -> None:
         """Raise if the rows' columns are not those that the transformer was fitted on."""
         expected = getattr(self.transformer, "feature_names_in_", None)
         if names is not None and expected is not None and list(names) != list(expected):
             raise ValueError(
                 f"The feature names should match those that were passed during fit: {self.name} "
                 f"was fitted on the columns {list(expected)}, the rows have {list(names)}."
+            )
+        n_expected = getattr(self.transformer, "n_features_in_", None)
+        if rows.kind == "numeric" and n_expected not in (None, rows.values.shape[1]):
+            raise ValueError(
+                f"X has {rows.values.shape[1]} features, but the foundation model {self.name!r} "
+                f"was fitted on {n_expected}."
             )
 
     def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:

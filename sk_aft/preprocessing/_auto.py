@@ -6,6 +6,7 @@ from typing import Any
 
 from sklearn.base import clone
 
+from sk_aft._parameters import reject_unknown
 from sk_aft.preprocessing._columns import OF_KIND, ColumnPreprocessor
 
 _DEFAULTS = {**OF_KIND, "frame": ColumnPreprocessor}
@@ -32,5 +33,6 @@ def make_preprocessor(preprocessor: Any, kind: str, **parameters: Any) -> Any:
     if preprocessor is None:
         return None
     if preprocessor == "auto":
+        reject_unknown("preprocessor", _DEFAULTS[kind], parameters)
         return _DEFAULTS[kind](**parameters)
     return clone(preprocessor).set_params(**parameters)

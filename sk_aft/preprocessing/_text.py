@@ -23,7 +23,7 @@ class NgramTokenizer(TransformerMixin, BaseEstimator):
     ----------
     word_ngrams : tuple of int, default=(1, 2)
         Shortest and longest run of words.
-    character_ngrams : tuple of int, default=(4, 4)
+    character_ngrams : tuple of int, default=(3, 4)
         Shortest and longest run of characters within a word.
     max_tokens : int, default=65536
         At most this many tokens, the most frequent in the training texts; bounds the size of
@@ -47,7 +47,7 @@ class NgramTokenizer(TransformerMixin, BaseEstimator):
     def __init__(
         self,
         word_ngrams: tuple[int, int] = (1, 2),
-        character_ngrams: tuple[int, int] = (4, 4),
+        character_ngrams: tuple[int, int] = (3, 4),
         max_tokens: int = 65536,
     ) -> None:
         self.word_ngrams = word_ngrams
