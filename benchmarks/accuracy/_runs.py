@@ -39,14 +39,6 @@ class Runs:
         print(line, flush=True)
         return line
 
-    def select(self, **key: Any) -> list[dict[str, Any]]:
-        """Return the runs whose fields are as given."""
-        return [
-            line
-            for line in self._lines
-            if all(line.get(name) == value for name, value in key.items())
-        ]
-
 
 def mean_and_error(values: list[float]) -> str:
     """Return "mean +- standard error" of percentages."""
