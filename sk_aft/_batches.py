@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias, Union
 
 import numpy as np
@@ -10,7 +10,7 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-Inputs: TypeAlias = Union[Tensor, dict[str, Tensor]]  # noqa: UP007 - evaluated by 3.10
+Inputs: TypeAlias = Union[Tensor, dict[str, Any]]  # noqa: UP007 - evaluated by 3.10
 
 
 class Batch(NamedTuple):
@@ -18,8 +18,9 @@ class Batch(NamedTuple):
 
     Parameters
     ----------
-    inputs : Tensor of shape (B, ...) or dict of Tensor
-        What the student's ``forward`` is called with; a dict is passed as keyword arguments.
+    inputs : Tensor of shape (B, ...), or dict of these or of dict
+        What the student's ``forward`` is called with; a dict is passed as keyword arguments. It
+        holds a text's tokens, or the parts of rows of several kinds.
     targets : Tensor of shape (n_labeled,) or (n_labeled, n_outputs), optional
         Class numbers or regression targets of the first rows; the others have none.
     features : Tensor of shape (B, n_features), optional
@@ -111,12 +112,71 @@ class PreparedInputs:
         return rows.float() / 255 if rows.dtype == torch.uint8 else rows
 
 
+class PreparedParts:
+    """Prepared rows that consist of several parts, such as a text, an image and some numbers.
+
+    Parameters
+    ----------
+    parts : mapping of str to PreparedInputs
+        The parts by their names, of n_rows rows each.
+    """
+
+    def __init__(self, parts: Mapping[str, PreparedInputs]) -> None:
+        self._parts = dict(parts)
+
+    def __len__(self) -> int:
+        return len(next(iter(self._parts.values())))
+
+    @property
+    def dtype(self) -> dict[str, str | None]:
+        """What the dense numbers of each part are."""
+        return {name: part.dtype for name, part in self._parts.items()}
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """What a network has to know of each part."""
+        return {"parts": {name: part.sizes for name, part in self._parts.items()}}
+
+    def take(self, indices: np.ndarray | slice, device: torch.device) -> Inputs:
+        """Return some rows as the student's inputs, by the names of the parts."""
+        return {name: part.take(indices, device) for name, part in self._parts.items()}
+
+
+def prepare_inputs(
+    values: Any, *, integers: bool = True, dtype: Any = None
+) -> PreparedInputs | PreparedParts:
+    """Return what a preprocessor returned in a form that batches are taken from.
+
+    Parameters
+    ----------
+    values : ndarray, Tensor, sparse matrix, or mapping of str to these
+        Prepared rows; a mapping holds their parts.
+    integers, dtype
+        As of `PreparedInputs`; ``dtype`` is a dict where there are parts.
+
+    Returns
+    -------
+    inputs : PreparedInputs or PreparedParts
+        The rows.
+    """
+    if not isinstance(values, Mapping):
+        return PreparedInputs(values, integers=integers, dtype=dtype)
+    parts = {}
+    for name, part in values.items():
+        try:
+            of_part = None if dtype is None else dtype[name]
+            parts[name] = PreparedInputs(part, integers=integers, dtype=of_part)
+        except ValueError as error:
+            raise ValueError(f"{name!r}: {error}") from error
+    return PreparedParts(parts)
+
+
 class RowBatches:
     """An iterable over batches, reshuffled at every pass where a generator is given.
 
     Parameters
     ----------
-    inputs : PreparedInputs
+    inputs : PreparedInputs or PreparedParts
         Rows of the student.
     targets : Tensor of shape (n_rows, ...), optional
         Class numbers or regression targets.
@@ -140,7 +200,7 @@ class RowBatches:
 
     def __init__(
         self,
-        inputs: PreparedInputs,
+        inputs: PreparedInputs | PreparedParts,
         targets: Tensor | None = None,
         *,
         features: Any = None,

@@ -29,15 +29,18 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
     ----------
     module : "auto", type, callable or torch.nn.Module, default="auto"
         The network. "auto" takes `sk_aft.modules.MLP` for 2-D numbers, `sk_aft.modules.ResNet`
-        for images and `sk_aft.modules.TextBag` for texts. A class is built with the ``module__x``
-        parameters, and with ``n_inputs``, ``n_channels``, ``n_tokens`` and ``n_outputs`` as found
-        in the data if its constructor has arguments of these names. An instance is copied, and
-        trained on from the weights it has. ``forward`` returns (logits, features), or logits
-        only: then the features are the input of the last ``torch.nn.Linear`` that runs.
+        for images, `sk_aft.modules.TextBag` for texts and `sk_aft.modules.MixedNet` for columns
+        of several kinds. A class is built with the ``module__x`` parameters, and with
+        ``n_inputs``, ``n_channels``, ``n_tokens``, ``parts`` and ``n_outputs`` as found in the
+        data if its constructor has arguments of these names. An instance is copied, and trained
+        on from the weights it has. ``forward`` returns (logits, features), or logits only: then
+        the features are the input of the last ``torch.nn.Linear`` that runs. Of columns of
+        several kinds it gets the parts that the preprocessor makes, by their names; features may
+        be a tuple, whose outer product is meant.
     transfer : str, torch.nn.Module, list of (method, strength) or None, default="aft"
         The transfer objective: a name ("aft", "aft-fixed", "aft-dense", "aft-rbf",
-        "feature-regression", "kd", "rkd", "ft", "kkd", "b-tuning" or "probe-kd", see
-        `sk_aft.transfer.make_transfer`), a module from student features (B, p) and foundation
+        "aft-product", "feature-regression", "kd", "rkd", "ft", "kkd", "b-tuning" or "probe-kd",
+        see `sk_aft.transfer.make_transfer`), a module from student features (B, p) and foundation
         features (B, d) to a scalar, or several of these with their strengths, such as
         ``[("aft", 10), ("probe-kd", 1)]``. None is standard training. ``transfer__x`` reaches
         the method's arguments, ``transfer__NAME__x`` those of one of several.
@@ -49,7 +52,9 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
     preprocessor : "auto", estimator or None, default="auto"
         Turns raw rows into numbers; fitted on the training rows and part of the fitted
         estimator. "auto" takes `sklearn.preprocessing.StandardScaler`,
-        `sk_aft.preprocessing.ImageResizer` or `sk_aft.preprocessing.NgramTokenizer`.
+        `sk_aft.preprocessing.ImageResizer` or `sk_aft.preprocessing.NgramTokenizer`, and for
+        columns of several kinds `sk_aft.preprocessing.ColumnPreprocessor`. An estimator gets a
+        DataFrame of several kinds of columns as it is.
     lr : float, default=1e-3
         Learning rate of the network at the start.
     transfer_lr : float, default=1e-2
@@ -122,9 +127,9 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
     validation_scores_ : list of float or None
         Score on the held out rows after each epoch; None without ``early_stopping``.
     n_features_in_ : int
-        Number of columns; only for 2-D numbers.
+        Number of columns; only for 2-D numbers and DataFrames of several kinds of columns.
     feature_names_in_ : ndarray of str
-        Names of the columns, where X was a DataFrame of numbers with string names.
+        Names of the columns, where X was such a DataFrame or one of numbers, with string names.
 
     See Also
     --------
@@ -225,8 +230,8 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
         Parameters
         ----------
         X : FoundationFeatures, or list, array, Series or DataFrame of n_rows rows
-            What a `FoundationFeatureExtractor` returned, or plain rows: 2-D numbers, texts or
-            images.
+            What a `FoundationFeatureExtractor` returned, or plain rows: 2-D numbers, texts,
+            images, or a DataFrame with columns of several of these kinds.
         y : array-like of shape (n_rows,)
             Labels of any type.
         features : array-like of shape (n_rows, n_foundation_features), optional

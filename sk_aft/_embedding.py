@@ -12,7 +12,7 @@ import torch
 from tqdm.auto import tqdm
 
 from sk_aft._device import resolve_device
-from sk_aft._rows import Rows, as_rows, open_image
+from sk_aft._rows import Rows, as_rows, column_rows, open_image
 from sk_aft._stored_rows import MatrixInMemory, StoredRows
 from sk_aft.backbones import Backbone
 from sk_aft.store import FeatureStore, digest_array, row_digests
@@ -30,13 +30,39 @@ _NO_ROWS = MatrixInMemory(np.empty((0, 0), dtype=np.float32))
 _NOT_A_ROWS_FAULT = (ImportError, MemoryError, OSError, torch.cuda.OutOfMemoryError)
 
 
+class Reader(NamedTuple):
+    """A backbone and what it reads of the rows.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The model.
+    column : object, optional
+        The column of a DataFrame that it reads, or a tuple of columns; default: the rows as
+        they are.
+    kind : {"text", "image", "numeric"}, optional
+        What it reads; default: what the backbone says, or found out.
+    """
+
+    backbone: Backbone
+    column: Any = None
+    kind: str | None = None
+
+    def rows(self, X: Any) -> Rows:
+        """Return the part of ``X`` that the model reads, checked."""
+        kind = self.kind or self.backbone.kind
+        if self.column is None:
+            return as_rows(X, kind=kind)
+        return column_rows(X, self.column, kind=kind)
+
+
 class FeatureSource(NamedTuple):
     """What turns rows into features: backbones, a store and how to run them.
 
     Parameters
     ----------
-    backbones : list of Backbone
-        Their features are concatenated.
+    readers : list of Reader
+        Backbones, whose features are concatenated, and what each reads.
     cache : {"auto", None}, path-like or FeatureStore
         Where features are kept; None keeps them in memory only.
     batch_size : int or "auto"
@@ -47,21 +73,18 @@ class FeatureSource(NamedTuple):
         0 is silent, 1 shows a progress bar.
     on_error : {"raise", "mask"}
         What becomes of rows that a model cannot read: an error, or rows without features.
-    rows_kind : {"text", "image", "numeric"}, optional
-        What the rows are, for models that read any; default: found out.
     """
 
-    backbones: Sequence[Backbone]
+    readers: Sequence[Reader]
     cache: Any
     batch_size: Any
     device: str
     verbose: int
     on_error: str = "raise"
-    rows_kind: str | None = None
 
     def compute(self, X: Any) -> list[StoredRows]:
         """Return the features of ``X``, one item a backbone."""
-        return [self._compute_one(backbone, X) for backbone in self.backbones]
+        return [self._compute_one(reader, X) for reader in self.readers]
 
     def store(self, backbone: Backbone) -> FeatureStore | None:
         """Return where the features of a model are kept, None for nowhere."""
@@ -73,10 +96,9 @@ class FeatureSource(NamedTuple):
             return self.cache
         return FeatureStore(None if self.cache == "auto" else self.cache)
 
-    def _compute_one(self, backbone: Backbone, X: Any) -> StoredRows:
-        rows = as_rows(X, kind=backbone.kind or self.rows_kind)
-        embedding = Embedding(self, backbone, rows)
-        store = self.store(backbone)
+    def _compute_one(self, reader: Reader, X: Any) -> StoredRows:
+        embedding = Embedding(self, reader.backbone, reader.rows(X))
+        store = self.store(reader.backbone)
         found = embedding.in_memory() if store is None else embedding.through(store)
         embedding.report(found.is_masked)
         return found

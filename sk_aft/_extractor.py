@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
+from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from numbers import Integral
 from typing import Any
@@ -15,9 +17,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sk_aft._embedding import FeatureSource, model_fingerprint
+from sk_aft._embedding import FeatureSource, Reader, model_fingerprint
 from sk_aft._features import FoundationFeatures
-from sk_aft._rows import as_rows
+from sk_aft._rows import as_rows, is_frame, select_columns
 from sk_aft.backbones import Backbone, TorchBackbone, resolve_backbone
 from sk_aft.store import FeatureStore, model_digest, row_digests
 from sk_aft.store._session import adopt_session, session_state
@@ -41,12 +43,14 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    model : str, Backbone, torch.nn.Module, callable, estimator, or list of these
+    model : str, Backbone, torch.nn.Module, callable, estimator, or list or mapping of these
         What makes the features. "minilm" (texts), "effnet-lite0", "effnet-lite1",
         "effnet-lite2" (images), "st:NAME" (sentence-transformers), "hf:NAME" (transformers),
         a backbone of `sk_aft.backbones`, a torch module, a function from a batch of rows to an
         (n, d) array, or a fitted scikit-learn transformer. The features of several models are
-        concatenated.
+        concatenated. A mapping says which column of a DataFrame each model reads:
+        ``{"image": "effnet-lite0", "text": ["minilm", "st:NAME"]}``; a tuple of columns is a
+        table of them.
     cache : "auto", path-like, FeatureStore or None, default="auto"
         Where features are kept. "auto" is the directory named by the environment variable
         ``SK_AFT_CACHE``, or the user's cache directory. None keeps them in memory only.
@@ -63,17 +67,25 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         the transfer term; a warning counts such rows, `FoundationFeatures.is_masked` lists them.
         The student still has to be able to read the row itself.
         Either way the other rows are kept in the store.
+    inputs : str, list of str or None, default=None
+        Where ``model`` is a mapping, the column that the student gets as its rows, or the columns
+        that it gets as a DataFrame; None hands everything over. The other columns need not be
+        there at prediction.
 
     Attributes
     ----------
     feature_slices_ : dict of str to slice
-        Which columns come from which model.
+        Which features come from which model. Where models of several columns have one name, the
+        column's name is put before it.
+    column_slices_ : dict of str to slice
+        Which features come from which column of a DataFrame; empty unless ``model`` is a mapping.
     n_features_out_ : int
-        Number of columns.
+        Number of features.
     n_features_in_ : int
-        Number of columns of the rows seen during fit; only for 2-D numbers.
+        Number of columns of the rows seen during fit; only for 2-D numbers, and for a DataFrame
+        where ``model`` is a mapping.
     feature_names_in_ : ndarray of str
-        Their names, where the rows came as a DataFrame of numbers with string names.
+        Their names, where the rows came as a DataFrame with string names.
 
     See Also
     --------
@@ -105,9 +117,12 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         "device": [str, torch.device],
         "verbose": ["verbose"],
         "on_error": [StrOptions({"raise", "mask"})],
+        "inputs": "no_validation",  # names of columns may be of any type
     }
 
-    _rows_kind: str  # set by fit
+    # Set by fit.
+    _rows_kind: str
+    _readers: list[Reader]
     # scikit-learn looks here first, so that its global setting does not part rows and features.
     _sklearn_output_config: dict = {"transform": "default"}
 
@@ -120,6 +135,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         device: str | torch.device = "auto",
         verbose: int = 0,
         on_error: str = "raise",
+        inputs: Any = None,
     ) -> None:
         self.model = model
         self.cache = cache
@@ -127,6 +143,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         self.device = device
         self.verbose = verbose
         self.on_error = on_error
+        self.inputs = inputs
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any = None) -> FoundationFeatureExtractor:
@@ -136,7 +153,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         ----------
         X : list, array, Series or DataFrame of n_rows rows
             Strings, 2-D numbers, images (NHWC uint8, or float in [0, 1]), PIL images, paths of
-            images, bytes of image files, or a DataFrame's column of any of these.
+            images, bytes of image files, or a DataFrame's column of any of these. A DataFrame
+            with the columns that the models read, where ``model`` is a mapping.
         y : ignored
             Present for the convention of scikit-learn.
 
@@ -154,19 +172,26 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             If a model needs a package that is not installed; names the pip command.
         """
         X = self._check_rows(X, reset=True)
-        backbones = [resolve_backbone(model) for model in self._models()]
-        slices: dict[str, slice] = {}
+        readers = [Reader(resolve_backbone(model), column) for column, model in self._models()]
+        self._readers = []
+        self.feature_slices_: dict[str, slice] = {}
+        self.column_slices_: dict[Any, slice] = {}
         start = 0
-        for backbone in backbones:
-            rows = as_rows(X, kind=backbone.kind)
-            backbone.check_columns(rows, getattr(self, "feature_names_in_", None))
+        for (backbone, column, _), name in zip(readers, _names(readers), strict=True):
+            rows = Reader(backbone, column).rows(X)
+            reader = Reader(backbone, column, rows.kind)
+            backbone.check_columns(rows, self._columns_read(column))
             width = backbone.n_features_out
             if width is None:
-                width = self._width(backbone, X)
-            slices[_unique_name(backbone.name, slices)] = slice(start, start + width)
-            start += width
-        self.backbones_ = backbones
-        self.feature_slices_ = slices
+                width = self._width(reader, X)
+            stop = start + width
+            self._readers.append(reader)
+            self.feature_slices_[_unique_name(name, self.feature_slices_)] = slice(start, stop)
+            if column is not None:
+                first = self.column_slices_.get(column, slice(start, stop)).start
+                self.column_slices_[column] = slice(first, stop)
+            start = stop
+        self.backbones_ = [backbone for backbone, _, _ in readers]
         self.n_features_out_ = start
         return self
 
@@ -187,8 +212,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             after ``set_output(transform="pandas")`` or ``"polars"``.
         """
         self.fit(X, y)
-        X = self._check_rows(X, reset=False)
-        rows = FoundationFeatures(X, self._source(), self.feature_slices_)
+        rows = self._beside_features(X)
         rows._computed()
         return self._output(rows)
 
@@ -206,8 +230,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             The raw rows as ``.inputs``, the features as ``.features``.
         """
         check_is_fitted(self)
-        X = self._check_rows(X, reset=False)
-        return self._output(FoundationFeatures(X, self._source(), self.feature_slices_))
+        return self._output(self._beside_features(X))
 
     @_fit_context(prefer_skip_nested_validation=False)
     def precompute(self, X: Any) -> FoundationFeatureExtractor:
@@ -253,11 +276,11 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         keys = {}
         source = self._source()
-        for name, backbone in zip(self.feature_slices_, self.backbones_, strict=True):
-            store = source.store(backbone)
+        for name, reader in zip(self.feature_slices_, self._readers, strict=True):
+            store = source.store(reader.backbone)
             if store is not None:
-                rows = as_rows(X, kind=backbone.kind or self._rows_kind)
-                model = model_digest(model_fingerprint(backbone, rows), store.dtype)
+                rows = reader.rows(X)
+                model = model_digest(model_fingerprint(reader.backbone, rows), store.dtype)
                 keys[name] = [model + digest for digest in row_digests(rows)]
         return keys
 
@@ -337,27 +360,34 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             )
         return super().set_params(**params)
 
-    def _models(self) -> list:
-        if not isinstance(self.model, (list, tuple)):
-            return [self.model]
-        if not self.model:
-            raise ValueError("model is an empty list: give at least one foundation model.")
-        return list(self.model)
+    def _models(self) -> list[tuple[Any, Any]]:
+        """Return pairs of a column, None for the rows as they are, and a model."""
+        by_column = self.model if isinstance(self.model, Mapping) else {None: self.model}
+        return [
+            (column, model)
+            for column, models in by_column.items()
+            for model in (models if isinstance(models, (list, tuple)) else [models])
+        ]
 
-    def _source(self, backbones: list[Backbone] | None = None) -> FeatureSource:
+    def _columns_read(self, column: Any) -> Any:
+        """Return the names of the columns that a model reads, None where they have none."""
+        if column is None:
+            return getattr(self, "feature_names_in_", None)
+        return column if isinstance(column, tuple) else [column]
+
+    def _source(self, readers: list[Reader] | None = None) -> FeatureSource:
         return FeatureSource(
-            self.backbones_ if backbones is None else backbones,
+            self._readers if readers is None else readers,
             self.cache,
             self.batch_size,
             str(self.device),
             self.verbose,
             self.on_error,
-            self._rows_kind,
         )
 
-    def _width(self, backbone: Backbone, X: Any) -> int:
+    def _width(self, reader: Reader, X: Any) -> int:
         """Return the width of a model's features, which only running it tells."""
-        source = self._source([backbone])._replace(verbose=0, on_error="raise")
+        source = self._source([reader])._replace(verbose=0, on_error="raise")
         n_tried = 1 if self.on_error == "raise" else min(len(X), _ROWS_TRIED_FOR_WIDTH)
         for row in range(n_tried):
             with suppress(ValueError):
@@ -366,8 +396,45 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         # Raises, and knows from the other rows whether the first is to blame.
         return source.compute(_rows(X, 0, _ROWS_TRIED_FOR_WIDTH))[0].matrix.width
 
+    def _beside_features(self, X: Any) -> FoundationFeatures:
+        """Return rows with features that are not computed yet."""
+        X = self._check_rows(X, reset=False)
+        inputs = self._inputs(X)
+        return FoundationFeatures(
+            inputs,
+            self._source(),
+            self.feature_slices_,
+            read=None if inputs is X else X,
+            column_slices=self.column_slices_,
+        )
+
+    def _inputs(self, X: Any) -> Any:
+        """Return what the student gets of the rows."""
+        if self.inputs is None:
+            return X
+        if isinstance(self.inputs, list):
+            return select_columns(X, self.inputs)
+        return select_columns(X, [self.inputs])[self.inputs]
+
     def _check_rows(self, X: Any, *, reset: bool) -> Any:
         """Return rows that can be sliced, checked."""
+        if reset and not self._models():
+            kind = type(self.model).__name__
+            raise ValueError(f"model is an empty {kind}: give at least one foundation model.")
+        if isinstance(self.model, Mapping):
+            # At prediction columns that only the models read may be missing.
+            if reset or not is_frame(X):
+                read = [name for column in self.model for name in self._columns_read(column)]
+                select_columns(X, list(dict.fromkeys(read)))
+            if reset:
+                self._inputs(X)
+                validate_data(self, X, reset=True, skip_check_array=True)
+            return X
+        if self.inputs is not None:
+            raise ValueError(
+                f"inputs={self.inputs!r} names columns of a DataFrame, so model has to be a "
+                "mapping such as {'text': 'minilm'}, which says what column each model reads."
+            )
         # Texts that end in ".png" are paths if all of them do, which few rows do not tell.
         kind = as_rows(X, kind=None if reset else self._rows_kind).kind
         X = X if hasattr(X, "__getitem__") else np.asarray(X)
@@ -403,10 +470,9 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
 
     def _known_by_identity(self) -> list:
         """Return functions and transformers, whose copies a worker process has to recognise."""
-        models = self.model if isinstance(self.model, (list, tuple)) else [self.model]
         return [
             model
-            for model in models
+            for _, model in self._models()
             if not isinstance(model, (str, Backbone))
             and not (isinstance(model, torch.nn.Module) and TorchBackbone(model).is_persistent)
         ]
@@ -424,6 +490,19 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
 
 def _rows(X: Any, start: int, stop: int) -> Any:
     return X.iloc[start:stop] if hasattr(X, "iloc") else X[start:stop]
+
+
+def _names(readers: list[Reader]) -> list[str]:
+    """Return names of the models, with their column's where models of another have the same."""
+    columns_of = Counter(name for name, _ in {(r.backbone.name, r.column) for r in readers})
+    return [
+        f"{_joined(column)}_{backbone.name}" if columns_of[backbone.name] > 1 else backbone.name
+        for backbone, column, _ in readers
+    ]
+
+
+def _joined(column: Any) -> str:
+    return "_".join(map(str, column)) if isinstance(column, tuple) else str(column)
 
 
 def _unique_name(name: str, taken: Any) -> str:

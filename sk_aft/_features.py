@@ -33,6 +33,10 @@ class FoundationFeatures:
         Which columns are which model's.
     parts : list of StoredRows, optional
         The features of each model, where they are known already.
+    read : DataFrame of n_rows rows, optional
+        What the models read; default: ``inputs``.
+    column_slices : dict of str to slice, optional
+        Which features come from which column of what the models read.
 
     Attributes
     ----------
@@ -42,6 +46,8 @@ class FoundationFeatures:
         Computed when first asked for; memory-mapped where the store holds the rows in order.
     feature_slices : dict of str to slice
         Which columns are which model's.
+    column_slices : dict of str to slice
+        Which features come from which column of a DataFrame; empty where models read whole rows.
     shape : tuple of int
         (n_rows, n_features); known without computing.
 
@@ -68,11 +74,16 @@ class FoundationFeatures:
         source: FeatureSource,
         feature_slices: dict[str, slice],
         parts: list[StoredRows] | None = None,
+        *,
+        read: Any = None,
+        column_slices: dict[Any, slice] | None = None,
     ) -> None:
         self.inputs = inputs
         self._source = source
         self.feature_slices = feature_slices
+        self.column_slices = column_slices or {}
         self._parts = parts
+        self._read = read
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -107,7 +118,7 @@ class FoundationFeatures:
 
     def _computed(self) -> list[StoredRows]:
         if self._parts is None:
-            self._parts = self._source.compute(self.inputs)
+            self._parts = self._source.compute(self.inputs if self._read is None else self._read)
         return self._parts
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -127,8 +138,14 @@ class FoundationFeatures:
             return self.take([key])[0]
         indices = np.arange(len(self))[key]
         parts = None if self._parts is None else [part.subset(indices) for part in self._parts]
-        inputs = _safe_indexing(self.inputs, indices)
-        return FoundationFeatures(inputs, self._source, self.feature_slices, parts)
+        return FoundationFeatures(
+            _safe_indexing(self.inputs, indices),
+            self._source,
+            self.feature_slices,
+            parts,
+            read=None if self._read is None else _safe_indexing(self._read, indices),
+            column_slices=self.column_slices,
+        )
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         array = np.asarray(self.features)
@@ -147,7 +164,7 @@ class FoundationFeatures:
         return state
 
     def __repr__(self) -> str:
-        names = ", ".join(backbone.name for backbone in self._source.backbones)
+        names = ", ".join(reader.backbone.name for reader in self._source.readers)
         state = "" if self.is_computed else ", not computed yet"
         return f"FoundationFeatures(shape={self.shape}, models=[{names}]{state})"
 

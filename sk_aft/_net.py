@@ -27,15 +27,16 @@ from skorch.callbacks import EarlyStopping, EpochTimer, LRScheduler, PrintLog
 from skorch.history import History
 from torch import Tensor, nn
 
-from sk_aft._batches import Batch, Inputs, PreparedInputs, RowBatches
+from sk_aft._batches import Batch, Inputs, PreparedInputs, PreparedParts, RowBatches, prepare_inputs
 from sk_aft._device import fitting_threads, resolve_device
 from sk_aft._labels import known_targets
 from sk_aft._parameters import PrefixedParameters, reject_unknown
 from sk_aft._plain_modules import with_tensors, without_tensors
 from sk_aft._training_data import CheckedInputs, FeatureSubset, TrainingData
-from sk_aft.modules import MLP, LastLinearInput, ResNet, TextBag
+from sk_aft.modules import LastLinearInput, network_for
 from sk_aft.preprocessing import make_preprocessor
 from sk_aft.transfer import TransferRows, make_transfer
+from sk_aft.transfer._base import features_for, side_by_side
 
 # Rows are prepared for prediction this many at a time, so that millions of images fit in memory.
 _ROWS_PER_PREPARATION = 4096
@@ -44,7 +45,7 @@ _fitting = threading.RLock()
 _NOT_SAVED = (
     *("optimizer_", "callbacks_", "device_"),
     *("_last_linear", "_has_masked_rows", "_is_training", "_example", "_training_rows"),
-    *("_feature_slices", "_began_with"),
+    *("_feature_slices", "_column_slices", "_began_with"),
 )
 # What max_epochs="auto" makes at least. Few rows make few steps an epoch and would learn too
 # little; more steps than these overfit noisy targets where there is no transfer.
@@ -112,9 +113,9 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
     beta_: float
     device_: torch.device
     preprocessor_: Any
-    inputs_dtype_: str | None
+    inputs_dtype_: Any
     device: Any
-    module_sizes_: dict[str, int]
+    module_sizes_: dict[str, Any]
     module_: nn.Module
     transfer_: nn.Module
 
@@ -231,8 +232,8 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             self.inputs_dtype_ = None
             self.preprocessor_ = make_preprocessor(self.preprocessor, data.rows.kind, **parameters)
             if self.preprocessor_ is not None:
-                self.preprocessor_.fit(self._named(data.rows.values[train]))
-        inputs = self._prepare(data.rows.values[train])
+                self.preprocessor_.fit(self._named(data.rows.values_at(train)))
+        inputs = self._prepare(data.rows.values_at(train))
         if reset:
             self.inputs_dtype_ = inputs.dtype
             self.module_sizes_ = {**inputs.sizes, "n_outputs": self.n_outputs_}
@@ -245,6 +246,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         if subset is not None:
             self.n_foundation_features_ = subset.shape[1]
             self._feature_slices = subset.feature_slices
+            self._column_slices = subset.column_slices
         batches = RowBatches(
             inputs,
             torch.from_numpy(data.targets[train]),
@@ -262,7 +264,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             return batches, None
         weights = None if data.weights is None else torch.from_numpy(data.weights[valid]).float()
         return batches, RowBatches(
-            self._prepare(data.rows.values[valid]),
+            self._prepare(data.rows.values_at(valid)),
             torch.from_numpy(data.targets[valid]),
             weights=weights,
             batch_size=self.batch_size,
@@ -288,18 +290,21 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         )
         return np.sort(train), np.sort(valid)
 
-    def _prepare(self, values: np.ndarray) -> PreparedInputs:
+    def _prepare(self, values: Any) -> PreparedInputs | PreparedParts:
         if self.preprocessor_ is not None:
             values = self.preprocessor_.transform(self._named(values))
-        elif self.rows_kind_ == "text":
-            raise ValueError("preprocessor=None, but texts need one that turns them into numbers.")
+        elif self.rows_kind_ in ("text", "frame"):
+            what = "texts need" if self.rows_kind_ == "text" else "columns of several kinds need"
+            raise ValueError(f"preprocessor=None, but {what} one that turns them into numbers.")
         integers = self.module != "auto"  # an own network may look tokens up
-        return PreparedInputs(values, integers=integers, dtype=self.inputs_dtype_)
+        return prepare_inputs(values, integers=integers, dtype=self.inputs_dtype_)
 
-    def _named(self, values: np.ndarray) -> Any:
+    def _named(self, values: Any) -> Any:
         """Give an own preprocessor a frame where the rows came as one."""
         names = getattr(self, "feature_names_in_", None)
-        if names is None or isinstance(self.preprocessor, str) or find_spec("pandas") is None:
+        if self.rows_kind_ == "frame" or names is None or isinstance(self.preprocessor, str):
+            return values
+        if find_spec("pandas") is None:
             return values
         import pandas
 
@@ -437,12 +442,12 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             logits, _ = self.infer(batch.inputs)
             return {"loss": self._task_loss(logits, batch), "y_pred": logits}
 
-    def infer(self, x: Inputs, **fit_params: Any) -> tuple[Tensor, Tensor | None]:
+    def infer(self, x: Inputs, **fit_params: Any) -> tuple[Tensor, Any]:
         """Run the student.
 
         Parameters
         ----------
-        x : Tensor or dict of Tensor
+        x : Tensor, or dict of these or of dict
             Inputs of one batch.
         **fit_params
             Not used; part of skorch's signature.
@@ -451,8 +456,9 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         -------
         logits : Tensor of shape (B, n_outputs)
             What the student says.
-        features : Tensor of shape (B, p) or None
-            The input of its last linear layer, if the student returns it.
+        features : Tensor of shape (B, p), tuple of Tensor of shape (B, p_part), or None
+            The input of its last linear layer, if the student returns it; or what is multiplied
+            to get it.
         """
         outputs = self.module_(**x) if isinstance(x, Mapping) else self.module_(x)
         logits, features = outputs[:2] if isinstance(outputs, tuple) else (outputs, None)
@@ -465,12 +471,15 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             )
         return logits, features
 
-    def _transfer_loss(self, student: Tensor, foundation: Tensor, logits: Tensor) -> Tensor:
+    def _transfer_loss(self, student: Any, foundation: Tensor, logits: Tensor) -> Tensor:
+        student = features_for(self.transfer_, student)
         if self._has_masked_rows:
             known = ~foundation.isnan().any(dim=1)
             if known.sum() < 2:
-                return 0.0 * student.sum()
-            student, foundation, logits = student[known], foundation[known], logits[known]
+                return 0.0 * logits.sum()
+            foundation, logits = foundation[known], logits[known]
+            is_whole = isinstance(student, Tensor)
+            student = student[known] if is_whole else tuple(part[known] for part in student)
         if getattr(self.transfer_, "uses_logits", False):
             return self.transfer_(student, foundation, logits)
         return self.transfer_(student, foundation)
@@ -542,7 +551,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
     def initialize_module(self) -> StudentNet:
         """Build the student."""
         parameters = self.get_params_for("module")
-        build = _auto_module(self.module_sizes_) if self.module == "auto" else self.module
+        build = network_for(self.module_sizes_) if self.module == "auto" else self.module
         reject_unknown("module", build, parameters)
         if isinstance(build, nn.Module):
             # The estimator's parameter stays as it was given.
@@ -579,6 +588,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             n_student_features=self._student_features(self._example).shape[1],
             n_outputs=self.n_outputs_,
             feature_slices=self._feature_slices,
+            column_slices=self._column_slices,
             **parameters,
         )
         self.transfer_ = copy.deepcopy(transfer).to(self.device_)
@@ -621,7 +631,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         try:
             with torch.no_grad():
                 _, features = self.infer(inputs)
-                return last_linear.take() if features is None else features
+                return last_linear.take() if features is None else side_by_side(features)
         finally:
             last_linear.remove()
             self.module_.train(was_training)
@@ -702,7 +712,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         rows = self._check_rows(X, reset=False)
         self._set_training(training)
         for start in range(0, len(rows), _ROWS_PER_PREPARATION):
-            prepared = self._prepare(rows.values[start : start + _ROWS_PER_PREPARATION])
+            prepared = self._prepare(rows.values_at(slice(start, start + _ROWS_PER_PREPARATION)))
             for batch in RowBatches(prepared, batch_size=self.batch_size, device=self.device_):
                 with torch.inference_mode():
                     logits, _ = self.infer(batch.inputs)
@@ -856,13 +866,6 @@ def _are_same(one: Any, other: Any) -> bool:
 
 def _changed(**requests: bool | str | None) -> dict[str, Any]:
     return {name: request for name, request in requests.items() if request != UNCHANGED}
-
-
-def _auto_module(sizes: Mapping[str, int]) -> type[nn.Module]:
-    """Return the network for inputs as the preprocessor makes them."""
-    if "n_tokens" in sizes:
-        return TextBag
-    return ResNet if "n_channels" in sizes else MLP
 
 
 def _draw_seed(random_state: Any) -> int:

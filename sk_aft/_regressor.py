@@ -98,9 +98,9 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
     validation_scores_ : list of float or None
         Score on the held out rows after each epoch; None without ``early_stopping``.
     n_features_in_ : int
-        Number of columns; only for 2-D numbers.
+        Number of columns; only for 2-D numbers and DataFrames of several kinds of columns.
     feature_names_in_ : ndarray of str
-        Names of the columns, where X was a DataFrame of numbers with string names.
+        Names of the columns, where X was such a DataFrame or one of numbers, with string names.
 
     See Also
     --------
@@ -182,8 +182,8 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
         Parameters
         ----------
         X : FoundationFeatures, or list, array, Series or DataFrame of n_rows rows
-            What a `FoundationFeatureExtractor` returned, or plain rows: 2-D numbers, texts or
-            images.
+            What a `FoundationFeatureExtractor` returned, or plain rows: 2-D numbers, texts,
+            images, or a DataFrame with columns of several of these kinds.
         y : array-like of shape (n_rows,) or (n_rows, n_targets)
             Numbers to predict.
         features : array-like of shape (n_rows, n_foundation_features), optional

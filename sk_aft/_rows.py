@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 import scipy.sparse
+from sklearn.utils import _safe_indexing
 
 from sk_aft._optional import import_optional
 
@@ -20,24 +23,28 @@ _DEEP_GREY_MODES = ("I;16", "I;16L", "I;16B", "I", "F")
 _GREY_MODES = ("1", "L", *_DEEP_GREY_MODES)
 
 
+class SeveralKindsError(ValueError):
+    """The columns of a frame are not all numbers."""
+
+
 @dataclass(frozen=True)
 class Rows:
-    """Rows of one kind in one indexable array.
+    """Rows of one kind in one container.
 
     Parameters
     ----------
-    kind : {"text", "image", "numeric"}
+    kind : {"text", "image", "numeric", "frame"}
         What each row is.
-    values : ndarray
+    values : ndarray or DataFrame
         "text": (n,) objects of type str. "numeric": (n, p) numbers. "image": (n, height, width)
         or (n, height, width, channels) numbers, or (n,) objects, each a path, the bytes of an
-        image file, a PIL image or an array.
+        image file, a PIL image or an array. "frame": a DataFrame whose columns are of any kinds.
     numbers : ndarray of shape (n,), optional
         Where the rows stood in what the user gave, for messages; default: 0 to n - 1.
     """
 
     kind: str
-    values: np.ndarray
+    values: Any
     numbers: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -46,7 +53,20 @@ class Rows:
     def take(self, indices: np.ndarray) -> Rows:
         """Return the rows at ``indices``."""
         numbers = indices if self.numbers is None else self.numbers[indices]
-        return Rows(self.kind, self.values[indices], numbers)
+        return Rows(self.kind, self.values_at(indices), numbers)
+
+    def values_at(self, indices: np.ndarray | slice) -> Any:
+        """Return the values of the rows at ``indices``."""
+        if self.kind == "frame":
+            return _safe_indexing(self.values, np.arange(len(self))[indices])
+        return self.values[indices]
+
+    def followed_by(self, others: Rows) -> Rows:
+        """Return these rows and then others of the same kind."""
+        if self.kind != "frame":
+            return Rows(self.kind, np.concatenate([self.values, others.values]))
+        library = import_module("pandas" if hasattr(self.values, "iloc") else "polars")
+        return Rows(self.kind, library.concat([self.values, others.values]))
 
     def image(self, index: int) -> np.ndarray:
         """Decode the image at ``index``, see `load_image`."""
@@ -54,7 +74,7 @@ class Rows:
         return load_image(self.values[index], number)
 
 
-def as_rows(X: Any, *, kind: str | None = None) -> Rows:
+def as_rows(X: Any, *, kind: str | None = None, frames: bool = False) -> Rows:
     """Find out what the rows of ``X`` are and put them into an indexable array.
 
     Parameters
@@ -63,8 +83,11 @@ def as_rows(X: Any, *, kind: str | None = None) -> Rows:
         Strings, 2-D numbers, image arrays (NHWC; NCHW is recognised by its channel axis),
         PIL images, paths of images, encoded image bytes, or a DataFrame with one column of
         any of these. Strings that all end like image files (".png", ".jpg", ...) are paths.
-    kind : {"text", "image", "numeric"}, optional
+    kind : {"text", "image", "numeric", "frame"}, optional
         What the rows have to be; strings are taken as paths where images are expected.
+    frames : bool, default=False
+        Whether a DataFrame whose columns are not all numbers is of kind "frame", as it is,
+        or an error.
 
     Returns
     -------
@@ -76,7 +99,14 @@ def as_rows(X: Any, *, kind: str | None = None) -> Rows:
     ValueError
         If the rows are of several types, missing, of an unknown type, or not of ``kind``.
     """
-    values = _to_array(X)
+    if kind == "frame":
+        return _frame_rows(X)
+    try:
+        values = _to_array(X)
+    except SeveralKindsError:
+        if frames:
+            return _frame_rows(X)
+        raise
     if values.dtype.kind in "US":
         values = values.astype(object)
     if values.ndim and len(values) == 0:
@@ -113,6 +143,35 @@ def as_rows(X: Any, *, kind: str | None = None) -> Rows:
     if kind is not None and rows.kind != kind:
         raise ValueError(f"Expected {kind} rows, got {rows.kind} rows (shape {values.shape}).")
     return rows
+
+
+def is_frame(X: Any) -> bool:
+    """Whether these are rows of a DataFrame, of whatever library."""
+    return hasattr(X, "columns") and hasattr(X, "dtypes")
+
+
+def select_columns(X: Any, names: Sequence[Any]) -> Any:
+    """Return a DataFrame of some columns in this order; raises ValueError if one is missing."""
+    if not is_frame(X):
+        raise ValueError(
+            f"X has to be a DataFrame with the columns {list(names)}, got a {type(X).__name__}."
+        )
+    present = list(X.columns)
+    missing = [name for name in names if name not in present]
+    if missing:
+        which = "column " if len(missing) == 1 else "columns "
+        which += ", ".join(map(repr, missing)) + (" is" if len(missing) == 1 else " are")
+        raise ValueError(f"{which} missing from X, which has {present}.")
+    return X if present == list(names) else X[list(names)]
+
+
+def column_rows(X: Any, column: Any, *, kind: str | None = None) -> Rows:
+    """Return what `as_rows` makes of one column of a DataFrame, or of a tuple of columns."""
+    frame = select_columns(X, column if isinstance(column, tuple) else [column])
+    try:
+        return as_rows(frame, kind=kind)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"column {column!r}: {error}") from error
 
 
 def load_image(value: Any, row: int) -> np.ndarray:
@@ -208,6 +267,12 @@ def _unreadable(value: Any, row: int, error: Exception | str) -> str:
     return f"Row {row} ({what}) is not a readable image: {error}. Repair the row or leave it out."
 
 
+def _frame_rows(X: Any) -> Rows:
+    if len(X) == 0:
+        raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
+    return Rows("frame", X)
+
+
 def _to_array(X: Any) -> np.ndarray:
     """Put any container into a NumPy array without touching its elements."""
     if X is None:
@@ -219,7 +284,7 @@ def _to_array(X: Any) -> np.ndarray:
         )
     if isinstance(X, (str, bytes)):
         raise ValueError("X is a single string: give a list of rows, for example [text].")
-    if hasattr(X, "columns") and hasattr(X, "dtypes"):
+    if is_frame(X):
         return _frame_to_array(X)
     if hasattr(X, "to_numpy"):
         return _numbers_if_possible(np.asarray(X.to_numpy()))
@@ -240,10 +305,11 @@ def _frame_to_array(X: Any) -> np.ndarray:
             return values.astype(float)
         except (TypeError, ValueError):
             names = ", ".join(map(str, X.columns))
-            raise ValueError(
+            raise SeveralKindsError(
                 f"X is a DataFrame whose columns ({names}) are not all numbers: pass the one "
                 "column that holds the texts or images, for example X['text'], or select it "
-                "with a ColumnTransformer."
+                "with a ColumnTransformer. A mapping such as model={'text': 'minilm'} says which "
+                "foundation model reads which column."
             ) from None
     return _numbers_if_possible(values)
 

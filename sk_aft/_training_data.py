@@ -13,7 +13,7 @@ from sklearn.utils.validation import _check_sample_weight, _num_samples, validat
 
 from sk_aft._features import FoundationFeatures
 from sk_aft._labels import is_labeled, known_targets
-from sk_aft._rows import Rows, as_rows
+from sk_aft._rows import Rows, as_rows, select_columns
 from sk_aft._stored_rows import StoredRows
 from sk_aft.transfer import default_strength
 
@@ -58,6 +58,8 @@ class FeatureSubset:
         Whether some of the rows have no features: they read as NaN.
     feature_slices : dict of str to slice
         Which columns are which model's.
+    column_slices : dict of str to slice
+        Which features come from which column of a DataFrame, see `FoundationFeatures`.
     """
 
     def __init__(self, features: Any, rows: np.ndarray) -> None:
@@ -68,6 +70,7 @@ class FeatureSubset:
         self.has_masked_rows = bool(self.is_masked.any())
         whole = {"features": slice(0, features.shape[1])}
         self.feature_slices: dict[str, slice] = getattr(features, "feature_slices", whole)
+        self.column_slices: dict[Any, slice] = getattr(features, "column_slices", {})
 
     def take(self, indices: np.ndarray) -> np.ndarray:
         return self._features.take(self._rows[indices])
@@ -90,6 +93,7 @@ class JoinedFeatures:
         self.is_masked = np.concatenate([first.is_masked, second.is_masked])
         whole = {"features": slice(0, first.shape[1])}
         self.feature_slices: dict[str, slice] = getattr(first, "feature_slices", whole)
+        self.column_slices: dict[Any, slice] = getattr(first, "column_slices", {})
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -112,6 +116,7 @@ class CheckedInputs:
     batch_size: int
     preprocessor: Any
     rows_kind_: str
+    _columns: list
     beta_: float
     n_foundation_features_: int
 
@@ -215,8 +220,7 @@ class CheckedInputs:
                 f"X_unlabeled has rows of shape {further.values.shape[1:]}, but X has rows of "
                 f"shape {rows.values.shape[1:]}."
             )
-        values = np.concatenate([rows.values, further.values])
-        return Rows(rows.kind, values), JoinedFeatures(features, X_unlabeled)
+        return rows.followed_by(further), JoinedFeatures(features, X_unlabeled)
 
     def _strength(self, features: Any) -> float:
         """Return beta as a number: 0 where there is nothing to learn from."""
@@ -248,9 +252,14 @@ class CheckedInputs:
     def _check_rows(self, X: Any, *, reset: bool) -> Rows:
         if isinstance(X, FoundationFeatures):
             X = X.inputs
-        rows = as_rows(X, kind=None if reset else self.rows_kind_)
+        if not reset and self.rows_kind_ == "frame":
+            return as_rows(select_columns(X, self._columns), kind="frame")
+        rows = as_rows(X, kind=None if reset else self.rows_kind_, frames=reset)
         if reset:
             self.rows_kind_ = rows.kind
+        if rows.kind == "frame":
+            validate_data(self, X, skip_check_array=True)
+            self._columns = list(X.columns)
         if rows.kind == "numeric":
             table = X if hasattr(X, "columns") else rows.values
             # An own preprocessor may fill what is missing; what it returns is checked.

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sk_aft._batches import PreparedInputs, RowBatches
+from sk_aft._batches import PreparedInputs, RowBatches, prepare_inputs
 from sk_aft._stored_rows import MatrixInMemory, StoredRows
 
 CPU = torch.device("cpu")
@@ -218,3 +218,39 @@ def test_what_is_no_number_is_refused(values):
         ValueError, match=r"preprocessor returned an array of dtype .* needs numbers"
     ):
         PreparedInputs(values)
+
+
+# ---------------------------------------------------------------- PreparedParts
+
+
+def test_parts_of_rows_stay_together():
+    table = np.arange(12.0).reshape(6, 2)
+    images = np.full((6, 1, 2, 2), 51, dtype=np.uint8)
+    tokens = scipy.sparse.csr_matrix(np.eye(6))
+    inputs = prepare_inputs({"a b": table, "image": images, "text": tokens})
+    assert len(inputs) == 6
+    assert inputs.dtype == {"a b": "float32", "image": "uint8", "text": None}
+    assert inputs.sizes["parts"]["a b"] == {"n_inputs": 2}
+    assert inputs.sizes["parts"]["image"]["n_channels"] == 1
+    batches = RowBatches(
+        inputs,
+        torch.arange(6),
+        batch_size=4,
+        device=CPU,
+        shuffle=np.random.RandomState(0),
+    )
+    for batch in batches:
+        rows = batch.targets
+        assert torch.equal(batch.inputs["a b"], torch.from_numpy(table).float()[rows])
+        assert torch.equal(batch.inputs["text"]["indices"], rows)
+        assert batch.inputs["image"].shape == (len(rows), 1, 2, 2)
+        assert batch.inputs["image"].max() == pytest.approx(0.2)
+
+
+def test_parts_keep_the_dtypes_they_had():
+    inputs = prepare_inputs({"a": np.eye(2), "b": np.eye(2, dtype=int)})
+    again = prepare_inputs({"a": np.eye(2, dtype=int), "b": np.eye(2)}, dtype=inputs.dtype)
+    assert again.dtype == inputs.dtype == {"a": "float32", "b": "int64"}
+    with pytest.raises(ValueError, match="'b': The preprocessor returned NaN"):
+        prepare_inputs({"a": np.eye(2), "b": np.full((2, 2), np.nan)})
+    assert isinstance(prepare_inputs(np.eye(2)), PreparedInputs)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sk_aft._embedding import FeatureSource
+from sk_aft._embedding import FeatureSource, Reader
 from sk_aft._stored_rows import MatrixInMemory, StoredRows
 from sk_aft.backbones import CallableBackbone
 from sk_aft.store import FeatureStore
@@ -53,8 +53,8 @@ TEXTS = [f"text {number:02d}" for number in range(30)]
 
 
 def source(*models, cache="auto", batch_size="auto", verbose=0):
-    backbones = [CallableBackbone(m, f"lengths {i}") for i, m in enumerate(models)]
-    return FeatureSource(backbones, cache, batch_size, "cpu", verbose)
+    readers = [Reader(CallableBackbone(m, f"lengths {i}")) for i, m in enumerate(models)]
+    return FeatureSource(readers, cache, batch_size, "cpu", verbose)
 
 
 @pytest.mark.parametrize("where", [None, "auto"])

@@ -10,6 +10,7 @@ from pathlib import Path
 import cloudpickle
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import skops.io
 import torch
@@ -58,8 +59,13 @@ def texts():
     return X[:60], y[:60], np.random.default_rng(0).normal(size=(60, 5))
 
 
+def frame():
+    X, y, features = texts()
+    return pd.DataFrame({"text": X, "length": [len(text) for text in X]}), y, features
+
+
 @pytest.mark.parametrize("round_trip", ROUND_TRIPS, ids=NAMES)
-@pytest.mark.parametrize("rows", [table, images, texts])
+@pytest.mark.parametrize("rows", [table, images, texts, frame])
 def test_a_fitted_student_survives(rows, round_trip):
     X, y, features = rows()
     model = AFTClassifier(beta=1, max_epochs=2, random_state=0).fit(X, y, features=features)
@@ -98,7 +104,7 @@ def trusted_types():
 
 
 @pytest.mark.parametrize("estimator", [AFTClassifier, AFTRegressor])
-@pytest.mark.parametrize("rows", [table, images, texts])
+@pytest.mark.parametrize("rows", [table, images, texts, frame])
 def test_skops_reads_a_student_with_the_documented_types(rows, estimator):
     X, y, features = rows()
     if estimator is AFTRegressor:

@@ -8,13 +8,14 @@ README = Path(__file__).parents[1] / "README.md"
 
 def test_every_python_block_of_the_readme_runs(capsys):
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     names: dict = {}
     for block in blocks:
         exec(compile(block, str(README), "exec"), names)
     accuracy = float(capsys.readouterr().out.splitlines()[0].split()[-1])
     assert accuracy > 0.7
     assert len(names["student"].loss_curve_) == 2
+    assert len(names["both"].predict(names["frame"])) == 60
     assert names["search"].best_params_.keys() == {"aftclassifier__transfer__probe_kd__beta"}
 
 

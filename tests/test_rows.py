@@ -334,6 +334,23 @@ def test_no_rows_are_an_error(X):
 
 
 @pytest.mark.parametrize("library", [pd, pl])
+def test_frames_of_several_kinds_stay_frames_where_they_are_welcome(library):
+    frame = library.DataFrame({"title": ["a", "b", "c"], "number": [1, 2, 3]})
+    rows = as_rows(frame, frames=True)
+    assert rows.kind == "frame"
+    assert rows.values is frame
+    for taken in (rows.take(np.array([2, 0])).values, rows.values_at(slice(1, 3))):
+        assert isinstance(taken, library.DataFrame)
+    assert list(rows.take(np.array([2, 0])).values["title"]) == ["c", "a"]
+    assert list(rows.followed_by(rows.take(np.array([1]))).values["number"]) == [1, 2, 3, 2]
+    numbers = as_rows(frame[["number"]], frames=True)
+    assert numbers.kind == "numeric"
+    assert len(numbers.followed_by(numbers)) == 6
+    assert as_rows(frame[["number"]], kind="frame").kind == "frame"
+    assert as_rows(frame[["title"]], frames=True).kind == "text"
+
+
+@pytest.mark.parametrize("library", [pd, pl])
 def test_a_frame_with_several_columns_of_texts_asks_for_one(library):
     frame = library.DataFrame({"title": ["a", "b"], "body": ["c", "d"]})
     with pytest.raises(ValueError, match=r"columns \(title, body\) are not all numbers.*X\['text'"):

@@ -13,7 +13,6 @@ from sklearn.utils import check_consistent_length
 
 from sk_aft._device import resolve_device
 from sk_aft._extractor import FoundationFeatureExtractor
-from sk_aft._rows import as_rows
 from sk_aft.metrics import logme_score
 from sk_aft.metrics._logme import is_classification, target_matrix
 from sk_aft.transfer._probe import ClassProbe, Folds, RidgeProbe
@@ -41,8 +40,8 @@ def rank_foundation_models(
     Parameters
     ----------
     models : list
-        Foundation models as `FoundationFeatureExtractor` takes them; a list in it is one
-        candidate whose features are concatenated.
+        Foundation models as `FoundationFeatureExtractor` takes them; a list in it, or a mapping
+        of columns, is one candidate whose features are concatenated.
     X : list, array, Series or DataFrame of n_rows rows
         Training rows; some thousand of them are enough.
     y : array-like of shape (n_rows,) or (n_rows, n_targets)
@@ -175,8 +174,8 @@ def _rows_per_second(extractor: FoundationFeatureExtractor, X: Any) -> float:
     """Return how many rows a second go through a candidate's models, which are run for it."""
     seconds_per_row = 0.0
     device = resolve_device(extractor.device)
-    for backbone in extractor.backbones_:
-        rows = as_rows(X, kind=backbone.kind or extractor._rows_kind)
+    for reader in extractor._readers:
+        backbone, rows = reader.backbone, reader.rows(X)
         sample = np.linspace(0, len(rows) - 1, min(_ROWS_TIMED, len(rows))).astype(np.int64)
         backbone.embed(
             rows.take(sample[:_ROWS_TO_WARM_UP]), batch_size=backbone.batch_size, device=device

@@ -1,7 +1,8 @@
 """What turns raw rows into the tensors of a student."""
 
 from sk_aft.preprocessing._auto import make_preprocessor
+from sk_aft.preprocessing._columns import ColumnPreprocessor
 from sk_aft.preprocessing._image import ImageResizer
 from sk_aft.preprocessing._text import NgramTokenizer
 
-__all__ = ["ImageResizer", "NgramTokenizer", "make_preprocessor"]
+__all__ = ["ColumnPreprocessor", "ImageResizer", "NgramTokenizer", "make_preprocessor"]

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from sklearn.base import clone
-from sklearn.preprocessing import StandardScaler
 
 from sk_aft._parameters import reject_unknown
-from sk_aft.preprocessing._image import ImageResizer
-from sk_aft.preprocessing._text import NgramTokenizer
+from sk_aft.preprocessing._columns import OF_KIND, ColumnPreprocessor
 
-_DEFAULTS = {"numeric": StandardScaler, "image": ImageResizer, "text": NgramTokenizer}
+_DEFAULTS = {**OF_KIND, "frame": ColumnPreprocessor}
 
 
 def make_preprocessor(preprocessor: Any, kind: str, **parameters: Any) -> Any:
@@ -20,9 +18,9 @@ def make_preprocessor(preprocessor: Any, kind: str, **parameters: Any) -> Any:
     Parameters
     ----------
     preprocessor : "auto", estimator or None
-        "auto" scales numbers, resizes images and tokenizes texts; an estimator is cloned; None
-        leaves the rows as they are.
-    kind : {"numeric", "image", "text"}
+        "auto" scales numbers, resizes images and tokenizes texts, of a DataFrame each column as
+        it needs; an estimator is cloned; None leaves the rows as they are.
+    kind : {"numeric", "image", "text", "frame"}
         What the rows are.
     **parameters
         Arguments of the automatic preprocessor, or parameters to set.

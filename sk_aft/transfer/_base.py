@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,14 @@ class TransferMethod(nn.Module):
         beta unless tuned.
     uses_logits : bool
         Whether ``forward`` takes the student's logits (B, n_outputs) as its third argument.
+    accepts_pairs : bool
+        Whether ``forward`` takes a tuple of the student's features of each modality, where the
+        student has such; others get them side by side.
     """
 
     default_strength: float = 1.0
     uses_logits: ClassVar[bool] = False
+    accepts_pairs: ClassVar[bool] = False
 
     def prepare(self, rows: TransferRows) -> Any:
         """Learn what has to be known before the first step.
@@ -82,3 +87,13 @@ class TransferMethod(nn.Module):
             when asked for, as the features are.
         """
         return None
+
+
+def features_for(method: nn.Module, student: Tensor | tuple[Tensor, ...]) -> Any:
+    """Return a student's features as a transfer method takes them; see ``accepts_pairs``."""
+    return student if getattr(method, "accepts_pairs", False) else side_by_side(student)
+
+
+def side_by_side(student: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """Return a student's features as one matrix."""
+    return torch.cat(student, dim=1) if isinstance(student, tuple) else student

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from sk_aft.transfer._base import TransferMethod, TransferRows
+from sk_aft.transfer._base import TransferMethod, TransferRows, features_for
 
 
 class Combination(TransferMethod):
@@ -39,6 +39,7 @@ class Combination(TransferMethod):
     """
 
     uses_logits = True
+    accepts_pairs = True
 
     def __init__(self, parts: Sequence[tuple[nn.Module, float]]) -> None:
         super().__init__()
@@ -80,7 +81,9 @@ class Combination(TransferMethod):
         columns = self._columns or [slice(None)] * len(active)
         for (method, strength), own in zip(active, columns, strict=True):
             said = (logits,) if getattr(method, "uses_logits", False) else ()
-            total = total + strength * method(student, foundation[:, own], *said)
+            total = total + strength * method(
+                features_for(method, student), foundation[:, own], *said
+            )
         return total
 
     def prepare(self, rows: TransferRows) -> JoinedRows | None:

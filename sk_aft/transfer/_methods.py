@@ -17,6 +17,7 @@ from sk_aft.transfer._feature_regression import FeatureRegression
 from sk_aft.transfer._kernel_alignment import KernelAlignment
 from sk_aft.transfer._kernel_distillation import KernelDistillation
 from sk_aft.transfer._probe_distillation import ProbeDistillation
+from sk_aft.transfer._product_kernel_alignment import ProductKernelAlignment
 from sk_aft.transfer._relational_distillation import RelationalDistillation
 
 _SIZES = ("n_features", "n_student_features", "n_outputs", "feature_slices")
@@ -27,6 +28,7 @@ class _Named(NamedTuple):
 
     method: type[TransferMethod]
     preset: Mapping[str, Any] = {}
+    is_by_column: bool = False  # its slices are those of the columns, not of the models
 
     @property
     def accepted(self) -> list[str]:
@@ -50,6 +52,7 @@ METHODS: dict[str, _Named] = {
     "aft-fixed": _Named(KernelAlignment, {"weights": "fixed"}),
     "aft-dense": _Named(KernelAlignment, {"weights": "dense"}),
     "aft-rbf": _Named(KernelAlignment, {"kernel": "rbf"}),
+    "aft-product": _Named(ProductKernelAlignment, is_by_column=True),
     "feature-regression": _Named(FeatureRegression),
     "kd": _Named(FeatureDistillation),
     "rkd": _Named(RelationalDistillation),
@@ -69,6 +72,7 @@ def make_transfer(
     n_student_features: int | None = None,
     n_outputs: int | None = None,
     feature_slices: Mapping[str, slice] | None = None,
+    column_slices: Mapping[Any, slice] | None = None,
     **parameters: Any,
 ) -> nn.Module:
     """Build the transfer objective that a name stands for.
@@ -87,6 +91,8 @@ def make_transfer(
         Number of the student's outputs.
     feature_slices : mapping of str to slice, optional
         Which columns of the foundation features are which model's.
+    column_slices : mapping of str to slice, optional
+        Which of them are features of which column of a DataFrame.
     **parameters
         Further arguments of the method. Where there are several, ``NAME__argument``, with the
         hyphens of the name as underscores; ``NAME__beta`` replaces the strength.
@@ -109,6 +115,7 @@ def make_transfer(
     "aft-fixed"           the same with ``weights="fixed"``
     "aft-dense"           the same with ``weights="dense"``
     "aft-rbf"             the same with ``kernel="rbf"``
+    "aft-product"         `ProductKernelAlignment`, over the columns of a DataFrame
     "feature-regression"  `FeatureRegression`
     "kd"                  `FeatureDistillation`
     "rkd"                 `RelationalDistillation`
@@ -132,6 +139,7 @@ def make_transfer(
         "n_student_features": n_student_features,
         "n_outputs": n_outputs,
         "feature_slices": feature_slices,
+        "column_slices": column_slices,
     }
     if isinstance(transfer, (str, nn.Module)):
         return _make_one(transfer, sizes, parameters, prefix="")
@@ -203,6 +211,13 @@ def _make_one(
                 f"Invalid parameter transfer__{prefix}{name}: {named.method.__name__} takes "
                 f"{named.accepted}."
             )
+    if named.is_by_column:
+        if not sizes["column_slices"]:
+            raise ValueError(
+                f"{transfer!r} is for models of several columns of a DataFrame: give the extractor "
+                "a mapping of columns, model={'image': ..., 'text': ...}."
+            )
+        sizes = {**sizes, "feature_slices": sizes["column_slices"]}
     missing = [name for name in named.sizes if sizes[name] is None]
     if missing:
         raise ValueError(f"{transfer!r} needs to know {' and '.join(missing)}.")

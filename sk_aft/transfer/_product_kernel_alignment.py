@@ -72,6 +72,7 @@ class ProductKernelAlignment(TransferMethod):
     """
 
     default_strength = 10.0
+    accepts_pairs = True
 
     def __init__(
         self,

@@ -19,10 +19,11 @@ from sk_aft.transfer import (
 
 NAMES = [
     *("aft", "aft-fixed", "aft-dense", "aft-rbf", "feature-regression", "kd", "rkd", "ft", "kkd"),
-    *("b-tuning", "probe-kd"),
+    *("b-tuning", "probe-kd", "aft-product"),
 ]
 PARAMETERLESS = {"aft-fixed", "rkd", "b-tuning", "probe-kd"}
 SIZES = {"n_student_features": 5, "n_outputs": 3, "feature_slices": {"a": slice(0, 7)}}
+SIZES["column_slices"] = {"image": slice(0, 4), "text": slice(4, 7)}
 
 
 @pytest.fixture(autouse=True)

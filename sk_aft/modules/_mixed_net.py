@@ -1,0 +1,115 @@
+"""A network for rows of several parts: numbers, texts and images."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sk_aft.modules._bilinear_head import BilinearHead
+from sk_aft.modules._mlp import MLP
+from sk_aft.modules._resnet import ResNet
+from sk_aft.modules._text_bag import TextBag
+
+_HEADS = ("auto", "bilinear", "concatenation")
+
+
+class MixedNet(nn.Module):
+    """One small network for each part of the rows, and a head over all of them.
+
+    Parameters
+    ----------
+    parts : mapping of str to mapping of str to int
+        For each part the sizes of its inputs: ``n_tokens`` makes it a `TextBag`, ``n_channels``
+        a `ResNet`, ``n_inputs`` alone an `MLP`.
+    n_outputs : int
+        Number of classes or targets.
+    head : {"auto", "bilinear", "concatenation"}, default="auto"
+        What makes outputs of the parts' features: a `BilinearHead`, for two parts, whose products
+        say what goes together; or an `MLP` of one hidden layer over all of them side by side.
+        "auto" is bilinear for two parts.
+    sparse : bool, default=False
+        As of `TextBag`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_aft.modules import MixedNet
+    >>> network = MixedNet({"image": {"n_channels": 3}, "numbers": {"n_inputs": 4}}, n_outputs=2)
+    >>> logits, (of_image, of_numbers) = network(
+    ...     image=torch.zeros(5, 3, 8, 8), numbers=torch.zeros(5, 4)
+    ... )
+    >>> logits.shape, of_image.shape, of_numbers.shape
+    (torch.Size([5, 2]), torch.Size([5, 64]), torch.Size([5, 128]))
+    """
+
+    def __init__(
+        self,
+        parts: Mapping[str, Mapping[str, int]],
+        n_outputs: int,
+        head: str = "auto",
+        sparse: bool = False,
+    ) -> None:
+        super().__init__()
+        if head not in _HEADS:
+            raise ValueError(f"head={head!r} is unknown, expected one of {_HEADS}.")
+        if head == "bilinear" and len(parts) != 2:
+            raise ValueError(f"head='bilinear' is for two parts, and there are {list(parts)}.")
+        self.names = list(parts)  # of any characters, so no names of submodules
+        branches = [
+            _build(network_for(sizes), {**sizes, "sparse": sparse}) for sizes in parts.values()
+        ]
+        widths = [branch.head.in_features for branch in branches]
+        for branch in branches:
+            branch.head = nn.Identity()
+        self.branches = nn.ModuleList(branches)
+        self.is_bilinear = head == "bilinear" or (head == "auto" and len(parts) == 2)
+        self.head: nn.Module
+        if self.is_bilinear:
+            self.head = BilinearHead(widths[0], widths[1], n_outputs)
+        else:
+            self.head = MLP(sum(widths), n_outputs, hidden_sizes=(128,))
+
+    def forward(self, **parts: Any) -> tuple[Tensor, Tensor | tuple[Tensor, ...]]:
+        """Return logits (B, n_outputs) and features.
+
+        Parameters
+        ----------
+        **parts : Tensor or mapping of str to Tensor
+            Inputs of each part by its name; a mapping holds the arguments of its network.
+
+        Returns
+        -------
+        logits : Tensor of shape (B, n_outputs)
+            Scores.
+        features : tuple of two Tensor of shape (B, p_part), or Tensor of shape (B, p)
+            The features of each part, which a bilinear head multiplies; else those of the row.
+        """
+        hidden, features = [], []
+        for name, branch in zip(self.names, self.branches, strict=True):
+            inputs = parts[name]
+            # Without a head of its own a branch returns what that would have got.
+            outputs = branch(**inputs) if isinstance(inputs, Mapping) else branch(inputs)
+            hidden.append(outputs[0])
+            features.append(outputs[1])
+        if self.is_bilinear:
+            return self.head(*hidden), tuple(features)
+        return self.head(torch.cat(hidden, dim=1))
+
+
+def network_for(sizes: Mapping[str, Any]) -> type[nn.Module]:
+    """Return the class of a network for inputs of such sizes, as the preprocessor made them."""
+    if "parts" in sizes:
+        return MixedNet
+    if "n_tokens" in sizes:
+        return TextBag
+    return ResNet if "n_channels" in sizes else MLP
+
+
+def _build(network: type[nn.Module], arguments: Mapping[str, Any]) -> Any:
+    accepted = inspect.signature(network).parameters
+    known = {name: value for name, value in arguments.items() if name in accepted}
+    return network(**known, n_outputs=1)
