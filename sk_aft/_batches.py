@@ -218,6 +218,7 @@ class RowBatches:
         self.batch_size = batch_size
         self.device = device
         self.shuffle = shuffle
+        self.is_labeled = np.ones(len(inputs), bool) if is_labeled is None else is_labeled
         self._labeled: np.ndarray | None = None
         if is_labeled is not None and not is_labeled.all():
             self._labeled, self._unlabeled = np.flatnonzero(is_labeled), np.flatnonzero(~is_labeled)

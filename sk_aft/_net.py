@@ -44,7 +44,7 @@ _fitting = threading.RLock()
 # Attributes that exist while a network is trained, or are made anew.
 _NOT_SAVED = (
     *("optimizer_", "callbacks_", "device_"),
-    *("_last_linear", "_has_masked_rows", "_is_training", "_example", "_training_rows"),
+    *("_last_linear", "_has_masked_rows", "_is_training", "_example"),
     *("_feature_slices", "_column_slices", "_began_with"),
 )
 # What max_epochs="auto" makes at least. Few rows make few steps an epoch and would learn too
@@ -157,8 +157,9 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
                 self.initialize()
             else:
                 self._go_on()
+            del self._example
             if self.beta_ > 0 and (is_new or self._replaces_features):
-                self._prepare_transfer(train, data, seed)
+                self._prepare_transfer(train, seed)
             with fitting_threads(self.module_):
                 self._train(train, valid, 1 if incremental else self._n_epochs(train))
 
@@ -213,8 +214,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         valid = None
         if self.early_stopping:
             labeled = np.flatnonzero(data.is_labeled)
-            _, held_out = self._validation_split(data.targets[labeled], reset=reset)
-            valid = labeled[held_out]
+            valid = labeled[self._held_out(data.targets[labeled], reset=reset)]
             train = np.setdiff1d(train, valid)
             valid_weights = None if data.weights is None else data.weights[valid]
             if valid_weights is not None and not valid_weights.any():
@@ -258,7 +258,6 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             is_labeled=data.is_labeled[train],
             unlabeled_fraction=self.unlabeled_fraction,
         )
-        self._training_rows = train
         self.n_steps_ = self._n_epochs(batches) * len(batches)
         if valid is None:
             return batches, None
@@ -276,19 +275,18 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
             return max(_FEWEST_EPOCHS, math.ceil(_FEWEST_STEPS / len(batches)))
         return self.max_epochs
 
-    def _validation_split(
-        self, targets: np.ndarray, *, reset: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _held_out(self, targets: np.ndarray, *, reset: bool) -> np.ndarray:
+        """Return which of the labelled rows judge the training."""
         if reset or self._split_seed is None:
             # Kept: rows that were learned from would be no judges of a training that goes on.
             self._split_seed = self._random.randint(2**31 - 1)
-        train, valid = train_test_split(
+        _, valid = train_test_split(
             np.arange(len(targets)),
             test_size=self.validation_fraction,
             stratify=self._stratify(targets),
             random_state=self._split_seed,
         )
-        return np.sort(train), np.sort(valid)
+        return np.sort(valid)
 
     def _prepare(self, values: Any) -> PreparedInputs | PreparedParts:
         if self.preprocessor_ is not None:
@@ -594,7 +592,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         self.transfer_ = copy.deepcopy(transfer).to(self.device_)
         return self
 
-    def _prepare_transfer(self, train: RowBatches, data: TrainingData, seed: int) -> None:
+    def _prepare_transfer(self, train: RowBatches, seed: int) -> None:
         """Let the transfer objective look at the rows; it may replace their features."""
         prepare = getattr(self.transfer_, "prepare", None)
         if prepare is None:
@@ -610,8 +608,8 @@ class StudentNet(CheckedInputs, PrefixedParameters, NeuralNet):
         targets = prepare(
             TransferRows(
                 features=train.features,
-                targets=data.targets[self._training_rows],
-                is_labeled=data.is_labeled[self._training_rows],
+                targets=np.asarray(train.targets),
+                is_labeled=train.is_labeled,
                 is_known=~train.features.is_masked,
                 feature_slices=train.features.feature_slices,
                 n_classes=self.n_outputs_ if is_classifier(self) else None,
