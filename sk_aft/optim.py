@@ -10,13 +10,18 @@ from torch import Tensor
 
 
 class RowwiseAdamW(torch.optim.AdamW):
-    """AdamW that leaves the rows of an embedding alone which a batch does not use.
+    """AdamW with one step size for all of an embedding, and only the rows of a batch changed.
 
-    Dense gradients are `torch.optim.AdamW`'s business, to the bit. Of a parameter with a sparse
-    gradient, such as ``torch.nn.Embedding(..., sparse=True)`` has, only the rows in it change: a
-    step costs what the batch holds, not what the vocabulary holds. They have no momentum, which
-    in AdamW carries the gradient of a rare row on over steps that do not use it; without, the row
-    goes as far in the one step.
+    Dense gradients are `torch.optim.AdamW`'s business, to the bit. A parameter with a sparse
+    gradient, such as ``torch.nn.Embedding(..., sparse=True)`` has, is learned otherwise:
+
+    - only the rows in the gradient change: a step costs what the batch holds, not what the
+      vocabulary holds;
+    - the second moment is one number, the mean square of all the parameter's gradients, not one
+      for each weight. Adam gives a token that one text holds steps as large as one that a
+      thousand hold, and so learns rare tokens by heart; here they learn as much as they matter;
+    - there is no momentum, which would carry the gradient of a rare row on over steps that do not
+      use it.
 
     Parameters
     ----------
@@ -34,6 +39,9 @@ class RowwiseAdamW(torch.optim.AdamW):
     References
     ----------
     Loshchilov and Hutter, "Decoupled Weight Decay Regularization", arXiv 1711.05101.
+
+    Zhang et al., "Adam-mini: Use Fewer Learning Rates To Gain More", arXiv 2406.16793, has one
+    second moment for each block of a network, dense ones too.
 
     Examples
     --------
@@ -91,13 +99,12 @@ class RowwiseAdamW(torch.optim.AdamW):
         state = self.state[parameter]
         if not state:
             state["step"] = torch.zeros(())
-            state["exp_avg_sq"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros((), dtype=parameter.dtype, device=parameter.device)
         state["step"] += 1
-        step, beta2 = state["step"].item(), group["betas"][1]
-        square = state["exp_avg_sq"].index_select(0, rows)
-        square.mul_(beta2).addcmul_(values, values, value=1 - beta2)
-        state["exp_avg_sq"].index_copy_(0, rows, square)
-        scale = square.div_(1 - beta2**step).sqrt_().add_(group["eps"])
+        beta2 = group["betas"][1]
+        mean_square = values.square().sum() / parameter.numel()
+        state["exp_avg_sq"].lerp_(mean_square, 1 - beta2)
+        correction = 1 - beta2 ** state["step"].item()
+        scale = (state["exp_avg_sq"] / correction).sqrt_().add_(group["eps"])
         weights = parameter.index_select(0, rows).mul_(1 - group["lr"] * group["weight_decay"])
-        weights.addcdiv_(values, scale, value=-group["lr"])
-        parameter.index_copy_(0, rows, weights)
+        parameter.index_copy_(0, rows, weights.sub_(values.mul(group["lr"] / scale)))

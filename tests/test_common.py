@@ -18,8 +18,17 @@ STUDENT_EXCEPTIONS = {
 }
 
 
-def first_column(X):
-    return np.asarray(X, dtype=float)[:, :1]
+class FirstColumn:
+    """A foundation model whose name in the test's is the same in every process."""
+
+    def __call__(self, X):
+        return np.asarray(X, dtype=float)[:, :1]
+
+    def __repr__(self):
+        return "FirstColumn()"
+
+
+first_column = FirstColumn()
 
 
 def features_of(X):

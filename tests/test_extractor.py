@@ -695,7 +695,7 @@ def test_masked_rows_take_no_part_in_the_transfer_term():
     student = AFTClassifier(beta=5, max_epochs=1, batch_size=60, optimizer=torch.optim.SGD, lr=1e-9)
     with pytest.warns(UserWarning, match="3 of 60 rows"):
         rows = FoundationFeatureExtractor(embed, on_error="mask").fit_transform(X)
-    student.set_params(random_state=0).fit(rows, y)
+    student.set_params(random_state=0, transfer__weights="published").fit(rows, y)
     known = ~rows.is_masked
     inputs = torch.from_numpy(student.preprocessor_.transform(X)).float()
     with torch.no_grad():

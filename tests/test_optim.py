@@ -32,6 +32,23 @@ def test_only_rows_of_the_batches_change():
     assert changed == [1, 2, 3, 4, 5]
 
 
+def test_every_row_moves_by_one_step_size():
+    embedding = torch.nn.Embedding(6, 2, sparse=True)
+    before = embedding.weight.detach().clone()
+    optimizer = RowwiseAdamW(embedding.parameters(), lr=0.1, weight_decay=0.0)
+    expected, mean_square = before.clone(), 0.0
+    for step, tokens in enumerate(([0, 0, 0, 1], [1, 4]), start=1):
+        optimizer.zero_grad()
+        embedding(torch.tensor(tokens)).sum().backward()
+        gradient = torch.zeros(6, 2)
+        for token in tokens:
+            gradient[token] += 1
+        mean_square = 0.999 * mean_square + 0.001 * gradient.square().mean()
+        expected -= 0.1 * gradient / (mean_square / (1 - 0.999**step)).sqrt()
+        optimizer.step()
+    torch.testing.assert_close(embedding.weight.detach(), expected)
+
+
 def test_the_state_can_be_saved_and_goes_on():
     *_, optimizer = steps(RowwiseAdamW, sparse=True)
     _, _, _, other = steps(RowwiseAdamW, sparse=True, n_steps=1)

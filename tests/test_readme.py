@@ -26,5 +26,10 @@ def test_the_first_example_is_fifteen_lines_or_fewer():
 
 
 def test_files_that_the_readme_shows_exist():
-    for path in re.findall(r"\]\(((?!http)[^)]+)\)", README.read_text(encoding="utf-8")):
-        assert (README.parent / path).exists(), path
+    for link in re.findall(r"\]\(((?!http)[^)]+)\)", README.read_text(encoding="utf-8")):
+        path, _, section = link.partition("#")
+        assert (README.parent / path).exists(), link
+        if section:
+            lines = (README.parent / path).read_text(encoding="utf-8").splitlines()
+            titles = [line.lstrip("# ").lower() for line in lines if line.startswith("#")]
+            assert section in [re.sub(r"[^\w -]", "", t).replace(" ", "-") for t in titles], link

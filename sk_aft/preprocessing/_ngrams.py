@@ -33,13 +33,14 @@ def ngram_hashes(
     Returns
     -------
     hashes : ndarray of shape (n_ngrams,), uint64
-        One for each occurrence, the texts in order.
+        One for each occurrence, the texts in order. Those of runs of words are even, those of
+        characters odd.
     text_of : ndarray of shape (n_ngrams,), int64
         Number of the text that it occurs in.
 
     Notes
     -----
-    Of a million different n-grams two share a hash with a probability of 3e-8.
+    Of a million different n-grams two share a hash with a probability of 1e-7.
     """
     # A space before, between and after the texts: no word goes on from one to the next.
     lowered = [text.lower() for text in texts]
@@ -82,7 +83,7 @@ def _runs_of_words(
         for offset in range(n):
             run = run * _SPLITMIX + words[offset : offset + n_runs]
         within = text_of[:n_runs] == text_of[n - 1 :]
-        yield _mixed(run[within], n), text_of[:n_runs][within]
+        yield _mixed(run[within], n, of_characters=False), text_of[:n_runs][within]
 
 
 def _runs_of_characters(
@@ -101,7 +102,7 @@ def _runs_of_characters(
         for offset in range(n):
             run = run * _GOLDEN + codes[starts + offset]
         # The first character may be the space before the text.
-        yield _mixed(run, 1000 + n), text_at[starts + min(1, n - 1)]
+        yield _mixed(run, n, of_characters=True), text_at[starts + min(1, n - 1)]
 
 
 def _places(starts: np.ndarray, n_codes: int) -> np.ndarray:
@@ -110,11 +111,13 @@ def _places(starts: np.ndarray, n_codes: int) -> np.ndarray:
     return np.arange(n_codes) - np.repeat(begins, np.diff(begins, append=n_codes))
 
 
-def _mixed(hashes: np.ndarray, kind: int) -> np.ndarray:
+def _mixed(hashes: np.ndarray, length: int, of_characters: bool) -> np.ndarray:
     """Spread hashes over 64 bits, those of every kind of n-gram elsewhere."""
+    kind = 1000 * of_characters + length
     hashes = hashes + np.uint64(kind * int(_GOLDEN) % 2**64)
     hashes = (hashes ^ (hashes >> np.uint64(30))) * _SPLITMIX
-    return hashes ^ (hashes >> np.uint64(27))
+    hashes = hashes ^ (hashes >> np.uint64(27))
+    return (hashes & ~np.uint64(1)) | np.uint64(of_characters)
 
 
 def _powers(n: int) -> np.ndarray:

@@ -16,7 +16,8 @@ class NgramTokenizer(TransformerMixin, BaseEstimator):
     """Words, pairs of words and pieces of words as tokens; the vocabulary is learned.
 
     Words carry the meaning, pairs some of the order, character n-grams what misspelt, inflected
-    and unseen words have in common with those seen. N-grams that did not occur in training are
+    and unseen words have in common with those seen. Tokens count as in tf-idf: more where a text
+    repeats them, less where many texts hold them. N-grams that did not occur in training are
     dropped.
 
     Parameters
@@ -25,9 +26,12 @@ class NgramTokenizer(TransformerMixin, BaseEstimator):
         Shortest and longest run of words.
     character_ngrams : tuple of int, default=(3, 4)
         Shortest and longest run of characters within a word.
+    character_weight : float, default=0.5
+        How much the character n-grams of a text count, all together, where its words count 1.
+        There are many more of them, and they would drown the words.
     max_tokens : int, default=65536
-        At most this many tokens, the most frequent in the training texts; bounds the size of
-        the student.
+        At most this many tokens, the most frequent in the training texts, and at most half of
+        them n-grams of characters; bounds the size of the student.
 
     Attributes
     ----------
@@ -35,6 +39,9 @@ class NgramTokenizer(TransformerMixin, BaseEstimator):
         Size of the vocabulary.
     vocabulary_ : ndarray of shape (n_tokens_,), uint64
         Hashes of the tokens, sorted; their order is that of the columns.
+    idf_ : ndarray of shape (n_tokens_,)
+        Inverse document frequency of each token, as of
+        `sklearn.feature_extraction.text.TfidfTransformer`.
 
     Examples
     --------
@@ -48,10 +55,12 @@ class NgramTokenizer(TransformerMixin, BaseEstimator):
         self,
         word_ngrams: tuple[int, int] = (1, 2),
         character_ngrams: tuple[int, int] = (3, 4),
+        character_weight: float = 0.5,
         max_tokens: int = 65536,
     ) -> None:
         self.word_ngrams = word_ngrams
         self.character_ngrams = character_ngrams
+        self.character_weight = character_weight
         self.max_tokens = max_tokens
 
     def fit(self, X: Any, y: Any = None) -> NgramTokenizer:
@@ -69,21 +78,21 @@ class NgramTokenizer(TransformerMixin, BaseEstimator):
         self : NgramTokenizer
             The fitted tokenizer.
         """
-        hashes, _ = self._hashes(X)
+        hashes, text_of = self._hashes(X)
         if not len(hashes):
             raise ValueError(
                 "The training texts hold no words to build a vocabulary from: are they empty?"
             )
-        tokens, counts = np.unique(hashes, return_counts=True)
-        if len(tokens) > self.max_tokens:
-            most_frequent = np.argsort(-counts, kind="stable")[: self.max_tokens]
-            tokens = np.sort(tokens[most_frequent])
-        self.vocabulary_ = tokens
-        self.n_tokens_ = len(tokens)
+        self.vocabulary_ = self._most_frequent(hashes)
+        self.n_tokens_ = len(self.vocabulary_)
+        n_texts = np.bincount(
+            self._counts(hashes, text_of, len(X)).indices, minlength=self.n_tokens_
+        )
+        self.idf_ = np.log((1 + len(X)) / (1 + n_texts)) + 1
         return self
 
     def transform(self, X: Any) -> scipy.sparse.csr_matrix:
-        """Count the tokens of each text.
+        """Weigh the tokens of each text.
 
         Parameters
         ----------
@@ -92,23 +101,52 @@ class NgramTokenizer(TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        counts : csr_matrix of shape (n_texts, n_tokens_), float32
-            Each row divided by the square root of its sum, so that the sum of random token
-            vectors is of one size whatever the length of the text.
+        weights : csr_matrix of shape (n_texts, n_tokens_), float32
+            Of a token that occurs n times, ``(1 + log(n)) * idf``, divided by the Euclidean norm
+            of the text's n-grams of words, or of characters; those of characters then times
+            ``character_weight``.
         """
         check_is_fitted(self)
-        hashes, text_of = self._hashes(X)
-        tokens: Any = np.searchsorted(self.vocabulary_, hashes)
-        tokens[tokens == self.n_tokens_] = 0
-        known = self.vocabulary_[tokens] == hashes
-        tokens, text_of = tokens[known], text_of[known]
-        lengths = np.bincount(text_of, minlength=len(X))
-        scale = (1 / np.sqrt(np.maximum(lengths, 1))).astype(np.float32)
-        # A token that occurs twice is there twice: bags add them up anyway.
-        return scipy.sparse.csr_matrix(
-            (scale[text_of], tokens, np.concatenate([[0], np.cumsum(lengths)])),
-            shape=(len(X), self.n_tokens_),
-        )
+        rows = self._counts(*self._hashes(X), len(X))
+        weights = (1 + np.log(rows.data)) * self.idf_[rows.indices]
+        is_character = _is_of_characters(self.vocabulary_)[rows.indices]
+        # One group for the words of each text, and one for its characters.
+        group = 2 * np.repeat(np.arange(len(X)), np.diff(rows.indptr)) + is_character
+        weights /= np.sqrt(np.bincount(group, weights**2))[group]
+        rows.data = np.where(is_character, self.character_weight * weights, weights)
+        return rows.astype(np.float32)
 
     def _hashes(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         return ngram_hashes(X, self.word_ngrams, self.character_ngrams)
+
+    def _most_frequent(self, hashes: np.ndarray) -> np.ndarray:
+        tokens, counts = np.unique(hashes, return_counts=True)
+        of_characters = _is_of_characters(tokens)
+        n_pieces = min(int(of_characters.sum()), self.max_tokens // 2)
+        kept = []
+        for kind, n_kept in (
+            (~of_characters, self.max_tokens - n_pieces),
+            (of_characters, n_pieces),
+        ):
+            order = np.argsort(-counts[kind], kind="stable")
+            kept.append(tokens[kind][order[:n_kept]])
+        return np.sort(np.concatenate(kept))
+
+    def _counts(
+        self, hashes: np.ndarray, text_of: np.ndarray, n_texts: int
+    ) -> scipy.sparse.csr_matrix:
+        """Return how often each text holds each token."""
+        tokens: Any = np.searchsorted(self.vocabulary_, hashes)
+        tokens[tokens == self.n_tokens_] = 0
+        known = self.vocabulary_[tokens] == hashes
+        ends = np.cumsum(np.bincount(text_of[known], minlength=n_texts))
+        counts = scipy.sparse.csr_matrix(
+            (np.ones(ends[-1]), tokens[known], np.concatenate([[0], ends])),
+            shape=(n_texts, self.n_tokens_),
+        )
+        counts.sum_duplicates()
+        return counts
+
+
+def _is_of_characters(tokens: np.ndarray) -> np.ndarray:
+    return (tokens & np.uint64(1)).astype(bool)

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from sk_aft.transfer._base import TransferMethod
 from sk_aft.transfer._kernels import cosine_kernel, kernel_distance, rbf_kernel
-from sk_aft.transfer._precision import at_least_float32, in_full_precision
+from sk_aft.transfer._precision import Linear, at_least_float32, in_full_precision
 
 _KERNELS = {"linear": cosine_kernel, "rbf": rbf_kernel}
+_DEFAULT_WIDTH = 128
 _WEIGHTS = ("diagonal", "published", "fixed", "dense")
 
 
@@ -25,8 +26,8 @@ class KernelAlignment(TransferMethod):
 
     where :math:`K = \hat\Phi \hat\Phi^\top` and :math:`\tilde K` is the same of
     :math:`\Psi \odot \sigma(s)`; a hat means centred over the batch column by column, then every
-    row scaled to unit norm. Blind to rotations and isotropic scaling of either side, so no
-    projection is learned and the widths may differ.
+    row scaled to unit norm. Blind to rotations and isotropic scaling of either side, so the
+    widths may differ. With a projection, :math:`\Phi P` takes the place of :math:`\Phi`.
 
     Parameters
     ----------
@@ -37,8 +38,18 @@ class KernelAlignment(TransferMethod):
         :math:`\exp(-\lVert a - b \rVert^2)`.
     weights : {"diagonal", "published", "fixed", "dense"}, default="diagonal"
         What is learned of the foundation features: a weight :math:`\sigma(s_j)` for each
-        ("diagonal", which is also the "published" form), nothing ("fixed": s stays 0), or a
-        linear map, :math:`\Psi A` with A of shape (d, d) ("dense").
+        ("diagonal"; "published" is the same, and has no projection unless one is asked for),
+        nothing ("fixed": s stays 0), or a linear map, :math:`\Psi A` with A of shape (d, d)
+        ("dense").
+    projection : int, None or "auto", default="auto"
+        Width of a learned linear map P of the student's features that the kernel is taken of, as
+        in `KernelDistillation`. The student then has to hold what the foundation model knows,
+        but may hold other things beside it, which keeps the transfer from harming where the
+        foundation model knows less of the task than the rows tell. None compares the features
+        themselves, as published. "auto" is 128 for ``kernel="linear", weights="diagonal"`` if
+        ``n_student_features`` is given, else None.
+    n_student_features : int, optional
+        Width p of the student's features; needed for a projection.
 
     Attributes
     ----------
@@ -46,6 +57,8 @@ class KernelAlignment(TransferMethod):
         Logits of the feature weights, initially 0 (weights of 0.5). Not with "dense".
     A : Parameter of shape (n_features, n_features)
         With "dense": the map, initially normal of variance 1 / n_features.
+    map : Linear
+        With a projection: P of shape (n_student_features, projection), learned.
     default_strength : float
         beta unless tuned: 10, as published.
 
@@ -71,7 +84,14 @@ class KernelAlignment(TransferMethod):
 
     default_strength = 10.0
 
-    def __init__(self, n_features: int, kernel: str = "linear", weights: str = "diagonal") -> None:
+    def __init__(
+        self,
+        n_features: int,
+        kernel: str = "linear",
+        weights: str = "diagonal",
+        projection: int | str | None = "auto",
+        n_student_features: int | None = None,
+    ) -> None:
         super().__init__()
         check_choice("kernel", kernel, _KERNELS)
         check_choice("weights", weights, _WEIGHTS)
@@ -83,6 +103,16 @@ class KernelAlignment(TransferMethod):
             self.register_buffer("s", torch.zeros(n_features))
         else:
             self.s = nn.Parameter(torch.zeros(n_features))
+        if projection == "auto":
+            is_default = kernel == "linear" and weights == "diagonal"
+            projection = _DEFAULT_WIDTH if is_default and n_student_features else None
+        elif isinstance(projection, str):
+            raise ValueError(f"projection is {projection!r}, expected a width, None or 'auto'.")
+        self.projection = projection
+        if projection is not None:
+            if n_student_features is None:
+                raise ValueError(f"projection={projection} needs to know n_student_features.")
+            self.map = Linear(n_student_features, projection, bias=False)
 
     @property
     def feature_weights(self) -> Tensor:
@@ -115,6 +145,8 @@ class KernelAlignment(TransferMethod):
             weighted = foundation @ self.A.to(foundation.dtype)
         else:
             weighted = foundation * self.feature_weights
+        if self.projection is not None:
+            student = self.map(student)
         return kernel_distance(kernel(student), kernel(weighted))
 
 

@@ -33,18 +33,22 @@ class _Named(NamedTuple):
     @property
     def accepted(self) -> list[str]:
         """Parameters that a user may give."""
-        return [name for name in self._names if name not in (*_SIZES, *self.preset)]
+        return [name for name in self._parameters if name not in (*_SIZES, *self.preset)]
 
     @property
-    def sizes(self) -> list[str]:
-        """Sizes that have to be known."""
-        return [name for name in self._names if name in _SIZES]
+    def sizes(self) -> dict[str, bool]:
+        """Sizes that it takes, and whether they have to be known."""
+        return {
+            name: parameter.default is parameter.empty
+            for name, parameter in self._parameters.items()
+            if name in _SIZES
+        }
 
     @property
-    def _names(self) -> list[str]:
+    def _parameters(self) -> Mapping[str, inspect.Parameter]:
         if self.method.__init__ is TransferMethod.__init__:
-            return []  # inherited from torch, which takes anything
-        return list(inspect.signature(self.method).parameters)
+            return {}  # inherited from torch, which takes anything
+        return inspect.signature(self.method).parameters
 
 
 METHODS: dict[str, _Named] = {
@@ -218,7 +222,7 @@ def _make_one(
                 "a mapping of columns, model={'image': ..., 'text': ...}."
             )
         sizes = {**sizes, "feature_slices": sizes["column_slices"]}
-    missing = [name for name in named.sizes if sizes[name] is None]
+    missing = [name for name, needed in named.sizes.items() if needed and sizes[name] is None]
     if missing:
         raise ValueError(f"{transfer!r} needs to know {' and '.join(missing)}.")
     return named.method(**{name: sizes[name] for name in named.sizes}, **named.preset, **parameters)

@@ -41,7 +41,6 @@ class Doubler:
         (Doubler(), CallableBackbone, "Doubler"),
         (Doubler().__call__, CallableBackbone, "__call__"),
     ],
-    ids=str,
 )
 def test_what_may_be_a_model(model, kind, name):
     backbone = resolve_backbone(model)

@@ -107,9 +107,9 @@ def test_dropout_acts_in_training_only(module):
     if isinstance(module, TextBag):
         batch = text_batch([[(1, 1.0)]])
     module.train()
-    assert not torch.equal(module(**batch)[1], module(**batch)[1])
+    assert not torch.equal(module(**batch)[0], module(**batch)[0])
     module.eval()
-    assert torch.equal(module(**batch)[1], module(**batch)[1])
+    assert torch.equal(module(**batch)[0], module(**batch)[0])
 
 
 def test_a_default_resnet_is_small():

@@ -46,7 +46,6 @@ TEXTS = ["a text", "", "zwölf Boxkämpfer", "a text"]
         lambda x: [(text,) for text in x],
         lambda x: [np.str_(text) for text in x],
     ],
-    ids=str,
 )
 def test_texts_have_one_key_whatever_holds_them(container):
     assert digests(container(TEXTS)) == digests(TEXTS)

@@ -340,3 +340,52 @@ def test_features_in_double_precision_are_compared_in_it():
     value = KernelAlignment(8)(torch.tensor(student), torch.tensor(foundation))
     assert value.dtype == torch.float64
     assert value.item() == pytest.approx(naive_distance(student, foundation, np.zeros(8)), rel=1e-9)
+
+
+def test_a_projection_compares_the_mapped_features():
+    student, foundation = draw(9, 5, 0), draw(9, 7, 1)
+    alignment = KernelAlignment(7, projection=3, n_student_features=5)
+    P = alignment.map.weight.detach().double().numpy().T
+    expected = naive_distance(student.astype(np.float64) @ P, foundation, np.zeros(7))
+    found = alignment(torch.from_numpy(student), torch.from_numpy(foundation))
+    np.testing.assert_allclose(found.item(), expected, rtol=1e-5)
+    wide = alignment.double()
+    inputs = torch.from_numpy(student).double().requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda a: wide(a, torch.from_numpy(foundation).double()), inputs
+    )
+
+
+def test_what_the_projection_leaves_out_is_free():
+    student = torch.from_numpy(draw(9, 5, 0))
+    foundation = torch.from_numpy(draw(9, 7, 1))
+    alignment = KernelAlignment(7, projection=3, n_student_features=5)
+    with torch.no_grad():
+        alignment.map.weight[:, 4] = 0
+    other = student.clone()
+    other[:, 4] = torch.arange(9.0)
+    assert alignment(student, foundation) == alignment(other, foundation)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "projection"),
+    [
+        ({}, 128),
+        ({"weights": "published"}, None),
+        ({"weights": "fixed"}, None),
+        ({"kernel": "rbf"}, None),
+        ({"weights": "fixed", "projection": 16}, 16),
+        ({"projection": None}, None),
+    ],
+)
+def test_what_is_published_has_no_projection_unless_asked(parameters, projection):
+    alignment = make_transfer("aft", 6, n_student_features=4, **parameters)
+    assert alignment.projection == projection
+    assert hasattr(alignment, "map") == (projection is not None)
+
+
+def test_a_projection_has_to_make_sense():
+    with pytest.raises(ValueError, match="expected a width, None or 'auto'"):
+        KernelAlignment(3, projection="wide", n_student_features=4)
+    with pytest.raises(ValueError, match="needs to know n_student_features"):
+        KernelAlignment(3, projection=8)

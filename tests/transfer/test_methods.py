@@ -168,8 +168,12 @@ def test_a_module_is_returned_as_it_is_and_takes_no_parameters():
 @pytest.mark.parametrize(
     ("transfer", "name", "message"),
     [
-        ("aft", "x", r"transfer__x: KernelAlignment takes \['kernel', 'weights'\]"),
-        ("aft-rbf", "kernel", r"transfer__kernel: KernelAlignment takes \['weights'\]"),
+        ("aft", "x", r"transfer__x: KernelAlignment takes \['kernel', 'weights', 'projection'\]"),
+        (
+            "aft-rbf",
+            "kernel",
+            r"transfer__kernel: KernelAlignment takes \['weights', 'projection'\]",
+        ),
         ("rkd", "x", r"transfer__x: RelationalDistillation takes \[\]"),
         ([("kd", 1)], "kd__n_features", r"transfer__kd__n_features: FeatureDistillation takes"),
         ([("probe-kd", 1)], "probe_kd__x", r"transfer__probe_kd__x: ProbeDistillation takes"),

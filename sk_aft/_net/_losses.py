@@ -1,0 +1,45 @@
+"""The two terms of the loss of one batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from sk_aft._batches import Batch
+from sk_aft.transfer._base import features_for
+
+
+def task_loss(criterion: nn.Module, logits: Tensor, batch: Batch, mean_weight: float) -> Tensor:
+    """Return the task loss; ``mean_weight`` is that of all rows."""
+    losses = criterion(logits, batch.targets)
+    if losses.ndim == 0:
+        if batch.weights is not None:
+            raise ValueError(
+                "The criterion returns one number for the batch, so rows cannot be weighted: "
+                "give a criterion that takes reduction='none'."
+            )
+        return losses
+    if losses.ndim > 1:
+        losses = losses.flatten(1).mean(dim=1)
+    if batch.weights is None:
+        return losses.sum() / len(losses)
+    # Relative to all rows, not to the batch: a row counts alike whatever rows it is with.
+    return (losses * batch.weights).sum() / (len(losses) * mean_weight)
+
+
+def transfer_loss(
+    transfer: nn.Module, student: Any, foundation: Tensor, logits: Tensor, *, has_masked_rows: bool
+) -> Tensor:
+    """Return what the transfer objective says of the rows that have foundation features."""
+    student = features_for(transfer, student)
+    if has_masked_rows:
+        known = ~foundation.isnan().any(dim=1)
+        if known.sum() < 2:
+            return 0.0 * logits.sum()
+        foundation, logits = foundation[known], logits[known]
+        is_whole = isinstance(student, Tensor)
+        student = student[known] if is_whole else tuple(part[known] for part in student)
+    if getattr(transfer, "uses_logits", False):
+        return transfer(student, foundation, logits)
+    return transfer(student, foundation)

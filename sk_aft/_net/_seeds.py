@@ -1,0 +1,45 @@
+"""Random numbers of torch: seeded for one fit, put back afterwards."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from sklearn.utils import check_random_state
+
+_fitting = threading.RLock()
+
+
+def draw_seed(random_state: Any) -> int:
+    """Return a number that ``random_state`` determines, or a new one each time."""
+    return check_random_state(random_state).randint(2**31 - 1)
+
+
+@contextmanager
+def seeded_torch(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch and put its global random state back afterwards.
+
+    All threads share that state, so one of them fits at a time.
+    """
+    devices = [device] if device.type == "cuda" else []
+    with _fitting, torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":  # this one only: others' states are not put back
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        elif device.type == "mps":
+            torch.mps.manual_seed(seed)
+        yield
+
+
+def _reset_after_fork() -> None:
+    global _fitting
+    _fitting = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_after_fork)
