@@ -294,6 +294,9 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
                 "two: raise it, or set early_stopping=False."
             )
 
+    def _errors(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        return ((outputs - targets) ** 2).mean(axis=1)
+
     def _validation_score(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> float:
         sample_weight = None if weights is None else weights.numpy()
         return float(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,21 @@ class TrainingData:
     features: Any
     weights: np.ndarray | None
     is_labeled: np.ndarray
+
+    def subset(self, rows: np.ndarray) -> TrainingData:
+        """Return some of the rows."""
+        return TrainingData(
+            self.rows.take(rows),
+            self.targets[rows],
+            None if self.features is None else FeatureSubset(self.features, rows),
+            None if self.weights is None else self.weights[rows],
+            self.is_labeled[rows],
+        )
+
+    def without_features(self) -> TrainingData:
+        """Return the labelled rows, without features: others would teach nothing."""
+        data = self if self.is_labeled.all() else self.subset(np.flatnonzero(self.is_labeled))
+        return replace(data, features=None)
 
 
 class FeatureSubset:
@@ -246,7 +261,8 @@ class CheckedInputs:
                 )
             return 0.0
         if self.beta == "auto":
-            return default_strength(self.transfer)
+            has_tried = hasattr(self, "beta_trials_")  # training that goes on keeps what it chose
+            return self.beta_ if has_tried else default_strength(self.transfer)
         return float(self.beta)
 
     def _check_rows(self, X: Any, *, reset: bool) -> Rows:

@@ -15,6 +15,7 @@ from torch import Tensor
 from sk_aft._batches import RowBatches
 from sk_aft._labels import known_targets
 from sk_aft._net._preparation import prepare
+from sk_aft._rows import Rows
 
 # Rows are prepared for prediction this many at a time, so that millions of images fit in memory.
 _ROWS_PER_PREPARATION = 4096
@@ -42,7 +43,10 @@ class Prediction(NeuralNet):
         """
         if not self._is_training:  # callbacks may predict
             check_is_fitted(self)
-        rows = self._check_rows(X, reset=False)
+        yield from self._outputs(self._check_rows(X, reset=False), training, device)
+
+    def _outputs(self, rows: Rows, training: bool = False, device: Any = "cpu") -> Iterator[Tensor]:
+        """Yield the student's outputs of checked rows."""
         self._set_training(training)
         for start in range(0, len(rows), _ROWS_PER_PREPARATION):
             prepared = prepare(self, rows.values_at(slice(start, start + _ROWS_PER_PREPARATION)))

@@ -22,8 +22,9 @@ from sk_aft._net._saving import restore, saved_state
 from sk_aft._net._seeds import draw_seed, seeded_torch
 from sk_aft._net._training import Training, n_epochs_to_make
 from sk_aft._net._transfer import prepare_transfer
+from sk_aft._net._trials import strength_that_does_not_harm
 from sk_aft._parameters import PrefixedParameters
-from sk_aft._training_data import CheckedInputs
+from sk_aft._training_data import CheckedInputs, TrainingData
 
 
 class StudentNet(CheckedInputs, PrefixedParameters, Building, Training, Prediction, NeuralNet):
@@ -113,10 +114,20 @@ class StudentNet(CheckedInputs, PrefixedParameters, Building, Training, Predicti
         data = self._check_training_data(
             X, y, features, sample_weight, X_unlabeled, reset=starts, classes=classes
         )
-        if starts:
-            self.device_ = resolve_device(self.device)
-            self._random = np.random.RandomState(draw_seed(self.random_state))
         self._is_incremental = incremental
+        if not starts:
+            self._train_on(data, starts=False)
+            return
+        self.device_ = resolve_device(self.device)
+        seed = draw_seed(self.random_state)
+        if self.beta == "auto" and self.beta_ > 0 and not incremental:
+            self.beta_ = strength_that_does_not_harm(self, data, seed)
+            data = data if self.beta_ > 0 else data.without_features()
+        self._random = np.random.RandomState(seed)
+        self._train_on(data, starts=True)
+
+    def _train_on(self, data: TrainingData, *, starts: bool) -> None:
+        """Train on checked rows, from the beginning or going on."""
         seed = self._random.randint(2**31 - 1)
         train, valid = training_batches(self, data, reset=starts)
         n_epochs = n_epochs_to_make(self.max_epochs, len(train))
@@ -132,7 +143,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, Building, Training, Predicti
             if self.beta_ > 0 and (is_new or self._replaces_features):
                 prepare_transfer(self, train, seed)
             with fitting_threads(self.module_):
-                self._train(train, valid, 1 if incremental else n_epochs)
+                self._train(train, valid, 1 if self._is_incremental else n_epochs)
 
     def set_fit_request(
         self,

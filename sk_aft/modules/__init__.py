@@ -1,5 +1,6 @@
 """Small student networks: each returns (logits, features)."""
 
+from sk_aft.modules._augmentation import RandomCropAndFlip
 from sk_aft.modules._bilinear_head import BilinearHead
 from sk_aft.modules._last_linear import LastLinearInput
 from sk_aft.modules._mixed_net import MixedNet, network_for
@@ -12,6 +13,7 @@ __all__ = [
     "BilinearHead",
     "LastLinearInput",
     "MixedNet",
+    "RandomCropAndFlip",
     "ResNet",
     "TextBag",
     "network_for",

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sk_aft.modules._augmentation import RandomCropAndFlip
+
 
 class ResNet(nn.Module):
     """A residual network (He et al. 2016, arXiv 1512.03385) of one block a stage.
@@ -26,6 +28,11 @@ class ResNet(nn.Module):
         one is the width of the features.
     blocks_per_stage : int, default=1
         Residual blocks a stage.
+    max_shift : float, default=0.125
+        How far images are shifted at random while the network learns, as a share of their height
+        and width; see `RandomCropAndFlip`.
+    flip : bool, default=True
+        Whether half of them are mirrored left to right. False for digits, letters and the like.
 
     Examples
     --------
@@ -42,9 +49,12 @@ class ResNet(nn.Module):
         n_outputs: int,
         widths: Sequence[int] = (16, 32, 64),
         blocks_per_stage: int = 1,
+        max_shift: float = 0.125,
+        flip: bool = True,
     ) -> None:
         super().__init__()
         self.standardise = nn.BatchNorm2d(n_channels, affine=False)
+        self.augment = RandomCropAndFlip(max_shift, flip)
         self.stem = nn.Sequential(
             nn.Conv2d(n_channels, widths[0], 3, padding=1, bias=False),
             nn.BatchNorm2d(widths[0]),
@@ -62,7 +72,8 @@ class ResNet(nn.Module):
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits (B, n_outputs) and features (B, widths[-1]) of (B, C, H, W) images."""
-        images = self.standardise(inputs).contiguous(memory_format=torch.channels_last)
+        images = self.augment(self.standardise(inputs))
+        images = images.contiguous(memory_format=torch.channels_last)
         features = self.blocks(self.stem(images)).mean(dim=(2, 3))
         return self.head(features), features
 
