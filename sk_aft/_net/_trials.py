@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,14 +22,16 @@ _FEWEST_ROWS = 200
 _MOST_ROWS = 20_000
 _HELD_OUT = 0.2
 _SHARE_OF_EPOCHS = 0.25
+_FEWEST_STEPS = 200  # a transfer takes some to be of use
 
 
 def strength_that_does_not_harm(net: StudentNet, data: TrainingData, seed: int) -> float:
     """Return the default strength, a tenth of it, or 0, by what they do to held-out rows.
 
-    Trains on four fifths of the labelled rows for a quarter of the epochs, with the transfer and
-    without. The default strength stays unless it does worse than no transfer by more than a
-    standard error; then a tenth of it has to do at least as well as none. Sets ``beta_trials_``.
+    Trains with the transfer and without, on four fifths of the labelled rows, for a quarter of the
+    epochs, at least 200 steps if the training has as many. The default strength stays unless it
+    does worse than no transfer by more than a standard error; then a tenth of it has to do at
+    least as well as none. Sets ``beta_trials_``.
     """
     random = np.random.RandomState(seed)
     split = _split(data, random, stratify=is_classifier(net))
@@ -39,7 +42,8 @@ def strength_that_does_not_harm(net: StudentNet, data: TrainingData, seed: int) 
     if len(others) > _MOST_ROWS:
         others = np.sort(random.choice(others, _MOST_ROWS, replace=False))
     n_batches = math.ceil(data.is_labeled.sum() / net.batch_size)
-    n_epochs = math.ceil(_SHARE_OF_EPOCHS * n_epochs_to_make(net.max_epochs, n_batches))
+    n_epochs = n_epochs_to_make(net.max_epochs, n_batches)
+    n_epochs = min(n_epochs, math.ceil(max(_SHARE_OF_EPOCHS * n_epochs, _FEWEST_STEPS / n_batches)))
     trial_seed = random.randint(2**31 - 1)
     errors: dict[float, np.ndarray] = {}
     weights = np.ones(len(held_out)) if data.weights is None else data.weights[held_out]
@@ -59,11 +63,7 @@ def strength_that_does_not_harm(net: StudentNet, data: TrainingData, seed: int) 
         difference = (errors[strength] - errors[0.0]) * weights / weights.mean()
         return difference.mean(), difference.std() / math.sqrt(len(difference))
 
-    chosen = strength = net.beta_
-    mean, standard_error = harm(strength)
-    if mean > standard_error:
-        mean, _ = harm(strength / 10)
-        chosen = strength / 10 if mean <= 0 else 0.0
+    chosen = _chosen(net.beta_, harm)
     net.beta_trials_ = {
         beta: float(np.average(error, weights=weights)) for beta, error in sorted(errors.items())
     }
@@ -71,6 +71,15 @@ def strength_that_does_not_harm(net: StudentNet, data: TrainingData, seed: int) 
         said = ", ".join(f"{error:.4g} at {beta:g}" for beta, error in net.beta_trials_.items())
         print(f"beta={chosen:g}: error on held-out rows in short trainings is {said}")
     return chosen
+
+
+def _chosen(strength: float, harm: Callable[[float], tuple[float, float]]) -> float:
+    """Return a strength, a tenth of it, or 0, given what each does and its standard error."""
+    mean, standard_error = harm(strength)
+    if mean <= standard_error:
+        return strength
+    mean, _ = harm(strength / 10)
+    return strength / 10 if mean <= 0 else 0.0
 
 
 def _split(

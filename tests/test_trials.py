@@ -1,0 +1,151 @@
+"""beta="auto" finds out whether the transfer harms."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_diabetes, load_digits
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from skorch.callbacks import Callback
+from torch import nn
+
+from sk_aft import AFTClassifier, AFTRegressor
+from sk_aft._net._trials import _chosen
+from sk_aft.transfer import KernelAlignment
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    return X[:600], y[:600]
+
+
+class Flatten(nn.Module):
+    """A transfer objective that can only harm: it wants all rows to be the same."""
+
+    default_strength = 1000.0
+
+    def forward(self, student, foundation):
+        return (student - student.mean(dim=0)).square().mean()
+
+
+def student(**parameters):
+    return AFTClassifier(**{"max_epochs": 50, "random_state": 0, **parameters})
+
+
+def test_what_does_not_harm_is_trained_with_as_if_the_strength_was_given(digits):
+    X, y = digits
+    features = LinearDiscriminantAnalysis().fit_transform(X, y)
+    tried = student().fit(X, y, features=features)
+    assert tried.beta_ == 10
+    assert sorted(tried.beta_trials_) == [0, 10]
+    assert all(0 <= error < 0.5 for error in tried.beta_trials_.values())
+    given = student(beta=10).fit(X, y, features=features)
+    np.testing.assert_array_equal(tried.predict_proba(X), given.predict_proba(X))
+    assert not hasattr(given, "beta_trials_")
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_what_harms_is_left_out_as_if_there_was_none(digits, weighted):
+    X, y = digits
+    weights = np.linspace(0.5, 2, len(y)) if weighted else None
+    tried = student(transfer=Flatten()).fit(X, y, features=X, sample_weight=weights)
+    assert tried.beta_ == 0
+    assert sorted(tried.beta_trials_) == [0, 100, 1000]
+    assert tried.beta_trials_[1000] > tried.beta_trials_[0]
+    alone = student(beta=0).fit(X, y, sample_weight=weights)
+    np.testing.assert_array_equal(tried.predict_proba(X), alone.predict_proba(X))
+
+
+def test_a_regressor_judges_by_squared_errors():
+    X, y = load_diabetes(return_X_y=True)
+    tried = AFTRegressor(transfer=Flatten(), max_epochs=40, random_state=0)
+    tried.fit(X, np.column_stack([y, -y]), features=X)
+    assert tried.beta_ == 0
+    assert tried.beta_trials_[1000] > tried.beta_trials_[0]
+
+
+@pytest.mark.parametrize(
+    ("harms", "expected"),
+    [
+        ({10: (0.01, 0.02)}, 10),
+        ({10: (-0.1, 0.02)}, 10),
+        ({10: (0.03, 0.02), 1: (0.0, 0.02)}, 1),
+        ({10: (0.03, 0.02), 1: (0.01, 0.02)}, 0),
+    ],
+)
+def test_a_tenth_has_to_do_at_least_as_well_as_none(harms, expected):
+    assert _chosen(10, harms.__getitem__) == expected
+
+
+def test_few_labels_and_pieces_are_not_tried(digits):
+    X, y = digits
+    assert student().fit(X[:199], y[:199], features=X[:199]).beta_ == 10
+    mostly_unknown = np.where(np.arange(len(y)) < 199, y, -1)
+    fitted = student(missing_label=-1, max_epochs=1).fit(X, mostly_unknown, features=X)
+    assert fitted.beta_ == 10
+    assert not hasattr(fitted, "beta_trials_")
+    piecewise = student().partial_fit(X, y, classes=np.unique(y), features=X)
+    assert piecewise.beta_ == 10
+    assert not hasattr(piecewise, "beta_trials_")
+
+
+def test_rows_without_labels_take_part_in_trials(digits):
+    X, y = digits
+    marked = np.where(np.arange(len(y)) < 300, y, -1)
+    fitted = student(missing_label=-1, transfer=Flatten()).fit(X, marked, features=X)
+    assert fitted.beta_ == 0
+    alone = student(beta=0).fit(X[:300], y[:300])
+    np.testing.assert_array_equal(fitted.predict_proba(X), alone.predict_proba(X))
+
+
+def test_training_that_goes_on_keeps_what_was_chosen(digits):
+    X, y = digits
+    fitted = student(transfer=Flatten(), warm_start=True, max_epochs=50).fit(X, y, features=X)
+    trials = fitted.beta_trials_
+    fitted.fit(X, y, features=X)
+    assert fitted.beta_ == 0
+    assert fitted.beta_trials_ is trials
+    assert fitted.n_iter_ == 100
+    fitted.set_params(warm_start=False).fit(X, y, features=X)
+    assert fitted.beta_trials_ is not trials  # starts anew, and tries again
+
+
+class Counter(Callback):
+    """Counts trainings."""
+
+    def __init__(self, n_trainings=0):
+        self.n_trainings = n_trainings
+
+    def on_train_begin(self, net, **kwargs):
+        self.n_trainings += 1
+
+
+def test_trials_leave_no_trace(digits, capsys):
+    X, y = digits
+    counter = Counter()
+    state = torch.get_rng_state()
+    fitted = student(
+        transfer=KernelAlignment(64),
+        callbacks=[("counter", counter)],
+        callbacks__print_log=None,
+        callbacks__counter__n_trainings=0,
+        early_stopping=True,
+        max_epochs=8,
+    )
+    parameters = fitted.get_params()
+    fitted.fit(X, y, features=X)
+    assert fitted.beta_trials_
+    assert fitted.get_params() == parameters
+    assert fitted.n_iter_ <= 8
+    assert torch.equal(torch.get_rng_state(), state)
+    assert dict(fitted.callbacks_)["counter"].n_trainings == 1
+    assert capsys.readouterr().out == ""
+
+
+def test_a_line_says_what_was_found(digits, capsys):
+    X, y = digits
+    student(transfer=Flatten(), verbose=1, max_epochs=4).fit(X, y, features=X)
+    line = capsys.readouterr().out.splitlines()[0]
+    assert line.startswith("beta=0: error on held-out rows in short trainings is ")
+    assert " at 0, " in line
+    assert line.endswith(" at 1000")
