@@ -43,7 +43,7 @@ def student(method: str, beta: float) -> AFTClassifier:
     }
     name = method.removesuffix(" + unlabelled")
     settings["transfer"] = transfer[name]
-    settings["beta"] = 0 if name == "alone" else "auto" if name == "aft and probe-kd" else beta
+    settings["beta"] = 0 if name == "alone" else 1 if name == "aft and probe-kd" else beta
     # Without a projection: what unlabelled rows teach comes through the transfer alone.
     if name == "aft and probe-kd":
         settings["transfer__aft__weights"] = "published"
