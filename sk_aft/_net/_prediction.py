@@ -20,6 +20,9 @@ from sk_aft._rows import Rows
 # Rows are prepared for prediction this many at a time, so that millions of images fit in memory.
 _ROWS_PER_PREPARATION = 4096
 
+# Calls of a small network cost more than a hundred rows of numbers do; images fill the cache.
+_FEWEST_ROWS_PER_CALL = 1024
+
 
 class Prediction(NeuralNet):
     """The part of `StudentNet` that predicts: ``forward_iter``, on which skorch builds the rest."""
@@ -48,9 +51,12 @@ class Prediction(NeuralNet):
     def _outputs(self, rows: Rows, training: bool = False, device: Any = "cpu") -> Iterator[Tensor]:
         """Yield the student's outputs of checked rows."""
         self._set_training(training)
+        batch_size = self.batch_size
+        if rows.kind in ("numeric", "text") and not training:
+            batch_size = max(batch_size, _FEWEST_ROWS_PER_CALL)
         for start in range(0, len(rows), _ROWS_PER_PREPARATION):
             prepared = prepare(self, rows.values_at(slice(start, start + _ROWS_PER_PREPARATION)))
-            for batch in RowBatches(prepared, batch_size=self.batch_size, device=self.device_):
+            for batch in RowBatches(prepared, batch_size=batch_size, device=self.device_):
                 with torch.inference_mode():
                     logits, _ = self.infer(batch.inputs)
                 yield logits.to(device)

@@ -113,8 +113,7 @@ def image_methods(random_state: int) -> list[Method]:
     """Return the methods for images."""
     extractor = FoundationFeatureExtractor("effnet-lite0")
     # Few epochs of small batches: a convolutional network on two cores has to be brief.
-    schedule: dict[str, Any] = {"max_epochs": 15, "batch_size": 32, "random_state": random_state}
-    schedule |= {"module__max_shift": 0, "module__flip": False}  # too few steps to gain from them
+    schedule: dict[str, Any] = {"max_epochs": 25, "batch_size": 32, "random_state": random_state}
     return [
         Method(
             BASELINE,
