@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, TypeAlias, Union
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, repeat
+from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.sparse
 import torch
 from torch import Tensor
 
-Inputs: TypeAlias = Union[Tensor, dict[str, Any]]  # noqa: UP007 - evaluated by 3.10
+from sk_aft._device import has_room, to_device
+from sk_aft._prepared_inputs import Inputs, Prepared
+from sk_aft._sequences import PreparedSequences, bucketed
+
+# So much is gathered at a time: many small rows or few large ones. More would leave the cache.
+_BYTES_PER_GATHER = 4 << 20
+_ROWS_PER_READ = 8192
 
 
 class Batch(NamedTuple):
@@ -35,153 +42,17 @@ class Batch(NamedTuple):
     weights: Tensor | None = None
 
 
-class PreparedInputs:
-    """What the preprocessor returned, from which batches of tensors are taken.
-
-    Dense numbers become float32 (integers int64); images of 8 bits are kept as they are until a
-    batch is made, then float32 in [0, 1]. Sparse rows become the arguments of
-    ``torch.nn.EmbeddingBag``: indices, offsets and weights.
-
-    Parameters
-    ----------
-    values : ndarray, Tensor or scipy.sparse matrix of n_rows rows
-        Prepared rows.
-    integers : bool, default=True
-        Whether whole numbers stay whole (int64); otherwise they become float32, too.
-    dtype : str, optional
-        What dense numbers have to become, whatever they are: such as "float32".
-    """
-
-    def __init__(self, values: Any, *, integers: bool = True, dtype: str | None = None) -> None:
-        if scipy.sparse.issparse(values):
-            self._values = scipy.sparse.csr_matrix(values)
-            return
-        if not isinstance(values, Tensor):
-            values = np.asarray(values)
-            if values.dtype == object or values.dtype.kind in "USOMm":
-                raise ValueError(
-                    f"The preprocessor returned an array of dtype {values.dtype}: a network needs "
-                    "numbers. Give a preprocessor that turns rows into numbers."
-                )
-            is_image = values.dtype == np.uint8 and values.ndim == 4
-            if not is_image:
-                if values.dtype.kind == "f" and not np.isfinite(values).all():
-                    raise ValueError(
-                        "The preprocessor returned NaN or infinity for row "
-                        f"{np.argwhere(~np.isfinite(values))[0][0]}: a network needs numbers."
-                    )
-                whole = integers and values.dtype.kind in "iu"
-                values = values.astype(np.int64 if whole else np.float32)
-            values = torch.from_numpy(np.require(values, requirements=["C", "W"]))
-        if dtype not in (None, "uint8") and values.dtype != torch.uint8:
-            values = values.to(getattr(torch, dtype))
-        self._values = values
-
-    def __len__(self) -> int:
-        return self._values.shape[0]
-
-    @property
-    def dtype(self) -> str | None:
-        """What dense numbers are, such as "float32"; None for sparse rows."""
-        if scipy.sparse.issparse(self._values):
-            return None
-        return str(self._values.dtype).removeprefix("torch.")
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """What a network has to know of its inputs, by the names of its arguments."""
-        if scipy.sparse.issparse(self._values):
-            return {"n_tokens": self._values.shape[1], "n_inputs": self._values.shape[1]}
-        if self._values.ndim == 4:
-            return {"n_channels": self._values.shape[1], "n_inputs": self._values.shape[1]}
-        return {"n_inputs": self._values.shape[1]} if self._values.ndim > 1 else {}
-
-    def take(self, indices: np.ndarray | slice, device: torch.device) -> Inputs:
-        """Return some rows as the student's inputs."""
-        if scipy.sparse.issparse(self._values):
-            # Slicing a sparse matrix is slow where prediction is of one row.
-            is_whole = isinstance(indices, slice) and indices == slice(0, len(self))
-            rows = self._values if is_whole else self._values[indices]
-            return {
-                "indices": torch.from_numpy(rows.indices.astype(np.int64)).to(device),
-                "offsets": torch.from_numpy(rows.indptr[:-1].astype(np.int64)).to(device),
-                "weights": torch.from_numpy(rows.data.astype(np.float32)).to(device),
-            }
-        index = indices if isinstance(indices, slice) else torch.from_numpy(indices)
-        rows = self._values[index].to(device)
-        return rows.float() / 255 if rows.dtype == torch.uint8 else rows
-
-
-class PreparedParts:
-    """Prepared rows that consist of several parts, such as a text, an image and some numbers.
-
-    Parameters
-    ----------
-    parts : mapping of str to PreparedInputs
-        The parts by their names, of n_rows rows each.
-    """
-
-    def __init__(self, parts: Mapping[str, PreparedInputs]) -> None:
-        self._parts = dict(parts)
-
-    def __len__(self) -> int:
-        return len(next(iter(self._parts.values())))
-
-    @property
-    def dtype(self) -> dict[str, str | None]:
-        """What the dense numbers of each part are."""
-        return {name: part.dtype for name, part in self._parts.items()}
-
-    @property
-    def sizes(self) -> dict[str, Any]:
-        """What a network has to know of each part."""
-        return {"parts": {name: part.sizes for name, part in self._parts.items()}}
-
-    def take(self, indices: np.ndarray | slice, device: torch.device) -> Inputs:
-        """Return some rows as the student's inputs, by the names of the parts."""
-        return {name: part.take(indices, device) for name, part in self._parts.items()}
-
-
-def prepare_inputs(
-    values: Any, *, integers: bool = True, dtype: Any = None
-) -> PreparedInputs | PreparedParts:
-    """Return what a preprocessor returned in a form that batches are taken from.
-
-    Parameters
-    ----------
-    values : ndarray, Tensor, sparse matrix, or mapping of str to these
-        Prepared rows; a mapping holds their parts.
-    integers, dtype
-        As of `PreparedInputs`; ``dtype`` is a dict where there are parts.
-
-    Returns
-    -------
-    inputs : PreparedInputs or PreparedParts
-        The rows.
-    """
-    if not isinstance(values, Mapping):
-        return PreparedInputs(values, integers=integers, dtype=dtype)
-    parts = {}
-    for name, part in values.items():
-        try:
-            of_part = None if dtype is None else dtype[name]
-            parts[name] = PreparedInputs(part, integers=integers, dtype=of_part)
-        except ValueError as error:
-            raise ValueError(f"{name!r}: {error}") from error
-    return PreparedParts(parts)
-
-
 class RowBatches:
     """An iterable over batches, reshuffled at every pass where a generator is given.
 
     Parameters
     ----------
-    inputs : PreparedInputs or PreparedParts
+    inputs : PreparedInputs, PreparedSequences or PreparedParts
         Rows of the student.
     targets : Tensor of shape (n_rows, ...), optional
         Class numbers or regression targets.
     features : object with ``take(indices) -> ndarray``, optional
-        Foundation features of the same rows, read batch by batch.
+        Foundation features of the same rows, read some batches at a time.
     weights : Tensor of shape (n_rows,), optional
         Weights of the rows.
     batch_size : int
@@ -200,7 +71,7 @@ class RowBatches:
 
     def __init__(
         self,
-        inputs: PreparedInputs | PreparedParts,
+        inputs: Prepared,
         targets: Tensor | None = None,
         *,
         features: Any = None,
@@ -219,63 +90,155 @@ class RowBatches:
         self.device = device
         self.shuffle = shuffle
         self.is_labeled = np.ones(len(inputs), bool) if is_labeled is None else is_labeled
-        self._labeled: np.ndarray | None = None
-        if is_labeled is not None and not is_labeled.all():
-            self._labeled, self._unlabeled = np.flatnonzero(is_labeled), np.flatnonzero(~is_labeled)
+        self._n_labeled: int | None = None
+        if not self.is_labeled.all():
             n_unlabeled = min(max(round(unlabeled_fraction * batch_size), 1), batch_size - 1)
-            self._n_unlabeled = n_unlabeled
+            self._n_labeled = batch_size - n_unlabeled
 
     def __len__(self) -> int:
-        if self._labeled is None:
-            return len(self._starts())
-        n_labeled = self.batch_size - self._n_unlabeled
+        if self._n_labeled is None:
+            return -(-self._n_rows // self.batch_size)
+        n_labeled = int(self.is_labeled.sum())
+        n_unlabeled = len(self.is_labeled) - n_labeled
         return max(
-            -(-len(self._labeled) // n_labeled), -(-len(self._unlabeled) // self._n_unlabeled)
+            -(-n_labeled // self._n_labeled),
+            -(-n_unlabeled // (self.batch_size - self._n_labeled)),
         )
 
     def __iter__(self) -> Iterator[Batch]:
-        if self._labeled is not None:
-            yield from self._mixed(self._labeled, self._unlabeled)
-            return
-        n_rows = len(self.inputs)
-        order = self.shuffle.permutation(n_rows) if self.shuffle is not None else None
-        for start in self._starts():
-            stop = min(start + self.batch_size, n_rows)
-            if order is None:
-                yield self._batch(slice(start, stop), np.arange(start, stop))
-            else:
-                yield self._batch(order[start:stop], order[start:stop])
-
-    def _starts(self) -> range:
-        n_rows = len(self.inputs)
-        # One row is no batch to learn from: it has no variance and no other row to compare with.
-        leave_last = self.shuffle is not None and n_rows > 1 and n_rows % self.batch_size == 1
-        return range(0, n_rows - leave_last, self.batch_size)
-
-    def _mixed(self, labeled: np.ndarray, unlabeled: np.ndarray) -> Iterator[Batch]:
-        n_labeled = self.batch_size - self._n_unlabeled
-        first = self._repeated(labeled, len(self) * n_labeled).reshape(-1, n_labeled)
-        others = self._repeated(unlabeled, len(self) * self._n_unlabeled)
-        for known, unknown in zip(first, others.reshape(len(first), -1), strict=True):
-            indices = np.concatenate([known, unknown])
-            yield self._batch(indices, indices, n_labeled)
-
-    def _repeated(self, rows: np.ndarray, n_rows: int) -> np.ndarray:
-        """Return so many of the rows: all of them as often as it takes, each time in new order."""
-        assert self.shuffle is not None
-        n_times = -(-n_rows // len(rows))
-        return np.concatenate([self.shuffle.permutation(rows) for _ in range(n_times)])[:n_rows]
-
-    def _batch(
-        self, rows: np.ndarray | slice, indices: np.ndarray, n_labeled: int | None = None
-    ) -> Batch:
-        known = indices[:n_labeled]
-        features = None
-        if self.features is not None:
-            features = torch.from_numpy(self.features.take(indices)).to(self.device)
-        return Batch(
-            self.inputs.take(rows, self.device),
-            None if self.targets is None else self.targets[known].to(self.device),
-            features,
-            None if self.weights is None else self.weights[known].to(self.device),
+        n_rows = self._rows_per_gather()
+        if self.shuffle is None:
+            pieces: list[Any] = [
+                slice(start, min(start + n_rows, self._n_rows))
+                for start in range(0, self._n_rows, n_rows)
+            ]
+        else:
+            order = self._order(self.shuffle)
+            pieces = [order[start : start + n_rows] for start in range(0, len(order), n_rows)]
+        return chain.from_iterable(
+            _ahead(self._gather, pieces) if self._is_slow else map(self._gather, pieces)
         )
+
+    def move_to_device(self) -> None:
+        """Move to the device, once and for all, what there is room for."""
+        if self.device.type == "cpu":
+            return
+        for name in ("targets", "weights"):
+            if getattr(self, name) is not None:
+                setattr(self, name, getattr(self, name).to(self.device))
+        if has_room(self.device, len(self.inputs) * self.inputs.row_bytes):
+            self.inputs.move_to(self.device)
+        if self.features is None or isinstance(self.features, OnDevice):
+            return
+        if has_room(self.device, 4 * self.features.shape[0] * self.features.shape[1]):
+            self.features = OnDevice.read(self.features, self.device)
+
+    @property
+    def _n_rows(self) -> int:
+        # One row is no batch to learn from: it has no variance and no other row to compare with.
+        n_rows = len(self.inputs)
+        leave_last = self.shuffle is not None and n_rows > 1 and n_rows % self.batch_size == 1
+        return n_rows - leave_last
+
+    @property
+    def _is_slow(self) -> bool:
+        """Whether the next rows are worth fetching while the network learns from others."""
+        return self.device.type != "cpu" or getattr(self.features, "is_on_disk", False)
+
+    def _rows_per_gather(self) -> int:
+        row_bytes = self.inputs.row_bytes
+        if self.features is not None:
+            row_bytes += 4 * self.features.shape[1]
+        return max(1, _BYTES_PER_GATHER // max(row_bytes * self.batch_size, 1)) * self.batch_size
+
+    def _order(self, random: np.random.RandomState) -> np.ndarray:
+        """Return the rows of one pass, batch after batch."""
+        if self._n_labeled is None:
+            order = random.permutation(len(self.inputs))[: self._n_rows]
+            if isinstance(self.inputs, PreparedSequences):
+                return bucketed(order, self.inputs.lengths, self.batch_size, random)
+            return order
+        halves = []
+        for rows, n_a_batch in (
+            (np.flatnonzero(self.is_labeled), self._n_labeled),
+            (np.flatnonzero(~self.is_labeled), self.batch_size - self._n_labeled),
+        ):
+            # All of them as often as it takes, each time in new order.
+            n_times = -(-len(self) * n_a_batch // len(rows))
+            several = np.concatenate([random.permutation(rows) for _ in range(n_times)])
+            halves.append(several[: len(self) * n_a_batch].reshape(-1, n_a_batch))
+        return np.concatenate(halves, axis=1).ravel()
+
+    def _gather(self, rows: np.ndarray | slice) -> Iterator[Batch]:
+        """Fetch rows of some batches at once."""
+        inputs = self.inputs.split(rows, self.batch_size, self.device)
+        known, n_known = rows, self.batch_size
+        if self._n_labeled is not None:
+            known = np.asarray(rows).reshape(-1, self.batch_size)[:, : self._n_labeled].ravel()
+            n_known = self._n_labeled
+        targets, weights = (self._part(x, known, n_known) for x in (self.targets, self.weights))
+        features: Any = repeat(None)
+        if self.features is not None:
+            features = self._features_of(rows).split(self.batch_size)
+        # Inputs come first: they end the iteration where the others repeat None.
+        return map(Batch, inputs, targets, features, weights)
+
+    def _features_of(self, rows: np.ndarray | slice) -> Tensor:
+        if isinstance(self.features, OnDevice):
+            return self.features.rows(rows)
+        indices = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+        return to_device(torch.from_numpy(self.features.take(indices)), self.device)
+
+    def _part(self, values: Tensor | None, rows: np.ndarray | slice, n_rows: int) -> Any:
+        if values is None:
+            return repeat(None)
+        if not isinstance(rows, slice):
+            rows = torch.from_numpy(rows).to(values.device)
+        return values[rows].to(self.device).split(n_rows)
+
+
+class OnDevice:
+    """Foundation features that were all read, and are where the network is.
+
+    Parameters
+    ----------
+    matrix : Tensor of shape (n_rows, n_features)
+        The features.
+    features : object with ``feature_slices``
+        What they were read from, whose description is kept.
+    """
+
+    has_masked_rows: bool
+
+    def __init__(self, matrix: Tensor, features: Any) -> None:
+        self.matrix = matrix
+        self.shape = tuple(matrix.shape)
+        self.feature_slices = features.feature_slices
+        self.has_masked_rows = features.has_masked_rows
+
+    @classmethod
+    def read(cls, features: Any, device: torch.device) -> OnDevice:
+        """Read all rows, some at a time."""
+        n_rows, width = features.shape
+        matrix = torch.empty(n_rows, width, device=device)
+        for start in range(0, n_rows, _ROWS_PER_READ):
+            rows = np.arange(start, min(start + _ROWS_PER_READ, n_rows))
+            matrix[start : start + len(rows)] = torch.from_numpy(features.take(rows))
+        return cls(matrix, features)
+
+    def rows(self, rows: np.ndarray | slice) -> Tensor:
+        """Return some rows."""
+        if isinstance(rows, slice):
+            return self.matrix[rows]
+        return self.matrix.index_select(0, torch.from_numpy(rows).to(self.matrix.device))
+
+
+def _ahead(gather: Callable[[Any], Any], pieces: list[Any]) -> Iterator[Any]:
+    """Do what ``map`` does, each item while the one before is used."""
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        ahead = [executor.submit(gather, piece) for piece in pieces[:1]]
+        for piece in pieces[1:]:
+            ahead.append(executor.submit(gather, piece))
+            yield ahead.pop(0).result()
+        for last in ahead:
+            yield last.result()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 # Layers that do little work for each of their weights.
 _LIGHT_LAYERS = (nn.Linear, nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.BatchNorm1d)
@@ -44,6 +44,23 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor where the network is; a GPU fetches it while other work goes on."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def has_room(device: torch.device, n_bytes: int) -> bool:
+    """Whether so many bytes may stay on a device, and leave it as much for other things."""
+    if device.type == "cuda":
+        return 2 * n_bytes <= torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        free = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+        return 2 * n_bytes <= free
+    return device.type == "cpu"
 
 
 @contextmanager

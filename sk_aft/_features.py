@@ -107,6 +107,11 @@ class FoundationFeatures:
         return self._parts is not None
 
     @property
+    def is_on_disk(self) -> bool:
+        """Whether taking features means reading a file."""
+        return any(part.is_on_disk for part in self._computed())
+
+    @property
     def is_masked(self) -> np.ndarray:
         """Which rows have no features of some model, (n_rows,) bool; see ``on_error``."""
         return np.any([part.is_masked for part in self._computed()], axis=0)

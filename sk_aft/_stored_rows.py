@@ -11,6 +11,8 @@ import numpy as np
 class RowMatrix(Protocol):
     """Rows of features, in memory or on disk."""
 
+    is_on_disk: bool
+
     @property
     def width(self) -> int:
         """Number of features of a row."""
@@ -30,6 +32,8 @@ class MatrixInMemory:
     matrix : ndarray of shape (n_rows, n_features), float32
         The rows.
     """
+
+    is_on_disk = False
 
     def __init__(self, matrix: np.ndarray) -> None:
         self._matrix = matrix
@@ -76,6 +80,11 @@ class StoredRows:
     def shape(self) -> tuple[int, int]:
         """Number of these rows and of features."""
         return len(self.places), self.matrix.width
+
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether taking rows means reading a file."""
+        return self.matrix.is_on_disk
 
     @property
     def is_masked(self) -> np.ndarray:

@@ -71,6 +71,8 @@ class FeatureSubset:
         Which rows have no features.
     has_masked_rows : bool
         Whether some of the rows have no features: they read as NaN.
+    is_on_disk : bool
+        Whether taking rows means reading a file.
     feature_slices : dict of str to slice
         Which columns are which model's.
     column_slices : dict of str to slice
@@ -83,6 +85,7 @@ class FeatureSubset:
         self.shape = (len(rows), features.shape[1])
         self.is_masked = features.is_masked[rows]
         self.has_masked_rows = bool(self.is_masked.any())
+        self.is_on_disk: bool = features.is_on_disk
         whole = {"features": slice(0, features.shape[1])}
         self.feature_slices: dict[str, slice] = getattr(features, "feature_slices", whole)
         self.column_slices: dict[Any, slice] = getattr(features, "column_slices", {})
@@ -95,6 +98,8 @@ class FeatureSubset:
         replaced = copy.copy(self)
         is_array = isinstance(targets, np.ndarray)
         replaced._features = StoredRows.of_array(targets) if is_array else targets
+        replaced.shape = (len(self._rows), targets.shape[1])
+        replaced.is_on_disk = not is_array and self.is_on_disk
         replaced._rows = np.arange(len(self._rows))
         return replaced
 
@@ -106,6 +111,7 @@ class JoinedFeatures:
         self._parts = first, second
         self.shape = (len(first) + len(second), first.shape[1])
         self.is_masked = np.concatenate([first.is_masked, second.is_masked])
+        self.is_on_disk: bool = first.is_on_disk or second.is_on_disk
         whole = {"features": slice(0, first.shape[1])}
         self.feature_slices: dict[str, slice] = getattr(first, "feature_slices", whole)
         self.column_slices: dict[Any, slice] = getattr(first, "column_slices", {})

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sk_aft._batches import PreparedInputs, RowBatches, prepare_inputs
+from sk_aft._batches import RowBatches
+from sk_aft._prepared_inputs import PreparedInputs, prepare_inputs
 from sk_aft._stored_rows import MatrixInMemory, StoredRows
 
 CPU = torch.device("cpu")
@@ -88,21 +89,53 @@ def test_what_was_not_given_is_none():
         assert batch.targets is batch.features is batch.weights is None
 
 
-def test_features_are_read_batch_by_batch():
-    class Watched:
-        def __init__(self):
-            self.taken = []
+class Watched:
+    """Features of which is noted how many rows are taken at a time."""
 
+    def __init__(self, n_rows, width, is_on_disk=False):
+        self.shape = (n_rows, width)
+        self.is_on_disk = is_on_disk
+        self.taken = []
+
+    def take(self, indices):
+        self.taken.append(len(indices))
+        return np.repeat(np.float32(indices)[:, None], self.shape[1], axis=1)
+
+
+@pytest.mark.parametrize("is_on_disk", [False, True])
+@pytest.mark.parametrize("seed", [None, 0])
+def test_features_are_read_some_batches_at_a_time(is_on_disk, seed):
+    n_rows, width = 1000, 20_000  # 80 kB a row: one batch of 30 is 2.4 MB
+    features = Watched(n_rows, width, is_on_disk)
+    rows = RowBatches(
+        PreparedInputs(np.arange(n_rows)[:, None]),
+        features=features,
+        batch_size=30,
+        device=CPU,
+        shuffle=None if seed is None else np.random.RandomState(seed),
+    )
+    passed = iter(rows)
+    for number, batch in enumerate(passed):
+        assert (batch.features[:, 0] == batch.inputs[:, 0]).all()
+        assert len(features.taken) <= number + 1 + is_on_disk  # the next one, at most
+    assert features.taken == [30] * 33 + [10]
+    narrow = Watched(n_rows, 2)
+    list(RowBatches(rows.inputs, features=narrow, batch_size=30, device=CPU))
+    assert narrow.taken == [1000]
+
+
+def test_reading_ahead_passes_errors_on():
+    class Damaged(Watched):
         def take(self, indices):
-            self.taken.append(len(indices))
-            return np.zeros((len(indices), 2), dtype=np.float32)
+            if self.taken:
+                raise OSError("damaged")
+            return super().take(indices)
 
-    features = Watched()
-    rows = RowBatches(PreparedInputs(np.eye(7)), features=features, batch_size=3, device=CPU)
-    next(iter(rows))
-    assert features.taken == [3]
-    list(rows)
-    assert features.taken == [3, 3, 3, 1]
+    features = Damaged(100, 100_000, is_on_disk=True)
+    rows = RowBatches(PreparedInputs(np.eye(100)), features=features, batch_size=10, device=CPU)
+    with pytest.raises(OSError, match="damaged"):
+        list(rows)
+    next(iter(RowBatches(rows.inputs, features=Watched(100, 9, True), batch_size=9, device=CPU)))
 
 
 def test_memory_mapped_features_become_tensors_of_their_own(tmp_path):

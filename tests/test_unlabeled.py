@@ -9,7 +9,8 @@ from sklearn.decomposition import PCA
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from sk_aft import AFTClassifier, AFTRegressor, FoundationFeatureExtractor
-from sk_aft._batches import PreparedInputs, RowBatches
+from sk_aft._batches import RowBatches
+from sk_aft._prepared_inputs import PreparedInputs
 from sk_aft.transfer import KernelAlignment
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from skorch.callbacks import EarlyStopping, EpochTimer, LRScheduler, PrintLog
+from skorch import NeuralNet
+from skorch.callbacks import Callback, EarlyStopping, EpochTimer, LRScheduler, PrintLog
 
 if TYPE_CHECKING:
     from sk_aft._net._student_net import StudentNet
@@ -61,6 +63,17 @@ def reject_idle_monitors(net: StudentNet) -> None:
                 f"{type(callback).__name__} monitors {monitor!r}, which exists only with "
                 "early_stopping=True: set this, or monitor='train_loss'."
             )
+
+
+def listeners(net: StudentNet, event: str) -> list[Callable]:
+    """Return the methods of the net and its callbacks that an event calls.
+
+    Those of skorch's base classes do nothing. For an event of every batch, calling them takes as
+    long as a small network does.
+    """
+    methods = [getattr(listener, event) for listener in (net, *dict(net.callbacks_).values())]
+    idle = (getattr(NeuralNet, event), getattr(Callback, event))
+    return [method for method in methods if getattr(method, "__func__", method) not in idle]
 
 
 def has_stopped(callback: Any) -> bool:

@@ -23,7 +23,7 @@ def task_loss(criterion: nn.Module, logits: Tensor, batch: Batch, mean_weight: f
     if losses.ndim > 1:
         losses = losses.flatten(1).mean(dim=1)
     if batch.weights is None:
-        return losses.sum() / len(losses)
+        return losses.mean()
     # Relative to all rows, not to the batch: a row counts alike whatever rows it is with.
     return (losses * batch.weights).sum() / (len(losses) * mean_weight)
 

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from sklearn.model_selection import train_test_split
 
-from sk_aft._batches import PreparedInputs, PreparedParts, RowBatches, prepare_inputs
+from sk_aft._batches import RowBatches
+from sk_aft._prepared_inputs import Prepared, prepare_inputs
 from sk_aft._training_data import FeatureSubset, TrainingData
 from sk_aft.preprocessing import make_preprocessor
 
@@ -69,7 +70,7 @@ def training_batches(
     )
 
 
-def prepare(net: StudentNet, values: Any) -> PreparedInputs | PreparedParts:
+def prepare(net: StudentNet, values: Any) -> Prepared:
     """Return raw rows as the numbers that the student reads."""
     if net.preprocessor_ is not None:
         values = net.preprocessor_.transform(_named(net, values))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Attributes that exist while a network is trained, or are made anew.
 _NOT_SAVED = (
     *("optimizer_", "callbacks_", "device_"),
-    *("_last_linear", "_has_masked_rows", "_is_training", "_example"),
+    *("_last_linear", "_has_masked_rows", "_is_training", "_example", "_at_gradients"),
     *("_feature_slices", "_column_slices", "_began_with"),
 )
 

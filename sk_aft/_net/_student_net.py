@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -74,6 +75,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, Building, Training, Predicti
     initialized_ = False
 
     _is_training = False
+    _at_gradients: Sequence[Callable] = ()
     _is_incremental = False
     _split_seed: int | None = None
     _replaces_features = False

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 from skorch import NeuralNet
+from skorch.utils import TeeGenerator
 from torch import Tensor
 
-from sk_aft._batches import Batch, Inputs, RowBatches
-from sk_aft._net._callbacks import has_stopped
+from sk_aft._batches import Batch, RowBatches
+from sk_aft._net._callbacks import has_stopped, listeners
 from sk_aft._net._losses import task_loss, transfer_loss
+from sk_aft._prepared_inputs import Inputs
 from sk_aft._training_data import FeatureSubset
 from sk_aft.modules import LastLinearInput
 
@@ -85,12 +87,16 @@ class Training(NeuralNet):
             return
         sums: dict[str, Tensor] = {}
         outputs, targets, n_batches = [], [], 0
+        at_begin, at_end = (listeners(self, event) for event in ("on_batch_begin", "on_batch_end"))
+        self._at_gradients = listeners(self, "on_grad_computed")
         for batch in iterator:
             self.history.new_batch()
             pair = (batch.inputs, batch.targets)  # what skorch's callbacks call a batch
-            self.notify("on_batch_begin", batch=pair, training=training)
+            for notify in at_begin:
+                notify(self, batch=pair, training=training)
             step = step_fn(batch)
-            self.notify("on_batch_end", batch=pair, training=training, **step)
+            for notify in at_end:
+                notify(self, batch=pair, training=training, **step)
             n_batches += 1
             for name, value in step.items():
                 if value.ndim == 0:
@@ -130,6 +136,36 @@ class Training(NeuralNet):
             return
         for name, columns in features.feature_slices.items():
             self.history.record(f"feature_weight_{name}", weights[columns].mean().item())
+
+    def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
+        """Let one batch teach the student.
+
+        Parameters
+        ----------
+        batch : Batch
+            Inputs, targets, features and weights of some rows.
+        **fit_params
+            Not used; part of skorch's signature.
+
+        Returns
+        -------
+        step : dict of Tensor
+            As of `train_step_single`; of the first call, where the optimizer makes several.
+        """
+        steps: list[dict[str, Tensor]] = []
+
+        def loss_and_gradients() -> Tensor:
+            for group in self.optimizer_.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = None
+            steps.append(self.train_step_single(batch))
+            for notify in self._at_gradients:
+                named = TeeGenerator(self.get_all_learnable_params())
+                notify(self, named_parameters=named, batch=batch, training=True)
+            return steps[-1]["loss"]
+
+        self.optimizer_.step(loss_and_gradients)
+        return steps[0]
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
         """Compute the loss of one batch and its gradients.

@@ -10,7 +10,8 @@ import torch
 from sklearn.base import is_classifier
 from torch import Tensor, nn
 
-from sk_aft._batches import Inputs, RowBatches
+from sk_aft._batches import RowBatches
+from sk_aft._prepared_inputs import Inputs
 from sk_aft.modules import LastLinearInput
 from sk_aft.transfer import TransferRows, make_transfer
 from sk_aft.transfer._base import side_by_side

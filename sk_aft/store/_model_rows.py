@@ -132,6 +132,8 @@ class ModelRows:
         Digest and checksum of each, oldest first.
     """
 
+    is_on_disk = True
+
     def __init__(self, files: RowFiles, known: ModelRows | None = None) -> None:
         self.files = files
         self.n_rows, n_listed = files.n_rows()

@@ -1,0 +1,211 @@
+"""What a preprocessor returned, as tensors that batches are taken from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias, Union
+
+import numpy as np
+import scipy.sparse
+import torch
+from torch import Tensor
+
+from sk_aft._device import to_device
+from sk_aft._sequences import PreparedSequences, are_sequences
+
+Inputs: TypeAlias = Union[Tensor, dict[str, Any]]  # noqa: UP007 - evaluated by 3.10
+
+
+class PreparedInputs:
+    """What the preprocessor returned, from which batches of tensors are taken.
+
+    Dense numbers become float32 (integers int64); images of 8 bits are kept as they are until a
+    batch is made, then float32 in [0, 1]. Sparse rows become the arguments of
+    ``torch.nn.EmbeddingBag``: indices, offsets and weights.
+
+    Parameters
+    ----------
+    values : ndarray, Tensor or scipy.sparse matrix of n_rows rows
+        Prepared rows.
+    integers : bool, default=True
+        Whether whole numbers stay whole (int64); otherwise they become float32, too.
+    dtype : str, optional
+        What dense numbers have to become, whatever they are: such as "float32".
+    """
+
+    def __init__(self, values: Any, *, integers: bool = True, dtype: str | None = None) -> None:
+        if scipy.sparse.issparse(values):
+            self._values = scipy.sparse.csr_matrix(values)
+            return
+        if not isinstance(values, Tensor):
+            values = np.asarray(values)
+            if values.dtype == object or values.dtype.kind in "USOMm":
+                raise ValueError(
+                    f"The preprocessor returned an array of dtype {values.dtype}: a network needs "
+                    "numbers. Give a preprocessor that turns rows into numbers."
+                )
+            is_image = values.dtype == np.uint8 and values.ndim == 4
+            if not is_image:
+                if values.dtype.kind == "f" and not np.isfinite(values).all():
+                    raise ValueError(
+                        "The preprocessor returned NaN or infinity for row "
+                        f"{np.argwhere(~np.isfinite(values))[0][0]}: a network needs numbers."
+                    )
+                whole = integers and values.dtype.kind in "iu"
+                values = values.astype(np.int64 if whole else np.float32)
+            values = torch.from_numpy(np.require(values, requirements=["C", "W"]))
+        if dtype not in (None, "uint8") and values.dtype != torch.uint8:
+            values = values.to(getattr(torch, dtype))
+        self._values = values
+
+    def __len__(self) -> int:
+        return self._values.shape[0]
+
+    @property
+    def dtype(self) -> str | None:
+        """What dense numbers are, such as "float32"; None for sparse rows."""
+        if scipy.sparse.issparse(self._values):
+            return None
+        return str(self._values.dtype).removeprefix("torch.")
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What a network has to know of its inputs, by the names of its arguments."""
+        if scipy.sparse.issparse(self._values):
+            return {"n_tokens": self._values.shape[1], "n_inputs": self._values.shape[1]}
+        if self._values.ndim == 4:
+            return {"n_channels": self._values.shape[1], "n_inputs": self._values.shape[1]}
+        return {"n_inputs": self._values.shape[1]} if self._values.ndim > 1 else {}
+
+    @property
+    def row_bytes(self) -> int:
+        """Memory of one row, on average where they differ."""
+        if scipy.sparse.issparse(self._values):
+            return 12 * self._values.nnz // max(len(self), 1)
+        return self._values.nbytes // max(len(self), 1)
+
+    def take(self, indices: np.ndarray | slice, device: torch.device) -> Inputs:
+        """Return some rows as the student's inputs."""
+        return next(self.split(indices, max(len(self), 1), device))
+
+    def split(
+        self, indices: np.ndarray | slice, batch_size: int, device: torch.device
+    ) -> Iterator[Inputs]:
+        """Gather rows now, all at once, and return an iterator over batches of them."""
+        if scipy.sparse.issparse(self._values):
+            return self._split_sparse(indices, batch_size, device)
+        if isinstance(indices, slice):
+            rows = self._values[indices]
+        else:
+            rows = self._values.index_select(0, torch.from_numpy(indices).to(self._values.device))
+        batches = to_device(rows, device).split(batch_size)
+        return (batch / 255 if batch.dtype == torch.uint8 else batch for batch in batches)
+
+    def _split_sparse(
+        self, indices: np.ndarray | slice, batch_size: int, device: torch.device
+    ) -> Iterator[Inputs]:
+        # Slicing a sparse matrix is slow where prediction is of one row.
+        is_whole = isinstance(indices, slice) and indices == slice(0, len(self))
+        rows = self._values if is_whole else self._values[indices]
+        tokens = to_device(torch.from_numpy(rows.indices.astype(np.int64)), device)
+        starts = torch.from_numpy(rows.indptr[:-1].astype(np.int64))
+        weights = to_device(torch.from_numpy(rows.data.astype(np.float32)), device)
+
+        def batch(first: int) -> Inputs:
+            last = min(first + batch_size, rows.shape[0])
+            own = slice(rows.indptr[first], rows.indptr[last])
+            return {
+                "indices": tokens[own],
+                "offsets": (starts[first:last] - own.start).to(device),
+                "weights": weights[own],
+            }
+
+        return map(batch, range(0, max(rows.shape[0], 1), batch_size))
+
+    def move_to(self, device: torch.device) -> None:
+        """Keep the rows on a device from now on; sparse ones stay where they are."""
+        if isinstance(self._values, Tensor):
+            self._values = self._values.to(device)
+
+
+class PreparedParts:
+    """Prepared rows that consist of several parts, such as a text, an image and some numbers.
+
+    Parameters
+    ----------
+    parts : mapping of str to PreparedInputs
+        The parts by their names, of n_rows rows each.
+    """
+
+    def __init__(self, parts: Mapping[str, PreparedInputs | PreparedSequences]) -> None:
+        self._parts = dict(parts)
+
+    def __len__(self) -> int:
+        return len(next(iter(self._parts.values())))
+
+    @property
+    def dtype(self) -> dict[str, str | None]:
+        """What the dense numbers of each part are."""
+        return {name: part.dtype for name, part in self._parts.items()}
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """What a network has to know of each part."""
+        return {"parts": {name: part.sizes for name, part in self._parts.items()}}
+
+    @property
+    def row_bytes(self) -> int:
+        """Memory of one row, on average where they differ."""
+        return sum(part.row_bytes for part in self._parts.values())
+
+    def take(self, indices: np.ndarray | slice, device: torch.device) -> Inputs:
+        """Return some rows as the student's inputs, by the names of the parts."""
+        return next(self.split(indices, max(len(self), 1), device))
+
+    def split(
+        self, indices: np.ndarray | slice, batch_size: int, device: torch.device
+    ) -> Iterator[Inputs]:
+        """Gather rows now, all at once, and return an iterator over batches of them."""
+        batches = [part.split(indices, batch_size, device) for part in self._parts.values()]
+        return (dict(zip(self._parts, parts, strict=True)) for parts in zip(*batches, strict=True))
+
+    def move_to(self, device: torch.device) -> None:
+        """Keep the parts on a device from now on."""
+        for part in self._parts.values():
+            part.move_to(device)
+
+
+def prepare_inputs(values: Any, *, integers: bool = True, dtype: Any = None) -> Prepared:
+    """Return what a preprocessor returned in a form that batches are taken from.
+
+    Parameters
+    ----------
+    values : ndarray, Tensor, sparse matrix, or mapping of str to these
+        Prepared rows; a mapping holds their parts. An array of dtype object whose items are
+        1-D arrays of whole numbers holds sequences of tokens.
+    integers, dtype
+        As of `PreparedInputs`; ``dtype`` is a dict where there are parts.
+
+    Returns
+    -------
+    inputs : PreparedInputs, PreparedSequences or PreparedParts
+        The rows.
+    """
+    if not isinstance(values, Mapping):
+        if are_sequences(values):
+            return PreparedSequences(values)
+        return PreparedInputs(values, integers=integers, dtype=dtype)
+    parts = {}
+    for name, part in values.items():
+        try:
+            of_part = None if dtype is None else dtype[name]
+            if are_sequences(part):
+                parts[name] = PreparedSequences(part)
+            else:
+                parts[name] = PreparedInputs(part, integers=integers, dtype=of_part)
+        except ValueError as error:
+            raise ValueError(f"{name!r}: {error}") from error
+    return PreparedParts(parts)
+
+
+Prepared: TypeAlias = Union[PreparedInputs, PreparedParts, PreparedSequences]  # noqa: UP007
