@@ -10,6 +10,7 @@ from skorch import NeuralNet
 from torch import nn
 
 from sk_aft._net._callbacks import default_callbacks, reject_idle_monitors, reject_unknown_names
+from sk_aft._net._losses import has_plain_mean
 from sk_aft._net._transfer import build_transfer
 from sk_aft._parameters import reject_unknown
 from sk_aft.modules import network_for
@@ -58,6 +59,8 @@ class Building(NeuralNet):
             if "reduction" in inspect.signature(self.criterion).parameters:
                 parameters.setdefault("reduction", "none")
             self.criterion_ = self.criterion(**parameters).to(self.device_)
+        if not self._is_weighted and has_plain_mean(self.criterion_):
+            self.criterion_.reduction = "mean"  # two operations less than the mean of what is left
         if self.beta_ > 0 and not hasattr(self, "transfer_"):
             self.initialize_transfer()
         return self

@@ -10,6 +10,17 @@ from sk_aft._batches import Batch
 from sk_aft.transfer._base import features_for
 
 
+# Losses of torch that can take the mean over rows themselves.
+_WITH_MEAN = (nn.CrossEntropyLoss, nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
+
+
+def has_plain_mean(criterion: nn.Module) -> bool:
+    """Whether a criterion's own mean counts all rows alike, whatever their targets."""
+    leaves_none_out = getattr(criterion, "ignore_index", -100) < 0
+    is_plain = getattr(criterion, "weight", None) is None and leaves_none_out
+    return type(criterion) in _WITH_MEAN and is_plain
+
+
 def task_loss(criterion: nn.Module, logits: Tensor, batch: Batch, mean_weight: float) -> Tensor:
     """Return the task loss; ``mean_weight`` is that of all rows."""
     losses = criterion(logits, batch.targets)

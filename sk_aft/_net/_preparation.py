@@ -37,6 +37,7 @@ def training_batches(
     if reset:
         net.inputs_dtype_ = inputs.dtype
         net.module_sizes_ = {**inputs.sizes, "n_outputs": net.n_outputs_}
+    net._is_weighted = data.weights is not None
     # Pieces weigh what they weigh; of rows that are all there, only the proportions count.
     net._mean_weight = 1.0
     if data.weights is not None and not net._is_incremental:

@@ -77,6 +77,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, Building, Training, Predicti
     _is_training = False
     _at_gradients: Sequence[Callable] = ()
     _is_incremental = False
+    _is_weighted = False
     _split_seed: int | None = None
     _replaces_features = False
     _began_with: dict[str, Any] | None = None

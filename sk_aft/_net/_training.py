@@ -37,7 +37,7 @@ class Training(NeuralNet):
     """The part of `StudentNet` that trains what was built: skorch's loop, batch by batch."""
 
     def _train(self, train: RowBatches, valid: RowBatches | None, n_epochs: int) -> None:
-        last_linear = LastLinearInput(self.module_)
+        last_linear = LastLinearInput(self.module_) if self.beta_ > 0 else None
         self._last_linear = last_linear
         self._is_training = True
         self._has_masked_rows = train.features is not None and train.features.has_masked_rows
@@ -59,7 +59,8 @@ class Training(NeuralNet):
         finally:
             if self.history and "train_loss" not in self.history[-1]:
                 del self.history[-1]  # an epoch that did not end
-            last_linear.remove()
+            if last_linear is not None:
+                last_linear.remove()
             del self._last_linear, self._has_masked_rows, self._is_training
         self.notify("on_train_end", X=train.inputs, y=None)
         self._set_training(False)
@@ -108,6 +109,8 @@ class Training(NeuralNet):
             if not training:
                 outputs.append(step["y_pred"])
                 targets.append(batch.targets)
+        if training:
+            sums.setdefault("task_loss", sums["loss"])
         for name, total in sums.items():
             self.history.record(f"{prefix}_{name}", total.item() / n_batches)
         losses = self.history[:, f"{prefix}_loss"]
@@ -180,16 +183,18 @@ class Training(NeuralNet):
         Returns
         -------
         step : dict of Tensor
-            "loss", and its terms "task_loss" and, with transfer, "transfer_loss"; "y_pred".
+            "loss"; with transfer its terms "task_loss" and "transfer_loss"; "y_pred".
         """
         self._set_training(True)
         logits, features = self.infer(batch.inputs)
         labeled = logits if batch.targets is None else logits[: len(batch.targets)]
         loss = task_loss(self.criterion_, labeled, batch, self._mean_weight)
-        step = {"loss": loss, "task_loss": loss, "y_pred": labeled}
+        step = {"loss": loss, "y_pred": labeled}
         if batch.features is not None:
             if features is None:
                 features = self._last_linear.take()
+            else:
+                self._last_linear.remove()  # need not be watched, which costs time
             step["transfer_loss"] = transfer_loss(
                 self.transfer_,
                 features,
@@ -197,6 +202,7 @@ class Training(NeuralNet):
                 logits,
                 has_masked_rows=self._has_masked_rows,
             )
+            step["task_loss"] = loss
             step["loss"] = loss + self.beta_ * step["transfer_loss"]
         step["loss"].backward()
         return step

@@ -54,8 +54,8 @@ class LastLinearInput:
 
     def remove(self) -> None:
         """Stop watching the network."""
-        for hook in self._hooks:
-            hook.remove()
+        while self._hooks:
+            self._hooks.pop().remove()
 
     def __getstate__(self) -> dict[str, Any]:
         # A network may be copied while it is watched; what it saw last is not part of it.
