@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from sk_aft._batches import Batch
 from sk_aft.transfer._base import features_for
 
-
 # Losses of torch that can take the mean over rows themselves.
 _WITH_MEAN = (nn.CrossEntropyLoss, nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
 

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from sk_aft.transfer._base import TransferMethod
-from sk_aft.transfer._kernels import cosine_kernel, kernel_distance, rbf_kernel
+from sk_aft.transfer._cosine_distance import cosine_kernel_distance
+from sk_aft.transfer._kernels import kernel_distance, rbf_kernel
 from sk_aft.transfer._precision import Linear, at_least_float32, in_full_precision
 
-_KERNELS = {"linear": cosine_kernel, "rbf": rbf_kernel}
+_KERNELS = ("linear", "rbf")
 _DEFAULT_WIDTH = 128
 _WEIGHTS = ("diagonal", "published", "fixed", "dense")
 
@@ -140,14 +141,15 @@ class KernelAlignment(TransferMethod):
         distance : Tensor, scalar, float32
             Between 1e-4 (equal kernels) and about 2.
         """
-        kernel = _KERNELS[self.kernel]
-        if self.weights == "dense":
-            weighted = foundation @ self.A.to(foundation.dtype)
-        else:
-            weighted = foundation * self.feature_weights
         if self.projection is not None:
             student = self.map(student)
-        return kernel_distance(kernel(student), kernel(weighted))
+        if self.weights == "dense":
+            foundation = foundation @ self.A.to(foundation.dtype)
+        if self.kernel == "rbf":
+            weighted = foundation if self.weights == "dense" else foundation * self.feature_weights
+            return kernel_distance(rbf_kernel(student), rbf_kernel(weighted))
+        logits = None if self.weights == "dense" else at_least_float32(self.s)
+        return cosine_kernel_distance(student, foundation, logits)
 
 
 def check_choice(name: str, value: str, choices: Iterable[str]) -> None:

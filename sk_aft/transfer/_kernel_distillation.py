@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from sk_aft.transfer._base import TransferMethod
-from sk_aft.transfer._kernels import cosine_kernel, kernel_distance
+from sk_aft.transfer._cosine_distance import cosine_kernel_distance
 from sk_aft.transfer._precision import Linear, in_full_precision
 
 
@@ -70,4 +70,4 @@ class KernelDistillation(TransferMethod):
         distance : Tensor, scalar
             Between 1e-4 (equal kernels) and about 2.
         """
-        return kernel_distance(cosine_kernel(self.map(student)), cosine_kernel(foundation))
+        return cosine_kernel_distance(self.map(student), foundation)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_EPSILON = 1e-8
+EPSILON = 1e-8
 
 
 def centred(features: Tensor) -> Tensor:
@@ -18,7 +18,7 @@ def unit_rows(features: Tensor) -> Tensor:
     features = centred(features)
     # The norm's gradient at zero is zero, so rows without variation do no harm.
     norms = torch.linalg.vector_norm(features, dim=1, keepdim=True)
-    return features / (norms + _EPSILON)
+    return features / (norms + EPSILON)
 
 
 def cosine_kernel(features: Tensor) -> Tensor:
@@ -74,4 +74,4 @@ def to_unit_scale(features: Tensor) -> Tensor:
 
 def kernel_distance(kernel: Tensor, other: Tensor) -> Tensor:
     """Return the root mean squared difference of two kernels, at least 1e-4."""
-    return ((kernel - other).square().mean() + _EPSILON).sqrt()
+    return ((kernel - other).square().mean() + EPSILON).sqrt()
