@@ -50,7 +50,7 @@ def test_embeds_images(features):
 
 def test_is_the_published_network(lite0, photographs, features):
     """Its own pooled features of images scaled as its authors did, (x - 127) / 128."""
-    model = lite0.loaded(CPU)
+    model = lite0.loaded(CPU).module.model
     size = (lite0.image_size, lite0.image_size)
     pixels = torch.tensor(photographs, dtype=torch.float32).permute(0, 3, 1, 2)
     resized = torch.nn.functional.interpolate(pixels, size, mode="bilinear", antialias=True)
