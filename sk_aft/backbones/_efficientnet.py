@@ -17,6 +17,8 @@ from sk_aft.backbones._network import Network
 _IMAGES_WORTH_EXPORT = 150
 # Larger batches leave the caches and keep cores waiting for the last one.
 _IMAGES_PER_BATCH_ON_CPU = 8
+# Small images are resized together; photographs would take gigabytes and gain nothing.
+_LARGEST_STACK = 1 << 24
 
 
 class EfficientNetLiteBackbone(LoadedOnDemand):
@@ -83,7 +85,8 @@ class EfficientNetLiteBackbone(LoadedOnDemand):
 
     def _prepare(self, rows: Rows, indices: range) -> torch.Tensor:
         images = [rows.image(row) for row in indices]
-        if len({(image.shape, image.dtype) for image in images}) == 1:
+        are_alike = len({(image.shape, image.dtype) for image in images}) == 1
+        if are_alike and sum(image.size for image in images) <= _LARGEST_STACK:
             return self._resize(np.stack(images))
         return torch.cat([self._resize(image[np.newaxis]) for image in images])
 

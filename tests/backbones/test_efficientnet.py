@@ -97,6 +97,13 @@ def test_images_of_several_sizes(lite0, photographs):
         np.testing.assert_allclose(embed(lite0, [image])[0], row, atol=1e-4)
 
 
+def test_large_images_are_resized_one_by_one_with_the_same_result(
+    lite0, photographs, features, monkeypatch
+):
+    monkeypatch.setattr("sk_aft.backbones._efficientnet._LARGEST_STACK", 0)
+    np.testing.assert_allclose(embed(lite0, photographs), features, atol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", [np.int64, np.uint16, np.int32])
 def test_whole_numbers_that_are_not_uint8_are_refused_or_the_same(lite0, photographs, dtype):
     """As images come from nested lists, OpenML and arithmetic."""

@@ -117,6 +117,7 @@ def test_threads_keep_the_order_of_the_batches():
     try:
         torch.set_num_threads(3)
         features = np.concatenate(list(network.run((rows,) for rows in X.split(4))))
+        assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(n_threads)
     np.testing.assert_allclose(features, module(X).detach(), atol=1e-5)
@@ -154,3 +155,14 @@ def test_the_attention_of_the_model_is_what_it_was(texts):
     embed(backbone, texts)
     assert network_of(backbone).session is not None
     assert model.config._attn_implementation == before == "sdpa"
+
+
+def test_an_unreadable_row_among_many_leaves_the_threads_as_they_were(images):
+    backbone = EfficientNetLiteBackbone(image_size=32)
+    embed(backbone, images)
+    assert network_of(backbone).session is not None
+    n_threads = torch.get_num_threads()
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        embed(backbone, images.astype(np.float32))
+    assert torch.get_num_threads() == n_threads
+    assert np.isfinite(embed(backbone, images[:9])).all()
