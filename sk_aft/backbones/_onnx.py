@@ -1,0 +1,132 @@
+"""Exporting a torch module to ONNX Runtime, in memory."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+Inputs: TypeAlias = tuple[Tensor, ...]
+
+# As a share of the length of a row's feature vector.
+_LARGEST_DIFFERENCE = 1e-3
+_ROWS_COMPARED = 4
+
+
+class OnnxSession:
+    """A model of ONNX Runtime; several threads may call it at once, each computes on its own.
+
+    Parameters
+    ----------
+    model : bytes
+        The serialised model.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # the caller's threads are the threads
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            model, options, providers=["CPUExecutionProvider"]
+        )
+        self._names = [value.name for value in self._session.get_inputs()]
+
+    def __call__(self, inputs: Inputs) -> np.ndarray:
+        """Return the features of one batch."""
+        arrays = [tensor.numpy() for tensor in inputs]
+        return self._session.run(None, dict(zip(self._names, arrays, strict=True)))[0]
+
+
+def export(module: nn.Module, example: Inputs, varying_axes: tuple[int, ...]) -> OnnxSession | None:
+    """Return the module as a session of ONNX Runtime.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        On the CPU, in evaluation mode; takes tensors, returns an (n, d) tensor.
+    example : tuple of Tensor
+        A batch of real rows.
+    varying_axes : tuple of int
+        Axes of the inputs whose length may differ from that of the example.
+
+    Returns
+    -------
+    session : OnnxSession or None
+        None where ONNX Runtime is not installed, the module cannot be exported, or the results
+        differ by more than 1e-3.
+    """
+    if not all(map(find_spec, ("onnx", "onnxruntime"))):
+        return None
+    try:
+        session = OnnxSession(_exported(module, example, varying_axes))
+        shapes = _of_several_shapes(example, varying_axes)
+        agree = all(_agree(module, session, inputs) for inputs in shapes)
+    except Exception:
+        # The exporter raises whatever it stumbles over, and PyTorch does as well, only slower.
+        return None
+    return session if agree else None
+
+
+def _exported(module: nn.Module, example: Inputs, varying_axes: tuple[int, ...]) -> bytes:
+    names = [f"input_{number}" for number in range(len(example))]
+    axes = {name: {axis: f"axis_{axis}" for axis in varying_axes} for name in names}
+    # PyTorch's newer exporter needs one more package and, for these models, ten times as long.
+    # Versions before it do not know the argument.
+    legacy = {"dynamo": False}
+    if "dynamo" not in inspect.signature(torch.onnx.export).parameters:
+        legacy = {}
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(), torch.no_grad(), _plain_attention(module):
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            tuple(tensor[:2] for tensor in example),
+            buffer,
+            input_names=names,
+            output_names=["features"],
+            dynamic_axes={**axes, "features": {0: "axis_0"}},
+            do_constant_folding=False,  # ONNX Runtime does it
+            opset_version=17,
+            **legacy,
+        )
+    return buffer.getvalue()
+
+
+@contextmanager
+def _plain_attention(module: nn.Module) -> Iterator[None]:
+    """Spell the attention of transformers out, which ONNX Runtime fuses better."""
+    models = [layer for layer in module.modules() if hasattr(layer, "set_attn_implementation")]
+    before = [(model, model.config._attn_implementation) for model in models[:1]]
+    try:
+        for model, _ in before:
+            model.set_attn_implementation("eager")
+        yield
+    finally:
+        for model, implementation in before:
+            model.set_attn_implementation(implementation)
+
+
+def _of_several_shapes(example: Inputs, varying_axes: tuple[int, ...]) -> Iterator[Inputs]:
+    """Yield parts of the example: an export may have taken the length of an axis for granted."""
+    some = tuple(tensor[:_ROWS_COMPARED] for tensor in example)
+    yield some
+    for axis in varying_axes:
+        length = (some[0].shape[axis] + 1) // 2
+        yield tuple(tensor.narrow(axis, 0, length).contiguous() for tensor in some)
+
+
+def _agree(module: nn.Module, session: OnnxSession, inputs: Inputs) -> bool:
+    with torch.inference_mode():
+        expected = module(*inputs).numpy()
+    difference = np.linalg.norm(session(inputs) - expected, axis=1)
+    return bool((difference <= _LARGEST_DIFFERENCE * np.linalg.norm(expected, axis=1)).all())
