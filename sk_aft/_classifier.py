@@ -55,7 +55,10 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
         estimator. "auto" takes `sklearn.preprocessing.StandardScaler`,
         `sk_aft.preprocessing.ImageResizer` or `sk_aft.preprocessing.NgramTokenizer`, and for
         columns of several kinds `sk_aft.preprocessing.ColumnPreprocessor`. An estimator gets a
-        DataFrame of several kinds of columns as it is.
+        DataFrame of several kinds of columns as it is. One that returns sequences of tokens, an
+        array of dtype object of 1-D arrays, goes with a network whose ``forward`` takes
+        ``tokens``, (B, longest) and padded with zeros, and ``lengths``, (B,); texts of like
+        length share a batch.
     lr : float, default=1e-3
         Learning rate of the network at the start.
     transfer_lr : float, default=1e-2
@@ -98,10 +101,18 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
         of torch stays as it was.
     device : str, default="auto"
         Where to train and predict; "auto" takes a GPU if there is one.
+    precision : {"float32", "bf16-mixed", "fp16-mixed"}, default="float32"
+        Mixed precision trains larger networks faster on GPUs that multiply 16-bit matrices, and
+        in half the memory: "bf16-mixed" where there is bfloat16, "fp16-mixed" on older ones. The
+        weights, losses, transfer and predictions stay in float32. Rarely of use on CPUs.
+    compile : bool, default=False
+        Whether to train with `torch.compile`, which takes up to a minute at first and then makes
+        steps faster, most of all on GPUs. ``module_`` is not compiled, so it is saved and predicts
+        as always. ``compile__x`` reaches the arguments of `torch.compile`.
     verbose : int, default=0
         1 prints a line an epoch.
     **kwargs
-        ``module__x``, ``optimizer__x``, ``criterion__x``, ``transfer__x`` and
+        ``module__x``, ``optimizer__x``, ``criterion__x``, ``transfer__x``, ``compile__x`` and
         ``preprocessor__x``, passed on as ``x``; also settable by ``set_params`` and in grids.
         ``callbacks__name__x`` is passed to the callback of that name, ``callbacks__name=None``
         leaves it out: "epoch_timer", "lr_scheduler", "early_stopping", "print_log" or one of
@@ -192,6 +203,8 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
         callbacks: Any = None,
         random_state: Any = None,
         device: Any = "auto",
+        precision: str = "float32",
+        compile: bool = False,
         verbose: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -216,6 +229,8 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
         self.callbacks = callbacks
         self.random_state = random_state
         self.device = device
+        self.precision = precision
+        self.compile = compile
         self.verbose = verbose
         self._store_extra_parameters(kwargs)
 

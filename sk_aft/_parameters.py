@@ -9,7 +9,7 @@ from typing import Any
 from sklearn.base import BaseEstimator
 from torch import nn
 
-PREFIXES = ("module", "optimizer", "criterion", "transfer", "preprocessor", "callbacks")
+PREFIXES = ("module", "optimizer", "criterion", "transfer", "preprocessor", "callbacks", "compile")
 
 
 class PrefixedParameters(BaseEstimator):
@@ -73,7 +73,8 @@ class PrefixedParameters(BaseEstimator):
         ----------
         **params
             Names and values; ``module__x``, ``optimizer__x``, ``criterion__x``,
-            ``transfer__x``, ``preprocessor__x`` and ``callbacks__x`` are passed on.
+            ``transfer__x``, ``preprocessor__x``, ``callbacks__x`` and ``compile__x`` are passed
+            on.
 
         Returns
         -------

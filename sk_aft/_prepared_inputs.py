@@ -195,7 +195,7 @@ def prepare_inputs(values: Any, *, integers: bool = True, dtype: Any = None) -> 
         if are_sequences(values):
             return PreparedSequences(values)
         return PreparedInputs(values, integers=integers, dtype=dtype)
-    parts = {}
+    parts: dict[str, PreparedInputs | PreparedSequences] = {}
     for name, part in values.items():
         try:
             of_part = None if dtype is None else dtype[name]

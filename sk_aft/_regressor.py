@@ -72,10 +72,18 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
         Determines initial weights, batches and the validation split.
     device : str, default="auto"
         Where to train and predict.
+    precision : {"float32", "bf16-mixed", "fp16-mixed"}, default="float32"
+        Mixed precision trains larger networks faster on GPUs that multiply 16-bit matrices, and
+        in half the memory: "bf16-mixed" where there is bfloat16, "fp16-mixed" on older ones. The
+        weights, losses, transfer and predictions stay in float32. Rarely of use on CPUs.
+    compile : bool, default=False
+        Whether to train with `torch.compile`, which takes up to a minute at first and then makes
+        steps faster, most of all on GPUs. ``module_`` is not compiled, so it is saved and predicts
+        as always. ``compile__x`` reaches the arguments of `torch.compile`.
     verbose : int, default=0
         1 prints a line an epoch.
     **kwargs
-        ``module__x``, ``optimizer__x``, ``criterion__x``, ``transfer__x`` and
+        ``module__x``, ``optimizer__x``, ``criterion__x``, ``transfer__x``, ``compile__x`` and
         ``preprocessor__x``, passed on as ``x``; ``callbacks__name__x`` is passed to the callback
         of that name.
 
@@ -141,6 +149,8 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
         callbacks: Any = None,
         random_state: Any = None,
         device: Any = "auto",
+        precision: str = "float32",
+        compile: bool = False,
         verbose: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -164,6 +174,8 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
         self.callbacks = callbacks
         self.random_state = random_state
         self.device = device
+        self.precision = precision
+        self.compile = compile
         self.verbose = verbose
         self._store_extra_parameters(kwargs)
 

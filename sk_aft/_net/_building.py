@@ -6,6 +6,7 @@ import copy
 import inspect
 from typing import Any
 
+import torch
 from skorch import NeuralNet
 from torch import nn
 
@@ -37,6 +38,7 @@ class Building(NeuralNet):
         parameters = self.get_params_for("module")
         build = network_for(self.module_sizes_) if self.module == "auto" else self.module
         reject_unknown("module", build, parameters)
+        reject_unknown("compile", torch.compile, self.get_params_for("compile"))
         if isinstance(build, nn.Module):
             # The estimator's parameter stays as it was given.
             self.module_ = copy.deepcopy(build).to(self.device_)
@@ -82,6 +84,8 @@ class Building(NeuralNet):
         has_sparse = any(getattr(layer, "sparse", False) for layer in self.module_.modules())
         can_fuse = "fused" in inspect.signature(self.optimizer).parameters
         can_fuse = can_fuse and (takes_sparse or not has_sparse)
+        # A fused step with infinite gradients would be left out for some of the weights only.
+        can_fuse = can_fuse and self.precision != "fp16-mixed"
         if can_fuse and "foreach" not in parameters and self.device_.type in ("cpu", "cuda"):
             # One kernel a step: half the time of a step where embeddings are large.
             parameters.setdefault("fused", True)

@@ -16,6 +16,7 @@ from sk_aft._batches import RowBatches
 from sk_aft._labels import known_targets
 from sk_aft._net._preparation import prepare
 from sk_aft._rows import Rows
+from sk_aft._sequences import PreparedSequences
 
 # Rows are prepared for prediction this many at a time, so that millions of images fit in memory.
 _ROWS_PER_PREPARATION = 4096
@@ -56,10 +57,21 @@ class Prediction(NeuralNet):
             batch_size = max(batch_size, _FEWEST_ROWS_PER_CALL)
         for start in range(0, len(rows), _ROWS_PER_PREPARATION):
             prepared = prepare(self, rows.values_at(slice(start, start + _ROWS_PER_PREPARATION)))
+            if isinstance(prepared, PreparedSequences):
+                yield self._outputs_of_sequences(prepared).to(device)
+                continue
             for batch in RowBatches(prepared, batch_size=batch_size, device=self.device_):
                 with torch.inference_mode():
                     logits, _ = self.infer(batch.inputs)
                 yield logits.to(device)
+
+    @torch.inference_mode()
+    def _outputs_of_sequences(self, sequences: PreparedSequences) -> Tensor:
+        """Return outputs in the order of the rows, of which those of like length ran together."""
+        order = np.argsort(sequences.lengths, kind="stable")
+        batches = np.split(order, range(self.batch_size, len(order), self.batch_size))
+        logits = [self.infer(sequences.take(batch, self.device_))[0] for batch in batches]
+        return torch.cat(logits)[torch.from_numpy(np.argsort(order)).to(self.device_)]
 
     @property
     def feature_weights_(self) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from sklearn import config_context
 from sklearn.model_selection import train_test_split
 
 from sk_aft._batches import RowBatches
@@ -74,7 +75,10 @@ def training_batches(
 def prepare(net: StudentNet, values: Any) -> Prepared:
     """Return raw rows as the numbers that the student reads."""
     if net.preprocessor_ is not None:
-        values = net.preprocessor_.transform(_named(net, values))
+        # Numbers for a preprocessor of ours were checked, and what it returns will be.
+        is_checked = net.rows_kind_ == "numeric" and isinstance(net.preprocessor, str)
+        with config_context(assume_finite=is_checked or None):
+            values = net.preprocessor_.transform(_named(net, values))
     elif net.rows_kind_ in ("text", "frame"):
         what = "texts need" if net.rows_kind_ == "text" else "columns of several kinds need"
         raise ValueError(f"preprocessor=None, but {what} one that turns them into numbers.")

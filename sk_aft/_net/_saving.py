@@ -11,6 +11,7 @@ from skorch.history import History
 from torch import nn
 
 from sk_aft._device import resolve_device
+from sk_aft._net._training import OF_TRAINING
 from sk_aft._plain_modules import with_tensors, without_tensors
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 # Attributes that exist while a network is trained, or are made anew.
 _NOT_SAVED = (
     *("optimizer_", "callbacks_", "device_"),
-    *("_last_linear", "_has_masked_rows", "_is_training", "_example", "_at_gradients"),
-    *("_feature_slices", "_column_slices", "_began_with"),
+    *("_example", "_feature_slices", "_column_slices", "_began_with"),
+    *OF_TRAINING,
 )
 
 

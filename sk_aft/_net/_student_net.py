@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch import nn
 from sk_aft._device import fitting_threads, resolve_device
 from sk_aft._net._building import Building
 from sk_aft._net._going_on import check_what_is_kept, forget, go_on
+from sk_aft._net._mixed_precision import PRECISIONS
 from sk_aft._net._prediction import Prediction
 from sk_aft._net._preparation import training_batches
 from sk_aft._net._saving import restore, saved_state
@@ -59,6 +59,8 @@ class StudentNet(CheckedInputs, PrefixedParameters, Building, Training, Predicti
         "callbacks": [list, None],
         "random_state": ["random_state"],
         "device": [str, torch.device],
+        "precision": [StrOptions(PRECISIONS)],
+        "compile": ["boolean"],
         "verbose": ["verbose"],
     }
 
@@ -68,14 +70,11 @@ class StudentNet(CheckedInputs, PrefixedParameters, Building, Training, Predicti
     iterator_valid = None
     dataset = None
     predict_nonlinearity = None
-    compile = False
     use_caching = "auto"
     torch_load_kwargs = None
     history_ = None
     initialized_ = False
 
-    _is_training = False
-    _at_gradients: Sequence[Callable] = ()
     _is_incremental = False
     _is_weighted = False
     _split_seed: int | None = None

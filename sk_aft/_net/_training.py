@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.utils import TeeGenerator
-from torch import Tensor
+from torch import Tensor, nn
 
 from sk_aft._batches import Batch, RowBatches
 from sk_aft._net._callbacks import has_stopped, listeners
 from sk_aft._net._losses import task_loss, transfer_loss
+from sk_aft._net._mixed_precision import MixedPrecision
 from sk_aft._prepared_inputs import Inputs
 from sk_aft._training_data import FeatureSubset
 from sk_aft.modules import LastLinearInput
@@ -33,12 +34,27 @@ def n_epochs_to_make(max_epochs: int | str, n_batches: int) -> int:
     return int(max_epochs)
 
 
+# Attributes of a net that exist while it is trained.
+OF_TRAINING = (
+    *("_last_linear", "_mixed_precision", "_compiled", "_has_masked_rows"),
+    *("_at_gradients", "_is_training"),
+)
+
+
 class Training(NeuralNet):
     """The part of `StudentNet` that trains what was built: skorch's loop, batch by batch."""
 
+    _last_linear: LastLinearInput
+    _mixed_precision: MixedPrecision
+    _at_gradients: Sequence[Callable] = ()
+    _compiled: nn.Module | None = None
+    _is_training = False
+
     def _train(self, train: RowBatches, valid: RowBatches | None, n_epochs: int) -> None:
-        last_linear = LastLinearInput(self.module_) if self.beta_ > 0 else None
-        self._last_linear = last_linear
+        train.move_to_device()
+        if self.beta_ > 0:
+            self._last_linear = LastLinearInput(self.module_)
+        self._mixed_precision = MixedPrecision(self.precision, self.device_, self.optimizer_)
         self._is_training = True
         self._has_masked_rows = train.features is not None and train.features.has_masked_rows
         datasets = {
@@ -59,9 +75,10 @@ class Training(NeuralNet):
         finally:
             if self.history and "train_loss" not in self.history[-1]:
                 del self.history[-1]  # an epoch that did not end
-            if last_linear is not None:
-                last_linear.remove()
-            del self._last_linear, self._has_masked_rows, self._is_training
+            if hasattr(self, "_last_linear"):
+                self._last_linear.remove()
+            for name in OF_TRAINING:
+                self.__dict__.pop(name, None)
         self.notify("on_train_end", X=train.inputs, y=None)
         self._set_training(False)
         self.n_iter_ = len(self.history)
@@ -162,12 +179,13 @@ class Training(NeuralNet):
                 for parameter in group["params"]:
                     parameter.grad = None
             steps.append(self.train_step_single(batch))
+            self._mixed_precision.unscale(self.optimizer_)
             for notify in self._at_gradients:
                 named = TeeGenerator(self.get_all_learnable_params())
                 notify(self, named_parameters=named, batch=batch, training=True)
             return steps[-1]["loss"]
 
-        self.optimizer_.step(loss_and_gradients)
+        self._mixed_precision.step(self.optimizer_, loss_and_gradients)
         return steps[0]
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
@@ -186,15 +204,11 @@ class Training(NeuralNet):
             "loss"; with transfer its terms "task_loss" and "transfer_loss"; "y_pred".
         """
         self._set_training(True)
-        logits, features = self.infer(batch.inputs)
+        logits, features = self._infer_to_learn(batch)
         labeled = logits if batch.targets is None else logits[: len(batch.targets)]
         loss = task_loss(self.criterion_, labeled, batch, self._mean_weight)
         step = {"loss": loss, "y_pred": labeled}
         if batch.features is not None:
-            if features is None:
-                features = self._last_linear.take()
-            else:
-                self._last_linear.remove()  # need not be watched, which costs time
             step["transfer_loss"] = transfer_loss(
                 self.transfer_,
                 features,
@@ -204,8 +218,24 @@ class Training(NeuralNet):
             )
             step["task_loss"] = loss
             step["loss"] = loss + self.beta_ * step["transfer_loss"]
-        step["loss"].backward()
+        self._mixed_precision.backward(step["loss"])
         return step
+
+    def _infer_to_learn(self, batch: Batch) -> tuple[Tensor, Any]:
+        """Return outputs and, for the transfer, features in float32."""
+        with self._mixed_precision.autocast():
+            logits, features = self.infer(batch.inputs)
+        if batch.features is not None:
+            if features is None:
+                features = self._last_linear.take()
+            else:
+                self._last_linear.remove()  # need not be watched, which costs time
+        if self.compile and self._compiled is None:
+            # From the second batch on: watching a network is over, or part of it, by then.
+            self._compiled = torch.compile(self.module_, **self.get_params_for("compile"))
+        if isinstance(features, tuple):
+            return logits.float(), tuple(part.float() for part in features)
+        return logits.float(), None if features is None else features.float()
 
     def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
         """Compute the task loss of one batch of the validation rows, as `train_step_single`."""
@@ -235,7 +265,10 @@ class Training(NeuralNet):
             The input of its last linear layer, if the student returns it; or what is multiplied
             to get it.
         """
-        outputs = self.module_(**x) if isinstance(x, Mapping) else self.module_(x)
+        module = self.module_
+        if self._compiled is not None and module.training:
+            module = self._compiled
+        outputs = module(**x) if isinstance(x, Mapping) else module(x)
         logits, features = outputs[:2] if isinstance(outputs, tuple) else (outputs, None)
         if logits.ndim == 1 and self.n_outputs_ == 1:
             logits = logits.unsqueeze(1)

@@ -107,7 +107,12 @@ def _trial(net: StudentNet, beta: float, n_epochs: int) -> StudentNet:
     """Return a student that has checked the rows and learned nothing."""
     trial = clone(net)
     trial.set_params(
-        beta=beta, max_epochs=n_epochs, callbacks=None, early_stopping=False, verbose=0
+        beta=beta,
+        max_epochs=n_epochs,
+        callbacks=None,
+        early_stopping=False,
+        compile=False,
+        verbose=0,
     )
     parameters = trial.get_params(deep=False)
     for name in parameters:

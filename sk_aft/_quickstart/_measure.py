@@ -14,12 +14,14 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, StratifiedShuffleSplit
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from threadpoolctl import threadpool_limits
+from torch import nn
 from tqdm.auto import tqdm
 
 from sk_aft import AFTClassifier, FoundationFeatureExtractor
 from sk_aft._device import resolve_device
 from sk_aft._quickstart._tasks import Method, Task
 from sk_aft.backbones._base import LoadedOnDemand
+from sk_aft.backbones._network import Network
 
 VALIDATION_FRACTION = 0.25
 _TIMED_ROWS = 50
@@ -155,14 +157,21 @@ def count_parameters(model: Any) -> int:
     if isinstance(model, FoundationFeatureExtractor):
         device = resolve_device(model.device)
         loaded = [b.loaded(device) for b in model.backbones_ if isinstance(b, LoadedOnDemand)]
-        return sum(map(_n_weights, loaded))
+        return sum(_n_weights(_network(model)) for model in loaded)
     if isinstance(model, AFTClassifier):
         return _n_weights(model.module_)
     learned = ("coef_", "intercept_", "idf_", "mean_", "scale_")
     return sum(getattr(model, name).size for name in learned if hasattr(model, name))
 
 
-def _n_weights(module: Any) -> int:
+def _network(loaded: Any) -> nn.Module:
+    """Return the network of what a backbone loads, which may be beside a tokenizer."""
+    parts = loaded if isinstance(loaded, tuple) else (loaded,)
+    networks = [part.module if isinstance(part, Network) else part for part in parts]
+    return next(network for network in networks if isinstance(network, nn.Module))
+
+
+def _n_weights(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 

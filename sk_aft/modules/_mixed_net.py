@@ -105,6 +105,11 @@ def network_for(sizes: Mapping[str, Any]) -> type[nn.Module]:
     if "parts" in sizes:
         return MixedNet
     if "n_tokens" in sizes:
+        if "n_inputs" not in sizes:
+            raise ValueError(
+                "The preprocessor returned sequences of tokens, which no network of module='auto' "
+                "reads: give one whose forward takes tokens (B, longest) and lengths (B,)."
+            )
         return TextBag
     return ResNet if "n_channels" in sizes else MLP
 

@@ -1,0 +1,69 @@
+"""Training with 16-bit numbers where they suffice."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_DTYPES = {"bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16}
+PRECISIONS = {"float32", *_DTYPES}
+
+
+class MixedPrecision:
+    """How the network is run and its optimizer steps, in one of the precisions.
+
+    Weights, their updates, losses and transfer objectives are in float32 in all of them.
+    Gradients that 16-bit floats with few digits before the comma would round to zero
+    ("fp16-mixed") are multiplied by a large number until they reach the weights.
+
+    Parameters
+    ----------
+    precision : {"float32", "bf16-mixed", "fp16-mixed"}
+        What the estimator was asked for.
+    device : torch.device
+        Where the network is.
+    optimizer : torch.optim.Optimizer
+        Its optimizer.
+    """
+
+    def __init__(self, precision: str, device: torch.device, optimizer: Any) -> None:
+        self._dtype = _DTYPES.get(precision)
+        self._device = device.type
+        self._scaler: Any = None
+        if precision == "fp16-mixed":
+            closure = inspect.signature(optimizer.step).parameters.get("closure")
+            if closure is not None and closure.default is closure.empty:
+                raise ValueError(
+                    f"precision='fp16-mixed' does not go with {type(optimizer).__name__}, which "
+                    "computes several losses a step: take 'bf16-mixed' or 'float32'."
+                )
+            self._scaler = torch.amp.GradScaler(self._device)
+
+    def autocast(self) -> AbstractContextManager:
+        """Return the context to run the network in."""
+        if self._dtype is None:
+            return nullcontext()
+        return torch.autocast(self._device, dtype=self._dtype)
+
+    def backward(self, loss: Tensor) -> None:
+        """Compute gradients."""
+        (loss if self._scaler is None else self._scaler.scale(loss)).backward()
+
+    def unscale(self, optimizer: Any) -> None:
+        """Make the gradients what they are, for those who look at them before the step."""
+        if self._scaler is not None:
+            self._scaler.unscale_(optimizer)
+
+    def step(self, optimizer: Any, loss_and_gradients: Callable[[], Tensor]) -> None:
+        """Let the optimizer step; without effect where gradients became infinite."""
+        if self._scaler is None:
+            optimizer.step(loss_and_gradients)
+            return
+        loss_and_gradients()
+        self._scaler.step(optimizer)
+        self._scaler.update()

@@ -1,0 +1,142 @@
+"""Texts as sequences of tokens: padded batch by batch, like lengths together."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from torch import nn
+
+from sk_aft import AFTClassifier
+from sk_aft._batches import RowBatches
+from sk_aft._prepared_inputs import PreparedParts, prepare_inputs
+from sk_aft._sequences import PreparedSequences, bucketed
+from sk_aft.datasets import load_banking77
+
+CPU = torch.device("cpu")
+
+
+def sequences(lengths):
+    """Sequences whose tokens say which row they are of."""
+    rows = np.empty(len(lengths), dtype=object)
+    rows[:] = [np.full(length, row + 1) for row, length in enumerate(lengths)]
+    return rows
+
+
+class Bytes(TransformerMixin, BaseEstimator):
+    """A tokenizer: bytes from 1 to 256."""
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        rows = np.empty(len(X), dtype=object)
+        rows[:] = [np.frombuffer(text.encode(), dtype=np.uint8).astype(int) + 1 for text in X]
+        return rows
+
+
+class Recurrent(nn.Module):
+    """Read bytes one after another."""
+
+    def __init__(self, n_tokens, n_outputs):
+        super().__init__()
+        self.embedding = nn.Embedding(max(n_tokens, 257), 32, padding_idx=0)
+        self.reader = nn.GRU(32, 64, batch_first=True)
+        self.head = nn.Linear(64, n_outputs)
+        self.shares_of_padding = []
+
+    def forward(self, tokens, lengths):
+        assert ((tokens > 0).sum(dim=1) == lengths).all()
+        if self.training:
+            self.shares_of_padding.append((tokens == 0).float().mean().item())
+        states, _ = self.reader(self.embedding(tokens))
+        features = states[torch.arange(len(lengths)), lengths - 1]
+        return self.head(features), features
+
+
+@pytest.mark.parametrize("indices", [slice(1, 4), np.array([3, 0, 2]), np.array([4])])
+def test_rows_are_padded_to_the_longest(indices):
+    lengths = np.array([3, 1, 0, 5, 2])
+    taken = PreparedSequences(sequences(lengths)).take(indices, CPU)
+    assert taken["lengths"].tolist() == lengths[indices].tolist()
+    assert taken["tokens"].dtype == torch.int64
+    assert taken["tokens"].shape == (len(lengths[indices]), lengths[indices].max())
+    numbers = np.arange(5)[indices]
+    for tokens, row in zip(taken["tokens"], numbers, strict=True):
+        expected = [row + 1] * lengths[row] + [0] * (len(tokens) - lengths[row])
+        assert tokens.tolist() == expected
+
+
+def test_like_lengths_share_a_batch():
+    lengths = np.random.RandomState(0).geometric(0.05, 5000)
+    prepared = PreparedSequences(sequences(lengths))
+    batches = RowBatches(
+        prepared,
+        torch.arange(5000),
+        batch_size=64,
+        device=CPU,
+        shuffle=np.random.RandomState(0),
+    )
+    passes = [list(batches) for _ in range(2)]
+    for batches_of_pass in passes:
+        rows = torch.cat([batch.targets for batch in batches_of_pass])
+        assert sorted(rows.tolist()) == list(range(5000))
+        for batch in batches_of_pass:
+            assert batch.inputs["tokens"][:, 0].tolist() == (batch.targets + 1).tolist()
+        n_places = sum(batch.inputs["tokens"].numel() for batch in batches_of_pass)
+        assert n_places < 1.2 * lengths.sum()
+        longest = [batch.inputs["tokens"].shape[1] for batch in batches_of_pass]
+        assert longest != sorted(longest)  # batches come in any order
+    first, second = ({frozenset(b.targets.tolist()) for b in batches} for batches in passes)
+    assert len(first & second) < 5  # other rows meet
+
+
+def test_bucketing_keeps_the_rows():
+    random = np.random.RandomState(0)
+    order = bucketed(random.permutation(107), random.randint(1, 9, 107), 10, random)
+    assert sorted(order) == list(range(107))
+
+
+def test_students_learn_from_sequences():
+    bunch = load_banking77()
+    keep = np.flatnonzero(np.isin(bunch.target, np.unique(bunch.target)[:2]))
+    texts = [bunch.data[row] for row in keep]
+    labels = np.asarray(bunch.target)[keep]
+    features = np.random.RandomState(0).normal(size=(len(texts), 8)).astype(np.float32)
+    student = AFTClassifier(
+        Recurrent,
+        preprocessor=Bytes(),
+        beta=1,
+        max_epochs=12,
+        batch_size=32,
+        lr=5e-3,
+        random_state=0,
+    ).fit(texts, labels, features=features)
+    assert student.score(texts, labels) > 0.6
+    assert np.mean(student.module_.shares_of_padding) < 0.2
+    together = student.predict_proba(texts)
+    alone = np.concatenate([student.predict_proba([text]) for text in texts[:20]])
+    np.testing.assert_allclose(together[:20], alone, atol=1e-5)  # the order is that of the rows
+    again = clone(student).fit(texts, labels, features=features)
+    assert again.loss_curve_ == student.loss_curve_
+
+
+def test_sequences_may_be_a_part():
+    prepared = prepare_inputs({"text": sequences([2, 3]), "numbers": np.ones((2, 4))})
+    assert isinstance(prepared, PreparedParts)
+    taken = prepared.take(slice(0, 1), CPU)
+    assert taken["text"]["tokens"].tolist() == [[1, 1]]
+    assert taken["numbers"].shape == (1, 4)
+
+
+@pytest.mark.parametrize("row", [np.array([0.5]), np.array([-1]), np.ones((2, 2), int)])
+def test_rows_have_to_be_token_numbers(row):
+    rows = sequences([2, 3])
+    rows[1] = row
+    with pytest.raises(ValueError, match="returned for row 1 an array of dtype"):
+        prepare_inputs(rows)
+
+
+def test_the_networks_of_auto_read_no_sequences():
+    student = AFTClassifier(beta=0, preprocessor=Bytes())
+    with pytest.raises(ValueError, match="sequences of tokens, which no network of module='auto'"):
+        student.fit(["a", "b", "c"], [0, 1, 0])
