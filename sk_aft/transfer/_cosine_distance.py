@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sk_aft.transfer._kernels import EPSILON
+from sk_aft.transfer._kernels import EPSILON, largest
 
 
 def cosine_kernel_distance(
@@ -94,7 +94,7 @@ class _Side(NamedTuple):
     @classmethod
     def of(cls, features: Tensor, weights: Tensor | None = None) -> _Side:
         # The cosines hardly depend on the scale, but squares would over- or underflow.
-        factor = torch.linalg.vector_norm(features, float("inf")).clamp_min(1e-30).reciprocal()
+        factor = largest(features).reciprocal()
         factors = factor if weights is None else factor * weights
         rows = torch.addcmul(-features.mean(dim=0) * factors, features, factors)
         gram = rows @ rows.T
