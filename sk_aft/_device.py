@@ -83,3 +83,19 @@ def fitting_threads(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(n_threads)
+
+
+@contextmanager
+def flushed_denormals() -> Iterator[None]:
+    """Take numbers too small for full precision for zero on the CPU, where they may be slow.
+
+    Trained weights and moments decay into them, and they matter to nothing. Holds for this thread
+    and those that start meanwhile; threads of torch that run already stay as they are.
+    """
+    smallest = torch.tensor(torch.finfo(torch.float32).tiny)
+    was_flushing = (smallest / 2).item() == 0
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(was_flushing)

@@ -13,7 +13,7 @@ from sklearn.utils.metadata_routing import UNCHANGED
 from skorch import NeuralNet
 from torch import nn
 
-from sk_aft._device import fitting_threads, resolve_device
+from sk_aft._device import fitting_threads, flushed_denormals, resolve_device
 from sk_aft._net._building import Building
 from sk_aft._net._going_on import check_what_is_kept, forget, go_on
 from sk_aft._net._mixed_precision import PRECISIONS
@@ -144,7 +144,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, Building, Training, Predicti
             del self._example
             if self.beta_ > 0 and (is_new or self._replaces_features):
                 prepare_transfer(self, train, seed)
-            with fitting_threads(self.module_):
+            with fitting_threads(self.module_), flushed_denormals():
                 self._train(train, valid, 1 if self._is_incremental else n_epochs)
 
     def set_fit_request(

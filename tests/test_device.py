@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+import torch
+from skorch.callbacks import Callback
+from torch import nn
+
+from sk_aft import AFTClassifier
+from sk_aft._batches import OnDevice, RowBatches
+from sk_aft._device import fitting_threads, flushed_denormals, has_room, to_device
+from sk_aft._prepared_inputs import PreparedInputs
+from sk_aft._stored_rows import StoredRows
+from sk_aft._training_data import FeatureSubset
+
+# A device without memory, on which everything but arithmetic works.
+META = torch.device("meta")
+
+
+def flushes():
+    return (torch.tensor(torch.finfo(torch.float32).tiny) / 2).item() == 0
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_denormals_are_flushed_while_it_lasts(before):
+    if not torch.set_flush_denormal(before):
+        pytest.skip("this processor cannot flush denormals")
+    try:
+        with flushed_denormals():
+            assert flushes()
+        assert flushes() == before
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def test_fit_flushes_denormals_and_predict_does_not():
+    class Flushes(Callback):
+        def on_batch_end(self, net, **kwargs):
+            seen.append(flushes())
+
+    seen = []
+    X, y = np.random.RandomState(0).normal(size=(20, 3)), np.arange(20) % 2
+    AFTClassifier(beta=0, max_epochs=2, callbacks=[Flushes()]).fit(X, y)
+    assert seen == [True, True]
+    assert not flushes()
+
+
+def test_small_networks_run_on_one_core():
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with fitting_threads(nn.Linear(10, 10)):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+        with fitting_threads(nn.Conv2d(3, 8, 3)):
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+def stored(matrix):
+    features = StoredRows.of_array(matrix.astype(np.float32))
+    return FeatureSubset(features, np.arange(len(matrix)))
+
+
+def rows_on(device):
+    random = np.random.RandomState(0)
+    return RowBatches(
+        PreparedInputs(random.normal(size=(10, 3))),
+        torch.arange(10),
+        features=stored(random.normal(size=(10, 4))),
+        weights=torch.ones(10),
+        batch_size=4,
+        device=device,
+        shuffle=np.random.RandomState(0),
+    )
+
+
+def test_what_fits_stays_on_the_device(monkeypatch):
+    monkeypatch.setattr("sk_aft._batches.has_room", lambda device, n_bytes: True)
+    batches = rows_on(META)
+    batches.move_to_device()
+    assert isinstance(batches.features, OnDevice)
+    assert batches.features.shape == (10, 4)
+    assert batches.inputs._values.device == META
+    assert batches.targets.device == batches.weights.device == META
+    for batch in batches:
+        assert {t.device for t in batch} == {META}
+        assert batch.features.shape == (len(batch.targets), 4)
+    batches.move_to_device()  # once is enough
+    assert isinstance(batches.features, OnDevice)
+
+
+def test_what_does_not_fit_stays_where_it_is():
+    assert not has_room(META, 1)
+    batches = rows_on(META)
+    batches.move_to_device()
+    assert not isinstance(batches.features, OnDevice)
+    assert batches.inputs._values.device.type == "cpu"
+    for batch in batches:
+        assert {t.device for t in batch} == {META}
+
+
+def test_features_on_a_device_are_those_that_were_read():
+    features = stored(np.arange(20).reshape(10, 2))
+    kept = OnDevice.read(features, torch.device("cpu"))
+    np.testing.assert_array_equal(kept.rows(slice(2, 5)).numpy(), features.take(np.arange(2, 5)))
+    order = np.array([7, 0, 3])
+    np.testing.assert_array_equal(kept.rows(order).numpy(), features.take(order))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_learns_the_same():  # pragma: no cover
+    X, y = np.random.RandomState(0).normal(size=(300, 5)), np.arange(300) % 3
+    features = np.tanh(X).astype(np.float32)
+    on_gpu, on_cpu = (
+        AFTClassifier(beta=1, max_epochs=3, device=device, random_state=0).fit(
+            X, y, features=features
+        )
+        for device in ("cuda", "cpu")
+    )
+    np.testing.assert_allclose(on_gpu.loss_curve_, on_cpu.loss_curve_, rtol=0.05)
+    pinned = to_device(torch.ones(3), torch.device("cuda"))
+    assert pinned.sum().item() == 3
