@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -20,6 +21,18 @@ import torch
 RESULTS = Path(__file__).parents[1] / "results"
 
 
+def options(description: str | None) -> argparse.Namespace:
+    """Read the options, which are the same for all benchmarks of speed."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", metavar="DIR", help="where cifar10, banking77 and sst2.parquet are"
+    )
+    parser.add_argument("--device", default="cpu", help="where networks run, such as cuda")
+    return parser.parse_args()
+
+
 def medians(ways: Mapping[str, Callable[[], Any]], *, rounds: int = 7) -> dict[str, float]:
     """Return the median seconds of each way; they take turns, so that all meet the same noise."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
@@ -29,29 +42,48 @@ def medians(ways: Mapping[str, Callable[[], Any]], *, rounds: int = 7) -> dict[s
         for name, way in ways.items():
             start = time.perf_counter()
             way()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
             seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
-def report(name: str, rows: list[dict[str, Any]]) -> None:
+def report(name: str, rows: list[dict[str, Any]], device: str = "cpu") -> None:
     """Print one line a figure and keep them, with machine, versions and date."""
     for row in rows:
         floor = f"floor {row['floor']}, " if "floor" in row else ""
         target = f" (target: {row['target']})" if "target" in row else ""
         print(f"{row['what']}: {floor}ours {row['ours']}{target}", flush=True)
     RESULTS.mkdir(exist_ok=True)
-    kept = {"date": date.today().isoformat(), "machine": _machine(), "figures": rows}
+    kept = {"date": date.today().isoformat(), "machine": _machine(device), "figures": rows}
+    name = name if device == "cpu" else f"{name}_{torch.device(device).type}"
     (RESULTS / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n")
 
 
-def _machine() -> dict[str, Any]:
+def ratio(
+    what: str, seconds: Mapping[str, float], floor: str, target: str, *, unit: str = "s"
+) -> dict[str, Any]:
+    """Return a figure: the seconds of "ours" beside those of a floor."""
+    own, least = seconds["ours"], seconds[floor]
+    factor, digits = {"s": (1, 2), "ms": (1e3, 3)}[unit]
+    return {
+        "what": what,
+        "floor": f"{factor * least:.{digits}f} {unit} ({floor})",
+        "ours": f"{factor * own:.{digits}f} {unit} = {own / least:.2f}x",
+        "target": target,
+    }
+
+
+def _machine(device: str) -> dict[str, Any]:
     versions = {m.__name__: m.__version__ for m in (numpy, torch, sklearn, skorch)}
     processor = "unknown"
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         names = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
         processor = names[0].partition(": ")[2] if names else processor
+    gpu = {} if device == "cpu" else {"device": torch.cuda.get_device_name(device)}
     return {
+        **gpu,
         "processor": processor,
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),

@@ -11,7 +11,6 @@ from `sk_aft.datasets`. Takes about four minutes on two cores.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +21,7 @@ from sentence_transformers import SentenceTransformer
 from torch.nn import functional as F
 
 from benchmarks.accuracy._data import load
-from benchmarks.speed._timing import medians, report
+from benchmarks.speed._timing import medians, options, report
 from sk_aft import FoundationFeatureExtractor
 from sk_aft.backbones import Backbone, EfficientNetLiteBackbone, SentenceTransformerBackbone
 from sk_aft.datasets import load_banking77, load_fashion_mnist
@@ -35,9 +34,7 @@ ROUNDS = 5
 
 def main() -> None:
     """Measure and print everything."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", help="directory of cifar10, banking77 and sst2.parquet")
-    directory = parser.parse_args().data
+    directory = options(__doc__).data
     rows = []
     name, images = test_images(directory)
     for variant in (0, 2):

@@ -2,13 +2,11 @@
 
     python -m benchmarks.speed.store
 
-takes about three minutes and 3 GB of disk in the temporary directory; ``--quick`` leaves out
-the largest of the memory figures.
+takes about three minutes and 3 GB of disk in the temporary directory.
 """
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -17,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.speed._timing import medians, report
+from benchmarks.speed._timing import medians, options, report
 from sk_aft import AFTClassifier, FoundationFeatureExtractor
 from sk_aft._rows import as_rows
 from sk_aft.backbones import CallableBackbone, resolve_backbone
@@ -29,14 +27,12 @@ WIDTH = 384
 
 def main() -> None:
     """Measure and print everything."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
+    options(__doc__)
     figures = []
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
         figures += [reading(root), opening(root), *keys(), writing(root)]
-        figures += memory(root, [50_000, 200_000] if quick else [50_000, 200_000, 800_000])
+        figures += memory(root, [50_000, 200_000, 800_000])
     report("store", figures)
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.speed._timing import medians, report
+from benchmarks.speed._timing import medians, options, ratio, report
 from sk_aft import AFTClassifier, FoundationFeatureExtractor
 from sk_aft._device import fitting_threads
 from sk_aft.modules import MLP, ResNet
@@ -27,19 +27,22 @@ BATCH = 128
 
 def main() -> None:
     """Measure and print everything."""
-    report("training", [perceptron(), *residual_network(), from_the_store()])
+    device = options(__doc__).device
+    figures = [perceptron(device), *residual_network(device), from_the_store(device)]
+    report("training", figures, device)
 
 
-def loop(build: Callable[[], nn.Module], X: Tensor, y: Tensor, n_epochs: int) -> None:
+def loop(build: Callable[[], nn.Module], X: Tensor, y: Tensor, n_epochs: int, device: str) -> None:
     """Train as one would by hand."""
     torch.manual_seed(0)
-    network = build().train()
+    network = build().to(device).train()
+    X, y = X.to(device), y.to(device)
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)
     n_steps = n_epochs * -(-len(X) // BATCH)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
     with fitting_threads(network):
         for _ in range(n_epochs):
-            for rows in torch.randperm(len(X)).split(BATCH):
+            for rows in torch.randperm(len(X), device=device).split(BATCH):
                 inputs = X[rows]
                 inputs = inputs.float() / 255 if inputs.dtype == torch.uint8 else inputs
                 loss = F.cross_entropy(network(inputs)[0], y[rows])
@@ -49,36 +52,42 @@ def loop(build: Callable[[], nn.Module], X: Tensor, y: Tensor, n_epochs: int) ->
                 schedule.step()
 
 
-def perceptron() -> dict[str, Any]:
+def perceptron(device: str) -> dict[str, Any]:
     """Time an MLP 64-128-10 on 20,000 rows, 5 epochs."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(20_000, 64)).astype(np.float32)
     y = rng.integers(0, 10, 20_000)
     student = AFTClassifier(
-        MLP, module__hidden_sizes=(128,), beta=0, preprocessor=None, max_epochs=5, random_state=0
+        MLP,
+        module__hidden_sizes=(128,),
+        beta=0,
+        preprocessor=None,
+        max_epochs=5,
+        device=device,
+        random_state=0,
     )
     tensors = torch.from_numpy(X), torch.from_numpy(y)
     seconds = medians(
         {
-            "loop": lambda: loop(lambda: MLP(64, 10, hidden_sizes=(128,)), *tensors, 5),
+            "loop": lambda: loop(lambda: MLP(64, 10, hidden_sizes=(128,)), *tensors, 5, device),
             "ours": lambda: student.fit(X, y),
         }
     )
     return ratio("fit of an MLP 64-128-10, 20,000 rows, 5 epochs", seconds, "loop", "1.10x")
 
 
-def residual_network() -> list[dict[str, Any]]:
+def residual_network(device: str) -> list[dict[str, Any]]:
     """Time a ResNet on 2,048 images of 32 x 32, one epoch; then with 2,560 foundation features."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (2048, 32, 32, 3), dtype=np.uint8)
     y = rng.integers(0, 10, 2048)
     features = rng.normal(size=(2048, 2560)).astype(np.float32)
-    student = AFTClassifier(beta=0, max_epochs=1, random_state=0)
-    taught = AFTClassifier(beta=10, max_epochs=1, random_state=0)
+    student = AFTClassifier(beta=0, max_epochs=1, device=device, random_state=0)
+    taught = AFTClassifier(beta=10, max_epochs=1, device=device, random_state=0)
     tensors = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(y)
     seconds = medians(
         {
-            "loop": lambda: loop(lambda: ResNet(3, 10), *tensors, 1),
+            "loop": lambda: loop(lambda: ResNet(3, 10), *tensors, 1, device),
             "ours": lambda: student.fit(images, y),
             "aft": lambda: taught.fit(images, y, features=features),
         }
@@ -88,13 +97,13 @@ def residual_network() -> list[dict[str, Any]]:
     return [plain, ratio("the same with AFT, d = 2,560", with_transfer, "beta=0", "1.08x")]
 
 
-def from_the_store() -> dict[str, Any]:
+def from_the_store(device: str) -> dict[str, Any]:
     """Time an MLP with 384 features of 20,000 rows, from the store and from memory."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(20_000, 64)).astype(np.float32)
     y = rng.integers(0, 10, 20_000)
     projection = rng.normal(size=(64, 384)).astype(np.float32)
-    student = AFTClassifier(beta=10, max_epochs=3, random_state=0)
+    student = AFTClassifier(beta=10, max_epochs=3, device=device, random_state=0)
     with tempfile.TemporaryDirectory() as directory:
         extractor = FoundationFeatureExtractor(lambda rows: rows @ projection, cache=directory)
         stored = extractor.fit(X).transform(X)
@@ -105,16 +114,6 @@ def from_the_store() -> dict[str, Any]:
             }
         )
     return ratio("fit on features from the store, 20,000 x 384", seconds, "memory", "1.05x")
-
-
-def ratio(what: str, seconds: dict[str, float], floor: str, target: str) -> dict[str, Any]:
-    """Return one line of the report."""
-    return {
-        "what": what,
-        "floor": f"{seconds[floor]:.2f} s ({floor})",
-        "ours": f"{seconds['ours']:.2f} s = {seconds['ours'] / seconds[floor]:.2f}x",
-        "target": target,
-    }
 
 
 if __name__ == "__main__":

@@ -1,0 +1,40 @@
+"""All benchmarks of speed, one after the other, each in a process of its own.
+
+    python -m benchmarks.speed [--data DIR] [--device cuda]
+
+Results go to benchmarks/results, plots to docs/images. Takes 40 minutes on two cores; let nothing
+else run meanwhile.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from benchmarks.speed._timing import options
+
+ON_ANY_DEVICE = ("training", "transfer_terms", "prediction", "callbacks", "growth")
+ON_A_CPU = ("embedding", "grid_search", "store", "imports")
+
+
+def main() -> None:
+    """Run them."""
+    chosen = options(__doc__)
+    names = (*ON_ANY_DEVICE, *(ON_A_CPU if chosen.device == "cpu" else ()), "plots")
+    arguments = ["--device", chosen.device]
+    if chosen.data:
+        arguments += ["--data", chosen.data]
+    failed = []
+    for name in names:
+        print(f"\n{name}", flush=True)
+        command = [sys.executable, "-m", f"benchmarks.speed.{name}"]
+        if name != "plots":
+            command += arguments
+        if subprocess.run(command).returncode:
+            failed.append(name)
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()
