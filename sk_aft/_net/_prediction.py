@@ -12,7 +12,6 @@ from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 from torch import Tensor
 
-from sk_aft._batches import RowBatches
 from sk_aft._labels import known_targets
 from sk_aft._net._preparation import prepare
 from sk_aft._rows import Rows
@@ -60,9 +59,10 @@ class Prediction(NeuralNet):
             if isinstance(prepared, PreparedSequences):
                 yield self._outputs_of_sequences(prepared).to(device)
                 continue
-            for batch in RowBatches(prepared, batch_size=batch_size, device=self.device_):
+            for first in range(0, len(prepared), batch_size):
+                piece = slice(first, min(first + batch_size, len(prepared)))
                 with torch.inference_mode():
-                    logits, _ = self.infer(batch.inputs)
+                    logits, _ = self.infer(prepared.take(piece, self.device_))
                 yield logits.to(device)
 
     @torch.inference_mode()

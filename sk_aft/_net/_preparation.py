@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from sklearn import config_context
 from sklearn.model_selection import train_test_split
 
 from sk_aft._batches import RowBatches
 from sk_aft._prepared_inputs import Prepared, prepare_inputs
 from sk_aft._training_data import FeatureSubset, TrainingData
 from sk_aft.preprocessing import make_preprocessor
+from sk_aft.preprocessing._auto import transform_checked
 
 if TYPE_CHECKING:
     from sk_aft._net._student_net import StudentNet
@@ -75,9 +75,9 @@ def training_batches(
 def prepare(net: StudentNet, values: Any) -> Prepared:
     """Return raw rows as the numbers that the student reads."""
     if net.preprocessor_ is not None:
-        # Numbers for a preprocessor of ours were checked, and what it returns will be.
-        is_checked = net.rows_kind_ == "numeric" and isinstance(net.preprocessor, str)
-        with config_context(assume_finite=is_checked or None):
+        if net.rows_kind_ == "numeric" and isinstance(net.preprocessor, str):
+            values = transform_checked(net.preprocessor_, values)
+        else:
             values = net.preprocessor_.transform(_named(net, values))
     elif net.rows_kind_ in ("text", "frame"):
         what = "texts need" if net.rows_kind_ == "text" else "columns of several kinds need"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from sklearn.base import clone
+from sklearn.preprocessing import StandardScaler
 
 from sk_aft._parameters import reject_unknown
 from sk_aft.preprocessing._columns import OF_KIND, ColumnPreprocessor
@@ -36,3 +38,31 @@ def make_preprocessor(preprocessor: Any, kind: str, **parameters: Any) -> Any:
         reject_unknown("preprocessor", _DEFAULTS[kind], parameters)
         return _DEFAULTS[kind](**parameters)
     return clone(preprocessor).set_params(**parameters)
+
+
+def transform_checked(preprocessor: Any, numbers: np.ndarray) -> np.ndarray:
+    """Return what `make_preprocessor` makes of numbers that were checked already.
+
+    `StandardScaler.transform` would check them once more, which for few rows takes longer than a
+    small network does.
+
+    Parameters
+    ----------
+    preprocessor : estimator
+        A fitted one that was made for ``preprocessor="auto"``.
+    numbers : ndarray of shape (n_rows, n_columns)
+        Checked rows.
+
+    Returns
+    -------
+    transformed : ndarray of shape (n_rows, n_columns)
+        Floating numbers.
+    """
+    is_plain = type(preprocessor) is StandardScaler and preprocessor.with_mean
+    if not (is_plain and preprocessor.with_std):
+        return preprocessor.transform(numbers)
+    if numbers.dtype != np.float32:
+        numbers = numbers.astype(np.float64)
+    scaled = numbers - preprocessor.mean_.astype(numbers.dtype)
+    scaled /= preprocessor.scale_.astype(numbers.dtype)
+    return scaled

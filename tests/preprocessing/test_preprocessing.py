@@ -16,6 +16,7 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from sk_aft.preprocessing import ImageResizer, NgramTokenizer, make_preprocessor
+from sk_aft.preprocessing._auto import transform_checked
 from sk_aft.preprocessing._ngrams import ngram_hashes
 
 TEXTS = ["I lost my card", "my cards are gone", "what is a pin?", "I, robot: a card"]
@@ -297,3 +298,16 @@ def test_an_estimator_is_cloned_and_none_is_none():
 
 def test_parameters_reach_an_estimator_too():
     assert make_preprocessor(MinMaxScaler(), "numeric", clip=True).clip
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, np.int64, np.uint8, bool])
+@pytest.mark.parametrize("parameters", [{}, {"with_mean": False}, {"with_std": False}])
+def test_checked_numbers_are_scaled_as_scikit_learn_does(dtype, parameters):
+    X = (100 + 20 * np.random.RandomState(0).normal(size=(50, 4))).astype(dtype)
+    X[:, 1] = 7  # does not vary
+    scaler = make_preprocessor("auto", "numeric", **parameters).fit(X)
+    before = X.copy()
+    np.testing.assert_allclose(
+        transform_checked(scaler, X).astype(np.float64), scaler.transform(X), rtol=2e-3, atol=1e-5 if dtype != np.float16 else 2e-3
+    )
+    np.testing.assert_array_equal(X, before)
