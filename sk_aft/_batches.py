@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, repeat
@@ -121,16 +122,16 @@ class RowBatches:
 
     def move_to_device(self) -> None:
         """Move to the device, once and for all, what there is room for."""
-        if self.device.type == "cpu":
-            return
         for name in ("targets", "weights"):
             if getattr(self, name) is not None:
                 setattr(self, name, getattr(self, name).to(self.device))
-        if has_room(self.device, len(self.inputs) * self.inputs.row_bytes):
+        is_elsewhere = self.device.type != "cpu"
+        if is_elsewhere and has_room(self.device, len(self.inputs) * self.inputs.row_bytes):
             self.inputs.move_to(self.device)
         if self.features is None or isinstance(self.features, OnDevice):
             return
-        if has_room(self.device, 4 * self.features.shape[0] * self.features.shape[1]):
+        is_elsewhere |= getattr(self.features, "is_on_disk", False)
+        if is_elsewhere and has_room(self.device, 4 * math.prod(self.features.shape)):
             self.features = OnDevice.read(self.features, self.device)
 
     @property

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 # Layers that do little work for each of their weights.
 _LIGHT_LAYERS = (nn.Linear, nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.BatchNorm1d)
 _LARGEST_LIGHT = 1_000_000
+# Reading the disk anew for each epoch is for what memory may lack; every process may keep as much.
+_KEPT_ON_A_CPU = 128 << 20
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -60,7 +62,7 @@ def has_room(device: torch.device, n_bytes: int) -> bool:
     if device.type == "mps":
         free = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
         return 2 * n_bytes <= free
-    return device.type == "cpu"
+    return device.type == "cpu" and n_bytes <= _KEPT_ON_A_CPU
 
 
 @contextmanager

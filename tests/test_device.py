@@ -4,7 +4,7 @@ import torch
 from skorch.callbacks import Callback
 from torch import nn
 
-from sk_aft import AFTClassifier
+from sk_aft import AFTClassifier, FoundationFeatureExtractor
 from sk_aft._batches import OnDevice, RowBatches
 from sk_aft._device import fitting_threads, flushed_denormals, has_room, to_device
 from sk_aft._prepared_inputs import PreparedInputs
@@ -105,6 +105,22 @@ def test_features_on_a_device_are_those_that_were_read():
     np.testing.assert_array_equal(kept.rows(slice(2, 5)).numpy(), features.take(np.arange(2, 5)))
     order = np.array([7, 0, 3])
     np.testing.assert_array_equal(kept.rows(order).numpy(), features.take(order))
+
+
+@pytest.mark.parametrize(("kept", "n_bytes"), [(True, 160), (False, 159)])
+def test_few_features_on_disk_are_read_once(tmp_path, monkeypatch, kept, n_bytes):
+    monkeypatch.setattr("sk_aft._device._KEPT_ON_A_CPU", n_bytes)
+    extractor = FoundationFeatureExtractor(np.square, cache=tmp_path)
+    X = np.random.RandomState(0).normal(size=(10, 4))
+    features = FeatureSubset(extractor.fit_transform(X), np.arange(10))
+    assert features.is_on_disk
+    batches = RowBatches(
+        PreparedInputs(X), features=features, batch_size=4, device=torch.device("cpu")
+    )
+    batches.move_to_device()
+    assert isinstance(batches.features, OnDevice) == kept
+    read = torch.cat([batch.features for batch in batches])
+    np.testing.assert_allclose(read.numpy(), X**2, rtol=1e-6)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

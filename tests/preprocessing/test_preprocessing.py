@@ -308,6 +308,9 @@ def test_checked_numbers_are_scaled_as_scikit_learn_does(dtype, parameters):
     scaler = make_preprocessor("auto", "numeric", **parameters).fit(X)
     before = X.copy()
     np.testing.assert_allclose(
-        transform_checked(scaler, X).astype(np.float64), scaler.transform(X), rtol=2e-3, atol=1e-5 if dtype != np.float16 else 2e-3
+        transform_checked(scaler, X).astype(np.float64),
+        scaler.transform(X),
+        rtol=2e-3,
+        atol=1e-5 if dtype != np.float16 else 2e-3,
     )
     np.testing.assert_array_equal(X, before)
