@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sk_aft._device import has_room, to_device
-from sk_aft._prepared_inputs import Inputs, Prepared
+from sk_aft._prepared_inputs import Inputs, Prepared, in_batches
 from sk_aft._sequences import PreparedSequences, bucketed
 
 # So much is gathered at a time: many small rows or few large ones. More would leave the cache.
@@ -108,17 +108,19 @@ class RowBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         n_rows = self._rows_per_gather()
-        if self.shuffle is None:
-            pieces: list[Any] = [
-                slice(start, min(start + n_rows, self._n_rows))
-                for start in range(0, self._n_rows, n_rows)
-            ]
-        else:
-            order = self._order(self.shuffle)
-            pieces = [order[start : start + n_rows] for start in range(0, len(order), n_rows)]
-        return chain.from_iterable(
-            _ahead(self._gather, pieces) if self._is_slow else map(self._gather, pieces)
-        )
+        order = np.arange(self._n_rows) if self.shuffle is None else self._order(self.shuffle)
+        pieces = [order[start : start + n_rows] for start in range(0, len(order), n_rows)]
+        if not self._is_slow:
+            return chain.from_iterable(map(self._gather, pieces))
+        # Each thread has a device and a stream of its own; the tensors are read in this one's.
+        is_cuda = self.device.type == "cuda"
+        stream = torch.cuda.current_stream(self.device) if is_cuda else None
+
+        def gather(rows: np.ndarray) -> Iterator[Batch]:
+            with torch.cuda.stream(stream):
+                return self._gather(rows)
+
+        return chain.from_iterable(_ahead(gather, pieces))
 
     def move_to_device(self) -> None:
         """Move to the device, once and for all, what there is room for."""
@@ -170,32 +172,30 @@ class RowBatches:
             halves.append(several[: len(self) * n_a_batch].reshape(-1, n_a_batch))
         return np.concatenate(halves, axis=1).ravel()
 
-    def _gather(self, rows: np.ndarray | slice) -> Iterator[Batch]:
+    def _gather(self, rows: np.ndarray) -> Iterator[Batch]:
         """Fetch rows of some batches at once."""
         inputs = self.inputs.split(rows, self.batch_size, self.device)
         known, n_known = rows, self.batch_size
         if self._n_labeled is not None:
-            known = np.asarray(rows).reshape(-1, self.batch_size)[:, : self._n_labeled].ravel()
+            known = rows.reshape(-1, self.batch_size)[:, : self._n_labeled].ravel()
             n_known = self._n_labeled
         targets, weights = (self._part(x, known, n_known) for x in (self.targets, self.weights))
         features: Any = repeat(None)
         if self.features is not None:
-            features = self._features_of(rows).split(self.batch_size)
+            features = in_batches(self._features_of(rows), self.batch_size)
         # Inputs come first: they end the iteration where the others repeat None.
         return map(Batch, inputs, targets, features, weights)
 
-    def _features_of(self, rows: np.ndarray | slice) -> Tensor:
+    def _features_of(self, rows: np.ndarray) -> Tensor:
         if isinstance(self.features, OnDevice):
-            return self.features.rows(rows)
-        indices = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
-        return to_device(torch.from_numpy(self.features.take(indices)), self.device)
+            return self.features.take(rows)
+        return to_device(torch.from_numpy(self.features.take(rows)), self.device)
 
-    def _part(self, values: Tensor | None, rows: np.ndarray | slice, n_rows: int) -> Any:
+    def _part(self, values: Tensor | None, rows: np.ndarray, n_rows: int) -> Any:
         if values is None:
             return repeat(None)
-        if not isinstance(rows, slice):
-            rows = torch.from_numpy(rows).to(values.device)
-        return values[rows].to(self.device).split(n_rows)
+        some = values[torch.from_numpy(rows).to(values.device)]
+        return in_batches(some.to(self.device), n_rows)
 
 
 class OnDevice:
@@ -227,10 +227,8 @@ class OnDevice:
             matrix[start : start + len(rows)] = torch.from_numpy(features.take(rows))
         return cls(matrix, features)
 
-    def rows(self, rows: np.ndarray | slice) -> Tensor:
+    def take(self, rows: np.ndarray) -> Tensor:
         """Return some rows."""
-        if isinstance(rows, slice):
-            return self.matrix[rows]
         return self.matrix.index_select(0, torch.from_numpy(rows).to(self.matrix.device))
 
 

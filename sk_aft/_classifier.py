@@ -434,4 +434,6 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
 
     def _validation_score(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> float:
         correct = (outputs.argmax(dim=1) == targets).float().cpu().numpy()
-        return float(np.average(correct, weights=None if weights is None else weights.numpy()))
+        return float(
+            np.average(correct, weights=None if weights is None else weights.cpu().numpy())
+        )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,10 @@ _LIGHT_LAYERS = (nn.Linear, nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.Batc
 _LARGEST_LIGHT = 1_000_000
 # Reading the disk anew for each epoch is for what memory may lack; every process may keep as much.
 _KEPT_ON_A_CPU = 128 << 20
+
+_changing = threading.Lock()
+_n_changed = 0
+_n_threads = 1
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -42,7 +47,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
                 "device='auto' takes the fastest there is."
             ) from error
     if torch.cuda.is_available():
-        return torch.device("cuda")
+        return torch.device("cuda", torch.cuda.current_device())
     if torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
@@ -59,7 +64,7 @@ def has_room(device: torch.device, n_bytes: int) -> bool:
     """Whether so many bytes may stay on a device, and leave it as much for other things."""
     if device.type == "cuda":
         return 2 * n_bytes <= torch.cuda.mem_get_info(device)[0]
-    if device.type == "mps":
+    if device.type == "mps" and hasattr(torch.mps, "recommended_max_memory"):
         free = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
         return 2 * n_bytes <= free
     return device.type == "cpu" and n_bytes <= _KEPT_ON_A_CPU
@@ -73,18 +78,35 @@ def fitting_threads(module: nn.Module) -> Iterator[None]:
     waiting for each other on cores that something else uses made it 10 times slower (measured
     on two cores). Convolutions, attention and large matrices are worth sharing.
     """
-    n_threads = torch.get_num_threads()
     layers = [
         layer for layer in module.modules() if next(layer.parameters(False), None) is not None
     ]
     n_dense = sum(layer.weight.numel() for layer in layers if isinstance(layer, nn.Linear))
     is_light = all(isinstance(layer, _LIGHT_LAYERS) for layer in layers)
-    try:
-        if is_light and n_dense <= _LARGEST_LIGHT:
-            torch.set_num_threads(1)
+    with one_thread() if is_light and n_dense <= _LARGEST_LIGHT else nullcontext():
         yield
+
+
+@contextmanager
+def one_thread() -> Iterator[int]:
+    """Run PyTorch on one core and say how many it would have used.
+
+    The number is one for all threads of this process. So it is known from the first of those that
+    changed it, and whoever ends puts it back.
+    """
+    global _n_changed, _n_threads
+    with _changing:
+        if _n_changed == 0:
+            _n_threads = torch.get_num_threads()
+        _n_changed += 1
+        n_threads = _n_threads
+        torch.set_num_threads(1)
+    try:
+        yield n_threads
     finally:
-        torch.set_num_threads(n_threads)
+        with _changing:
+            _n_changed -= 1
+            torch.set_num_threads(n_threads)
 
 
 @contextmanager

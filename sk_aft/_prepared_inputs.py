@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sk_aft._device import to_device
-from sk_aft._sequences import PreparedSequences, are_sequences
+from sk_aft._sequences import SEQUENCE, PreparedSequences, are_sequences
 
 Inputs: TypeAlias = Union[Tensor, dict[str, Any]]  # noqa: UP007 - evaluated by 3.10
 
@@ -38,7 +38,14 @@ class PreparedInputs:
             self._values = scipy.sparse.csr_matrix(values)
             return
         if not isinstance(values, Tensor):
-            values = np.asarray(values)
+            try:
+                values = np.asarray(values)
+            except ValueError as error:
+                raise ValueError(
+                    "The preprocessor returned rows of different lengths. If they are sequences "
+                    "of tokens, return them as an array of dtype object: "
+                    "rows = np.empty(n_rows, dtype=object); rows[:] = list_of_arrays."
+                ) from error
             if values.dtype == object or values.dtype.kind in "USOMm":
                 raise ValueError(
                     f"The preprocessor returned an array of dtype {values.dtype}: a network needs "
@@ -98,7 +105,7 @@ class PreparedInputs:
             rows = self._values[indices]
         else:
             rows = self._values.index_select(0, torch.from_numpy(indices).to(self._values.device))
-        batches = to_device(rows, device).split(batch_size)
+        batches = in_batches(to_device(rows, device), batch_size)
         return (batch / 255 if batch.dtype == torch.uint8 else batch for batch in batches)
 
     def _split_sparse(
@@ -108,7 +115,9 @@ class PreparedInputs:
         is_whole = isinstance(indices, slice) and indices == slice(0, len(self))
         rows = self._values if is_whole else self._values[indices]
         tokens = to_device(torch.from_numpy(rows.indices.astype(np.int64)), device)
-        starts = torch.from_numpy(rows.indptr[:-1].astype(np.int64))
+        first_of_batch: np.ndarray = np.arange(rows.shape[0]) // batch_size * batch_size
+        relative = rows.indptr[:-1].astype(np.int64) - rows.indptr[first_of_batch]
+        offsets = to_device(torch.from_numpy(relative), device)
         weights = to_device(torch.from_numpy(rows.data.astype(np.float32)), device)
 
         def batch(first: int) -> Inputs:
@@ -116,7 +125,7 @@ class PreparedInputs:
             own = slice(rows.indptr[first], rows.indptr[last])
             return {
                 "indices": tokens[own],
-                "offsets": (starts[first:last] - own.start).to(device),
+                "offsets": offsets[first:last],
                 "weights": weights[own],
             }
 
@@ -126,6 +135,11 @@ class PreparedInputs:
         """Keep the rows on a device from now on; sparse ones stay where they are."""
         if isinstance(self._values, Tensor):
             self._values = self._values.to(device)
+
+
+def in_batches(rows: Tensor, n_rows: int) -> Iterator[Tensor]:
+    """Return an iterator over so many rows at a time, which a network may change in place."""
+    return (part.detach() for part in rows.split(n_rows))
 
 
 class PreparedParts:
@@ -192,20 +206,23 @@ def prepare_inputs(values: Any, *, integers: bool = True, dtype: Any = None) -> 
         The rows.
     """
     if not isinstance(values, Mapping):
-        if are_sequences(values):
-            return PreparedSequences(values)
-        return PreparedInputs(values, integers=integers, dtype=dtype)
+        return _prepare_part(values, integers=integers, dtype=dtype)
     parts: dict[str, PreparedInputs | PreparedSequences] = {}
     for name, part in values.items():
         try:
             of_part = None if dtype is None else dtype[name]
-            if are_sequences(part):
-                parts[name] = PreparedSequences(part)
-            else:
-                parts[name] = PreparedInputs(part, integers=integers, dtype=of_part)
+            parts[name] = _prepare_part(part, integers=integers, dtype=of_part)
         except ValueError as error:
             raise ValueError(f"{name!r}: {error}") from error
     return PreparedParts(parts)
+
+
+def _prepare_part(
+    values: Any, *, integers: bool, dtype: str | None
+) -> PreparedInputs | PreparedSequences:
+    if dtype == SEQUENCE or are_sequences(values):
+        return PreparedSequences(np.asarray(values))
+    return PreparedInputs(values, integers=integers, dtype=dtype)
 
 
 Prepared: TypeAlias = Union[PreparedInputs, PreparedParts, PreparedSequences]  # noqa: UP007

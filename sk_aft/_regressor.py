@@ -310,7 +310,7 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
         return ((outputs - targets) ** 2).mean(axis=1)
 
     def _validation_score(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> float:
-        sample_weight = None if weights is None else weights.numpy()
+        sample_weight = None if weights is None else weights.cpu().numpy()
         return float(
             r2_score(targets.cpu().numpy(), outputs.cpu().numpy(), sample_weight=sample_weight)
         )

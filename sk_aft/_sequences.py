@@ -11,6 +11,8 @@ from torch import Tensor
 
 from sk_aft._device import to_device
 
+# What stands for the type of such inputs.
+SEQUENCE = "sequence"
 _BATCHES_PER_WINDOW = 50
 
 
@@ -23,13 +25,16 @@ class PreparedSequences:
     Parameters
     ----------
     values : ndarray of shape (n_rows,), dtype object
-        1-D arrays of whole numbers that are not negative.
+        1-D arrays of whole numbers that are not negative; an array of shape (n_rows, length) if
+        all are of one length.
     """
 
-    dtype = None
+    dtype = SEQUENCE
 
     def __init__(self, values: np.ndarray) -> None:
         arrays = [np.asarray(value) for value in values]
+        if values.ndim == 2 and values.dtype == object:  # NumPy's for sequences of one length
+            arrays = [np.asarray(array.tolist()) for array in arrays]
         for row, array in enumerate(arrays):
             is_whole = array.dtype.kind in "iu" or array.size == 0
             if array.ndim != 1 or not is_whole or (array.size and array.min() < 0):
@@ -46,9 +51,14 @@ class PreparedSequences:
         return len(self.lengths)
 
     @property
+    def largest(self) -> int:
+        """The largest token."""
+        return int(self._tokens.max(initial=0))
+
+    @property
     def sizes(self) -> dict[str, int]:
         """What a network has to know of its inputs, by the names of its arguments."""
-        return {"n_tokens": int(self._tokens.max(initial=0)) + 1}
+        return {"n_tokens": self.largest + 1}
 
     @property
     def row_bytes(self) -> int:
@@ -70,10 +80,10 @@ class PreparedSequences:
     def split(
         self, indices: np.ndarray | slice, batch_size: int, device: torch.device
     ) -> Iterator[dict[str, Tensor]]:
-        """Return an iterator over batches of rows, each as wide as its longest."""
+        """Gather rows now and return an iterator over batches, each as wide as its longest."""
         rows = np.arange(len(self))[indices]
         starts = range(0, max(len(rows), 1), batch_size)
-        return (self.take(rows[start : start + batch_size], device) for start in starts)
+        return iter([self.take(rows[start : start + batch_size], device) for start in starts])
 
     def move_to(self, device: torch.device) -> None:
         """Do nothing: what a batch holds is made on the CPU."""
@@ -81,8 +91,11 @@ class PreparedSequences:
 
 def are_sequences(values: Any) -> bool:
     """Whether a preprocessor returned sequences: an array of arrays."""
-    is_array_of_objects = isinstance(values, np.ndarray) and values.dtype == object
-    return is_array_of_objects and values.ndim == 1 and isinstance(values[0], (np.ndarray, list))
+    if not (isinstance(values, np.ndarray) and values.dtype == object and values.size):
+        return False
+    if values.ndim == 1:
+        return isinstance(values[0], (np.ndarray, Tensor, list))
+    return values.ndim == 2 and isinstance(values[0, 0], (int, np.integer))
 
 
 def bucketed(
@@ -90,8 +103,8 @@ def bucketed(
 ) -> np.ndarray:
     """Return a shuffled order in which rows of like length are in one batch.
 
-    Sorted are the rows of some batches at a time, whose order is then drawn: padding nearly
-    vanishes, and which rows meet still differs from pass to pass.
+    Sorted are the rows of some batches at a time, two or up to a quarter of all of them, whose
+    order is then drawn: most padding vanishes, and which rows meet still differs from pass to pass.
 
     Parameters
     ----------
@@ -109,11 +122,12 @@ def bucketed(
     order : ndarray of shape (n_rows,)
         The same rows.
     """
+    n_batches = len(order) // batch_size
+    full, rest = np.split(order, [n_batches * batch_size])
+    n_rows = min(_BATCHES_PER_WINDOW, max(n_batches // 4, 2)) * batch_size
     windows = []
-    for start in range(0, len(order), _BATCHES_PER_WINDOW * batch_size):
-        window = order[start : start + _BATCHES_PER_WINDOW * batch_size]
+    for start in range(0, len(full), n_rows):
+        window = full[start : start + n_rows]
         window = window[np.argsort(lengths[window], kind="stable")]
-        n_full = len(window) // batch_size * batch_size
-        batches = window[:n_full].reshape(-1, batch_size)
-        windows += [random.permutation(batches).ravel(), window[n_full:]]
-    return np.concatenate(windows)
+        windows.append(random.permutation(window.reshape(-1, batch_size)).ravel())
+    return np.concatenate([*windows, rest])

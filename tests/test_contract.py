@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse
 import torch
 from PIL import Image
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -421,3 +421,15 @@ def test_two_processes_find_what_one_finds():
 def test_processes_share_the_cores():
     scores = cross_val_score(short(), X, Y, cv=2, n_jobs=2, scoring=count_threads)
     assert scores.sum() <= max(2, joblib.cpu_count())
+
+
+def test_preprocessors_return_a_row_for_each_row():
+    class Drop(TransformerMixin, BaseEstimator):
+        def fit(self, X, y=None):
+            return self
+
+        def transform(self, X):
+            return X[:-1]
+
+    with pytest.raises(ValueError, match="returned 149 rows for 150: it has to return one"):
+        short(preprocessor=Drop()).fit(X, Y)

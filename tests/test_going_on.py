@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -27,6 +28,15 @@ def iris():
 @pytest.fixture(scope="module")
 def diabetes():
     return load_diabetes(return_X_y=True)
+
+
+class LogitsOnly(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+
+    def forward(self, inputs):
+        return self.layers(inputs)
 
 
 def weights_of(model):
@@ -174,6 +184,39 @@ def test_a_network_that_diverges_says_so(iris):
     with pytest.raises(ValueError, match=r"The loss became .* the network diverged. Lower lr"):
         model.fit(X, y)
     assert not hasattr(model, "n_iter_")
+
+
+def test_a_callback_that_fails_at_the_start_leaves_nothing(iris):
+    class Fails(Callback):
+        def on_train_begin(self, net, **kwargs):
+            raise RuntimeError("not today")
+
+    X, y = iris
+    network = LogitsOnly()
+    model = AFTClassifier(network, beta=1, callbacks=[Fails()])
+    with pytest.raises(RuntimeError, match="not today"):
+        model.fit(X, y, features=X)
+    assert not any(layer._forward_pre_hooks for layer in model.module_.modules())
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+
+
+def test_a_network_may_change_its_inputs_in_place(iris):
+    class InPlace(LogitsOnly):
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(4))
+
+        def forward(self, inputs):
+            seen.append(inputs.abs().sum().item())
+            inputs *= self.scale
+            return super().forward(inputs.mul_(0.5))
+
+    X, y = iris
+    seen = []
+    model = AFTClassifier(InPlace(), beta=0, max_epochs=3, early_stopping=True, lr=1e-9)
+    model.fit(X, y)
+    assert seen[2] == pytest.approx(seen[5]) == pytest.approx(seen[8])  # the rows held out
 
 
 def test_fits_in_threads_are_those_of_one_thread(iris):

@@ -1,3 +1,4 @@
+import inspect
 import pickle
 
 import numpy as np
@@ -131,6 +132,14 @@ def test_mixed_precision_trains_sparse_embeddings():
     assert student.fit(TEXTS, MOODS).score(TEXTS, MOODS) == 1.0
 
 
+class Steep(nn.Module):
+    """A loss whose gradients, times 2 ** 16, are no float16."""
+
+    def forward(self, logits, targets):
+        return 1e4 * nn.functional.cross_entropy(logits, targets)
+
+
+@pytest.mark.filterwarnings("error")
 def test_a_step_with_infinite_gradients_is_left_out(digits):
     class Overflow(RowwiseAdamW):
         n_steps = 0
@@ -140,10 +149,6 @@ def test_a_step_with_infinite_gradients_is_left_out(digits):
             assert all(p.grad.isfinite().all() for p in self.param_groups[0]["params"])
             return super().step(closure)
 
-    class Steep(nn.Module):
-        def forward(self, logits, targets):
-            return 1e4 * nn.functional.cross_entropy(logits, targets)  # times 2 ** 16
-
     X, y, _ = digits
     student = AFTClassifier(
         beta=0,
@@ -151,11 +156,42 @@ def test_a_step_with_infinite_gradients_is_left_out(digits):
         optimizer=Overflow,
         max_epochs=3,
         precision="fp16-mixed",
-        lr_schedule="constant",
         random_state=0,
     ).fit(X, y)
     assert 0 < Overflow.n_steps < 3 * 5
     assert all(p.isfinite().all() for p in student.module_.parameters())
+
+
+def test_pieces_go_on_with_the_scale_that_was_found(digits):
+    X, y, _ = digits
+    student = AFTClassifier(
+        beta=0, criterion=Steep(), lr=0.01, precision="fp16-mixed", random_state=0
+    )
+    for _ in range(40):
+        student.partial_fit(X[:128], y[:128], classes=range(10))
+    assert student.score(X[:128], y[:128]) > 0.9
+
+
+def test_overflow_says_what_helps(digits):
+    X, y, _ = digits
+    student = AFTClassifier(beta=0, preprocessor=None, precision="fp16-mixed", max_epochs=3)
+    with pytest.raises(ValueError, match=r"diverged.* precision='bf16-mixed' or 'float32'"):
+        student.fit(1e6 * X, y)
+
+
+def test_a_network_of_float64_keeps_its_digits(digits):
+    class Double(nn.Module):
+        def __init__(self, n_inputs, n_outputs):
+            super().__init__()
+            self.linear = nn.Linear(n_inputs, n_outputs, dtype=torch.float64)
+
+        def forward(self, inputs):
+            return self.linear(inputs.double())
+
+    seen = SeenTypes()
+    X, y, _ = digits
+    student = AFTClassifier(Double, criterion=seen, beta=0, max_epochs=1).fit(X, y)
+    assert student.criterion_.seen == {torch.float64}
 
 
 def test_fp16_rejects_optimizers_with_several_losses_a_step(digits):
@@ -210,6 +246,48 @@ def test_compile_makes_machine_code(digits):
     except torch._dynamo.exc.BackendCompilerFailed as error:  # pragma: no cover
         pytest.skip(f"no compiler here: {error}")
     np.testing.assert_allclose(compiled.loss_curve_, plain.loss_curve_, rtol=1e-4)
+
+
+def test_later_compilations_are_compiled_too(digits):
+    if "isolate_recompiles" not in inspect.signature(torch.compile).parameters:
+        pytest.skip("an older torch compiles the first few networks of a search only")
+    X, y, _ = digits
+    n_calls = []
+
+    def backend(graph, inputs):
+        def run(*tensors):
+            n_calls[-1] += 1
+            return graph(*tensors)
+
+        return run
+
+    for width in range(4, 16):
+        n_calls.append(0)
+        AFTClassifier(
+            beta=0,
+            module__hidden_sizes=(width,),
+            compile=True,
+            compile__backend=backend,
+            max_epochs=2,
+        ).fit(X, y)
+    assert min(n_calls) == max(n_calls) > 0
+
+
+def test_pieces_are_compiled(digits):
+    X, y, _ = digits
+    n_calls = []
+
+    def backend(graph, inputs):
+        def run(*tensors):
+            n_calls.append(1)
+            return graph(*tensors)
+
+        return run
+
+    student = AFTClassifier(beta=0, compile=True, compile__backend=backend)
+    for _ in range(4):
+        student.partial_fit(X[:100], y[:100], classes=range(10))
+    assert len(n_calls) == 3  # all but the first
 
 
 def test_compile_rejects_unknown_arguments(digits):

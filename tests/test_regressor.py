@@ -97,3 +97,15 @@ def test_a_weight_of_zero_keeps_a_target_out_of_the_scale(diabetes):
 def test_early_stopping_needs_two_rows_to_validate_on():
     with pytest.raises(ValueError, match="holds out one row"):
         AFTRegressor(beta=0, early_stopping=True).fit(np.eye(8), np.arange(8.0))
+
+
+def test_the_reduction_of_the_loss_is_the_one_that_was_set():
+    X = np.random.RandomState(0).normal(size=(64, 3))
+    y = X[:, 0]
+    losses = {}
+    for reduction in ("sum", "mean"):
+        model = AFTRegressor(
+            beta=0, criterion__reduction=reduction, batch_size=64, max_epochs=1, random_state=0
+        )
+        losses[reduction] = model.fit(X, y).loss_curve_[0]
+    assert losses["sum"] == pytest.approx(64 * losses["mean"], rel=1e-5)

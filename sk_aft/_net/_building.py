@@ -12,6 +12,7 @@ from torch import nn
 
 from sk_aft._net._callbacks import default_callbacks, reject_idle_monitors, reject_unknown_names
 from sk_aft._net._losses import has_plain_mean
+from sk_aft._net._mixed_precision import MixedPrecision
 from sk_aft._net._transfer import build_transfer
 from sk_aft._parameters import reject_unknown
 from sk_aft.modules import network_for
@@ -21,6 +22,8 @@ class Building(NeuralNet):
     """The part of `StudentNet` that builds: ``initialize_*``, which skorch calls by these names."""
 
     device: Any
+    _compiled: nn.Module | None = None
+    _mixed_precision: MixedPrecision
 
     @property
     def _default_callbacks(self) -> list:
@@ -36,6 +39,7 @@ class Building(NeuralNet):
     def initialize_module(self) -> Building:
         """Build the student."""
         parameters = self.get_params_for("module")
+        self._compiled = None
         build = network_for(self.module_sizes_) if self.module == "auto" else self.module
         reject_unknown("module", build, parameters)
         reject_unknown("compile", torch.compile, self.get_params_for("compile"))
@@ -61,7 +65,8 @@ class Building(NeuralNet):
             if "reduction" in inspect.signature(self.criterion).parameters:
                 parameters.setdefault("reduction", "none")
             self.criterion_ = self.criterion(**parameters).to(self.device_)
-        if not self._is_weighted and has_plain_mean(self.criterion_):
+        leaves_rows = getattr(self.criterion_, "reduction", None) == "none"
+        if leaves_rows and not self._is_weighted and has_plain_mean(self.criterion_):
             self.criterion_.reduction = "mean"  # two operations less than the mean of what is left
         if self.beta_ > 0 and not hasattr(self, "transfer_"):
             self.initialize_transfer()
@@ -90,6 +95,7 @@ class Building(NeuralNet):
             # One kernel a step: half the time of a step where embeddings are large.
             parameters.setdefault("fused", True)
         self.optimizer_ = self.optimizer(groups, **parameters)
+        self._mixed_precision = MixedPrecision(self.precision, self.device_, self.optimizer_)
         return self
 
     def load_params(self, *args: Any, **kwargs: Any) -> None:

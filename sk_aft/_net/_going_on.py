@@ -52,11 +52,14 @@ def go_on(net: StudentNet) -> None:
     net._initialize_callbacks()
     net._initialize_criterion()
     former: Any = vars(net).get("optimizer_")
+    former_precision = vars(net).get("_mixed_precision")
     net._initialize_optimizer()
     for group in net.optimizer_.param_groups:
         group.setdefault("initial_lr", group["lr"])  # schedulers that go on ask for it
     if net._is_incremental and _are_alike(former, net.optimizer_):
         net.optimizer_.state = former.state
+        if former_precision is not None:
+            net._mixed_precision.keep(former_precision)
 
 
 def _are_alike(one: Any, other: Any) -> bool:

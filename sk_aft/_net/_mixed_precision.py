@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -44,11 +45,30 @@ class MixedPrecision:
                 )
             self._scaler = torch.amp.GradScaler(self._device)
 
+    def keep(self, former: MixedPrecision) -> None:
+        """Go on with the factor of the gradients that a former training found."""
+        if self._scaler is not None and former._scaler is not None:
+            self._scaler = former._scaler
+
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Keep torch from warning that a schedule began before the optimizer: it skipped a step."""
+        if self._scaler is None:
+            yield
+            return
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+            yield
+
     def autocast(self) -> AbstractContextManager:
         """Return the context to run the network in."""
         if self._dtype is None:
             return nullcontext()
         return torch.autocast(self._device, dtype=self._dtype)
+
+    def restored(self, outputs: Tensor) -> Tensor:
+        """Return what the network computed in 16 bits in float32."""
+        return outputs if self._dtype is None else outputs.float()
 
     def backward(self, loss: Tensor) -> None:
         """Compute gradients."""

@@ -70,7 +70,14 @@ class Prediction(NeuralNet):
         """Return outputs in the order of the rows, of which those of like length ran together."""
         order = np.argsort(sequences.lengths, kind="stable")
         batches = np.split(order, range(self.batch_size, len(order), self.batch_size))
-        logits = [self.infer(sequences.take(batch, self.device_))[0] for batch in batches]
+        try:
+            logits = [self.infer(sequences.take(batch, self.device_))[0] for batch in batches]
+        except IndexError as error:
+            raise ValueError(
+                f"The network cannot look up a token: the largest is {sequences.largest}, and "
+                f"in training it was {self.module_sizes_['n_tokens'] - 1}. If the vocabulary is "
+                "known before, give its size: module__n_tokens."
+            ) from error
         return torch.cat(logits)[torch.from_numpy(np.argsort(order)).to(self.device_)]
 
     @property

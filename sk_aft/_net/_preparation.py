@@ -74,6 +74,7 @@ def training_batches(
 
 def prepare(net: StudentNet, values: Any) -> Prepared:
     """Return raw rows as the numbers that the student reads."""
+    n_rows = len(values)
     if net.preprocessor_ is not None:
         if net.rows_kind_ == "numeric" and isinstance(net.preprocessor, str):
             values = transform_checked(net.preprocessor_, values)
@@ -83,7 +84,13 @@ def prepare(net: StudentNet, values: Any) -> Prepared:
         what = "texts need" if net.rows_kind_ == "text" else "columns of several kinds need"
         raise ValueError(f"preprocessor=None, but {what} one that turns them into numbers.")
     integers = net.module != "auto"  # an own network may look tokens up
-    return prepare_inputs(values, integers=integers, dtype=net.inputs_dtype_)
+    prepared = prepare_inputs(values, integers=integers, dtype=net.inputs_dtype_)
+    if len(prepared) != n_rows:
+        raise ValueError(
+            f"The preprocessor returned {len(prepared)} rows for {n_rows}: it has to return one "
+            "for each."
+        )
+    return prepared
 
 
 def _split(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Attributes that exist while a network is trained, or are made anew.
 _NOT_SAVED = (
-    *("optimizer_", "callbacks_", "device_"),
+    *("optimizer_", "callbacks_", "device_", "_mixed_precision", "_compiled"),
     *("_example", "_feature_slices", "_column_slices", "_began_with"),
     *OF_TRAINING,
 )

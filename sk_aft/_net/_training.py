@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,14 @@ _FEWEST_EPOCHS = 50
 _FEWEST_STEPS = 200
 
 
+def compiled(module: nn.Module, **parameters: Any) -> nn.Module:
+    """Return a compiled network beside one that stays as it is."""
+    if "isolate_recompiles" in inspect.signature(torch.compile).parameters:
+        # The fits of a search would share a limit, and the later ones would not be compiled.
+        parameters.setdefault("isolate_recompiles", True)
+    return torch.compile(module, **parameters)
+
+
 def n_epochs_to_make(max_epochs: int | str, n_batches: int) -> int:
     """Return ``max_epochs`` as a number, given how many batches an epoch has."""
     if max_epochs == "auto":
@@ -35,10 +44,7 @@ def n_epochs_to_make(max_epochs: int | str, n_batches: int) -> int:
 
 
 # Attributes of a net that exist while it is trained.
-OF_TRAINING = (
-    *("_last_linear", "_mixed_precision", "_compiled", "_has_masked_rows"),
-    *("_at_gradients", "_is_training"),
-)
+OF_TRAINING = ("_last_linear", "_has_masked_rows", "_at_gradients", "_is_training")
 
 
 class Training(NeuralNet):
@@ -51,23 +57,23 @@ class Training(NeuralNet):
     _is_training = False
 
     def _train(self, train: RowBatches, valid: RowBatches | None, n_epochs: int) -> None:
+        datasets: dict[str, Any] = {"dataset_train": train.inputs, "dataset_valid": None}
         train.move_to_device()
-        if self.beta_ > 0:
-            self._last_linear = LastLinearInput(self.module_)
-        self._mixed_precision = MixedPrecision(self.precision, self.device_, self.optimizer_)
-        self._is_training = True
-        self._has_masked_rows = train.features is not None and train.features.has_masked_rows
-        datasets = {
-            "dataset_train": train.inputs,
-            "dataset_valid": None if valid is None else valid.inputs,
-        }
-        self.notify("on_train_begin", X=train.inputs, y=None)
+        if valid is not None:
+            valid.move_to_device()
+            datasets["dataset_valid"] = valid.inputs
         try:
-            for _ in range(n_epochs):
-                self.notify("on_epoch_begin", **datasets)
-                self.run_single_epoch(train, True, "train", self.train_step)
-                self.run_single_epoch(valid, False, "valid", self.validation_step)
-                self.notify("on_epoch_end", **datasets)
+            self._is_training = True
+            self._has_masked_rows = train.features is not None and train.features.has_masked_rows
+            if self.beta_ > 0:
+                self._last_linear = LastLinearInput(self.module_)
+            self.notify("on_train_begin", X=train.inputs, y=None)
+            with self._mixed_precision.quiet():
+                for _ in range(n_epochs):
+                    self.notify("on_epoch_begin", **datasets)
+                    self.run_single_epoch(train, True, "train", self.train_step)
+                    self.run_single_epoch(valid, False, "valid", self.validation_step)
+                    self.notify("on_epoch_end", **datasets)
         except KeyboardInterrupt:
             # skorch's EarlyStopping stops training this way, too.
             if not any(has_stopped(callback) for _, callback in self.callbacks_):
@@ -117,12 +123,14 @@ class Training(NeuralNet):
                 notify(self, batch=pair, training=training, **step)
             n_batches += 1
             for name, value in step.items():
-                if value.ndim == 0:
-                    # Added up where it is: reading each number would stall a GPU, and keeping
-                    # them in a list would fragment the memory between the steps.
-                    if name not in sums:
-                        sums[name] = torch.zeros((), dtype=torch.float64, device=value.device)
-                    sums[name] += value.detach()
+                if value.ndim > 0 or (name == "task_loss" and value is step["loss"]):
+                    continue
+                # Added up where it is: reading each number would stall a GPU, and keeping them
+                # in a list would fragment the memory between the steps.
+                if name not in sums:
+                    dtype = torch.float32 if value.device.type == "mps" else torch.float64
+                    sums[name] = torch.zeros((), dtype=dtype, device=value.device)
+                sums[name] += value.detach()
             if not training:
                 outputs.append(step["y_pred"])
                 targets.append(batch.targets)
@@ -143,10 +151,11 @@ class Training(NeuralNet):
     def _check_convergence(self, loss: float) -> None:
         if not np.isfinite(loss):
             self.__dict__.pop("n_iter_", None)  # nothing to predict with
+            or_float32 = " Or take precision='bf16-mixed' or 'float32', which hold larger numbers."
             raise ValueError(
                 f"The loss became {loss} in epoch {len(self.history)}: the network diverged. "
                 f"Lower lr (now {self.lr}) or beta (now {self.beta_}), or scale what the "
-                "preprocessor returns."
+                f"preprocessor returns.{or_float32 if self.precision == 'fp16-mixed' else ''}"
             )
 
     def _record_feature_weights(self, features: FeatureSubset | None) -> None:
@@ -201,13 +210,13 @@ class Training(NeuralNet):
         Returns
         -------
         step : dict of Tensor
-            "loss"; with transfer its terms "task_loss" and "transfer_loss"; "y_pred".
+            "loss" and its terms, "task_loss" and with transfer "transfer_loss"; "y_pred".
         """
         self._set_training(True)
         logits, features = self._infer_to_learn(batch)
         labeled = logits if batch.targets is None else logits[: len(batch.targets)]
         loss = task_loss(self.criterion_, labeled, batch, self._mean_weight)
-        step = {"loss": loss, "y_pred": labeled}
+        step = {"loss": loss, "task_loss": loss, "y_pred": labeled}
         if batch.features is not None:
             step["transfer_loss"] = transfer_loss(
                 self.transfer_,
@@ -216,7 +225,6 @@ class Training(NeuralNet):
                 logits,
                 has_masked_rows=self._has_masked_rows,
             )
-            step["task_loss"] = loss
             step["loss"] = loss + self.beta_ * step["transfer_loss"]
         self._mixed_precision.backward(step["loss"])
         return step
@@ -232,10 +240,13 @@ class Training(NeuralNet):
                 self._last_linear.remove()  # need not be watched, which costs time
         if self.compile and self._compiled is None:
             # From the second batch on: watching a network is over, or part of it, by then.
-            self._compiled = torch.compile(self.module_, **self.get_params_for("compile"))
+            self._compiled = compiled(self.module_, **self.get_params_for("compile"))
+        restored = self._mixed_precision.restored
         if isinstance(features, tuple):
-            return logits.float(), tuple(part.float() for part in features)
-        return logits.float(), None if features is None else features.float()
+            features = tuple(restored(part) for part in features)
+        elif features is not None:
+            features = restored(features)
+        return restored(logits), features
 
     def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
         """Compute the task loss of one batch of the validation rows, as `train_step_single`."""
@@ -266,7 +277,7 @@ class Training(NeuralNet):
             to get it.
         """
         module = self.module_
-        if self._compiled is not None and module.training:
+        if self.compile and self._compiled is not None and module.training:
             module = self._compiled
         outputs = module(**x) if isinstance(x, Mapping) else module(x)
         logits, features = outputs[:2] if isinstance(outputs, tuple) else (outputs, None)

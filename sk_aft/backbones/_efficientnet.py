@@ -15,8 +15,9 @@ from sk_aft.backbones._network import Network
 
 # An export of a second against the six milliseconds an image that it saves.
 _IMAGES_WORTH_EXPORT = 150
-# Larger batches leave the caches and keep cores waiting for the last one.
-_IMAGES_PER_BATCH_ON_CPU = 8
+# Where each core has a batch of its own, larger ones leave the caches and keep the other cores
+# waiting for the last.
+_IMAGES_PER_CORE = 8
 # Small images are resized together; photographs would take gigabytes and gain nothing.
 _LARGEST_STACK = 1 << 24
 
@@ -73,9 +74,9 @@ class EfficientNetLiteBackbone(LoadedOnDemand):
         """Resize, scale and run the images."""
         network = self.loaded(device)
         n_rows = len(rows.values)
-        if device.type == "cpu":
-            batch_size = min(batch_size, _IMAGES_PER_BATCH_ON_CPU)
         network.prepare(n_rows, lambda: (self._prepare(rows, range(min(n_rows, 4))),))
+        if network.session is not None:
+            batch_size = min(batch_size, _IMAGES_PER_CORE)
         starts = range(0, n_rows, batch_size)
         batches = (
             (self._prepare(rows, range(start, min(start + batch_size, n_rows))),)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +64,11 @@ class HuggingFaceBackbone(LoadedOnDemand):
     def load(self, device: torch.device) -> tuple[Any, Network]:
         """Load tokenizer and model."""
         transformers = _transformers()
-        tokenizer = transformers.AutoTokenizer.from_pretrained(self.name_or_path)
+        with quiet_if_here(self.name_or_path):
+            tokenizer = transformers.AutoTokenizer.from_pretrained(self.name_or_path)
+            model = transformers.AutoModel.from_pretrained(self.name_or_path, dtype=torch.float32)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
-        model = transformers.AutoModel.from_pretrained(self.name_or_path, dtype=torch.float32)
         return tokenizer, token_network(_MeanOverTokens(model.to(device)), device)
 
     def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
@@ -90,6 +94,22 @@ class _MeanOverTokens(torch.nn.Module):
         hidden = self.model(**tokens).last_hidden_state.float()
         mask = tokens["attention_mask"].unsqueeze(-1).float()
         return (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
+
+
+@contextmanager
+def quiet_if_here(name_or_path: str) -> Iterator[None]:
+    """Keep transformers from drawing bars while it reads files, unless it has to fetch them."""
+    if not Path(name_or_path).is_dir():
+        yield
+        return
+    logging = import_module("transformers.utils.logging")
+    was_enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            logging.enable_progress_bar()
 
 
 def resolved_revision(name_or_path: str) -> dict[str, str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sk_aft._device import one_thread
 from sk_aft.backbones._onnx import Inputs, OnnxSession, export
 
 
@@ -71,7 +71,8 @@ class Network:
         # One thread a batch waits less than all threads on one batch, and the next batches are
         # made meanwhile. Few are in flight, so that memory does not grow with the rows.
         in_flight: deque[Future] = deque()
-        with _threads_for_others() as n_threads, ThreadPoolExecutor(n_threads) as pool:
+        # PyTorch's own threads, waiting actively, would take a third of the speed.
+        with one_thread() as n_threads, ThreadPoolExecutor(n_threads) as pool:
             for batch in batches:
                 in_flight.append(pool.submit(self.session, batch))
                 if len(in_flight) > n_threads:
@@ -83,14 +84,3 @@ class Network:
     def _run_in_torch(self, batch: Inputs) -> np.ndarray:
         features: Tensor = self.module(*(tensor.to(self.device) for tensor in batch))
         return features.float().cpu().numpy()
-
-
-@contextmanager
-def _threads_for_others() -> Iterator[int]:
-    """Lend PyTorch's threads; its own, waiting actively, would take a third of the speed."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield n_threads
-    finally:
-        torch.set_num_threads(n_threads)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 Inputs: TypeAlias = tuple[Tensor, ...]
+
+_log = logging.getLogger(__name__)
 
 # As a share of the length of a row's feature vector.
 _LARGEST_DIFFERENCE = 1e-3
@@ -67,13 +70,18 @@ def export(module: nn.Module, example: Inputs, varying_axes: tuple[int, ...]) ->
     """
     if not all(map(find_spec, ("onnx", "onnxruntime"))):
         return None
+    if len(example[0]) == 1:  # one row is a special case, which an export may take for granted
+        example = tuple(torch.cat([tensor, tensor]) for tensor in example)
     try:
         session = OnnxSession(_exported(module, example, varying_axes))
         shapes = _of_several_shapes(example, varying_axes)
         agree = all(_agree(module, session, inputs) for inputs in shapes)
     except Exception:
         # The exporter raises whatever it stumbles over, and PyTorch does as well, only slower.
+        _log.debug("%s stays in PyTorch", type(module).__name__, exc_info=True)
         return None
+    if not agree:
+        _log.debug("%s stays in PyTorch: other features", type(module).__name__)
     return session if agree else None
 
 

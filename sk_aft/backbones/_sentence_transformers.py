@@ -12,7 +12,7 @@ import torch
 from sk_aft._optional import import_optional
 from sk_aft._rows import Rows
 from sk_aft.backbones._base import LoadedOnDemand
-from sk_aft.backbones._hugging_face import resolved_revision
+from sk_aft.backbones._hugging_face import quiet_if_here, resolved_revision
 from sk_aft.backbones._network import Network
 from sk_aft.backbones._tokens import INPUTS, embed_texts, token_network
 
@@ -72,7 +72,8 @@ class SentenceTransformerBackbone(LoadedOnDemand):
         package = import_optional(
             "sentence_transformers", extra="text", purpose="sentence-transformers models"
         )
-        model = package.SentenceTransformer(self._full_name, device=str(device)).eval()
+        with quiet_if_here(self.name_or_path):
+            model = package.SentenceTransformer(self._full_name, device=str(device)).eval()
         is_plain = device.type == "cpu" and _is_mean_over_tokens(model)
         return model, token_network(_OnTokens(model), device) if is_plain else None
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from sk_aft.backbones._network import Network
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-# The cost of a batch is in its tokens. So many keep the caches of one core: twice as many or
-# half as many were not faster (MiniLM, measured).
-_TOKENS_PER_BATCH = 256
+# Where each core has a batch of its own, so many tokens keep to its caches: twice as many or half
+# as many were not faster (MiniLM, measured).
+_TOKENS_PER_CORE = 256
 # Bounds the memory of the tokens, padded to the longest text.
 _TEXTS_TOKENIZED = 4096
 # An export of a second or two against about a millisecond a text that it saves.
@@ -61,8 +61,6 @@ def _embed(network: Network, tokens: Mapping[str, Tensor], batch_size: int) -> n
     inputs = [tokens[name] for name in INPUTS if name in tokens]
     mask = tokens["attention_mask"]
     lengths = mask.sum(dim=1).numpy()
-    budget = _TOKENS_PER_BATCH if network.device.type == "cpu" else None
-    batches = list(_batches_of_like_length(lengths, batch_size, budget))
 
     def without_padding(batch: np.ndarray) -> tuple[Tensor, ...]:
         rows = torch.from_numpy(batch)
@@ -71,7 +69,9 @@ def _embed(network: Network, tokens: Mapping[str, Tensor], batch_size: int) -> n
         columns[0] |= not columns.any()
         return tuple(tensor[rows][:, columns] for tensor in inputs)
 
-    network.prepare(len(lengths), lambda: without_padding(np.concatenate(batches)[:4]))
+    network.prepare(len(lengths), lambda: without_padding(np.argsort(-lengths)[:4]))
+    budget = None if network.session is None else _TOKENS_PER_CORE
+    batches = list(_batches_of_like_length(lengths, batch_size, budget))
     matrices = network.run(map(without_padding, batches))
     features: np.ndarray | None = None
     for batch, matrix in zip(batches, matrices, strict=True):

@@ -99,7 +99,9 @@ class _Side(NamedTuple):
         rows = torch.addcmul(-features.mean(dim=0) * factors, features, factors)
         gram = rows @ rows.T
         squares = gram.diagonal()
-        varies = squares > 0
+        # What is left of features that do not vary is rounding.
+        size = features.shape[1] if weights is None else weights.square().sum()
+        varies = squares > size * (4 * torch.finfo(features.dtype).eps) ** 2
         inverse = torch.where(varies, squares, 1).rsqrt() * varies
         scales = inverse / (1 + EPSILON * factor * inverse)
         return cls(rows, factors, gram.mul_(scales[:, None]).mul_(scales), inverse, scales)

@@ -53,8 +53,11 @@ def product_kernel(modalities: tuple[Tensor, ...]) -> Tensor:
     means = means - means.mean() / 2
     kernel = (gram - means[:, None]).sub_(means)
     squares = kernel.diagonal()
-    # What is left of rows that are equal to the mean is rounding.
-    noise = 64 * torch.finfo(precise).eps * gram.detach().diagonal().max()
+    # What is left of rows that are equal to the mean is rounding, of either precision.
+    noise = torch.maximum(
+        64 * torch.finfo(precise).eps * gram.detach().diagonal().max(),
+        8 * torch.finfo(modalities[0].dtype).eps * squares.detach().mean(),
+    )
     varies = squares > noise
     scales = torch.where(varies, squares, 1).rsqrt() * varies
     return (kernel * scales[:, None]).mul(scales).to(modalities[0].dtype)

@@ -148,6 +148,17 @@ def test_an_export_that_differs_is_not_used(module):
     assert next(network.run([(X,)])).shape[0] == 8
 
 
+def test_one_row_is_no_example_of_many():
+    class OfMany(nn.Module):
+        def forward(self, inputs):
+            return 2 * inputs if inputs.shape[0] > 1 else inputs
+
+    assert export(OfMany().eval(), (torch.randn(1, 3),), (0,)) is None
+    session = export(nn.Linear(3, 2).eval(), (torch.randn(1, 3),), (0,))
+    assert session is not None
+    assert session((torch.randn(7, 3),)).shape == (7, 2)
+
+
 def test_the_attention_of_the_model_is_what_it_was(texts):
     backbone = resolve_backbone("minilm")
     model = backbone.loaded(CPU)[0][0].auto_model

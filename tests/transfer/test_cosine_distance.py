@@ -62,6 +62,16 @@ def test_rows_without_variation_do_no_harm():
     assert (logits.grad == 0).all()
 
 
+@pytest.mark.parametrize(("value", "n_rows"), [(0.1, 6), (0.3, 33)])
+def test_features_that_do_not_vary_have_no_cosines(value, n_rows):
+    student = rows(n_rows, 4, 0, torch.float32)
+    constant = torch.full((n_rows, 5), value)
+    expected = by_autograd(student, torch.zeros(n_rows, 5))
+    torch.testing.assert_close(cosine_kernel_distance(student, constant), expected)
+    logits = torch.zeros(5)
+    torch.testing.assert_close(cosine_kernel_distance(student, constant, logits), expected)
+
+
 def test_what_needs_no_gradient_gets_none():
     student = rows(6, 4, 0).requires_grad_()
     foundation, logits = rows(6, 5, 1), rows(1, 5, 2)[0]

@@ -5,6 +5,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sk_aft.transfer import ProductKernelAlignment
+from sk_aft.transfer._kernels import product_kernel
 
 
 def outer(*modalities):
@@ -157,6 +158,16 @@ def test_degenerate_batches_have_finite_gradients(change):
     assert 0 < distance.item() <= 2.001
     for tensor in (*student, method.s):
         assert torch.isfinite(tensor.grad).all()
+
+
+def test_a_row_equal_to_the_mean_has_no_cosines():
+    draw = torch.Generator().manual_seed(0)
+    features = 0.7 * torch.randn(129, 20, generator=draw)
+    features[-1] = features[:-1].mean(dim=0)
+    constant = torch.full((129, 4), 0.3)
+    kernel = product_kernel((features, constant))
+    torch.testing.assert_close(kernel[-1], torch.zeros(129), atol=1e-4, rtol=0)
+    torch.testing.assert_close(kernel[:-1].diagonal(), torch.ones(129)[:128])
 
 
 def test_outer_products_of_1024_by_1024_features_are_never_built():
