@@ -58,7 +58,8 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
         DataFrame of several kinds of columns as it is. One that returns sequences of tokens, an
         array of dtype object of 1-D arrays, goes with a network whose ``forward`` takes
         ``tokens``, (B, longest) and padded with zeros, and ``lengths``, (B,); texts of like
-        length share a batch.
+        length share a batch. ``n_tokens`` is then one more than the largest token that training
+        has; ``module__n_tokens`` overrules it, for a vocabulary that is known before.
     lr : float, default=1e-3
         Learning rate of the network at the start.
     transfer_lr : float, default=1e-2
@@ -102,13 +103,15 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
     device : str, default="auto"
         Where to train and predict; "auto" takes a GPU if there is one.
     precision : {"float32", "bf16-mixed", "fp16-mixed"}, default="float32"
-        Mixed precision trains larger networks faster on GPUs that multiply 16-bit matrices, and
-        in half the memory: "bf16-mixed" where there is bfloat16, "fp16-mixed" on older ones. The
-        weights, losses, transfer and predictions stay in float32. Rarely of use on CPUs.
+        Mixed precision trains larger networks faster where 16-bit matrices are multiplied faster,
+        and in half the memory: "bf16-mixed" on GPUs, and CPUs, that have bfloat16; "fp16-mixed"
+        on older GPUs (CPUs become several times slower). The weights, losses, transfer and
+        predictions stay in float32.
     compile : bool, default=False
-        Whether to train with `torch.compile`, which takes up to a minute at first and then makes
-        steps faster, most of all on GPUs. ``module_`` is not compiled, so it is saved and predicts
-        as always. ``compile__x`` reaches the arguments of `torch.compile`.
+        Whether to train with `torch.compile`, which takes seconds to a minute at first, on a CPU
+        needs a C++ compiler, and then makes steps faster, most of all on GPUs. ``module_`` is not
+        compiled, so it is saved and predicts as always. ``compile__x`` reaches the arguments of
+        `torch.compile`.
     verbose : int, default=0
         1 prints a line an epoch.
     **kwargs

@@ -19,6 +19,13 @@ def test_every_python_block_of_the_readme_runs(capsys):
     assert names["search"].best_params_.keys() == {"aftclassifier__transfer__probe_kd__beta"}
 
 
+def test_the_example_of_the_page_on_speed_runs(capsys):
+    page = README.parent / "docs" / "speed.md"
+    (block,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    exec(compile(block, str(page), "exec"), {})
+    assert capsys.readouterr().out == "[1]\n"
+
+
 def test_the_first_example_is_fifteen_lines_or_fewer():
     section = README.read_text(encoding="utf-8").split("## Fifteen lines")[1]
     block = section.split("```python\n")[1].split("```")[0]

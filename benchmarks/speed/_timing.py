@@ -51,9 +51,19 @@ def medians(ways: Mapping[str, Callable[[], Any]], *, rounds: int = 7) -> dict[s
 def report(name: str, rows: list[dict[str, Any]], device: str = "cpu") -> None:
     """Print one line a figure and keep them, with machine, versions and date."""
     for row in rows:
-        floor = f"floor {row['floor']}, " if "floor" in row else ""
-        target = f" (target: {row['target']})" if "target" in row else ""
-        print(f"{row['what']}: {floor}ours {row['ours']}{target}", flush=True)
+        show(row)
+    keep(name, rows, device)
+
+
+def show(row: dict[str, Any]) -> None:
+    """Print a figure."""
+    floor = f"floor {row['floor']}, " if "floor" in row else ""
+    target = f" (target: {row['target']})" if "target" in row else ""
+    print(f"{row['what']}: {floor}ours {row['ours']}{target}", flush=True)
+
+
+def keep(name: str, rows: list[dict[str, Any]], device: str = "cpu") -> None:
+    """Write figures, with machine, versions and date."""
     RESULTS.mkdir(exist_ok=True)
     kept = {"date": date.today().isoformat(), "machine": _machine(device), "figures": rows}
     name = name if device == "cpu" else f"{name}_{torch.device(device).type}"

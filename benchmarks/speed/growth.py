@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.speed._timing import RESULTS, options, report
+from benchmarks.speed._timing import RESULTS, keep, options, show
 from sk_aft import AFTClassifier, FoundationFeatureExtractor
 from sk_aft.backbones import CallableBackbone
 
@@ -55,7 +55,8 @@ def main() -> None:
                 "with transfer": with_transfer,
             }
         )
-        report("growth", figures, device)
+        show(figures[-1])
+        keep("growth", figures, device)
     for axis in ("rows", "width", "batch"):
         print(f"{axis}: {exponents([f for f in figures if f['axis'] == axis])}")
 
