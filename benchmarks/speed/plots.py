@@ -20,8 +20,8 @@ from benchmarks.speed._timing import RESULTS
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 AXES = {
     "rows": "rows (d = 384, B = 128)",
-    "width": "width d of the foundation features (20,000 rows, B = 128)",
-    "batch": "batch size B (20,000 rows, d = 2,560)",
+    "width": "width d (20,000 rows, B = 128)",
+    "batch": "batch B (20,000 rows, d = 2,560)",
 }
 WITHOUT, WITH = "#888888", "#1f77b4"
 
@@ -49,7 +49,10 @@ def growth() -> None:
                     values, [p[way][quantity] for p in points], "o-", color=color, label=name
                 )
             panel.set_xscale("log")
-            panel.set_yscale("log")
+            if quantity == "seconds":
+                panel.set_yscale("log")
+            else:
+                panel.set_ylim(0, None)
             panel.grid(alpha=0.3)
             panel.set_xlabel(title if row else "")
             panel.set_ylabel("" if column else label)
@@ -67,10 +70,19 @@ def terms() -> None:
             ratios.setdefault(name, {})[f"B = {size}"] = float(figure["ours"].split("= ")[1][:-1])
     sizes = list(next(iter(ratios.values())))
     panel, axes = plt.subplots(figsize=(9, 4.6), constrained_layout=True)
-    for name, of_sizes in ratios.items():
+    for number, (name, of_sizes) in enumerate(ratios.items()):
+        if name in ("b-tuning", "probe-kd"):
+            continue  # next to nothing
         is_main = name.partition(",")[0] == "aft"
         places = [sizes.index(size) for size in of_sizes]
-        axes.plot(places, list(of_sizes.values()), "o-", lw=2.5 if is_main else 1, label=name)
+        axes.plot(
+            places,
+            list(of_sizes.values()),
+            "o-",
+            color=f"C{number % 10}" if number < 10 else "black",
+            lw=2.5 if is_main else 1,
+            label=name,
+        )
     axes.axhline(2, color="black", lw=0.8, ls="--")
     axes.set_yscale("log")
     axes.set_xticks(range(len(sizes)), sizes, rotation=25, ha="right")
