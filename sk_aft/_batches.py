@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sk_aft._device import has_room, to_device
 from sk_aft._prepared_inputs import Inputs, Prepared, in_batches
-from sk_aft._sequences import PreparedSequences, bucketed
+from sk_aft._sequences import bucketed
 
 # So much is gathered at a time: many small rows or few large ones. More would leave the cache.
 _BYTES_PER_GATHER = 4 << 20
@@ -158,7 +158,7 @@ class RowBatches:
         """Return the rows of one pass, batch after batch."""
         if self._n_labeled is None:
             order = random.permutation(len(self.inputs))[: self._n_rows]
-            if isinstance(self.inputs, PreparedSequences):
+            if self.inputs.lengths is not None:
                 return bucketed(order, self.inputs.lengths, self.batch_size, random)
             return order
         halves = []
@@ -208,8 +208,6 @@ class OnDevice:
     features : object with ``feature_slices``
         What they were read from, whose description is kept.
     """
-
-    has_masked_rows: bool
 
     def __init__(self, matrix: Tensor, features: Any) -> None:
         self.matrix = matrix

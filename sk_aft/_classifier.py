@@ -105,11 +105,11 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
     precision : {"float32", "bf16-mixed", "fp16-mixed"}, default="float32"
         Mixed precision trains larger networks faster where 16-bit matrices are multiplied faster,
         and in half the memory: "bf16-mixed" on GPUs, and CPUs, that have bfloat16; "fp16-mixed"
-        on older GPUs (CPUs become several times slower). The weights, losses, transfer and
+        on older GPUs (on CPUs it is slower). The weights, losses, transfer and
         predictions stay in float32.
     compile : bool, default=False
-        Whether to train with `torch.compile`, which takes seconds to a minute at first, on a CPU
-        needs a C++ compiler, and then makes steps faster, most of all on GPUs. ``module_`` is not
+        Whether to train with `torch.compile`, which takes seconds to a minute at first, and on a
+        CPU a C++ compiler. Meant for larger networks on GPUs. ``module_`` is not
         compiled, so it is saved and predicts as always. ``compile__x`` reaches the arguments of
         `torch.compile`.
     verbose : int, default=0

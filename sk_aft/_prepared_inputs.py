@@ -33,6 +33,8 @@ class PreparedInputs:
         What dense numbers have to become, whatever they are: such as "float32".
     """
 
+    lengths = None
+
     def __init__(self, values: Any, *, integers: bool = True, dtype: str | None = None) -> None:
         if scipy.sparse.issparse(values):
             self._values = scipy.sparse.csr_matrix(values)
@@ -147,12 +149,18 @@ class PreparedParts:
 
     Parameters
     ----------
-    parts : mapping of str to PreparedInputs
+    parts : mapping of str to PreparedInputs or PreparedSequences
         The parts by their names, of n_rows rows each.
     """
 
     def __init__(self, parts: Mapping[str, PreparedInputs | PreparedSequences]) -> None:
         self._parts = dict(parts)
+
+    @property
+    def lengths(self) -> np.ndarray | None:
+        """Number of tokens of each row, where there are sequences among the parts."""
+        lengths = [part.lengths for part in self._parts.values() if part.lengths is not None]
+        return np.sum(lengths, axis=0) if lengths else None
 
     def __len__(self) -> int:
         return len(next(iter(self._parts.values())))

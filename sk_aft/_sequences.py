@@ -51,14 +51,9 @@ class PreparedSequences:
         return len(self.lengths)
 
     @property
-    def largest(self) -> int:
-        """The largest token."""
-        return int(self._tokens.max(initial=0))
-
-    @property
     def sizes(self) -> dict[str, int]:
         """What a network has to know of its inputs, by the names of its arguments."""
-        return {"n_tokens": self.largest + 1}
+        return {"n_tokens": int(self._tokens.max(initial=0)) + 1}
 
     @property
     def row_bytes(self) -> int:

@@ -143,7 +143,7 @@ def test_few_features_on_disk_are_read_once(tmp_path, monkeypatch, kept, n_bytes
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_learns_the_same():  # pragma: no cover
+def test_a_gpu_learns_the_same():
     X, y = np.random.RandomState(0).normal(size=(300, 5)), np.arange(300) % 3
     features = np.tanh(X).astype(np.float32)
     on_gpu, on_cpu = (

@@ -71,7 +71,7 @@ def keep(name: str, rows: list[dict[str, Any]], device: str = "cpu") -> None:
 
 
 def ratio(
-    what: str, seconds: Mapping[str, float], floor: str, target: str, *, unit: str = "s"
+    what: str, seconds: Mapping[str, float], floor: str, target: str = "", *, unit: str = "s"
 ) -> dict[str, Any]:
     """Return a figure: the seconds of "ours" beside those of a floor."""
     own, least = seconds["ours"], seconds[floor]
@@ -80,7 +80,7 @@ def ratio(
         "what": what,
         "floor": f"{factor * least:.{digits}f} {unit} ({floor})",
         "ours": f"{factor * own:.{digits}f} {unit} = {own / least:.2f}x",
-        "target": target,
+        **({"target": target} if target else {}),
     }
 
 

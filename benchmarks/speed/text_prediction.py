@@ -1,56 +1,56 @@
-"""Predictions per second: the text student beside TF-IDF + logistic regression.
+"""Predictions of texts: the text student beside TF-IDF + logistic regression.
 
-    python -m benchmarks.speed.text_prediction --data DIR
+    python -m benchmarks.speed.text_prediction
 
 Both learn Banking77's training texts (how well does not matter here) and predict the 3,080 test
-texts at once, and one of them alone, in turn; the best of seven times. One thread.
+texts at once, and one of them alone. One thread.
 """
 
 from __future__ import annotations
 
-import argparse
-import time
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from benchmarks.accuracy._data import load
+from benchmarks.speed._timing import medians, options, ratio, report
 from sk_aft import AFTClassifier
-
-
-def seconds(call: Callable[[], object], n_calls: int) -> float:
-    """Return how long one call takes on average."""
-    start = time.perf_counter()
-    for _ in range(n_calls):
-        call()
-    return (time.perf_counter() - start) / n_calls
+from sk_aft.datasets import load_banking77
 
 
 def main() -> None:
-    """Print milliseconds and their ratio."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", help="directory of banking77.parquet")
-    task = load("banking77", parser.parse_args().data)
+    """Measure and print everything."""
+    options(__doc__)
+    texts, labels = load_banking77(return_X_y=True)
+    test_texts, _ = load_banking77(subset="test", return_X_y=True)
     torch.set_num_threads(1)
-    student = AFTClassifier(beta=0, max_epochs=1, random_state=0)
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
     linear = make_pipeline(words, LogisticRegression(max_iter=50))
+    student = AFTClassifier(beta=0, max_epochs=1, device="cpu", random_state=0)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        models = [model.fit(task.rows, task.labels) for model in (student, linear)]
-    for rows, n_calls in ((task.test_rows, 1), (task.test_rows[:1], 50)):
-        times = [
-            [seconds(lambda m=m, r=rows: m.predict(r), n_calls) for m in models] for _ in range(7)
-        ]
-        of_student, of_linear = (1e3 * min(column) for column in zip(*times, strict=True))
-        print(
-            f"{len(rows):5d} rows  student {of_student:8.3f} ms  TF-IDF + LR {of_linear:8.3f} ms  "
-            f"ratio {of_student / of_linear:.2f}"
-        )
+        warnings.simplefilter("ignore")  # 50 iterations are not enough to converge
+        models = {"ours": student.fit(texts, labels), "TF-IDF + LR": linear.fit(texts, labels)}
+    figures = []
+    for rows, n_calls in ((test_texts, 1), (test_texts[:1], 100)):
+        ways = {name: calls(model, rows, n_calls) for name, model in models.items()}
+        seconds = {name: total / n_calls for name, total in medians(ways).items()}
+        what = f"predict, {len(rows):,} text{'s' * (len(rows) > 1)}"
+        figures.append(ratio(what, seconds, "TF-IDF + LR", unit="ms"))
+    report("text_prediction", figures)
+
+
+def calls(model: Any, rows: list[str], n_calls: int) -> Callable[[], None]:
+    """Return a function that predicts some times."""
+
+    def way() -> None:
+        for _ in range(n_calls):
+            model.predict(rows)
+
+    return way
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from sk_aft._labels import known_targets
 from sk_aft._net._preparation import prepare
+from sk_aft._prepared_inputs import Prepared
 from sk_aft._rows import Rows
-from sk_aft._sequences import PreparedSequences
 
 # Rows are prepared for prediction this many at a time, so that millions of images fit in memory.
 _ROWS_PER_PREPARATION = 4096
@@ -56,8 +56,8 @@ class Prediction(NeuralNet):
             batch_size = max(batch_size, _FEWEST_ROWS_PER_CALL)
         for start in range(0, len(rows), _ROWS_PER_PREPARATION):
             prepared = prepare(self, rows.values_at(slice(start, start + _ROWS_PER_PREPARATION)))
-            if isinstance(prepared, PreparedSequences):
-                yield self._outputs_of_sequences(prepared).to(device)
+            if prepared.lengths is not None:
+                yield self._outputs_by_length(prepared).to(device)
                 continue
             for first in range(0, len(prepared), batch_size):
                 piece = slice(first, min(first + batch_size, len(prepared)))
@@ -66,17 +66,17 @@ class Prediction(NeuralNet):
                 yield logits.to(device)
 
     @torch.inference_mode()
-    def _outputs_of_sequences(self, sequences: PreparedSequences) -> Tensor:
+    def _outputs_by_length(self, prepared: Prepared) -> Tensor:
         """Return outputs in the order of the rows, of which those of like length ran together."""
-        order = np.argsort(sequences.lengths, kind="stable")
+        order = np.argsort(prepared.lengths, kind="stable")
         batches = np.split(order, range(self.batch_size, len(order), self.batch_size))
         try:
-            logits = [self.infer(sequences.take(batch, self.device_))[0] for batch in batches]
+            logits = [self.infer(prepared.take(batch, self.device_))[0] for batch in batches]
         except IndexError as error:
             raise ValueError(
-                f"The network cannot look up a token: the largest is {sequences.largest}, and "
-                f"in training it was {self.module_sizes_['n_tokens'] - 1}. If the vocabulary is "
-                "known before, give its size: module__n_tokens."
+                "The network cannot look up a token that is larger than those of the training "
+                "rows: give it the size of the preprocessor's vocabulary, such as "
+                "module__n_tokens=30_000."
             ) from error
         return torch.cat(logits)[torch.from_numpy(np.argsort(order)).to(self.device_)]
 

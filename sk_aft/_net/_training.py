@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from sk_aft._batches import Batch, RowBatches
 from sk_aft._net._callbacks import has_stopped, listeners
 from sk_aft._net._losses import task_loss, transfer_loss
-from sk_aft._net._mixed_precision import MixedPrecision
 from sk_aft._prepared_inputs import Inputs
 from sk_aft._training_data import FeatureSubset
 from sk_aft.modules import LastLinearInput
@@ -51,7 +50,6 @@ class Training(NeuralNet):
     """The part of `StudentNet` that trains what was built: skorch's loop, batch by batch."""
 
     _last_linear: LastLinearInput
-    _mixed_precision: MixedPrecision
     _at_gradients: Sequence[Callable] = ()
     _compiled: nn.Module | None = None
     _is_training = False
