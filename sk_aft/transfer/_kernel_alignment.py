@@ -65,8 +65,8 @@ class KernelAlignment(TransferMethod):
 
     Notes
     -----
-    With the linear kernel the gradient is written out, which saves two thirds of the time, and has
-    no gradient of its own.
+    With the linear kernel the gradient is written out, which takes half the time, and has no
+    gradient of its own.
 
     Computed in float32 whatever the precision around it: centred features of one batch differ
     in the digits that 16-bit floats drop, and their norms may underflow. float64 stays float64.
