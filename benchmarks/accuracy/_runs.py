@@ -3,44 +3,50 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from filelock import FileLock
 
 RESULTS = Path(__file__).parents[1] / "results" / "accuracy"
 
 
 class Runs:
-    """The runs of one suite.
+    """The runs on one data set, of any number of processes.
 
     Parameters
     ----------
-    suite : str
-        Name of the suite and of its file.
+    name : str
+        Name of the file.
+    directory : Path
+        Where it is.
     """
 
-    def __init__(self, suite: str) -> None:
-        self._path = RESULTS / f"{suite}.jsonl"
+    def __init__(self, name: str, directory: Path = RESULTS) -> None:
+        self._path = directory / f"{name}.jsonl"
         lines = self._path.read_text().splitlines() if self._path.exists() else []
-        self._lines = [json.loads(line) for line in lines]
+        self._lines = {_key_of(line): line for line in map(json.loads, lines)}
 
-    def run(self, what: Callable[[], dict[str, Any]], **key: Any) -> dict[str, Any]:
-        """Return the result of a run; do it unless that was done before."""
-        for line in self._lines:
-            if all(line.get(name) == value for name, value in key.items()):
-                return line
-        line = {**key, **what()}
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        self._lines.append(line)
-        print(line, flush=True)
+    def find(self, **key: Any) -> dict[str, Any] | None:
+        """Return the line of a run, or None if it was not done."""
+        return self._lines.get(_as_key(key))
+
+    def run(self, what: Callable[[], Mapping[str, Any]], **key: Any) -> dict[str, Any]:
+        """Return the line of a run; do it unless that was done before."""
+        line = self.find(**key)
+        if line is None:
+            line = {"key": key, **what()}
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{self._path}.lock"), self._path.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            self._lines[_as_key(key)] = line
         return line
 
 
-def mean_and_error(values: list[float]) -> str:
-    """Return "mean +- standard error" of percentages."""
-    error = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
-    return f"{np.mean(values):5.1f} +- {error:3.1f}"
+def _key_of(line: Mapping[str, Any]) -> str:
+    return _as_key(line["key"])
+
+
+def _as_key(key: Mapping[str, Any]) -> str:
+    return json.dumps(key, sort_keys=True)

@@ -1,0 +1,80 @@
+"""Run suites of experiments.
+
+    python -m benchmarks.accuracy --suite NAME [NAME ...] --data DIR
+
+A run is a line in benchmarks/results/accuracy; what is there is not run again, so it can be
+stopped and started at will. ``--quick`` takes one seed and a tenth of the steps, and keeps its
+lines in a folder of its own. `benchmarks.accuracy.report` makes tables and figures of the lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from dataclasses import replace
+from pathlib import Path
+
+from joblib import Parallel, delayed, parallel_config
+from tqdm.auto import tqdm
+
+from benchmarks.accuracy._data import download
+from benchmarks.accuracy._experiments import Experiment
+from benchmarks.accuracy._runs import RESULTS, Runs
+from benchmarks.accuracy._suites import SUITES
+
+
+def main() -> None:
+    """Run what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--suite", nargs="+", choices=SUITES, default=list(SUITES))
+    parser.add_argument("--data", help="directory of the data sets")
+    parser.add_argument("--download", action="store_true", help="fetch missing data sets into it")
+    parser.add_argument("--only", nargs="+", help="of these data sets")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
+    parser.add_argument("--device", default="auto", help="where students are trained")
+    parser.add_argument("--quick", action="store_true", help="a rough picture in minutes")
+    chosen = parser.parse_args()
+    results, n_seeds = RESULTS, chosen.seeds
+    # A dict, since suites share experiments.
+    experiments = list(dict.fromkeys(one for name in chosen.suite for one in SUITES[name]()))
+    if chosen.only:
+        experiments = [one for one in experiments if one.data in chosen.only]
+    if chosen.quick:
+        results, n_seeds = RESULTS / "quick", 1
+        experiments = [replace(one, steps=one.steps // 10) for one in experiments]
+    known = {one.data: Runs(one.data, results) for one in experiments}
+    experiments = [one for one in experiments if not one.lines(known[one.data], n_seeds)]
+    if chosen.download:
+        for name in {one.data for one in experiments}:
+            download(name, chosen.data)
+    embed(experiments, chosen.data, n_seeds)
+    work = [delayed(_run)(one, results, chosen.data, n_seeds, chosen.device) for one in experiments]
+    with parallel_config("loky", n_jobs=chosen.jobs, inner_max_num_threads=1):
+        done = Parallel(return_as="generator_unordered")(work)
+        failed = [what for what in tqdm(done, total=len(work), unit="experiment") if what]
+    if failed:
+        sys.exit("\n\n".join([*failed, f"{len(failed)} experiments failed, see above."]))
+
+
+def embed(experiments: list[Experiment], directory: str | None, n_seeds: int) -> None:
+    """Compute features first, with all cores."""
+    needed = dict.fromkeys(one.rows_to_embed(n_seeds) for one in experiments if one.teacher)
+    for rows in tqdm(needed, desc="features", unit="set"):
+        rows.embed(directory)
+
+
+def _run(
+    experiment: Experiment, results: Path, directory: str | None, n_seeds: int, device: str
+) -> str | None:
+    """Run one experiment in a process of its own; return what went wrong, if anything did."""
+    try:
+        experiment.run(Runs(experiment.data, results), directory, n_seeds, device)
+    except Exception:
+        return f"{experiment}\n{traceback.format_exc()}"
+    return None
+
+
+if __name__ == "__main__":
+    main()

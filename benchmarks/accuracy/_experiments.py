@@ -1,0 +1,260 @@
+"""An experiment: one method on one data set, tuned on held-out rows, scored on test rows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.pipeline import Pipeline
+
+from benchmarks.accuracy._data import Task, draw, held_out, load, take
+from benchmarks.accuracy._methods import BATCH_SIZE, METHODS, Axis, Setting
+from benchmarks.accuracy._runs import Runs
+from benchmarks.accuracy._teachers import teacher
+from sk_aft import FoundationFeatureExtractor
+
+_FEWEST_JUDGES = 200  # held-out rows that choose a setting, of several splits if need be
+_MOST_SPLITS = 5
+_COLUMNS = ("image", "text")  # students of one of them
+
+
+def _of_column(rows: Any, column: str | None) -> Any:
+    return rows if column is None else rows[column].tolist()
+
+
+@dataclass(frozen=True)
+class RowsToEmbed:
+    """Rows that a teacher has to have seen."""
+
+    data: str
+    teacher: str
+    labels: str
+    n_draws: int
+    has_unlabeled: bool
+    has_test: bool
+    column: str | None
+
+    def embed(self, directory: str | None) -> None:
+        """Compute what is not in the store."""
+        task = load(self.data, directory)
+        draws = [draw(task, self.labels, seed) for seed in range(self.n_draws)]
+        rows = np.arange(len(task.labels)) if self.has_unlabeled else np.unique(draws)
+        sets = [take(task.rows, rows), *([task.test_rows] if self.has_test else [])]
+        extractor = FoundationFeatureExtractor(teacher(self.teacher))
+        for one in sets:
+            extractor.precompute(_of_column(one, self.column))
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is run, once for each trial and then for each seed.
+
+    Parameters
+    ----------
+    data : str
+        Data set.
+    method : str
+        One of `METHODS`.
+    student : str
+        One of `STUDENTS`, or "" for methods without.
+    teacher : str
+        Foundation models, or "" for methods without.
+    labels : str
+        Which rows have a label, see `draw`.
+    steps : int
+        Batches that the student sees; 0 for methods without.
+    """
+
+    data: str
+    method: str
+    student: str = ""
+    teacher: str = ""
+    labels: str = "all"
+    steps: int = 0
+
+    @property
+    def is_deterministic(self) -> bool:
+        """Whether every seed would give the same."""
+        return self.labels == "all" and not METHODS[self.method].is_student
+
+    def rows_to_embed(self, n_seeds: int) -> RowsToEmbed:
+        """Return which rows the teacher has to have seen."""
+        method = METHODS[self.method]
+        return RowsToEmbed(
+            self.data,
+            self.teacher,
+            self.labels,
+            1 if self.labels == "all" else n_seeds,
+            has_unlabeled=method.uses_unlabeled,
+            has_test=not method.is_student,
+            column=self._column,
+        )
+
+    def lines(self, runs: Runs, n_seeds: int) -> list[dict[str, Any]] | None:
+        """Return the lines of its test scores, or None if some are not there yet."""
+        seeds = range(1 if self.is_deterministic else n_seeds)
+        found = [runs.find(**asdict(self), seed=seed, on="test") for seed in seeds]
+        return None if None in found else found
+
+    def run(self, runs: Runs, directory: str | None, n_seeds: int, device: str) -> None:
+        """Do what was not done before: trials on the first draw, then every seed."""
+        if self.lines(runs, n_seeds):
+            return
+        task = load(self.data, directory)
+        setting = self._choose(task, runs, device)
+        for seed in range(1 if self.is_deterministic else n_seeds):
+            runs.run(
+                lambda seed=seed: {"setting": setting, **self._test(task, setting, seed, device)},
+                **asdict(self),
+                seed=seed,
+                on="test",
+            )
+
+    def _choose(self, task: Task, runs: Runs, device: str) -> Setting:
+        """Return the setting that did best on held-out rows."""
+        search = METHODS[self.method].search(self.student, self.data)
+        if not search.axes and not search.grid:
+            return search.start  # nothing to choose
+
+        def error(setting: Setting) -> float:
+            return self._trial(task, runs, setting, device)
+
+        best = min(search.grid or [search.start], key=error)
+        for axis in search.axes:
+            best = climb(best, axis, error)
+        return best
+
+    def _trial(self, task: Task, runs: Runs, setting: Setting, device: str) -> float:
+        """Return the mean error of a setting on rows held out of the first draw."""
+        labeled = draw(task, self.labels, 0)
+        n_splits = int(np.clip(np.ceil(_FEWEST_JUDGES / (len(labeled) // 5)), 1, _MOST_SPLITS))
+        errors = []
+        for split in range(n_splits):
+
+            def judged(split: int = split) -> dict[str, Any]:
+                train, judges = held_out(task, labeled, split)
+                start = time.perf_counter()
+                model = self.fit(task, train, setting, 0, device, hidden=judges)
+                seconds = time.perf_counter() - start
+                rows, targets = take(task.rows, judges), task.labels[judges]
+                return self._line(model, rows, targets, seconds)
+
+            line = runs.run(judged, **asdict(self), setting=setting, split=split, on="validation")
+            errors.append(line["error"])
+        return float(np.mean(errors))
+
+    def _test(self, task: Task, setting: Setting, seed: int, device: str) -> dict[str, Any]:
+        start = time.perf_counter()
+        model = self.fit(task, draw(task, self.labels, seed), setting, seed, device)
+        seconds = time.perf_counter() - start
+        return {
+            "setting": setting,
+            **self._line(model, task.test_rows, task.test_labels, seconds),
+        }
+
+    def fit(
+        self,
+        task: Task,
+        labeled: np.ndarray,
+        setting: Setting,
+        seed: int,
+        device: str,
+        hidden: Any = (),
+    ) -> Any:
+        """Train on labelled rows, and on all others but the hidden ones if the method does.
+
+        Parameters
+        ----------
+        task : Task
+            The data.
+        labeled, hidden : array-like of int
+            Rows.
+        setting : dict
+            What was chosen in the trials.
+        seed : int
+            Of the training.
+        device : str
+            Where to train.
+
+        Returns
+        -------
+        model : estimator
+            Fitted.
+        """
+        method = METHODS[self.method]
+        rows, labels = labeled, task.labels[labeled]
+        n_batches = -(-len(labeled) // BATCH_SIZE)
+        if method.uses_unlabeled:
+            others = np.setdiff1d(np.arange(len(task.labels)), np.append(labeled, hidden))
+            missing = np.nan if task.is_regression else -1
+            rows = np.append(labeled, others)
+            labels = np.append(labels, np.full(len(others), missing))
+            half = BATCH_SIZE // 2
+            n_batches = max(-(-len(labeled) // half), -(-len(others) // half))
+        n_epochs = max(1, round(self.steps / n_batches))
+        model = method.build(
+            self.data, self.student, self.teacher, setting, n_epochs, seed, task.is_regression
+        )
+        if method.is_student:
+            _student_of(model).set_params(device=device)
+        return model.fit(_of_column(take(task.rows, rows), self._column), labels)
+
+    @property
+    def _column(self) -> str | None:
+        return self.student if self.student in _COLUMNS else None
+
+    def _line(self, model: Any, rows: Any, targets: np.ndarray, seconds: float) -> dict[str, Any]:
+        """Return what a line says beside its key."""
+        line = {
+            "error": 1 - float(model.score(_of_column(rows, self._column), targets)),
+            "seconds": round(seconds, 1),
+        }
+        if METHODS[self.method].is_student:
+            student = _student_of(model)
+            line["beta"] = student.beta_
+            line["n_parameters"] = sum(part.numel() for part in student.module_.parameters())
+            line["device"] = f"{student.device_}, torch {torch.__version__}"
+        return line
+
+
+def climb(best: Setting, axis: Axis, error: Callable[[Setting], float]) -> Setting:
+    """Return the best setting found along an axis.
+
+    Goes on in the direction that helps, and takes smaller steps once neither does.
+
+    Parameters
+    ----------
+    best : dict
+        Where to start.
+    axis : Axis
+        What to vary.
+    error : callable
+        From a setting to its error.
+    """
+    lowest, value, factor, direction = error(best), axis.start, axis.factor, 1
+    tried = {value}
+    while len(tried) <= axis.n_trials:
+        neighbours = (value * factor**direction, value / factor**direction)
+        untried = [near for near in map(_rounded, neighbours) if near not in tried]
+        if not untried:
+            factor **= 0.5
+            continue
+        tried.add(untried[0])
+        setting = {**best, axis.name: untried[0]}
+        of_setting = error(setting)
+        if of_setting < lowest:
+            direction = 1 if untried[0] > value else -1
+            best, lowest, value = setting, of_setting, untried[0]
+    return best
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.2g}")
+
+
+def _student_of(model: Any) -> Any:
+    return model[-1] if isinstance(model, Pipeline) else model

@@ -1,0 +1,247 @@
+"""What is compared: each method as an estimator, and the same number of trials for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline, make_union
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.svm import SVC
+
+from benchmarks.accuracy._students import student_settings
+from benchmarks.accuracy._teachers import teacher
+from sk_aft import AFTClassifier, AFTRegressor, FoundationFeatureExtractor
+from sk_aft.transfer import default_strength
+
+N_TRIALS = 5
+BATCH_SIZE = 128
+
+# One setting, as a run's key says it.
+Setting = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A number to choose.
+
+    Parameters
+    ----------
+    name : str
+        Of the setting.
+    start : float
+        Its usual value.
+    factor : float
+        First step, up or down.
+    n_trials : int
+        How many values are tried beside the start.
+    """
+
+    name: str
+    start: float
+    factor: float
+    n_trials: int
+
+
+@dataclass(frozen=True)
+class Search:
+    """How a setting is chosen: axis by axis, or from a grid."""
+
+    start: Setting
+    axes: tuple[Axis, ...] = ()
+    grid: tuple[Setting, ...] = ()
+
+
+@dataclass(frozen=True)
+class Student:
+    """The small network, taught in one way.
+
+    Parameters
+    ----------
+    transfer : str, list or None
+        As `AFTClassifier` takes it.
+    strength : "auto" or float
+        What is multiplied in the trials; "auto" is tried as it is, and multiplied are 10.
+    settings : dict
+        Further arguments.
+    is_tuned : bool
+        Whether there are trials; without, all is left at the estimator's defaults.
+    uses_unlabeled : bool
+        Whether rows without label take part.
+    grid : tuple of dict
+        What to try, in place of the usual trials.
+    """
+
+    transfer: Any
+    strength: Any = None
+    settings: Setting = field(default_factory=dict)
+    is_tuned: bool = True
+    uses_unlabeled: bool = False
+    grid: tuple[Setting, ...] = ()
+    is_student = True
+
+    def search(self, student: str, data: str) -> Search:
+        """Return where to start, and what to vary."""
+        if not self.is_tuned:
+            return Search({})
+        if self.grid:
+            return Search(self.grid[0], grid=self.grid)
+        lr = student_settings(student, data)["lr"]
+        if self.transfer is None:
+            return Search({"lr": lr}, (Axis("lr", lr, 3, N_TRIALS - 1),))
+        base = default_strength(self.transfer)
+        strength = Axis("beta", base, 5, (N_TRIALS - 1) // 2)
+        start = {"lr": lr, "beta": self.strength or base}
+        return Search(start, (strength, Axis("lr", lr, 3, (N_TRIALS - 1) // 2)))
+
+    def build(
+        self,
+        data: str,
+        student: str,
+        teacher_name: str,
+        setting: Setting,
+        n_epochs: int,
+        seed: int,
+        is_regression: bool,
+    ) -> Any:
+        """Return the estimator, unfitted."""
+        arguments = {
+            "batch_size": BATCH_SIZE,
+            "max_epochs": n_epochs,
+            "random_state": seed,
+            **student_settings(student, data),
+            **self.settings,
+            **setting,
+        }
+        if self.transfer is None:
+            arguments["beta"] = 0
+        else:
+            arguments["transfer"] = self.transfer
+        if self.uses_unlabeled:
+            arguments["missing_label"] = np.nan if is_regression else -1
+        estimator = (AFTRegressor if is_regression else AFTClassifier)(**arguments)
+        if self.transfer is None:
+            return estimator
+        return make_pipeline(FoundationFeatureExtractor(teacher(teacher_name)), estimator)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear model on features of some kind.
+
+    Parameters
+    ----------
+    features : callable
+        From the name of the teacher to transformers, one after the other.
+    strength : float
+        Usual C of the logistic regression, or 1 / alpha of the ridge regression.
+    head : callable, optional
+        From C to another classifier.
+    """
+
+    features: Callable[[str], Sequence[Any]]
+    strength: float
+    head: Callable[[float], Any] | None = None
+    uses_unlabeled = False
+    is_student = False
+
+    def search(self, student: str, data: str) -> Search:
+        """Return where to start, and what to vary."""
+        return Search({"C": self.strength}, (Axis("C", self.strength, 10, N_TRIALS - 1),))
+
+    def build(
+        self,
+        data: str,
+        student: str,
+        teacher_name: str,
+        setting: Setting,
+        n_epochs: int,
+        seed: int,
+        is_regression: bool,
+    ) -> Any:
+        """Return the estimator, unfitted."""
+        strength = setting["C"]
+        if is_regression:
+            model: Any = Ridge(alpha=1 / strength)
+        elif self.head is not None:
+            model = self.head(strength)
+        else:
+            model = LogisticRegression(C=strength, max_iter=1000)
+        return make_pipeline(*self.features(teacher_name), model)
+
+
+def _tfidf(_: str) -> list[Any]:
+    """Return words, pairs of words and pieces of words."""
+    of_words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
+    return [
+        make_union(
+            of_words, TfidfVectorizer(ngram_range=(3, 4), sublinear_tf=True, analyzer="char_wb")
+        )
+    ]
+
+
+def _probe(teacher_name: str) -> list[Any]:
+    return [FoundationFeatureExtractor(teacher(teacher_name)), StandardScaler()]
+
+
+def hog(images: np.ndarray) -> np.ndarray:
+    """Return histograms of oriented gradients (Dalal and Triggs 2005)."""
+    from skimage.feature import hog as of_image
+
+    return np.stack(
+        [
+            of_image(
+                image,
+                pixels_per_cell=(image.shape[0] // 7,) * 2,
+                cells_per_block=(2, 2),
+                channel_axis=-1 if image.ndim == 3 else None,
+            )
+            for image in images
+        ]
+    )
+
+
+def _hog(_: str) -> list[Any]:
+    return [FunctionTransformer(hog), StandardScaler()]
+
+
+_PUBLISHED: Setting = {"transfer__weights": "published"}
+_BOTH = [("aft", 10), ("probe-kd", 1)]
+
+LEARNING_RATES = (3e-4, 1e-3, 3e-3)
+STRENGTHS = (0, 1, 3, 10, 30, 100)
+_GRID = tuple({"lr": lr, "beta": beta} for lr in LEARNING_RATES for beta in STRENGTHS)
+
+METHODS: dict[str, Student | Linear] = {
+    "student alone": Student(None),
+    "aft": Student("aft", "auto"),
+    "aft, grid": Student("aft", grid=_GRID),
+    "aft, not tuned": Student("aft", is_tuned=False),
+    "student alone, not tuned": Student(None, is_tuned=False),
+    "aft, published": Student("aft", settings=_PUBLISHED),
+    "aft-fixed": Student("aft-fixed"),
+    "aft-dense": Student("aft-dense"),
+    "aft-rbf": Student("aft-rbf"),
+    "aft-product": Student("aft-product", "auto"),
+    "feature-regression": Student("feature-regression"),
+    "kd": Student("kd"),
+    "rkd": Student("rkd"),
+    "ft": Student("ft"),
+    "kkd": Student("kkd"),
+    "b-tuning": Student("b-tuning"),
+    "probe-kd": Student("probe-kd"),
+    "aft and probe-kd": Student(_BOTH),
+    "aft + unlabelled": Student("aft", settings=_PUBLISHED, uses_unlabeled=True),
+    "probe-kd + unlabelled": Student("probe-kd", uses_unlabeled=True),
+    "aft and probe-kd + unlabelled": Student(
+        _BOTH, settings={"transfer__aft__weights": "published"}, uses_unlabeled=True
+    ),
+    "TF-IDF + linear": Linear(_tfidf, 10),
+    "HOG + SVM": Linear(_hog, 1, lambda C: SVC(C=C)),
+    "probe": Linear(_probe, 0.01),
+}
+WITHOUT_TEACHER = ("student alone", "student alone, not tuned", "TF-IDF + linear", "HOG + SVM")

@@ -1,0 +1,224 @@
+"""Which experiments answer which question."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from benchmarks.accuracy._experiments import Experiment
+from benchmarks.accuracy._methods import METHODS, WITHOUT_TEACHER
+
+# Those that the paper compares, the student alone first, and what came after it.
+COMPARED = (
+    "student alone",
+    "aft",
+    "kd",
+    "rkd",
+    "ft",
+    "kkd",
+    "b-tuning",
+    "probe-kd",
+    "aft and probe-kd",
+)
+NOT_TUNED = ("aft, not tuned", "student alone, not tuned")
+_SHORT = ("student alone", "aft", "kd", "probe-kd", "aft and probe-kd")
+
+_TEXT_STEPS = {"banking77": 1500, "sst2": 1000, "trec": 1000, "sst5": 1000}
+_TEXTS = tuple(_TEXT_STEPS)
+BAG, TRANSFORMER = "bag of n-grams", "transformer"
+
+# Data set, number of labels and steps of the images.
+_IMAGES = (
+    ("cifar10", "1000", 400),
+    ("chest_xray", "all", 250),
+    ("fashion_mnist", "5000", 500),
+    ("cifar10", "5000", 800),
+)
+_MANY_IMAGES = ("cifar10", "20000", 1000)
+_LITE0, _LITE2, _BOTH_LITE = "effnet-lite0", "effnet-lite2", "effnet-lite0 + effnet-lite2"
+_BOTH_TEXT = "minilm + wordllama"
+SMALL, LARGE = "ResNet 78k", "ResNet 309k"
+
+_CLASSIFIED = ("banking77", "trec", "sst2")
+
+
+def _each(
+    methods: Iterable[str], data: str, student: str, teacher: str, labels: str, steps: int
+) -> Iterator[Experiment]:
+    """Yield the experiment of each method, without what it does not need."""
+    for method in methods:
+        is_student = METHODS[method].is_student
+        yield Experiment(
+            data,
+            method,
+            student if is_student else "",
+            "" if method in WITHOUT_TEACHER else teacher,
+            labels,
+            steps if is_student else 0,
+        )
+
+
+def language() -> Iterator[Experiment]:
+    """Texts: four data sets, one and two teachers, two students."""
+    for data, steps in _TEXT_STEPS.items():
+        methods = (*COMPARED, *NOT_TUNED, "probe", "TF-IDF + linear")
+        yield from _each(methods, data, BAG, "minilm", "all", steps)
+    for data, steps in _TEXT_STEPS.items():
+        yield from _each((*_SHORT[1:], "probe"), data, BAG, _BOTH_TEXT, "all", steps)
+    for data, steps in _TEXT_STEPS.items():
+        yield from _each(_SHORT, data, TRANSFORMER, "minilm", "all", steps)
+
+
+def vision() -> Iterator[Experiment]:
+    """Images: all methods with two teachers, then one thing changed at a time."""
+    for data, labels, steps in _IMAGES:
+        methods = (*COMPARED, *NOT_TUNED, "probe")
+        yield from _each(methods, data, SMALL, _BOTH_LITE, labels, steps)
+    data, labels, steps = _MANY_IMAGES
+    yield from _each((*_SHORT, "probe"), data, SMALL, _BOTH_LITE, labels, steps)
+    for teacher in (_LITE0, _LITE2):
+        for data, labels, steps in _IMAGES:
+            yield from _each(("aft", "probe-kd", "probe"), data, SMALL, teacher, labels, steps)
+    for student in (f"{SMALL}, not augmented", LARGE):
+        for data, labels, steps in _IMAGES:
+            methods = ("student alone", "aft", "probe-kd")
+            yield from _each(methods, data, student, _BOTH_LITE, labels, steps)
+
+
+def multimodal() -> Iterator[Experiment]:
+    """Pictures with sentences: the product kernel, features side by side, one modality."""
+    both, steps = "image: effnet-lite0, text: minilm", 1200
+    for student in ("image and text, bilinear", "image and text, concatenated"):
+        methods = ("student alone", "aft", "kd", "probe-kd", "probe")
+        yield from _each(methods, "entailment", student, both, "all", steps)
+    bilinear = "image and text, bilinear"
+    yield from _each(("aft-product",), "entailment", bilinear, both, "all", steps)
+    for column, teacher in (("image", _LITE0), ("text", "minilm")):
+        yield from _each(("student alone", "aft"), "entailment", column, teacher, "all", steps)
+
+
+def methods() -> Iterator[Experiment]:
+    """Every method, on all that is compared with one teacher of texts and two of images."""
+    for data, steps in _TEXT_STEPS.items():
+        yield from _each((*COMPARED, "probe"), data, BAG, "minilm", "all", steps)
+    for data, labels, steps in _IMAGES:
+        yield from _each((*COMPARED, "probe"), data, SMALL, _BOTH_LITE, labels, steps)
+
+
+TEACHERS = (
+    "minilm, layer 0",
+    "minilm, layer 2",
+    "minilm, layer 4",
+    "minilm, 32 of 384",
+    "minilm, 128 of 384",
+    "wordllama, 64 of 256",
+    "wordllama",
+    "minilm",
+    _BOTH_TEXT,
+)
+
+
+def teachers() -> Iterator[Experiment]:
+    """Teachers of all qualities, to see whether a better one makes a better student."""
+    for data in _CLASSIFIED:
+        for teacher in TEACHERS:
+            methods = ("student alone", "aft", "kd", "probe-kd", "probe")
+            yield from _each(methods, data, BAG, teacher, "all", _TEXT_STEPS[data])
+
+
+LABELS = ("10 a class", "50 a class", "200 a class", "1000 a class", "all")
+_WITH_LABELS = (
+    "student alone",
+    "aft",
+    "probe-kd",
+    "aft + unlabelled",
+    "probe-kd + unlabelled",
+    "aft and probe-kd + unlabelled",
+    "TF-IDF + linear",
+    "probe",
+)
+
+
+def labels() -> Iterator[Experiment]:
+    """Few labels and many; the other training rows without."""
+    for data in _CLASSIFIED:
+        for number in LABELS:
+            if data == "banking77" and number in ("200 a class", "1000 a class"):
+                continue  # no class has so many
+            methods = [
+                method
+                for method in _WITH_LABELS
+                if number != "all" or not METHODS[method].uses_unlabeled
+            ]
+            yield from _each(methods, data, BAG, "minilm", number, _TEXT_STEPS[data])
+    for number in LABELS:
+        methods = [
+            method
+            for method in _WITH_LABELS
+            if method != "TF-IDF + linear"
+            and (number != "all" or not METHODS[method].uses_unlabeled)
+        ]
+        yield from _each(methods, "cifar10", SMALL, _BOTH_LITE, number, 1000)
+
+
+_VARIANTS = (
+    "student alone",
+    "aft",
+    "aft, published",
+    "aft-fixed",
+    "aft-dense",
+    "aft-rbf",
+    "feature-regression",
+    "kkd",
+)
+
+
+def ablation() -> Iterator[Experiment]:
+    """Parts of the method, and features that say nothing beside the teacher's."""
+    for data in _CLASSIFIED:
+        yield from _each(_VARIANTS, data, BAG, "minilm", "all", _TEXT_STEPS[data])
+        for noise in ("384 noise", "1536 noise"):
+            methods = ("aft", "aft, published", "aft-fixed", "kkd", "kd")
+            yield from _each(methods, data, BAG, f"minilm + {noise}", "all", _TEXT_STEPS[data])
+
+
+# Families of teachers: a transformer, static embeddings and convolutions.
+FAMILIES = (
+    ("banking77", "all", BAG, "minilm", (500, 1500, 4500)),
+    ("banking77", "all", BAG, "wordllama", (500, 1500, 4500)),
+    ("cifar10", "1000", SMALL, _BOTH_LITE, (200, 400, 800)),
+)
+
+
+def sensitivity() -> Iterator[Experiment]:
+    """Strength, learning rate and steps, for three families of teachers."""
+    for data, number, student, teacher, numbers_of_steps in FAMILIES:
+        for steps in numbers_of_steps:
+            yield from _each(("aft, grid",), data, student, teacher, number, steps)
+
+
+def pareto() -> Iterator[Experiment]:
+    """Everything that could be deployed; `benchmarks.accuracy.pareto` measures what it costs."""
+    for data in _CLASSIFIED:
+        methods = ("student alone", "aft", "aft and probe-kd", "TF-IDF + linear", "probe")
+        yield from _each(methods, data, BAG, "minilm", "all", _TEXT_STEPS[data])
+        yield from _each(("probe",), data, "", "wordllama", "all", 0)
+    for data, number, steps in _IMAGES:
+        methods = ("student alone", "aft", "probe-kd", "HOG + SVM", "probe")
+        yield from _each(methods, data, SMALL, _BOTH_LITE, number, steps)
+        yield from _each(("probe",), data, "", _LITE0, number, 0)
+
+
+SUITES = {
+    suite.__name__: suite
+    for suite in (
+        language,
+        vision,
+        multimodal,
+        methods,
+        teachers,
+        labels,
+        ablation,
+        sensitivity,
+        pareto,
+    )
+}

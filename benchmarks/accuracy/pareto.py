@@ -1,0 +1,97 @@
+"""What it costs to deploy what the suite "pareto" compares: time of a prediction, and size.
+
+    python -m benchmarks.accuracy.pareto --data DIR
+
+Fits each model once with the setting that was chosen for it, takes the foundation models' store
+away, and predicts test rows on one thread, one at a time and 256 at a time; models of a data set
+take turns. Let nothing else run meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+from tqdm.auto import tqdm
+
+from benchmarks.accuracy._data import Task, draw, load, take
+from benchmarks.accuracy._experiments import Experiment
+from benchmarks.accuracy._runs import RESULTS
+from benchmarks.accuracy._suites import SUITES
+from benchmarks.accuracy._teachers import n_weights
+from benchmarks.accuracy.report._scores import Scores, scores
+from sk_aft._quickstart._measure import count_parameters, deployed
+
+COSTS = RESULTS / "pareto.json"
+BATCHES = (1, 256)
+_N_ROWS, _N_ROUNDS = 40, 5
+
+
+def main() -> None:
+    """Measure what has a score and keep it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", help="directory of the data sets")
+    directory = parser.parse_args().data
+    found = scores(SUITES["pareto"]())
+    costs = []
+    by_task: dict[tuple[str, str], list[Scores]] = {}
+    for one in found:
+        by_task.setdefault((one.experiment.data, one.experiment.labels), []).append(one)
+    for (data, _), of_task in tqdm(by_task.items(), desc="data sets"):
+        task = load(data, directory)
+        models = [_fitted(one, task) for one in of_task]
+        of_batches = {batch: milliseconds(models, task.test_rows, batch) for batch in BATCHES}
+        for place, (one, model) in enumerate(zip(of_task, models, strict=True)):
+            costs.append(
+                {
+                    "experiment": asdict(one.experiment),
+                    "parameters": count_parameters(model) + n_weights(one.experiment.teacher)
+                    if not _is_student(one.experiment)
+                    else count_parameters(model),
+                    "milliseconds": {str(batch): of_batches[batch][place] for batch in BATCHES},
+                }
+            )
+    COSTS.write_text(json.dumps(costs, indent=1) + "\n")
+
+
+def _is_student(experiment: Experiment) -> bool:
+    return bool(experiment.student)
+
+
+def _fitted(one: Scores, task: Task) -> Any:
+    """Return what a server would run, fitted as for the first test score."""
+    experiment = one.experiment
+    labeled = draw(task, experiment.labels, 0)
+    return deployed(experiment.fit(task, labeled, one.lines[0]["setting"], 0, "auto"))
+
+
+def milliseconds(models: Sequence[Any], rows: Any, batch: int) -> list[float]:
+    """Return the time of each model for one row, in batches of a size.
+
+    The median over batches of the best of some rounds.
+    """
+    batches = [
+        take(rows, np.arange(start, start + batch))
+        for start in range(0, min(len(rows) - batch + 1, _N_ROWS * batch), batch)
+    ]
+    if batch > 1:
+        batches = batches[:2]
+    seconds = np.empty((_N_ROUNDS, len(models), len(batches)))
+    for model in models:
+        model.predict(batches[0])  # loads what is loaded on first use
+    with threadpool_limits(1):
+        for turn, model, some in np.ndindex(seconds.shape):
+            start = time.perf_counter()
+            models[model].predict(batches[some])
+            seconds[turn, model, some] = time.perf_counter() - start
+    return (1000 * np.median(seconds.min(axis=0), axis=1) / batch).tolist()
+
+
+if __name__ == "__main__":
+    main()

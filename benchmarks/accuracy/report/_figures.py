@@ -1,0 +1,166 @@
+"""Figures, told apart by shape and darkness as well as by colour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmarks.accuracy._methods import LEARNING_RATES, STRENGTHS
+from benchmarks.accuracy._runs import Runs
+from benchmarks.accuracy._suites import COMPARED, FAMILIES, LABELS, TEACHERS, sensitivity
+from benchmarks.accuracy.report._scores import Scores, alone_of, normalized
+from benchmarks.accuracy.report._tables import Cell, cell_of, mean_normalized
+
+IMAGES = Path(__file__).parents[3] / "docs" / "images"
+_GREY, _BLUE, _RED, _BLACK = "#6b7280", "#3b8ec2", "#c2410c", "#111827"
+_LOOKS: dict[str, dict[str, Any]] = {
+    "student alone": {"color": _BLUE, "marker": "o", "linestyle": "-"},
+    "aft": {"color": _RED, "marker": "o", "linestyle": "-"},
+    "probe-kd": {"color": _RED, "marker": "^", "linestyle": ":"},
+    "aft + unlabelled": {"color": _RED, "marker": "s", "linestyle": "--"},
+    "probe-kd + unlabelled": {"color": "#7c2d12", "marker": "^", "linestyle": "--"},
+    "aft and probe-kd + unlabelled": {"color": "#7c2d12", "marker": "v", "linestyle": "-."},
+    "TF-IDF + linear": {"color": _GREY, "marker": "x", "linestyle": "-"},
+    "probe": {"color": _BLACK, "marker": "D", "linestyle": "-"},
+    "kd": {"color": _BLUE, "marker": "s", "linestyle": "--"},
+}
+
+
+def draw_methods(found: Sequence[Scores]) -> Figure:
+    """Draw the normalised error of each method: its mean, and every data set."""
+    means = mean_normalized(found, COMPARED)
+    order = sorted(means, key=lambda method: means[method][0], reverse=True)
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    axes = figure.subplots()
+    axes.axvline(1, color=_GREY, linewidth=1)
+    for height, method in enumerate(order):
+        ratios = [
+            (normalized(one, alone), one.experiment.data)
+            for one in found
+            if one.experiment.method == method and (alone := alone_of(one, found)) is not None
+        ]
+        for ratio, data in ratios:
+            is_text = data in ("banking77", "sst2", "trec", "sst5")
+            axes.plot(ratio, height, "o" if is_text else "s", color=_GREY, markersize=4, alpha=0.6)
+        mean, error, _ = means[method]
+        color = _RED if method == "aft" else _BLACK
+        axes.errorbar(mean, height, xerr=error, fmt="D", color=color, markersize=8, capsize=4)
+    axes.set_yticks(range(len(order)), order)
+    axes.set_xlabel("test error / test error of the student alone")
+    axes.set_title("Small grey: a data set (circles: texts, squares: images)", fontsize=9)
+    _clean(axes)
+    return figure
+
+
+def draw_teachers(found: Sequence[Scores]) -> Figure:
+    """Draw the accuracy of students against that of the probes of their teachers."""
+    names = list(dict.fromkeys(one.experiment.data for one in found))
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    for axes, data in zip(figure.subplots(1, len(names)), names, strict=True):
+        of_data = {
+            (one.experiment.method, one.experiment.teacher): one
+            for one in found
+            if one.experiment.data == data
+        }
+        alone = of_data["student alone", ""]
+        axes.axhline(_accuracy(alone), color=_GREY, linewidth=1, label="student alone")
+        for method in ("aft", "kd", "probe-kd"):
+            shared = [name for name in TEACHERS if (method, name) in of_data]
+            probes = [_accuracy(of_data["probe", name]) for name in shared]
+            students = [of_data[method, name] for name in shared]
+            correlation = np.corrcoef(probes, [_accuracy(one) for one in students])[0, 1]
+            axes.errorbar(
+                probes,
+                [_accuracy(one) for one in students],
+                yerr=[100 * one.standard_error for one in students],
+                label=f"{method} (r = {correlation:.2f})",
+                capsize=2,
+                **{**_LOOKS[method], "linestyle": "none"},
+            )
+        axes.set_title(Cell(data, "all").title, fontsize=10)
+        axes.set_xlabel("accuracy of the teacher's probe (%)")
+        axes.legend(fontsize=7, frameon=False)
+        _clean(axes)
+    figure.axes[0].set_ylabel("accuracy of the student (%)")
+    return figure
+
+
+def _accuracy(one: Scores) -> float:
+    return 100 * (1 - one.mean)
+
+
+def draw_labels(found: Sequence[Scores]) -> Figure:
+    """Draw the error of each method against the number of labels."""
+    names = list(dict.fromkeys(one.experiment.data for one in found))
+    figure = Figure(figsize=(3.2 * len(names), 4.4), layout="constrained")
+    every_axes = figure.subplots(1, len(names), squeeze=False)[0]
+    for axes, data in zip(every_axes, names, strict=True):
+        of_data = [one for one in found if one.experiment.data == data]
+        numbers = [name for name in LABELS if any(o.experiment.labels == name for o in of_data)]
+        for method in dict.fromkeys(one.experiment.method for one in of_data):
+            of_method = {o.experiment.labels: o for o in of_data if o.experiment.method == method}
+            shown = [name for name in numbers if name in of_method]
+            axes.errorbar(
+                [numbers.index(name) for name in shown],
+                [100 * of_method[name].mean for name in shown],
+                yerr=[np.nan_to_num(100 * of_method[name].standard_error) for name in shown],
+                label=method,
+                markersize=5,
+                capsize=2,
+                linewidth=1.2,
+                **_LOOKS[method],
+            )
+        axes.set_xticks(range(len(numbers)), [name.removesuffix(" a class") for name in numbers])
+        axes.set_title(Cell(data, "all").title, fontsize=10)
+        axes.set_xlabel("labels a class")
+        _clean(axes)
+    figure.axes[0].set_ylabel("test error (%)")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    return figure
+
+
+def draw_sensitivity() -> Figure:
+    """Draw held-out errors against strength, for learning rates, steps and teachers."""
+    figure = Figure(figsize=(8.6, 7), layout="constrained")
+    every_axes = figure.subplots(len(FAMILIES), 3, sharex=True, sharey="row")
+    cells = [axes for row in every_axes for axes in row]
+    places = range(len(STRENGTHS))
+    for axes, experiment in zip(cells, sensitivity(), strict=True):
+        runs = Runs(experiment.data)
+        for lr, marker in zip(LEARNING_RATES, "os^", strict=True):
+            errors = [experiment.trial_error(runs, {"lr": lr, "beta": b}) for b in STRENGTHS]
+            axes.plot(
+                places, [np.nan if e is None else 100 * e for e in errors], marker=marker,
+                label=f"lr = {lr:g}", markersize=4,
+            )  # fmt: skip
+        cell = Cell(experiment.data, experiment.labels)
+        axes.set_title(f"{cell.title}\n{experiment.teacher}, {experiment.steps} steps", fontsize=7)
+        axes.set_xticks(places, [f"{b:g}" for b in STRENGTHS])
+        _clean(axes)
+    for row in every_axes:
+        row[0].set_ylabel("held-out error (%)")
+    for axes in every_axes[-1]:
+        axes.set_xlabel("beta")
+    every_axes[0][0].legend(fontsize=7, frameon=False)
+    return figure
+
+
+def draw_pareto(found: Sequence[Scores], costs: dict[str, Any]) -> Figure:
+    """Draw accuracy against the time of a prediction."""
+    cells = list(dict.fromkeys(cell_of(one) for one in found))
+    figure = Figure(figsize=(10, 3.6 * -(-len(cells) // 3)), layout="constrained")
+    grid = figure.subplots(-(-len(cells) // 3), 3, squeeze=False).ravel()
+    del costs, grid
+    return figure
+
+
+def _clean(axes: Any) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#e5e7eb", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=8)

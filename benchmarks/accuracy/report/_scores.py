@@ -1,0 +1,83 @@
+"""Test errors of experiments, as numbers to compare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from benchmarks.accuracy._experiments import Experiment
+from benchmarks.accuracy._runs import Runs
+
+ALONE = "student alone"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What an experiment came to.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Which.
+    errors : ndarray of shape (n_seeds,)
+        Share of test rows that it got wrong, or of the variance that it did not explain.
+    lines : list of dict
+        The runs.
+    """
+
+    experiment: Experiment
+    errors: np.ndarray
+    lines: list[dict[str, Any]]
+
+    @property
+    def mean(self) -> float:
+        """Mean error over the seeds."""
+        return float(self.errors.mean())
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the mean; NaN for one seed."""
+        return standard_error(self.errors)
+
+
+def standard_error(values: np.ndarray) -> float:
+    """Return the standard error of a mean, NaN for a single value."""
+    n = len(values)
+    return float(np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+
+
+def scores(experiments: Iterable[Experiment], n_seeds: int = 3) -> list[Scores]:
+    """Return the scores of those experiments whose runs are all there."""
+    found = []
+    for experiment in dict.fromkeys(experiments):
+        lines = experiment.lines(_runs(experiment.data), n_seeds)
+        if lines:
+            errors = np.array([line["error"] for line in lines])
+            found.append(Scores(experiment, errors, lines))
+    return found
+
+
+@lru_cache
+def _runs(name: str) -> Runs:
+    return Runs(name)
+
+
+def alone_of(one: Scores, among: Iterable[Scores]) -> Scores | None:
+    """Return the scores of the same student without a teacher."""
+    wanted = replace(one.experiment, method=ALONE, teacher="")
+    return next((other for other in among if other.experiment == wanted), None)
+
+
+def normalized(one: Scores, alone: Scores) -> float:
+    """Return the mean error divided by that of the student alone."""
+    return one.mean / alone.mean
+
+
+def difference(one: Scores, alone: Scores) -> tuple[float, float]:
+    """Return the mean difference of the errors, paired by seed, and its standard error."""
+    paired = one.errors - alone.errors
+    return float(paired.mean()), standard_error(paired)
