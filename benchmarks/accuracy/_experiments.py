@@ -17,8 +17,8 @@ from benchmarks.accuracy._runs import Runs
 from benchmarks.accuracy._teachers import teacher
 from sk_aft import FoundationFeatureExtractor
 
-_FEWEST_JUDGES = 200  # held-out rows that choose a setting, of several splits if need be
-_MOST_SPLITS = 5
+_FEWEST_JUDGES = 100  # held-out rows that choose a setting, of several splits if need be
+_MOST_SPLITS = 3
 _COLUMNS = ("image", "text")  # students of one of them
 
 
@@ -99,6 +99,11 @@ class Experiment:
         seeds = range(1 if self.is_deterministic else n_seeds)
         found = [runs.find(**asdict(self), seed=seed, on="test") for seed in seeds]
         return None if None in found else found
+
+    def trial_error(self, runs: Runs, setting: Setting) -> float | None:
+        """Return the error of a setting on the first held-out rows, None if it was not tried."""
+        line = runs.find(**asdict(self), setting=setting, split=0, on="validation")
+        return None if line is None else line["error"]
 
     def run(self, runs: Runs, directory: str | None, n_seeds: int, device: str) -> None:
         """Do what was not done before: trials on the first draw, then every seed."""

@@ -20,19 +20,20 @@ COMPARED = (
     "aft and probe-kd",
 )
 NOT_TUNED = ("aft, not tuned", "student alone, not tuned")
-_SHORT = ("student alone", "aft", "kd", "probe-kd", "aft and probe-kd")
 
 _TEXT_STEPS = {"banking77": 1500, "sst2": 1000, "trec": 1000, "sst5": 1000}
 _TEXTS = tuple(_TEXT_STEPS)
+_TRANSFORMER_STEPS = 600
 BAG, TRANSFORMER = "bag of n-grams", "transformer"
 
 # Data set, number of labels and steps of the images.
 _IMAGES = (
-    ("cifar10", "1000", 400),
+    ("cifar10", "1000", 300),
+    ("fashion_mnist", "5000", 400),
     ("chest_xray", "all", 250),
-    ("fashion_mnist", "5000", 500),
     ("cifar10", "5000", 800),
 )
+_VARIED_IMAGES = _IMAGES[:2]
 _MANY_IMAGES = ("cifar10", "20000", 1000)
 _LITE0, _LITE2, _BOTH_LITE = "effnet-lite0", "effnet-lite2", "effnet-lite0 + effnet-lite2"
 _BOTH_TEXT = "minilm + wordllama"
@@ -63,9 +64,11 @@ def language() -> Iterator[Experiment]:
         methods = (*COMPARED, *NOT_TUNED, "probe", "TF-IDF + linear")
         yield from _each(methods, data, BAG, "minilm", "all", steps)
     for data, steps in _TEXT_STEPS.items():
-        yield from _each((*_SHORT[1:], "probe"), data, BAG, _BOTH_TEXT, "all", steps)
-    for data, steps in _TEXT_STEPS.items():
-        yield from _each(_SHORT, data, TRANSFORMER, "minilm", "all", steps)
+        methods = ("aft", "probe-kd", "aft and probe-kd", "probe")
+        yield from _each(methods, data, BAG, _BOTH_TEXT, "all", steps)
+    for data in _TEXTS:
+        methods = ("student alone", "aft", "kd", "probe-kd")
+        yield from _each(methods, data, TRANSFORMER, "minilm", "all", _TRANSFORMER_STEPS)
 
 
 def vision() -> Iterator[Experiment]:
@@ -73,20 +76,20 @@ def vision() -> Iterator[Experiment]:
     for data, labels, steps in _IMAGES:
         methods = (*COMPARED, *NOT_TUNED, "probe")
         yield from _each(methods, data, SMALL, _BOTH_LITE, labels, steps)
-    data, labels, steps = _MANY_IMAGES
-    yield from _each((*_SHORT, "probe"), data, SMALL, _BOTH_LITE, labels, steps)
+    few = ("student alone", "aft", "probe-kd")
     for teacher in (_LITE0, _LITE2):
-        for data, labels, steps in _IMAGES:
-            yield from _each(("aft", "probe-kd", "probe"), data, SMALL, teacher, labels, steps)
+        for data, labels, steps in _VARIED_IMAGES:
+            yield from _each((*few[1:], "probe"), data, SMALL, teacher, labels, steps)
     for student in (f"{SMALL}, not augmented", LARGE):
-        for data, labels, steps in _IMAGES:
-            methods = ("student alone", "aft", "probe-kd")
-            yield from _each(methods, data, student, _BOTH_LITE, labels, steps)
+        for data, labels, steps in _VARIED_IMAGES:
+            yield from _each(few, data, student, _BOTH_LITE, labels, steps)
+    data, labels, steps = _MANY_IMAGES
+    yield from _each((*few, "probe"), data, SMALL, _BOTH_LITE, labels, steps)
 
 
 def multimodal() -> Iterator[Experiment]:
     """Pictures with sentences: the product kernel, features side by side, one modality."""
-    both, steps = "image: effnet-lite0, text: minilm", 1200
+    both, steps = "image: effnet-lite0, text: minilm", 600
     for student in ("image and text, bilinear", "image and text, concatenated"):
         methods = ("student alone", "aft", "kd", "probe-kd", "probe")
         yield from _each(methods, "entailment", student, both, "all", steps)

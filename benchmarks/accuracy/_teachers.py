@@ -34,6 +34,11 @@ def teacher(name: str) -> Any:
     return models[0] if len(models) == 1 else models
 
 
+def n_weights(name: str) -> int:
+    """Return the number of weights of those teachers that do not tell it themselves."""
+    return 32_000 * 256 if "wordllama" in name.split(" + ") else 0
+
+
 def wordllama(texts: list[str], width: int) -> np.ndarray:
     """Return the means of static token embeddings (256 wide, the first ones mean most)."""
     tokenizer, vectors = _wordllama()

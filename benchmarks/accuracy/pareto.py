@@ -21,7 +21,6 @@ from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from benchmarks.accuracy._data import Task, draw, load, take
-from benchmarks.accuracy._experiments import Experiment
 from benchmarks.accuracy._runs import RESULTS
 from benchmarks.accuracy._suites import SUITES
 from benchmarks.accuracy._teachers import n_weights
@@ -48,20 +47,16 @@ def main() -> None:
         models = [_fitted(one, task) for one in of_task]
         of_batches = {batch: milliseconds(models, task.test_rows, batch) for batch in BATCHES}
         for place, (one, model) in enumerate(zip(of_task, models, strict=True)):
+            is_student = bool(one.experiment.student)
+            of_teacher = 0 if is_student else n_weights(one.experiment.teacher)
             costs.append(
                 {
                     "experiment": asdict(one.experiment),
-                    "parameters": count_parameters(model) + n_weights(one.experiment.teacher)
-                    if not _is_student(one.experiment)
-                    else count_parameters(model),
+                    "parameters": count_parameters(model) + of_teacher,
                     "milliseconds": {str(batch): of_batches[batch][place] for batch in BATCHES},
                 }
             )
     COSTS.write_text(json.dumps(costs, indent=1) + "\n")
-
-
-def _is_student(experiment: Experiment) -> bool:
-    return bool(experiment.student)
 
 
 def _fitted(one: Scores, task: Task) -> Any:

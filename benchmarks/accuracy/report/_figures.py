@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.accuracy._experiments import Experiment
 from benchmarks.accuracy._methods import LEARNING_RATES, STRENGTHS
 from benchmarks.accuracy._runs import Runs
 from benchmarks.accuracy._suites import COMPARED, FAMILIES, LABELS, TEACHERS, sensitivity
 from benchmarks.accuracy.report._scores import Scores, alone_of, normalized
-from benchmarks.accuracy.report._tables import Cell, cell_of, mean_normalized
+from benchmarks.accuracy.report._tables import Cell, cell_of, mean_normalized, title_of
 
 IMAGES = Path(__file__).parents[3] / "docs" / "images"
 _GREY, _BLUE, _RED, _BLACK = "#6b7280", "#3b8ec2", "#c2410c", "#111827"
@@ -26,6 +27,8 @@ _LOOKS: dict[str, dict[str, Any]] = {
     "aft and probe-kd + unlabelled": {"color": "#7c2d12", "marker": "v", "linestyle": "-."},
     "TF-IDF + linear": {"color": _GREY, "marker": "x", "linestyle": "-"},
     "probe": {"color": _BLACK, "marker": "D", "linestyle": "-"},
+    "aft and probe-kd": {"color": "#7c2d12", "marker": "v", "linestyle": "-"},
+    "HOG + SVM": {"color": _GREY, "marker": "x", "linestyle": "-"},
     "kd": {"color": _BLUE, "marker": "s", "linestyle": "--"},
 }
 
@@ -134,10 +137,8 @@ def draw_sensitivity() -> Figure:
         runs = Runs(experiment.data)
         for lr, marker in zip(LEARNING_RATES, "os^", strict=True):
             errors = [experiment.trial_error(runs, {"lr": lr, "beta": b}) for b in STRENGTHS]
-            axes.plot(
-                places, [np.nan if e is None else 100 * e for e in errors], marker=marker,
-                label=f"lr = {lr:g}", markersize=4,
-            )  # fmt: skip
+            percent = [np.nan if error is None else 100 * error for error in errors]
+            axes.plot(places, percent, marker=marker, label=f"lr = {lr:g}", markersize=4)
         cell = Cell(experiment.data, experiment.labels)
         axes.set_title(f"{cell.title}\n{experiment.teacher}, {experiment.steps} steps", fontsize=7)
         axes.set_xticks(places, [f"{b:g}" for b in STRENGTHS])
@@ -150,12 +151,31 @@ def draw_sensitivity() -> Figure:
     return figure
 
 
-def draw_pareto(found: Sequence[Scores], costs: dict[str, Any]) -> Figure:
-    """Draw accuracy against the time of a prediction."""
+def draw_pareto(found: Sequence[Scores], costs: Sequence[dict[str, Any]]) -> Figure:
+    """Draw accuracy against the time of a prediction, one row at a time and 256."""
+    of_experiment = {Experiment(**cost["experiment"]): cost for cost in costs}
+    found = [one for one in found if one.experiment in of_experiment]
     cells = list(dict.fromkeys(cell_of(one) for one in found))
-    figure = Figure(figsize=(10, 3.6 * -(-len(cells) // 3)), layout="constrained")
-    grid = figure.subplots(-(-len(cells) // 3), 3, squeeze=False).ravel()
-    del costs, grid
+    n_rows = -(-len(cells) // 2)
+    figure = Figure(figsize=(9, 3.4 * n_rows), layout="constrained")
+    for axes, cell in zip(figure.subplots(n_rows, 2, squeeze=False).ravel(), cells, strict=False):
+        for one in found:
+            if cell_of(one) != cell:
+                continue
+            milliseconds = of_experiment[one.experiment]["milliseconds"]
+            look = {**_LOOKS[one.experiment.method], "linestyle": ":"}
+            if one.experiment.method == "probe" and one.experiment.teacher in ("wordllama",):
+                look["color"] = _GREY
+            times = [milliseconds["1"], milliseconds["256"]]
+            axes.plot(times, [_accuracy(one)] * 2, **look, linewidth=0.8, fillstyle="none")
+            axes.plot(times[:1], [_accuracy(one)], **look, label=title_of(one))
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.set_title(cell.title, fontsize=10)
+        axes.set_xlabel("milliseconds a row")
+        axes.set_ylabel("test accuracy (%)")
+        axes.legend(fontsize=6.5, frameon=False)
+        _clean(axes)
     return figure
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.accuracy._experiments import Experiment
 from benchmarks.accuracy.report._scores import ALONE, Scores, alone_of, difference, normalized
 
 _DATA = {
@@ -59,23 +60,28 @@ def comparison(found: Sequence[Scores], student: str) -> str:
     several = len({one.experiment.teacher for one in found if one.experiment.teacher}) > 1
     by_row: dict[str, dict[Cell, Scores]] = {}
     for one in found:
-        title = one.experiment.method
-        if several and one.experiment.teacher:
-            title += f" ({one.experiment.teacher})"
+        title = title_of(one) if several else one.experiment.method
         by_row.setdefault(title, {})[cell_of(one)] = one
+    of_alone = by_row.get(ALONE, {})
     lines = []
     for title, of_cells in by_row.items():
         ratios, texts = [], []
         for cell in cells:
             one = of_cells.get(cell)
-            alone = by_row[ALONE].get(cell)
+            alone = of_alone.get(cell)
             texts.append("" if one is None else error_text(one, alone))
             if one is not None and alone is not None:
                 ratios.append(normalized(one, alone))
-        is_whole = len(ratios) == len(by_row[ALONE])
+        is_whole = len(ratios) == len(cells)
         mean = f"{np.mean(ratios):.3f}" if is_whole else ""
         lines.append([title, *texts, mean])
     return markdown(["error (%)", *(cell.title for cell in cells), "normalised, mean"], lines)
+
+
+def title_of(one: Scores) -> str:
+    """Return what a method is called where there is one student, but several teachers."""
+    method, teacher = one.experiment.method, one.experiment.teacher
+    return f"{method} ({teacher})" if teacher else method
 
 
 def error_text(one: Scores, alone: Scores | None = None) -> str:
@@ -92,6 +98,55 @@ def is_worse(one: Scores, alone: Scores) -> bool:
         return False
     mean, error = difference(one, alone)
     return mean > 2 * error
+
+
+def teachers_table(found: Sequence[Scores]) -> str:
+    """Return errors by teacher: of its probe, and of the students that it teaches."""
+    methods = [m for m in dict.fromkeys(one.experiment.method for one in found) if m != ALONE]
+    by_key = {(cell_of(one), one.experiment.teacher, one.experiment.method): one for one in found}
+    lines = []
+    for cell in dict.fromkeys(cell_of(one) for one in found):
+        for teacher in dict.fromkeys(one.experiment.teacher for one in found):
+            row = [by_key.get((cell, teacher, method)) for method in methods]
+            if teacher and any(row):
+                texts = ["" if one is None else error_text(one) for one in row]
+                lines.append([cell.title, teacher, *texts])
+    return markdown(["", "teacher", *methods], lines)
+
+
+def correlations(found: Sequence[Scores], methods: Iterable[str]) -> str:
+    """Return how accuracies of probes and of students go together over teachers.
+
+    For each data set, and of the means over those data sets that a teacher has all of.
+    """
+    cells = list(dict.fromkeys(cell_of(one) for one in found))
+    errors = {
+        (one.experiment.method, one.experiment.teacher, cell_of(one)): one.mean for one in found
+    }
+    teachers = [name for name in dict.fromkeys(o.experiment.teacher for o in found) if name]
+    lines = []
+    for method in methods:
+        row = [method]
+        per_cell = []
+        for cell in cells:
+            pairs = np.array(
+                [
+                    (errors["probe", name, cell], errors[method, name, cell])
+                    for name in teachers
+                    if ("probe", name, cell) in errors and (method, name, cell) in errors
+                ]
+            )
+            per_cell.append(pairs)
+            row.append(_correlation(pairs))
+        is_whole = len({len(pairs) for pairs in per_cell}) == 1
+        row.append(_correlation(np.mean(per_cell, axis=0)) if is_whole else "")
+        lines.append(row)
+    header = ["correlation with the probe", *(cell.title for cell in cells), "of the means"]
+    return markdown(header, lines)
+
+
+def _correlation(pairs: np.ndarray) -> str:
+    return f"{np.corrcoef(pairs.T)[0, 1]:.2f}" if len(pairs) > 2 else ""
 
 
 def mean_normalized(
@@ -116,6 +171,34 @@ def mean_normalized(
         error = ratios.std(ddof=1) / np.sqrt(len(ratios)) if len(ratios) > 1 else np.nan
         result[method] = (float(ratios.mean()), float(error), len(ratios))
     return result
+
+
+def costs_table(found: Sequence[Scores], costs: Sequence[dict[str, Any]]) -> str:
+    """Return accuracy and cost of what could be deployed, the dearest last."""
+    of_experiment = {Experiment(**cost["experiment"]): cost for cost in costs}
+    lines = []
+    for cell in dict.fromkeys(cell_of(one) for one in found):
+        here = [one for one in found if cell_of(one) == cell and one.experiment in of_experiment]
+        here.sort(key=lambda one: of_experiment[one.experiment]["milliseconds"]["1"])
+        for one in here:
+            cost = of_experiment[one.experiment]
+            times = [f"{cost['milliseconds'][batch]:.3g}" for batch in ("1", "256")]
+            size = f"{cost['parameters'] / 1e6:.2f} M"
+            best = min(other.mean for other in here[: here.index(one) + 1])
+            front = "yes" if one.mean <= best else ""
+            lines.append([cell.title, title_of(one), error_text(one), *times, size, front])
+    header = ["", "", "error (%)", "ms a row", "ms a row, of 256", "parameters", "on the front"]
+    return markdown(header, lines)
+
+
+def means_table(found: Sequence[Scores], methods: Sequence[str]) -> str:
+    """Return the mean normalised error of each method, best first."""
+    means = mean_normalized(found, methods)
+    rows = [
+        [method, f"{mean:.3f} ± {error:.3f}", str(n_cells)]
+        for method, (mean, error, n_cells) in sorted(means.items(), key=lambda item: item[1])
+    ]
+    return markdown(["method", "mean normalised error", "data sets"], rows)
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
