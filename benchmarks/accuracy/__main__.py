@@ -18,7 +18,7 @@ from pathlib import Path
 from joblib import Parallel, delayed, parallel_config
 from tqdm.auto import tqdm
 
-from benchmarks.accuracy._data import download
+from benchmarks.accuracy._data import download, load
 from benchmarks.accuracy._experiments import Experiment
 from benchmarks.accuracy._runs import RESULTS, Runs
 from benchmarks.accuracy._suites import SUITES
@@ -70,7 +70,8 @@ def _run(
 ) -> str | None:
     """Run one experiment in a process of its own; return what went wrong, if anything did."""
     try:
-        experiment.run(Runs(experiment.data, results), directory, n_seeds, device)
+        task = load(experiment.data, directory)
+        experiment.run(task, Runs(experiment.data, results), n_seeds, device)
     except Exception:
         return f"{experiment}\n{traceback.format_exc()}"
     return None

@@ -13,7 +13,7 @@ ENTAILED, CONTRADICTED, NEUTRAL = 0, 1, 2
 _N_TRAIN, _N_TEST = 10_000, 3_000
 
 # Nouns of each class of Fashion-MNIST.
-_NOUNS = (
+NOUNS = (
     ("T-shirt", "tee", "T-shirt with short sleeves"),
     ("pair of trousers", "pair of pants", "pair of slacks"),
     ("pullover", "sweater", "jumper"),
@@ -92,15 +92,15 @@ def _pairs(
     images: np.ndarray, labels: np.ndarray, n_rows: int, part: str, random: np.random.RandomState
 ) -> tuple[pd.DataFrame, np.ndarray]:
     rows = random.permutation(len(images))[:n_rows]
-    answers = random.randint(3, size=n_rows)
+    answers = random.randint(3, size=len(rows))
     sentences = []
     for row, answer in zip(rows, answers, strict=True):
         noun_of = labels[row]
         if answer == CONTRADICTED:
-            noun_of = (noun_of + random.randint(1, len(_NOUNS))) % len(_NOUNS)
+            noun_of = (noun_of + random.randint(1, len(NOUNS))) % len(NOUNS)
         is_seen = answer == ENTAILED or (answer == CONTRADICTED and random.randint(2))
         templates = (_SEEN if is_seen else _UNSEEN)[part]
-        nouns = _NOUNS[noun_of]
+        nouns = NOUNS[noun_of]
         template, noun = templates[random.randint(len(templates))], nouns[random.randint(3)]
         sentences.append(_with_article(template, noun))
     frame = pd.DataFrame({"image": list(images[rows]), "text": sentences})

@@ -105,11 +105,10 @@ class Experiment:
         line = runs.find(**asdict(self), setting=setting, split=0, on="validation")
         return None if line is None else line["error"]
 
-    def run(self, runs: Runs, directory: str | None, n_seeds: int, device: str) -> None:
+    def run(self, task: Task, runs: Runs, n_seeds: int, device: str) -> None:
         """Do what was not done before: trials on the first draw, then every seed."""
         if self.lines(runs, n_seeds):
             return
-        task = load(self.data, directory)
         setting = self._choose(task, runs, device)
         for seed in range(1 if self.is_deterministic else n_seeds):
             runs.run(

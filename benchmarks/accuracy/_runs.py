@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
+_LONGEST = 65536  # bytes of a line, at most
 RESULTS = Path(__file__).parents[1] / "results" / "accuracy"
 
 
@@ -25,8 +27,13 @@ class Runs:
 
     def __init__(self, name: str, directory: Path = RESULTS) -> None:
         self._path = directory / f"{name}.jsonl"
-        lines = self._path.read_text().splitlines() if self._path.exists() else []
-        self._lines = {_key_of(line): line for line in map(json.loads, lines)}
+        text = self._path.read_text() if self._path.exists() else ""
+        whole = text[: text.rfind("\n") + 1]  # a killed process may leave a part of a line
+        lines = [json.loads(line) for line in whole.splitlines()]
+        self._lines = {_as_key(line["key"]): line for line in lines}
+
+    def __len__(self) -> int:
+        return len(self._lines)
 
     def find(self, **key: Any) -> dict[str, Any] | None:
         """Return the line of a run, or None if it was not done."""
@@ -38,14 +45,18 @@ class Runs:
         if line is None:
             line = {"key": key, **what()}
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{self._path}.lock"), self._path.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+            with FileLock(f"{self._path}.lock"):
+                self._append(json.dumps(line))
             self._lines[_as_key(key)] = line
         return line
 
-
-def _key_of(line: Mapping[str, Any]) -> str:
-    return _as_key(line["key"])
+    def _append(self, line: str) -> None:
+        with self._path.open("a+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - _LONGEST, 0))
+            end = file.read()
+            file.truncate(size - len(end) + end.rfind(b"\n") + 1)
+            file.write(line.encode() + b"\n")
 
 
 def _as_key(key: Mapping[str, Any]) -> str:

@@ -1,0 +1,167 @@
+"""The benchmarks of accuracy: a fair choice of settings, runs that are kept, honest tables."""
+
+import itertools
+import re
+
+import numpy as np
+import pytest
+
+pd = pytest.importorskip("pandas")
+
+from benchmarks.accuracy._data import Task, draw, held_out  # noqa: E402
+from benchmarks.accuracy._entailment import (  # noqa: E402
+    CONTRADICTED,
+    ENTAILED,
+    NEUTRAL,
+    NOUNS,
+    make_entailment,
+)
+from benchmarks.accuracy._experiments import Experiment, climb  # noqa: E402
+from benchmarks.accuracy._methods import METHODS, N_TRIALS, Axis  # noqa: E402
+from benchmarks.accuracy._runs import Runs  # noqa: E402
+from benchmarks.accuracy._suites import SUITES  # noqa: E402
+from benchmarks.accuracy.report._scores import Scores  # noqa: E402
+from benchmarks.accuracy.report._tables import comparison, is_worse, mean_normalized  # noqa: E402
+from sk_aft.datasets import load_banking77, load_fashion_mnist  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def texts():
+    rows, labels = load_banking77(labels_per_class=10, return_X_y=True)
+    test_rows, test_labels = load_banking77(subset="test", return_X_y=True)
+    _, classes = np.unique(np.append(labels, test_labels), return_inverse=True)
+    kept = np.isin(classes[: len(labels)], range(8))
+    kept_test = np.isin(classes[len(labels) :], range(8))
+    return Task(
+        np.array(rows, dtype=object)[kept],
+        classes[: len(labels)][kept],
+        np.array(test_rows, dtype=object)[kept_test],
+        classes[len(labels) :][kept_test],
+        False,
+    )
+
+
+@pytest.mark.parametrize("best", [1e-5, 1e-3, 2e-3, 0.1])
+def test_climb_finds_the_best_and_takes_as_many_trials_as_it_may(best):
+    tried = set()
+
+    def error(setting):
+        tried.add(setting["lr"])
+        return abs(np.log(setting["lr"] / best))
+
+    found = climb({"lr": 1e-3}, Axis("lr", 1e-3, 3, 4), error)
+    assert len(tried) == 5
+    assert error(found) == min(map(error, [{"lr": lr} for lr in tried]))
+    assert error(found) < error({"lr": 1e-3}) or best == 1e-3
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if "grid" not in name])
+def test_every_tuned_method_has_as_many_trials(name):
+    student = "bag of n-grams" if METHODS[name].is_student else ""
+    search = METHODS[name].search(student, "sst2")
+    n_trials = 1 + sum(axis.n_trials for axis in search.axes)
+    assert n_trials == (1 if name.endswith("not tuned") else N_TRIALS)
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_every_student_is_compared_with_itself_without_teacher(suite):
+    experiments = list(SUITES[suite]())
+    assert all(one.method in METHODS for one in experiments)
+    if suite == "sensitivity":
+        return
+    everywhere = set(itertools.chain.from_iterable(make() for make in SUITES.values()))
+    for one in experiments:
+        if one.student:
+            alone = Experiment(
+                one.data, "student alone", one.student, labels=one.labels, steps=one.steps
+            )
+            assert alone in everywhere
+
+
+def test_experiment_runs_once_and_goes_on_where_it_stopped(texts, tmp_path):
+    experiment = Experiment("banking77", "aft", "bag of n-grams", "minilm", "5 a class", 4)
+    runs = Runs("banking77", tmp_path)
+    assert experiment.lines(runs, 2) is None
+    experiment.run(texts, runs, 2, "cpu")
+    kept = (tmp_path / "banking77.jsonl").read_text().splitlines()
+    lines = experiment.lines(Runs("banking77", tmp_path), 2)
+    assert [line["key"]["seed"] for line in lines] == [0, 1]
+    assert all(0 < line["error"] <= 1 for line in lines)
+
+    # Stopped after all but the last run: only that one is done again, with the same result.
+    (tmp_path / "banking77.jsonl").write_text("\n".join(kept[:-1]) + "\n" + kept[-1][:20])
+    again = Runs("banking77", tmp_path)
+    experiment.run(texts, again, 2, "cpu")
+    assert [line["error"] for line in experiment.lines(again, 2)] == [
+        line["error"] for line in lines
+    ]
+    assert len(Runs("banking77", tmp_path)) == len(kept)
+
+
+def test_probe_and_unlabelled_rows(texts, tmp_path):
+    for method, steps in (("probe", 0), ("probe-kd + unlabelled", 8)):
+        student = "bag of n-grams" if steps else ""
+        experiment = Experiment("banking77", method, student, "minilm", "5 a class", steps)
+        runs = Runs("banking77", tmp_path)
+        experiment.run(texts, runs, 1, "cpu")
+        assert experiment.lines(runs, 1)[0]["error"] < 0.8
+
+
+def test_draws_and_splits(texts):
+    rows = draw(texts, "5 a class", 0)
+    assert (np.bincount(texts.labels[rows]) == 5).all()
+    assert not np.array_equal(rows, draw(texts, "5 a class", 1))
+    assert len(draw(texts, "40", 0)) == 40
+    train, judges = held_out(texts, rows, 0)
+    assert len(judges) == len(rows) // 5
+    assert sorted(np.append(train, judges)) == sorted(rows)
+
+
+def test_entailment_says_the_truth_in_words_that_differ_in_the_test_rows():
+    bunch = load_fashion_mnist()
+    images = bunch.data
+    labels = np.array([bunch.target_names.index(name) for name in bunch.target])
+    frame, answers, test_frame, _ = make_entailment(images, labels, images, labels)
+    again = make_entailment(images, labels, images, labels)
+    assert frame["text"].equals(again[0]["text"])
+    assert np.bincount(answers).min() > 0.3 * len(answers)
+    assert {ENTAILED, CONTRADICTED, NEUTRAL} == set(answers)
+    classes = {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
+    for image, text, answer in zip(frame["image"], frame["text"], answers, strict=True):
+        nouns = NOUNS[classes[image.tobytes()]]
+        says = [noun for noun in nouns if re.search(rf"(?<![-\w]){noun}\b", text)]
+        assert bool(says) == (answer != CONTRADICTED), text
+    beginnings = set(frame["text"].str[:12])
+    assert not beginnings & set(test_frame["text"].str[:12])
+
+
+def scores(method, errors, data="trec"):
+    teacher = "" if method == "student alone" else "minilm"
+    return Scores(Experiment(data, method, "bag of n-grams", teacher), np.array(errors), [])
+
+
+def test_tables_normalize_by_the_student_alone_and_mark_what_is_worse():
+    found = [
+        scores("student alone", [0.2, 0.2, 0.2]),
+        scores("aft", [0.1, 0.11, 0.09]),
+        scores("kd", [0.3, 0.31, 0.29]),
+    ]
+    table = comparison(found, "bag of n-grams").splitlines()
+    assert table[2] == "| student alone | 20.0 ± 0.0 | 1.000 |"
+    assert table[3] == "| aft | 10.0 ± 0.6 | 0.500 |"
+    assert table[4] == "| kd | 30.0 ± 0.6 † | 1.500 |"
+    assert is_worse(found[2], found[0])
+    assert not is_worse(found[1], found[0])
+
+
+def test_means_are_over_what_all_methods_have():
+    found = [
+        scores("student alone", [0.2, 0.2]),
+        scores("student alone", [0.4, 0.4], "sst2"),
+        scores("aft", [0.1, 0.1]),
+        scores("kd", [0.1, 0.1]),
+        scores("kd", [0.4, 0.4], "sst2"),
+    ]
+    means = mean_normalized(found, ("aft", "kd"))
+    assert means["kd"][0] == pytest.approx(0.5)
+    assert means["aft"][2] == 1
