@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 
+from benchmarks.accuracy._setfit import SetFitClassifier
 from benchmarks.accuracy._students import student_settings
 from benchmarks.accuracy._teachers import teacher
 from sk_aft import AFTClassifier, AFTRegressor, FoundationFeatureExtractor
@@ -174,6 +175,31 @@ class Linear:
         return make_pipeline(*self.features(teacher_name), model)
 
 
+@dataclass(frozen=True)
+class FineTuned:
+    """The foundation model itself, trained further."""
+
+    uses_unlabeled = False
+    is_student = False
+
+    def search(self, student: str, data: str) -> Search:
+        """Return where to start, and what to vary."""
+        return Search({"lr": 2e-5}, (Axis("lr", 2e-5, 3, N_TRIALS - 1),))
+
+    def build(
+        self,
+        data: str,
+        student: str,
+        teacher_name: str,
+        setting: Setting,
+        n_epochs: int,
+        seed: int,
+        is_regression: bool,
+    ) -> Any:
+        """Return the estimator, unfitted."""
+        return SetFitClassifier(seed=seed, **setting)
+
+
 def _tfidf(_: str) -> list[Any]:
     """Return words, pairs of words and pieces of words."""
     of_words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
@@ -216,7 +242,7 @@ LEARNING_RATES = (3e-4, 1e-3, 3e-3)
 STRENGTHS = (0, 1, 3, 10, 30, 100)
 _GRID = tuple({"lr": lr, "beta": beta} for lr in LEARNING_RATES for beta in STRENGTHS)
 
-METHODS: dict[str, Student | Linear] = {
+METHODS: dict[str, Student | Linear | FineTuned] = {
     "student alone": Student(None),
     "aft": Student("aft", "auto"),
     "aft, grid": Student("aft", grid=_GRID),
@@ -242,6 +268,19 @@ METHODS: dict[str, Student | Linear] = {
     ),
     "TF-IDF + linear": Linear(_tfidf, 10),
     "HOG + SVM": Linear(_hog, 1, lambda C: SVC(C=C)),
+    "SetFit": FineTuned(),
     "probe": Linear(_probe, 0.01),
 }
-WITHOUT_TEACHER = ("student alone", "student alone, not tuned", "TF-IDF + linear", "HOG + SVM")
+WITHOUT_TEACHER = (
+    "student alone",
+    "student alone, not tuned",
+    "TF-IDF + linear",
+    "HOG + SVM",
+    "SetFit",
+)
+    "student alone",
+    "student alone, not tuned",
+    "TF-IDF + linear",
+    "HOG + SVM",
+    "SetFit",
+)

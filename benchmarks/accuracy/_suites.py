@@ -153,6 +153,8 @@ def labels() -> Iterator[Experiment]:
                 if number != "all" or not METHODS[method].uses_unlabeled
             ]
             yield from _each(methods, data, BAG, "minilm", number, _TEXT_STEPS[data])
+        # With more labels it takes hours on a CPU.
+        yield Experiment(data, "SetFit", labels=LABELS[0])
     for number in LABELS:
         methods = [
             method

@@ -28,6 +28,7 @@ _LOOKS: dict[str, dict[str, Any]] = {
     "TF-IDF + linear": {"color": _GREY, "marker": "x", "linestyle": "-"},
     "probe": {"color": _BLACK, "marker": "D", "linestyle": "-"},
     "aft and probe-kd": {"color": "#7c2d12", "marker": "v", "linestyle": "-"},
+    "SetFit": {"color": _BLACK, "marker": "*", "linestyle": "none"},
     "HOG + SVM": {"color": _GREY, "marker": "x", "linestyle": "-"},
     "kd": {"color": _BLUE, "marker": "s", "linestyle": "--"},
 }
