@@ -278,9 +278,3 @@ WITHOUT_TEACHER = (
     "HOG + SVM",
     "SetFit",
 )
-    "student alone",
-    "student alone, not tuned",
-    "TF-IDF + linear",
-    "HOG + SVM",
-    "SetFit",
-)
