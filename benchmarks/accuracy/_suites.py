@@ -28,7 +28,7 @@ BAG, TRANSFORMER = "bag of n-grams", "transformer"
 
 # Data set, number of labels and steps of the images.
 _IMAGES = (
-    ("cifar10", "1000", 300),
+    ("cifar10", "1000", 400),
     ("fashion_mnist", "5000", 400),
     ("chest_xray", "all", 250),
     ("cifar10", "5000", 800),

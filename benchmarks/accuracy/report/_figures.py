@@ -73,7 +73,13 @@ def draw_teachers(found: Sequence[Scores]) -> Figure:
         alone = of_data["student alone", ""]
         axes.axhline(_accuracy(alone), color=_GREY, linewidth=1, label="student alone")
         for method in ("aft", "kd", "probe-kd"):
-            shared = [name for name in TEACHERS if (method, name) in of_data]
+            shared = [
+                name
+                for name in TEACHERS
+                if (method, name) in of_data and ("probe", name) in of_data
+            ]
+            if len(shared) < 3:
+                continue
             probes = [_accuracy(of_data["probe", name]) for name in shared]
             students = [of_data[method, name] for name in shared]
             correlation = np.corrcoef(probes, [_accuracy(one) for one in students])[0, 1]

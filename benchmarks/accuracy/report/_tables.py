@@ -55,7 +55,12 @@ def comparison(found: Sequence[Scores], student: str) -> str:
     student : str
         The student; its errors without a teacher are what the others are divided by.
     """
+    of_student = [one for one in found if one.experiment.student == student]
+    if not of_student:
+        return ""
+    data = {one.experiment.data for one in of_student}
     found = [one for one in found if one.experiment.student in (student, "")]
+    found = [one for one in found if one.experiment.data in data]
     cells = list(dict.fromkeys(cell_of(one) for one in found))
     several = len({one.experiment.teacher for one in found if one.experiment.teacher}) > 1
     by_row: dict[str, dict[Cell, Scores]] = {}
@@ -103,6 +108,8 @@ def is_worse(one: Scores, alone: Scores) -> bool:
 def teachers_table(found: Sequence[Scores]) -> str:
     """Return errors by teacher: of its probe, and of the students that it teaches."""
     methods = [m for m in dict.fromkeys(one.experiment.method for one in found) if m != ALONE]
+    if "probe" not in methods:
+        return ""
     by_key = {(cell_of(one), one.experiment.teacher, one.experiment.method): one for one in found}
     lines = []
     for cell in dict.fromkeys(cell_of(one) for one in found):
@@ -138,7 +145,7 @@ def correlations(found: Sequence[Scores], methods: Iterable[str]) -> str:
             )
             per_cell.append(pairs)
             row.append(_correlation(pairs))
-        is_whole = len({len(pairs) for pairs in per_cell}) == 1
+        is_whole = len({len(pairs) for pairs in per_cell}) == 1 and len(per_cell[0]) > 2
         row.append(_correlation(np.mean(per_cell, axis=0)) if is_whole else "")
         lines.append(row)
     header = ["correlation with the probe", *(cell.title for cell in cells), "of the means"]
