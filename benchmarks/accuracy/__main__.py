@@ -3,8 +3,9 @@
     python -m benchmarks.accuracy --suite NAME [NAME ...] --data DIR
 
 A run is a line in benchmarks/results/accuracy; what is there is not run again, so it can be
-stopped and started at will. ``--quick`` takes one seed and a tenth of the steps, and keeps its
-lines in a folder of its own. `benchmarks.accuracy.report` makes tables and figures of the lines.
+stopped and started at will. ``--quick`` takes one seed, a tenth of the steps and no trials, and
+keeps its lines in a folder of its own. `benchmarks.accuracy.report` makes tables and figures of
+the lines.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def main() -> None:
         for name in {one.data for one in experiments}:
             download(name, chosen.data)
     embed(experiments, chosen.data, n_seeds)
-    work = [delayed(_run)(one, results, chosen.data, n_seeds, chosen.device) for one in experiments]
+    settings = (results, chosen.data, n_seeds, chosen.device, not chosen.quick)
+    work = [delayed(_run)(one, *settings) for one in experiments]
     with parallel_config("loky", n_jobs=chosen.jobs, inner_max_num_threads=1):
         done = Parallel(return_as="generator_unordered")(work)
         failed = [what for what in tqdm(done, total=len(work), unit="experiment") if what]
@@ -66,12 +68,18 @@ def embed(experiments: list[Experiment], directory: str | None, n_seeds: int) ->
 
 
 def _run(
-    experiment: Experiment, results: Path, directory: str | None, n_seeds: int, device: str
+    experiment: Experiment,
+    results: Path,
+    directory: str | None,
+    n_seeds: int,
+    device: str,
+    has_trials: bool,
 ) -> str | None:
     """Run one experiment in a process of its own; return what went wrong, if anything did."""
     try:
         task = load(experiment.data, directory)
-        experiment.run(task, Runs(experiment.data, results), n_seeds, device)
+        runs = Runs(experiment.data, results)
+        experiment.run(task, runs, n_seeds, device, has_trials=has_trials)
     except Exception:
         return f"{experiment}\n{traceback.format_exc()}"
     return None

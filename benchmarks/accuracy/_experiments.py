@@ -105,11 +105,28 @@ class Experiment:
         line = runs.find(**asdict(self), setting=setting, split=0, on="validation")
         return None if line is None else line["error"]
 
-    def run(self, task: Task, runs: Runs, n_seeds: int, device: str) -> None:
-        """Do what was not done before: trials on the first draw, then every seed."""
+    def run(
+        self, task: Task, runs: Runs, n_seeds: int, device: str, *, has_trials: bool = True
+    ) -> None:
+        """Do what was not done before: trials on the first draw, then every seed.
+
+        Parameters
+        ----------
+        task : Task
+            The data.
+        runs : Runs
+            What was done, and where to keep what will be.
+        n_seeds : int
+            How many test scores.
+        device : str
+            Where students are trained.
+        has_trials : bool, default=True
+            Without, the usual setting is taken.
+        """
         if self.lines(runs, n_seeds):
             return
-        setting = self._choose(task, runs, device)
+        start = METHODS[self.method].search(self.student, self.data).start
+        setting = self._choose(task, runs, device) if has_trials else start
         for seed in range(1 if self.is_deterministic else n_seeds):
             runs.run(
                 lambda seed=seed: {"setting": setting, **self._test(task, setting, seed, device)},
