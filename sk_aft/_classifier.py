@@ -37,19 +37,24 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
         the features are the input of the last ``torch.nn.Linear`` that runs. Of columns of
         several kinds it gets the parts that the preprocessor makes, by their names; features may
         be a tuple, whose outer product is meant.
-    transfer : str, torch.nn.Module, list of (method, strength) or None, default="aft"
-        The transfer objective: a name ("aft", "aft-fixed", "aft-dense", "aft-rbf",
-        "aft-product", "feature-regression", "kd", "rkd", "ft", "kkd", "b-tuning" or "probe-kd",
-        see `sk_aft.transfer.make_transfer`), a module from student features (B, p) and foundation
-        features (B, d) to a scalar, or several of these with their strengths, such as
+    transfer : str, torch.nn.Module, list of (method, strength) or None, default="auto"
+        The transfer objective. "auto" is "aft" where ``beta`` is a number or a ``transfer__x`` is
+        set; else short trainings choose between "aft", "probe-kd", both and none. Or a name
+        ("aft", "aft-fixed", "aft-dense", "aft-rbf", "aft-product", "feature-regression", "kd",
+        "rkd", "ft", "kkd", "b-tuning" or "probe-kd", see `sk_aft.transfer.make_transfer`), a
+        module from student features (B, p) and foundation features (B, d) to a scalar, or
+        several of these with their strengths, such as
         ``[("aft", 10), ("probe-kd", 1)]``. None is standard training. ``transfer__x`` reaches
         the method's arguments, ``transfer__NAME__x`` those of one of several.
     beta : "auto" or float >= 0, default="auto"
         Strength of the transfer; multiplies the strengths of a list. 0 is standard training, bit
-        for bit. "auto" is the method's own (10 for "aft", as published, and 1 for a list), unless
-        short trainings show that it harms: then a tenth of it, or 0. They take half as long again
-        as the training; `fit` makes them where 200 rows or more have labels, `partial_fit` never.
-        Without foundation features, "auto" is 0 and warns.
+        for bit. "auto" lets `fit` make short trainings, where 200 rows or more have labels:
+        with ``transfer="auto"`` that which does best on held-out rows is taken, 50 being the
+        strength of "aft", 1 that of "probe-kd", and 10 and 1 those of both; they take about
+        as long as the training itself. A method that is named has its own strength (10 for "aft",
+        as published, and 1 for a list), unless that harms: then a tenth of it, or 0; that takes
+        half as long. With fewer labels, and in `partial_fit`, "auto" is the method's own, of
+        "aft" for ``transfer="auto"``. Without foundation features, it is 0 and warns.
     preprocessor : "auto", estimator or None, default="auto"
         Turns raw rows into numbers; fitted on the training rows and part of the fitted
         estimator. "auto" takes `sklearn.preprocessing.StandardScaler`,
@@ -135,7 +140,11 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
         The strength that was used.
     beta_trials_ : dict of float to float
         What share of held-out rows the short trainings got wrong, by strength; only where
-        ``beta="auto"`` made them.
+        ``beta="auto"`` made them for a method that was named.
+    transfer_trials_ : dict of str to float
+        The same by method, "none" included; only where ``transfer="auto"`` made them.
+    transfer_ : torch.nn.Module
+        The transfer objective that was used; not where ``beta_`` is 0.
     history_ : skorch.history.History
         Losses, their terms, times and the mean weight of each model's features, of every epoch.
     n_iter_ : int
@@ -186,7 +195,7 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
         self,
         module: Any = "auto",
         *,
-        transfer: Any = "aft",
+        transfer: Any = "auto",
         beta: float | str = "auto",
         preprocessor: Any = "auto",
         lr: float = 1e-3,

@@ -27,7 +27,7 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
     ----------
     module : "auto", type, callable or torch.nn.Module, default="auto"
         The network; its outputs are (B, n_targets), or (B,) for one target.
-    transfer : str, torch.nn.Module, list of (method, strength) or None, default="aft"
+    transfer : str, torch.nn.Module, list of (method, strength) or None, default="auto"
         The transfer objective, see `AFTClassifier`.
     beta : "auto" or float >= 0, default="auto"
         Strength of the transfer.
@@ -126,7 +126,7 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
         self,
         module: Any = "auto",
         *,
-        transfer: Any = "aft",
+        transfer: Any = "auto",
         beta: float | str = "auto",
         preprocessor: Any = "auto",
         lr: float = 1e-3,

@@ -139,6 +139,7 @@ class CheckedInputs:
     rows_kind_: str
     _columns: list
     beta_: float
+    _chosen_transfer: Any
     n_foundation_features_: int
 
     @abstractmethod
@@ -183,6 +184,8 @@ class CheckedInputs:
             )
         if features is not None:
             features = _check_features(features, len(rows))
+        if reset:
+            self._chosen_transfer = "aft" if self.transfer == "auto" else self.transfer
         beta = self._strength(features)
         known = self.n_foundation_features_ if hasattr(self, "transfer_") else None
         if beta > 0 and known is not None and features.shape[1] != known:
@@ -267,8 +270,9 @@ class CheckedInputs:
                 )
             return 0.0
         if self.beta == "auto":
-            has_tried = hasattr(self, "beta_trials_")  # training that goes on keeps what it chose
-            return self.beta_ if has_tried else default_strength(self.transfer)
+            # Training that goes on keeps what it chose.
+            has_tried = hasattr(self, "beta_trials_") or hasattr(self, "transfer_trials_")
+            return self.beta_ if has_tried else default_strength(self._chosen_transfer)
         return float(self.beta)
 
     def _check_rows(self, X: Any, *, reset: bool) -> Rows:

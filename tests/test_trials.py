@@ -1,4 +1,6 @@
-"""beta="auto" finds out whether the transfer harms."""
+"""beta="auto" finds out which transfer helps, and whether it harms."""
+
+import pickle
 
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from sk_aft import AFTClassifier, AFTRegressor
-from sk_aft._net._trials import _chosen
+from sk_aft._net import _trials
+from sk_aft._net._trials import _CANDIDATES, _chosen
 from sk_aft.transfer import KernelAlignment
 
 
@@ -149,3 +152,65 @@ def test_a_line_says_what_was_found(digits, capsys):
     assert line.startswith("beta=0: error on held-out rows in short trainings is ")
     assert " at 0, " in line
     assert line.endswith(" at 1000")
+
+
+@pytest.fixture(scope="module")
+def useful(digits):
+    """Features that know the task, of fewer rows than it takes to learn it."""
+    X, y = digits
+    every_row, every_label = load_digits(return_X_y=True)
+    return X, y, LinearDiscriminantAnalysis().fit(every_row, every_label).transform(X)
+
+
+@pytest.mark.parametrize("name", ["aft and probe-kd", "aft", "probe-kd", "none"])
+def test_what_is_chosen_is_trained_with_as_if_it_was_given(useful, monkeypatch, name):
+    X, y, features = useful
+    monkeypatch.setattr(_trials, "_CANDIDATES", {name: _CANDIDATES[name]})
+    chosen = student(max_epochs=8).fit(X, y, features=features)
+    assert list(chosen.transfer_trials_) == [name]
+    transfer, beta = _CANDIDATES[name]
+    given = student(transfer=transfer, beta=beta, max_epochs=8).fit(X, y, features=features)
+    assert chosen.beta_ == given.beta_
+    np.testing.assert_array_equal(chosen.predict_proba(X), given.predict_proba(X))
+
+
+def test_the_best_of_the_candidates_is_chosen(useful):
+    X, y, features = useful
+    fitted = student(max_epochs=8).fit(X, y, features=features)
+    trials = fitted.transfer_trials_
+    assert list(trials) == list(_CANDIDATES)
+    best = min(trials, key=trials.get)
+    assert len(set(trials.values())) > 1
+    assert fitted.beta_ == _CANDIDATES[best][1]
+    assert not hasattr(fitted, "beta_trials_")
+    assert fitted.get_params()["transfer"] == "auto"
+
+
+def test_a_number_or_a_parameter_of_aft_says_that_it_is_aft(digits):
+    X, y = digits
+    number = student(beta=3, max_epochs=2).fit(X, y, features=X)
+    assert isinstance(number.transfer_, KernelAlignment)
+    assert not hasattr(number, "transfer_trials_")
+    named = student(transfer__weights="fixed", max_epochs=2).fit(X, y, features=X)
+    assert sorted(named.beta_trials_)[-1] == 10
+    few = student(max_epochs=2).fit(X[:50], y[:50], features=X[:50])
+    assert isinstance(few.transfer_, KernelAlignment)
+    assert few.beta_ == 10
+
+
+def test_a_probe_needs_unlike_targets():
+    X = np.random.RandomState(0).normal(size=(300, 4))
+    fitted = AFTRegressor(max_epochs=2, random_state=0).fit(X, np.ones(300), features=X)
+    assert list(fitted.transfer_trials_) == ["aft", "none"]
+
+
+def test_training_that_goes_on_keeps_the_method_that_was_chosen(useful):
+    X, y, features = useful
+    fitted = student(warm_start=True, max_epochs=8).fit(X, y, features=features)
+    transfer, trials = fitted.transfer_, fitted.transfer_trials_
+    again = pickle.loads(pickle.dumps(fitted)).fit(X, y, features=features)
+    fitted.fit(X, y, features=features)
+    assert fitted.transfer_ is transfer
+    assert fitted.transfer_trials_ is trials
+    assert fitted.n_iter_ == again.n_iter_ == 16
+    assert again.beta_ == fitted.beta_

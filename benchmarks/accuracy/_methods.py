@@ -66,7 +66,7 @@ class Student:
     transfer : str, list or None
         As `AFTClassifier` takes it.
     strength : "auto" or float
-        What is multiplied in the trials; "auto" is tried as it is, and multiplied are 10.
+        Where the trials start; "auto" is tried as it is, and multiplied is 10.
     settings : dict
         Further arguments.
     is_tuned : bool
@@ -94,7 +94,8 @@ class Student:
         lr = student_settings(student, data)["lr"]
         if self.transfer is None:
             return Search({"lr": lr}, (Axis("lr", lr, 3, N_TRIALS - 1),))
-        base = default_strength(self.transfer)
+        # A number as beta means "aft" where the method is left open.
+        base = default_strength("aft" if self.transfer == "auto" else self.transfer)
         strength = Axis("beta", base, 5, (N_TRIALS - 1) // 2)
         start = {"lr": lr, "beta": self.strength or base}
         return Search(start, (strength, Axis("lr", lr, 3, (N_TRIALS - 1) // 2)))
@@ -244,9 +245,10 @@ _GRID = tuple({"lr": lr, "beta": beta} for lr in LEARNING_RATES for beta in STRE
 
 METHODS: dict[str, Student | Linear | FineTuned] = {
     "student alone": Student(None),
+    "default": Student("auto", "auto"),
     "aft": Student("aft", "auto"),
     "aft, grid": Student("aft", grid=_GRID),
-    "aft, not tuned": Student("aft", is_tuned=False),
+    "default, not tuned": Student("auto", is_tuned=False),
     "student alone, not tuned": Student(None, is_tuned=False),
     "aft, published": Student("aft", settings=_PUBLISHED),
     "aft-fixed": Student("aft-fixed"),

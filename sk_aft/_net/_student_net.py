@@ -23,7 +23,7 @@ from sk_aft._net._saving import restore, saved_state
 from sk_aft._net._seeds import draw_seed, seeded_torch
 from sk_aft._net._training import Training, n_epochs_to_make
 from sk_aft._net._transfer import prepare_transfer
-from sk_aft._net._trials import strength_that_does_not_harm
+from sk_aft._net._trials import choose_transfer
 from sk_aft._parameters import PrefixedParameters
 from sk_aft._training_data import CheckedInputs, TrainingData
 
@@ -123,7 +123,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, Building, Training, Predicti
         self.device_ = resolve_device(self.device)
         seed = draw_seed(self.random_state)
         if self.beta == "auto" and self.beta_ > 0 and not incremental:
-            self.beta_ = strength_that_does_not_harm(self, data, seed)
+            choose_transfer(self, data, seed)
             data = data if self.beta_ > 0 else data.without_features()
         self._random = np.random.RandomState(seed)
         self._train_on(data, starts=True)
@@ -146,6 +146,12 @@ class StudentNet(CheckedInputs, PrefixedParameters, Building, Training, Predicti
                 prepare_transfer(self, train, seed)
             with fitting_threads(self.module_), flushed_denormals():
                 self._train(train, valid, 1 if self._is_incremental else n_epochs)
+
+    @property
+    def chooses_transfer(self) -> bool:
+        """Whether `fit` chooses the transfer method: where nothing is said of it."""
+        is_left_open = self.transfer == "auto" and self.beta == "auto"
+        return is_left_open and not self.get_params_for("transfer")
 
     def set_fit_request(
         self,

@@ -24,7 +24,7 @@ def build_transfer(net: StudentNet) -> nn.Module:
     """Return the transfer objective that the parameters ask for."""
     parameters = net.get_params_for("transfer")
     transfer = make_transfer(
-        net.transfer,
+        net._chosen_transfer,
         net.n_foundation_features_,
         n_student_features=_student_features(net, net._example).shape[1],
         n_outputs=net.n_outputs_,

@@ -1,10 +1,10 @@
-"""Short trainings that find out whether the transfer harms."""
+"""Short trainings that find out which transfer helps, and whether it harms."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.model_selection import train_test_split
 
 from sk_aft._net._training import n_epochs_to_make
-from sk_aft._training_data import TrainingData
+from sk_aft._training_data import FeatureSubset, TrainingData
 
 if TYPE_CHECKING:
     from sk_aft._net._student_net import StudentNet
@@ -25,52 +25,123 @@ _SHARE_OF_EPOCHS = 0.25
 _FEWEST_STEPS = 200  # a transfer takes some to be of use
 
 
-def strength_that_does_not_harm(net: StudentNet, data: TrainingData, seed: int) -> float:
-    """Return the default strength, a tenth of it, or 0, by what they do to held-out rows.
+# What transfer="auto" chooses from; of what does equally well, the first.
+_CANDIDATES: dict[str, tuple[Any, float]] = {
+    "aft and probe-kd": ([("aft", 10.0), ("probe-kd", 1.0)], 1.0),
+    "aft": ("aft", 50.0),
+    "probe-kd": ("probe-kd", 1.0),
+    "none": ("aft", 0.0),
+}
 
-    Trains with the transfer and without, on four fifths of the labelled rows, for a quarter of the
-    epochs, at least 200 steps if the training has as many. The default strength stays unless it
-    does worse than no transfer by more than a standard error; then a tenth of it has to do at
-    least as well as none. Sets ``beta_trials_``.
+
+def choose_transfer(net: StudentNet, data: TrainingData, seed: int) -> None:
+    """Set which transfer method is used, and its strength, by what they do to held-out rows.
+
+    Trains with each candidate on four fifths of the labelled rows, for a quarter of the epochs,
+    at least 200 steps if the training has as many. With ``transfer="auto"`` that which does best
+    is taken. A method that was named keeps its default strength unless it does worse than no
+    transfer by more than a standard error; then a tenth of it has to do at least as well as none,
+    else the strength is 0. Sets ``beta_``, ``_chosen_transfer``, and ``transfer_trials_`` or
+    ``beta_trials_``.
     """
-    random = np.random.RandomState(seed)
-    split = _split(data, random, stratify=is_classifier(net))
-    if split is None:
-        return net.beta_
-    train, held_out = split
-    others = np.flatnonzero(~data.is_labeled)
-    if len(others) > _MOST_ROWS:
-        others = np.sort(random.choice(others, _MOST_ROWS, replace=False))
-    n_batches = math.ceil(data.is_labeled.sum() / net.batch_size)
-    n_epochs = n_epochs_to_make(net.max_epochs, n_batches)
-    n_epochs = min(n_epochs, math.ceil(max(_SHARE_OF_EPOCHS * n_epochs, _FEWEST_STEPS / n_batches)))
-    trial_seed = random.randint(2**31 - 1)
-    errors: dict[float, np.ndarray] = {}
-    weights = np.ones(len(held_out)) if data.weights is None else data.weights[held_out]
+    trials = _Trials.of(net, data, seed)
+    if trials is None:
+        return
+    if net.chooses_transfer:
+        candidates = {
+            name: candidate
+            for name, candidate in _CANDIDATES.items()
+            if "probe-kd" not in name or trials.has_unlike_targets
+        }
+        net.transfer_trials_ = {
+            name: trials.mean_error(*candidate) for name, candidate in candidates.items()
+        }
+        best = min(net.transfer_trials_, key=lambda name: net.transfer_trials_[name])
+        net._chosen_transfer, net.beta_ = candidates[best]
+        chosen, tried = f"transfer={best}", net.transfer_trials_
+    else:
+        strength = net.beta_
+        net.beta_ = _chosen(strength, lambda beta: trials.harm(net._chosen_transfer, beta))
+        betas = [beta for beta in (0.0, strength / 10, strength) if trials.was_tried(beta)]
+        net.beta_trials_ = {beta: trials.mean_error(net._chosen_transfer, beta) for beta in betas}
+        chosen, tried = f"beta={net.beta_:g}", {f"{k:g}": v for k, v in net.beta_trials_.items()}
+    if net.verbose:
+        said = ", ".join(f"{error:.4g} at {name}" for name, error in tried.items())
+        print(f"{chosen}: error on held-out rows in short trainings is {said}")
 
-    def harm(strength: float) -> tuple[float, float]:
+
+class _Trials:
+    """Short trainings on the same rows, from the same random state, each made once."""
+
+    def __init__(
+        self,
+        net: StudentNet,
+        data: TrainingData,
+        train: np.ndarray,
+        held_out: np.ndarray,
+        others: np.ndarray,
+        seed: int,
+    ) -> None:
+        self._net, self._data = net, data
+        self._train, self._held_out, self._others = train, held_out, others
+        self._seed = seed
+        n_batches = math.ceil(data.is_labeled.sum() / net.batch_size)
+        n_epochs = n_epochs_to_make(net.max_epochs, n_batches)
+        fewest = math.ceil(max(_SHARE_OF_EPOCHS * n_epochs, _FEWEST_STEPS / n_batches))
+        self._n_epochs = min(n_epochs, fewest)
+        weights = data.weights
+        self._weights = np.ones(len(held_out)) if weights is None else weights[held_out]
+        self._errors: dict[tuple[str, float], np.ndarray] = {}
+
+    @classmethod
+    def of(cls, net: StudentNet, data: TrainingData, seed: int) -> _Trials | None:
+        """Split the rows; return None where there are too few."""
+        random = np.random.RandomState(seed)
+        split = _split(data, random, stratify=is_classifier(net))
+        if split is None:
+            return None
+        others = np.flatnonzero(~data.is_labeled)
+        if len(others) > _MOST_ROWS:
+            others = np.sort(random.choice(others, _MOST_ROWS, replace=False))
+        return cls(net, data, *split, others, random.randint(2**31 - 1))
+
+    @property
+    def has_unlike_targets(self) -> bool:
+        """Whether rows to learn from have unlike targets, and features, as a probe needs."""
+        is_masked = FeatureSubset(self._data.features, self._train).is_masked
+        targets = self._data.targets[self._train[~is_masked]]
+        return len(targets) > 0 and bool((targets != targets[0]).any())
+
+    def harm(self, transfer: Any, strength: float) -> tuple[float, float]:
         """Return by how much held-out rows get worse, and its standard error."""
-        for beta in (0.0, strength):
-            if beta not in errors:
-                rows = data.subset(np.union1d(train, others) if beta else train)
-                trial = _trial(net, beta, n_epochs)
-                trial._random = np.random.RandomState(trial_seed)
-                trial._train_on(rows if beta else rows.without_features(), starts=True)
-                if trial.n_iter_ < n_epochs:
-                    raise KeyboardInterrupt
-                outputs = torch.cat(list(trial._outputs(data.rows.take(held_out))))
-                errors[beta] = net._errors(outputs.numpy(), data.targets[held_out])
-        difference = (errors[strength] - errors[0.0]) * weights / weights.mean()
+        difference = self.errors(transfer, strength) - self.errors(transfer, 0.0)
+        difference = difference * self._weights / self._weights.mean()
         return difference.mean(), difference.std() / math.sqrt(len(difference))
 
-    chosen = _chosen(net.beta_, harm)
-    net.beta_trials_ = {
-        beta: float(np.average(error, weights=weights)) for beta, error in sorted(errors.items())
-    }
-    if net.verbose:
-        said = ", ".join(f"{error:.4g} at {beta:g}" for beta, error in net.beta_trials_.items())
-        print(f"beta={chosen:g}: error on held-out rows in short trainings is {said}")
-    return chosen
+    def mean_error(self, transfer: Any, strength: float) -> float:
+        """Return the mean error on held-out rows."""
+        return float(np.average(self.errors(transfer, strength), weights=self._weights))
+
+    def was_tried(self, strength: float) -> bool:
+        """Whether a strength was tried."""
+        return any(beta == strength for _, beta in self._errors)
+
+    def errors(self, transfer: Any, strength: float) -> np.ndarray:
+        """Return the error of every held-out row."""
+        # Without strength, all methods are the same.
+        key = (repr(transfer) if strength else "", strength)
+        if key not in self._errors:
+            used = np.union1d(self._train, self._others) if strength else self._train
+            rows = self._data.subset(used)
+            trial = _trial(self._net, transfer, strength, self._n_epochs)
+            trial._random = np.random.RandomState(self._seed)
+            trial._train_on(rows if strength else rows.without_features(), starts=True)
+            if trial.n_iter_ < self._n_epochs:
+                raise KeyboardInterrupt
+            outputs = torch.cat(list(trial._outputs(self._data.rows.take(self._held_out))))
+            targets = self._data.targets[self._held_out]
+            self._errors[key] = self._net._errors(outputs.numpy(), targets)
+        return self._errors[key]
 
 
 def _chosen(strength: float, harm: Callable[[float], tuple[float, float]]) -> float:
@@ -103,10 +174,11 @@ def _split(
     return np.sort(train), np.sort(held_out)
 
 
-def _trial(net: StudentNet, beta: float, n_epochs: int) -> StudentNet:
+def _trial(net: StudentNet, transfer: Any, beta: float, n_epochs: int) -> StudentNet:
     """Return a student that has checked the rows and learned nothing."""
     trial = clone(net)
     trial.set_params(
+        transfer=transfer,
         beta=beta,
         max_epochs=n_epochs,
         callbacks=None,
@@ -119,5 +191,5 @@ def _trial(net: StudentNet, beta: float, n_epochs: int) -> StudentNet:
         if name.startswith("callbacks__") and not name.startswith("callbacks__lr_scheduler"):
             delattr(trial, name)
     vars(trial).update({k: v for k, v in vars(net).items() if k not in parameters})
-    trial.beta_ = beta
+    trial.beta_, trial._chosen_transfer = beta, transfer
     return trial

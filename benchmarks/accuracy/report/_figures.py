@@ -19,8 +19,9 @@ from benchmarks.accuracy.report._tables import Cell, cell_of, mean_normalized, t
 IMAGES = Path(__file__).parents[3] / "docs" / "images"
 _GREY, _BLUE, _RED, _BLACK = "#6b7280", "#3b8ec2", "#c2410c", "#111827"
 _LOOKS: dict[str, dict[str, Any]] = {
+    "default": {"color": _RED, "marker": "P", "linestyle": "-"},
     "student alone": {"color": _BLUE, "marker": "o", "linestyle": "-"},
-    "aft": {"color": _RED, "marker": "o", "linestyle": "-"},
+    "aft": {"color": _RED, "marker": "o", "linestyle": "--"},
     "probe-kd": {"color": _RED, "marker": "^", "linestyle": ":"},
     "aft + unlabelled": {"color": _RED, "marker": "s", "linestyle": "--"},
     "probe-kd + unlabelled": {"color": "#7c2d12", "marker": "^", "linestyle": "--"},
@@ -51,7 +52,7 @@ def draw_methods(found: Sequence[Scores]) -> Figure:
             is_text = data in ("banking77", "sst2", "trec", "sst5")
             axes.plot(ratio, height, "o" if is_text else "s", color=_GREY, markersize=4, alpha=0.6)
         mean, error, _ = means[method]
-        color = _RED if method == "aft" else _BLACK
+        color = _RED if method == "default" else _BLACK
         axes.errorbar(mean, height, xerr=error, fmt="D", color=color, markersize=8, capsize=4)
     axes.set_yticks(range(len(order)), order)
     axes.set_xlabel("test error / test error of the student alone")
