@@ -204,8 +204,9 @@ def test_a_probe_needs_unlike_targets():
     assert list(fitted.transfer_trials_) == ["aft", "none"]
 
 
-def test_training_that_goes_on_keeps_the_method_that_was_chosen(useful):
+def test_training_that_goes_on_keeps_the_method_that_was_chosen(useful, monkeypatch):
     X, y, features = useful
+    monkeypatch.setattr(_trials, "_CANDIDATES", {"probe-kd": _CANDIDATES["probe-kd"]})
     fitted = student(warm_start=True, max_epochs=8).fit(X, y, features=features)
     transfer, trials = fitted.transfer_, fitted.transfer_trials_
     again = pickle.loads(pickle.dumps(fitted)).fit(X, y, features=features)
