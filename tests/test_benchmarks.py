@@ -16,9 +16,10 @@ from benchmarks.accuracy._entailment import (  # noqa: E402
     NOUNS,
     make_entailment,
 )
-from benchmarks.accuracy._experiments import Experiment, climb  # noqa: E402
-from benchmarks.accuracy._methods import METHODS, N_TRIALS, Axis  # noqa: E402
+from benchmarks.accuracy._experiments import Experiment  # noqa: E402
+from benchmarks.accuracy._methods import METHODS, N_TRIALS  # noqa: E402
 from benchmarks.accuracy._runs import Runs  # noqa: E402
+from benchmarks.accuracy._search import Axis, climb  # noqa: E402
 from benchmarks.accuracy._suites import SUITES  # noqa: E402
 from benchmarks.accuracy.report._scores import Scores  # noqa: E402
 from benchmarks.accuracy.report._tables import comparison, is_worse, mean_normalized  # noqa: E402
@@ -170,3 +171,19 @@ def test_means_are_over_what_all_methods_have():
     means = mean_normalized(found, ("aft", "kd"))
     assert means["kd"][0] == pytest.approx(0.5)
     assert means["aft"][2] == 1
+
+
+def test_settings_of_kept_scores_are_those_that_their_trials_chose():
+    wrong = []
+    for one in dict.fromkeys(itertools.chain.from_iterable(make() for make in SUITES.values())):
+        runs = Runs(one.data)
+        if not (lines := one.lines(runs, 3) or one.lines(runs, 1)):
+            continue
+
+        def error(setting, one=one, runs=runs):
+            errors = one.trial_errors(runs, setting)
+            return np.mean(errors) if errors else np.nan
+
+        chosen = METHODS[one.method].search(one.student, one.data).best(error)
+        wrong += [(one, line, chosen) for line in lines if line["setting"] != chosen]
+    assert not wrong

@@ -11,10 +11,14 @@ the lines.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import time
 import traceback
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
+from threading import Thread
 
 from joblib import Parallel, delayed, parallel_config
 from tqdm.auto import tqdm
@@ -51,7 +55,7 @@ def main() -> None:
         for name in {one.data for one in experiments}:
             download(name, chosen.data)
     embed(experiments, chosen.data, n_seeds)
-    settings = (results, chosen.data, n_seeds, chosen.device, not chosen.quick)
+    settings = (results, chosen.data, n_seeds, chosen.device, not chosen.quick, os.getpid())
     work = [delayed(_run)(one, *settings) for one in experiments]
     with parallel_config("loky", n_jobs=chosen.jobs, inner_max_num_threads=1):
         done = Parallel(return_as="generator_unordered")(work)
@@ -74,8 +78,11 @@ def _run(
     n_seeds: int,
     device: str,
     has_trials: bool,
+    main_process: int,
 ) -> str | None:
     """Run one experiment in a process of its own; return what went wrong, if anything did."""
+    if os.getpid() != main_process:
+        _end_with(main_process)
     try:
         task = load(experiment.data, directory)
         runs = Runs(experiment.data, results)
@@ -83,6 +90,18 @@ def _run(
     except Exception:
         return f"{experiment}\n{traceback.format_exc()}"
     return None
+
+
+@lru_cache
+def _end_with(main_process: int) -> None:
+    """Let this process end when the main one was killed: it would go on beside the next one."""
+
+    def watch() -> None:
+        while os.getppid() == main_process:
+            time.sleep(1)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from sklearn.pipeline import Pipeline
 
 from benchmarks.accuracy._data import Task, draw, held_out, load, take
-from benchmarks.accuracy._methods import BATCH_SIZE, METHODS, Axis, Setting
+from benchmarks.accuracy._methods import BATCH_SIZE, METHODS, Setting
 from benchmarks.accuracy._runs import Runs
 from benchmarks.accuracy._teachers import teacher
 from sk_aft import FoundationFeatureExtractor
@@ -100,10 +99,11 @@ class Experiment:
         found = [runs.find(**asdict(self), seed=seed, on="test") for seed in seeds]
         return None if None in found else found
 
-    def trial_error(self, runs: Runs, setting: Setting) -> float | None:
-        """Return the error of a setting on the first held-out rows, None if it was not tried."""
-        line = runs.find(**asdict(self), setting=setting, split=0, on="validation")
-        return None if line is None else line["error"]
+    def trial_errors(self, runs: Runs, setting: Setting) -> list[float]:
+        """Return the errors of a setting on held-out rows; none if it was not tried."""
+        key = {**asdict(self), "setting": setting, "on": "validation"}
+        lines = [runs.find(**key, split=split) for split in range(_MOST_SPLITS)]
+        return [line["error"] for line in lines if line is not None]
 
     def run(
         self, task: Task, runs: Runs, n_seeds: int, device: str, *, has_trials: bool = True
@@ -138,16 +138,7 @@ class Experiment:
     def _choose(self, task: Task, runs: Runs, device: str) -> Setting:
         """Return the setting that did best on held-out rows."""
         search = METHODS[self.method].search(self.student, self.data)
-        if not search.axes and not search.grid:
-            return search.start  # nothing to choose
-
-        def error(setting: Setting) -> float:
-            return self._trial(task, runs, setting, device)
-
-        best = min(search.grid or [search.start], key=error)
-        for axis in search.axes:
-            best = climb(best, axis, error)
-        return best
+        return search.best(lambda setting: self._trial(task, runs, setting, device))
 
     def _trial(self, task: Task, runs: Runs, setting: Setting, device: str) -> float:
         """Return the mean error of a setting on rows held out of the first draw."""
@@ -240,41 +231,6 @@ class Experiment:
             line["n_parameters"] = sum(part.numel() for part in student.module_.parameters())
             line["device"] = f"{student.device_}, torch {torch.__version__}"
         return line
-
-
-def climb(best: Setting, axis: Axis, error: Callable[[Setting], float]) -> Setting:
-    """Return the best setting found along an axis.
-
-    Goes on in the direction that helps, and takes smaller steps once neither does.
-
-    Parameters
-    ----------
-    best : dict
-        Where to start.
-    axis : Axis
-        What to vary.
-    error : callable
-        From a setting to its error.
-    """
-    lowest, value, factor, direction = error(best), axis.start, axis.factor, 1
-    tried = {value}
-    while len(tried) <= axis.n_trials:
-        neighbours = (value * factor**direction, value / factor**direction)
-        untried = [near for near in map(_rounded, neighbours) if near not in tried]
-        if not untried:
-            factor **= 0.5
-            continue
-        tried.add(untried[0])
-        setting = {**best, axis.name: untried[0]}
-        of_setting = error(setting)
-        if of_setting < lowest:
-            direction = 1 if untried[0] > value else -1
-            best, lowest, value = setting, of_setting, untried[0]
-    return best
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.2g}")
 
 
 def _student_of(model: Any) -> Any:

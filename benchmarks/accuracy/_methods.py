@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 
+from benchmarks.accuracy._search import Axis, Search, Setting
 from benchmarks.accuracy._setfit import SetFitClassifier
 from benchmarks.accuracy._students import student_settings
 from benchmarks.accuracy._teachers import teacher
@@ -21,40 +22,6 @@ from sk_aft.transfer import default_strength
 
 N_TRIALS = 5
 BATCH_SIZE = 128
-
-# One setting, as a run's key says it.
-Setting = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A number to choose.
-
-    Parameters
-    ----------
-    name : str
-        Of the setting.
-    start : float
-        Its usual value.
-    factor : float
-        First step, up or down.
-    n_trials : int
-        How many values are tried beside the start.
-    """
-
-    name: str
-    start: float
-    factor: float
-    n_trials: int
-
-
-@dataclass(frozen=True)
-class Search:
-    """How a setting is chosen: axis by axis, or from a grid."""
-
-    start: Setting
-    axes: tuple[Axis, ...] = ()
-    grid: tuple[Setting, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,10 +59,9 @@ class Student:
         if self.grid:
             return Search(self.grid[0], grid=self.grid)
         lr = student_settings(student, data)["lr"]
-        if self.transfer is None:
+        if self.transfer in (None, "auto"):
             return Search({"lr": lr}, (Axis("lr", lr, 3, N_TRIALS - 1),))
-        # A number as beta means "aft" where the method is left open.
-        base = default_strength("aft" if self.transfer == "auto" else self.transfer)
+        base = default_strength(self.transfer)
         strength = Axis("beta", base, 5, (N_TRIALS - 1) // 2)
         start = {"lr": lr, "beta": self.strength or base}
         return Search(start, (strength, Axis("lr", lr, 3, (N_TRIALS - 1) // 2)))
@@ -245,7 +211,7 @@ _GRID = tuple({"lr": lr, "beta": beta} for lr in LEARNING_RATES for beta in STRE
 
 METHODS: dict[str, Student | Linear | FineTuned] = {
     "student alone": Student(None),
-    "default": Student("auto", "auto"),
+    "default": Student("auto"),
     "aft": Student("aft", "auto"),
     "aft, grid": Student("aft", grid=_GRID),
     "default, not tuned": Student("auto", is_tuned=False),

@@ -144,8 +144,8 @@ def draw_sensitivity() -> Figure:
     for axes, experiment in zip(cells, sensitivity(), strict=True):
         runs = Runs(experiment.data)
         for lr, marker in zip(LEARNING_RATES, "os^", strict=True):
-            errors = [experiment.trial_error(runs, {"lr": lr, "beta": b}) for b in STRENGTHS]
-            percent = [np.nan if error is None else 100 * error for error in errors]
+            errors = [experiment.trial_errors(runs, {"lr": lr, "beta": b}) for b in STRENGTHS]
+            percent = [100 * np.mean(several) if several else np.nan for several in errors]
             axes.plot(places, percent, marker=marker, label=f"lr = {lr:g}", markersize=4)
         cell = Cell(experiment.data, experiment.labels)
         axes.set_title(f"{cell.title}\n{experiment.teacher}, {experiment.steps} steps", fontsize=7)
