@@ -184,7 +184,7 @@ class CheckedInputs:
             )
         if features is not None:
             features = _check_features(features, len(rows))
-        if reset:
+        if reset or not hasattr(self, "transfer_"):
             self._chosen_transfer = "aft" if self.transfer == "auto" else self.transfer
         beta = self._strength(features)
         known = self.n_foundation_features_ if hasattr(self, "transfer_") else None
