@@ -13,20 +13,16 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
-import traceback
 from dataclasses import replace
-from functools import lru_cache
-from pathlib import Path
-from threading import Thread
 
 from joblib import Parallel, delayed, parallel_config
 from tqdm.auto import tqdm
 
-from benchmarks.accuracy._data import download, load
+from benchmarks.accuracy._data import download
 from benchmarks.accuracy._experiments import Experiment
 from benchmarks.accuracy._runs import RESULTS, Runs
 from benchmarks.accuracy._suites import SUITES
+from benchmarks.accuracy._worker import run
 
 
 def main() -> None:
@@ -56,7 +52,7 @@ def main() -> None:
             download(name, chosen.data)
     embed(experiments, chosen.data, n_seeds)
     settings = (results, chosen.data, n_seeds, chosen.device, not chosen.quick, os.getpid())
-    work = [delayed(_run)(one, *settings) for one in experiments]
+    work = [delayed(run)(one, *settings) for one in experiments]
     with parallel_config("loky", n_jobs=chosen.jobs, inner_max_num_threads=1):
         done = Parallel(return_as="generator_unordered")(work)
         failed = [what for what in tqdm(done, total=len(work), unit="experiment") if what]
@@ -69,39 +65,6 @@ def embed(experiments: list[Experiment], directory: str | None, n_seeds: int) ->
     needed = dict.fromkeys(one.rows_to_embed(n_seeds) for one in experiments if one.teacher)
     for rows in tqdm(needed, desc="features", unit="set"):
         rows.embed(directory)
-
-
-def _run(
-    experiment: Experiment,
-    results: Path,
-    directory: str | None,
-    n_seeds: int,
-    device: str,
-    has_trials: bool,
-    main_process: int,
-) -> str | None:
-    """Run one experiment in a process of its own; return what went wrong, if anything did."""
-    if os.getpid() != main_process:
-        _end_with(main_process)
-    try:
-        task = load(experiment.data, directory)
-        runs = Runs(experiment.data, results)
-        experiment.run(task, runs, n_seeds, device, has_trials=has_trials)
-    except Exception:
-        return f"{experiment}\n{traceback.format_exc()}"
-    return None
-
-
-@lru_cache
-def _end_with(main_process: int) -> None:
-    """Let this process end when the main one was killed: it would go on beside the next one."""
-
-    def watch() -> None:
-        while os.getppid() == main_process:
-            time.sleep(1)
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
 
 
 if __name__ == "__main__":
