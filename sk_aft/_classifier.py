@@ -49,12 +49,13 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
     beta : "auto" or float >= 0, default="auto"
         Strength of the transfer; multiplies the strengths of a list. 0 is standard training, bit
         for bit. "auto" lets `fit` make short trainings, where 200 rows or more have labels:
-        with ``transfer="auto"`` that which does best on held-out rows is taken, 50 being the
-        strength of "aft", 1 that of "probe-kd", and 10 and 1 those of both; they take about
-        as long as the training itself. A method that is named has its own strength (10 for "aft",
-        as published, and 1 for a list), unless that harms: then a tenth of it, or 0; that takes
-        half as long. With fewer labels, and in `partial_fit`, "auto" is the method's own, of
-        "aft" for ``transfer="auto"``. Without foundation features, it is 0 and warns.
+        with ``transfer="auto"`` that which does best on held-out rows is taken (50 being the
+        strength of "aft", 1 that of "probe-kd", and 10 and 1 those of both), or 0 if that harms;
+        they take about as long as the training itself. A method that is named has its own strength
+        (10 for "aft", as published, and 1 for a list), unless that harms: then a tenth of it, or
+        0; that takes half as long. With fewer labels, and in `partial_fit`, "auto" is the
+        method's own, and that of "aft" for ``transfer="auto"``. Without foundation features, it is
+        0 and warns.
     preprocessor : "auto", estimator or None, default="auto"
         Turns raw rows into numbers; fitted on the training rows and part of the fitted
         estimator. "auto" takes `sklearn.preprocessing.StandardScaler`,

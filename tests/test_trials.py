@@ -162,28 +162,37 @@ def useful(digits):
     return X, y, LinearDiscriminantAnalysis().fit(every_row, every_label).transform(X)
 
 
-@pytest.mark.parametrize("name", ["aft and probe-kd", "aft", "probe-kd", "none"])
+@pytest.mark.parametrize("name", ["aft and probe-kd", "aft", "probe-kd"])
 def test_what_is_chosen_is_trained_with_as_if_it_was_given(useful, monkeypatch, name):
     X, y, features = useful
-    monkeypatch.setattr(_trials, "_CANDIDATES", {name: _CANDIDATES[name]})
-    chosen = student(max_epochs=8).fit(X, y, features=features)
-    assert list(chosen.transfer_trials_) == [name]
     transfer, beta = _CANDIDATES[name]
-    given = student(transfer=transfer, beta=beta, max_epochs=8).fit(X, y, features=features)
+    candidates = {name: (transfer, beta / 100), "none": _CANDIDATES["none"]}
+    monkeypatch.setattr(_trials, "_CANDIDATES", candidates)
+    chosen = student().fit(X, y, features=features)
+    assert list(chosen.transfer_trials_) == [name, "none"]
+    given = student(transfer=transfer, beta=beta / 100).fit(X, y, features=features)
     assert chosen.beta_ == given.beta_
     np.testing.assert_array_equal(chosen.predict_proba(X), given.predict_proba(X))
 
 
-def test_the_best_of_the_candidates_is_chosen(useful):
+def test_the_best_is_chosen_unless_it_harms(useful, monkeypatch):
     X, y, features = useful
     fitted = student(max_epochs=8).fit(X, y, features=features)
-    trials = fitted.transfer_trials_
-    assert list(trials) == list(_CANDIDATES)
-    best = min(trials, key=trials.get)
-    assert len(set(trials.values())) > 1
-    assert fitted.beta_ == _CANDIDATES[best][1]
+    assert list(fitted.transfer_trials_) == list(_CANDIDATES)
+    assert len(set(fitted.transfer_trials_.values())) > 1
     assert not hasattr(fitted, "beta_trials_")
     assert fitted.get_params()["transfer"] == "auto"
+
+    candidates = {"bad": (Flatten(), 1000.0), "better": ("probe-kd", 0.1), "none": ("aft", 0.0)}
+    monkeypatch.setattr(_trials, "_CANDIDATES", candidates)
+    fitted = student().fit(X, y, features=features)
+    assert fitted.transfer_trials_["bad"] > fitted.transfer_trials_["better"]
+    assert fitted.beta_ == 0.1
+    monkeypatch.delitem(candidates, "better")
+    fitted = student().fit(X, y, features=features)
+    assert fitted.beta_ == 0
+    alone = student(beta=0).fit(X, y)
+    np.testing.assert_array_equal(fitted.predict_proba(X), alone.predict_proba(X))
 
 
 def test_a_number_or_a_parameter_of_aft_says_that_it_is_aft(digits):
@@ -206,7 +215,9 @@ def test_a_probe_needs_unlike_targets():
 
 def test_training_that_goes_on_keeps_the_method_that_was_chosen(useful, monkeypatch):
     X, y, features = useful
-    monkeypatch.setattr(_trials, "_CANDIDATES", {"probe-kd": _CANDIDATES["probe-kd"]})
+    monkeypatch.setattr(
+        _trials, "_CANDIDATES", {"probe-kd": ("probe-kd", 0.01), "none": ("aft", 0.0)}
+    )
     fitted = student(warm_start=True, max_epochs=8).fit(X, y, features=features)
     transfer, trials = fitted.transfer_, fitted.transfer_trials_
     again = pickle.loads(pickle.dumps(fitted)).fit(X, y, features=features)

@@ -25,12 +25,13 @@ _SHARE_OF_EPOCHS = 0.25
 _FEWEST_STEPS = 200  # a transfer takes some to be of use
 
 
+_NONE = "none"
 # What transfer="auto" chooses from; of what does equally well, the first.
 _CANDIDATES: dict[str, tuple[Any, float]] = {
     "aft and probe-kd": ([("aft", 10.0), ("probe-kd", 1.0)], 1.0),
     "aft": ("aft", 50.0),
     "probe-kd": ("probe-kd", 1.0),
-    "none": ("aft", 0.0),
+    _NONE: ("aft", 0.0),
 }
 
 
@@ -39,10 +40,10 @@ def choose_transfer(net: StudentNet, data: TrainingData, seed: int) -> None:
 
     Trains with each candidate on four fifths of the labelled rows, for a quarter of the epochs,
     at least 200 steps if the training has as many. With ``transfer="auto"`` that which does best
-    is taken. A method that was named keeps its default strength unless it does worse than no
-    transfer by more than a standard error; then a tenth of it has to do at least as well as none,
-    else the strength is 0. Sets ``beta_``, ``_chosen_transfer``, and ``transfer_trials_`` or
-    ``beta_trials_``.
+    is taken, unless it does worse than no transfer by more than a standard error. A method that
+    was named keeps its default strength with the same exception; then a tenth of it has to do at
+    least as well as none, else the strength is 0. Sets ``beta_``, ``_chosen_transfer``, and
+    ``transfer_trials_`` or ``beta_trials_``.
     """
     trials = _Trials.of(net, data, seed)
     if trials is None:
@@ -56,7 +57,11 @@ def choose_transfer(net: StudentNet, data: TrainingData, seed: int) -> None:
         net.transfer_trials_ = {
             name: trials.mean_error(*candidate) for name, candidate in candidates.items()
         }
-        best = min(net.transfer_trials_, key=lambda name: net.transfer_trials_[name])
+        taught = {name: error for name, error in net.transfer_trials_.items() if name != _NONE}
+        best = min(taught, key=lambda name: taught[name])
+        mean, standard_error = trials.harm(*candidates[best])
+        if mean > standard_error:
+            best = _NONE
         net._chosen_transfer, net.beta_ = candidates[best]
         chosen, tried = f"transfer={best}", net.transfer_trials_
     else:
