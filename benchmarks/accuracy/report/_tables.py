@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.accuracy._experiments import Experiment
+from benchmarks.accuracy._methods import METHODS
 from benchmarks.accuracy.report._scores import ALONE, Scores, alone_of, difference, normalized
 
 _DATA = {
@@ -61,7 +62,9 @@ def comparison(found: Sequence[Scores], student: str) -> str:
     data = {one.experiment.data for one in of_student}
     found = [one for one in found if one.experiment.student in (student, "")]
     found = [one for one in found if one.experiment.data in data]
-    cells = list(dict.fromkeys(cell_of(one) for one in found))
+    order = list(METHODS)
+    found = sorted(found, key=lambda one: order.index(one.experiment.method))
+    cells = list(dict.fromkeys(cell_of(one) for one in of_student))
     several = len({one.experiment.teacher for one in found if one.experiment.teacher}) > 1
     by_row: dict[str, dict[Cell, Scores]] = {}
     for one in found:
