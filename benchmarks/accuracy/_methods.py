@@ -85,6 +85,8 @@ class Student:
             **self.settings,
             **setting,
         }
+        if not self.is_tuned:
+            del arguments["lr"]  # as the estimator comes
         if self.transfer is None:
             arguments["beta"] = 0
         else:
