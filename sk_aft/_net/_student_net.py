@@ -80,6 +80,7 @@ class StudentNet(CheckedInputs, PrefixedParameters, Building, Training, Predicti
     _split_seed: int | None = None
     _replaces_features = False
     _began_with: dict[str, Any] | None = None
+    _shared_by_trials: dict[str, Any] | None = None
 
     # Set by fit.
     rows_kind_: str

@@ -58,6 +58,7 @@ def prepare_transfer(net: StudentNet, train: RowBatches, seed: int) -> None:
             n_classes=net.n_outputs_ if is_classifier(net) else None,
             student_features=student_features,
             seed=seed,
+            shared=net._shared_by_trials if net._shared_by_trials is not None else {},
         )
     )
     net._replaces_features = targets is not None

@@ -97,6 +97,7 @@ class _Trials:
         weights = data.weights
         self._weights = np.ones(len(held_out)) if weights is None else weights[held_out]
         self._errors: dict[tuple[str, float], np.ndarray] = {}
+        self._shared: dict[str, Any] = {}  # a probe of the same rows need not be fitted twice
 
     @classmethod
     def of(cls, net: StudentNet, data: TrainingData, seed: int) -> _Trials | None:
@@ -140,6 +141,7 @@ class _Trials:
             rows = self._data.subset(used)
             trial = _trial(self._net, transfer, strength, self._n_epochs)
             trial._random = np.random.RandomState(self._seed)
+            trial._shared_by_trials = self._shared
             trial._train_on(rows if strength else rows.without_features(), starts=True)
             if trial.n_iter_ < self._n_epochs:
                 raise KeyboardInterrupt

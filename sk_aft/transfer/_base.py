@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -35,6 +35,8 @@ class TransferRows:
         these rows.
     seed : int
         Determines splits and initial weights.
+    shared : dict
+        What another training on the same rows, from the same seed, left for this one.
     """
 
     features: Any
@@ -45,6 +47,7 @@ class TransferRows:
     n_classes: int | None
     student_features: Callable[[np.ndarray], np.ndarray]
     seed: int
+    shared: dict[str, Any] = field(default_factory=dict)
 
 
 class TransferMethod(nn.Module):

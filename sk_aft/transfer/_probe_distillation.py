@@ -103,10 +103,15 @@ class ProbeDistillation(TransferMethod):
             Class probabilities, or predictions; NaN in rows without features.
         """
         self.is_regression = rows.n_classes is None
+        if "probe" not in rows.shared:
+            rows.shared["probe"] = self._predictions(rows)
+        return rows.shared["probe"]
+
+    def _predictions(self, rows: TransferRows) -> np.ndarray:
         labeled, matrix = labeled_rows(rows)
         features, targets = rows.features.take(labeled), rows.targets[labeled]
         probe = RidgeProbe() if rows.n_classes is None else ClassProbe(rows.n_classes)
-        folds = default_folds(targets, stratify=not self.is_regression, seed=rows.seed)
+        folds = default_folds(targets, stratify=rows.n_classes is not None, seed=rows.seed)
         of_labeled = probe.out_of_fold(features, targets, folds)
         others = rows.is_known & ~rows.is_labeled
         if others.any():
