@@ -141,6 +141,15 @@ def take(rows: Any, indices: np.ndarray) -> Any:
     return rows.iloc[indices] if hasattr(rows, "iloc") else rows[indices]
 
 
+def mixtures(images: np.ndarray, number: int, seed: int) -> np.ndarray:
+    """Return means of two images each, one of them weighing more (Zhang et al. 2018, mixup)."""
+    random = np.random.RandomState(seed)
+    first, second = random.randint(len(images), size=(2, number))
+    share = random.uniform(size=(number, *[1] * (images.ndim - 1)))
+    mixed = np.rint(share * images[first] + (1 - share) * images[second])
+    return mixed.astype(images.dtype)
+
+
 def draw(task: Task, n_labels: str, seed: int) -> np.ndarray:
     """Return which training rows have a label.
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from sklearn.pipeline import Pipeline
 
-from benchmarks.accuracy._data import Task, draw, held_out, load, take
+from benchmarks.accuracy._data import Task, draw, held_out, load, mixtures, take
 from benchmarks.accuracy._methods import BATCH_SIZE, METHODS, Setting
 from benchmarks.accuracy._runs import Runs
 from benchmarks.accuracy._teachers import teacher
@@ -18,6 +18,7 @@ from sk_aft import FoundationFeatureExtractor
 
 _FEWEST_JUDGES = 100  # held-out rows that choose a setting, of several splits if need be
 _MOST_SPLITS = 3
+_EPOCHS_OF_MIXTURES = 4  # how often each is seen
 _COLUMNS = ("image", "text")  # students of one of them
 
 
@@ -198,22 +199,27 @@ class Experiment:
             Fitted.
         """
         method = METHODS[self.method]
-        rows, labels = labeled, task.labels[labeled]
-        n_batches = -(-len(labeled) // BATCH_SIZE)
+        others = np.array([], dtype=int)
         if method.uses_unlabeled:
             others = np.setdiff1d(np.arange(len(task.labels)), np.append(labeled, hidden))
-            missing = np.nan if task.is_regression else -1
-            rows = np.append(labeled, others)
-            labels = np.append(labels, np.full(len(others), missing))
-            half = BATCH_SIZE // 2
-            n_batches = max(-(-len(labeled) // half), -(-len(others) // half))
+        rows = _of_column(take(task.rows, np.append(labeled, others)), self._column)
+        half = BATCH_SIZE // 2
+        if method.uses_mixtures:
+            number = self.steps * half // _EPOCHS_OF_MIXTURES
+            rows = np.concatenate([rows, mixtures(rows, number, seed)])
+        n_unlabeled = len(rows) - len(labeled)
+        missing = np.nan if task.is_regression else -1
+        labels = np.append(task.labels[labeled], np.full(n_unlabeled, missing))
+        n_batches = -(-len(labeled) // BATCH_SIZE)
+        if n_unlabeled:
+            n_batches = max(-(-len(labeled) // half), -(-n_unlabeled // half))
         n_epochs = max(1, round(self.steps / n_batches))
         model = method.build(
             self.data, self.student, self.teacher, setting, n_epochs, seed, task.is_regression
         )
         if method.is_student:
             _student_of(model).set_params(device=device)
-        return model.fit(_of_column(take(task.rows, rows), self._column), labels)
+        return model.fit(rows, labels)
 
     @property
     def _column(self) -> str | None:

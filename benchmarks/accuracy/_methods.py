@@ -40,6 +40,8 @@ class Student:
         Whether there are trials; without, all is left at the estimator's defaults.
     uses_unlabeled : bool
         Whether rows without label take part.
+    uses_mixtures : bool
+        Whether mixtures of two training images are added, without label.
     grid : tuple of dict
         What to try, in place of the usual trials.
     """
@@ -49,6 +51,7 @@ class Student:
     settings: Setting = field(default_factory=dict)
     is_tuned: bool = True
     uses_unlabeled: bool = False
+    uses_mixtures: bool = False
     grid: tuple[Setting, ...] = ()
     is_student = True
 
@@ -91,7 +94,7 @@ class Student:
             arguments["beta"] = 0
         else:
             arguments["transfer"] = self.transfer
-        if self.uses_unlabeled:
+        if self.uses_unlabeled or self.uses_mixtures:
             arguments["missing_label"] = np.nan if is_regression else -1
         estimator = (AFTRegressor if is_regression else AFTClassifier)(**arguments)
         if self.transfer is None:
@@ -117,6 +120,7 @@ class Linear:
     strength: float
     head: Callable[[float], Any] | None = None
     uses_unlabeled = False
+    uses_mixtures = False
     is_student = False
 
     def search(self, student: str, data: str) -> Search:
@@ -149,6 +153,7 @@ class FineTuned:
     """The foundation model itself, trained further."""
 
     uses_unlabeled = False
+    uses_mixtures = False
     is_student = False
 
     def search(self, student: str, data: str) -> Search:
@@ -235,6 +240,11 @@ METHODS: dict[str, Student | Linear | FineTuned] = {
     "probe-kd + unlabelled": Student("probe-kd", uses_unlabeled=True),
     "aft and probe-kd + unlabelled": Student(
         _BOTH, settings={"transfer__aft__weights": "published"}, uses_unlabeled=True
+    ),
+    "aft + mixtures": Student("aft", settings=_PUBLISHED, uses_mixtures=True),
+    "probe-kd + mixtures": Student("probe-kd", uses_mixtures=True),
+    "aft and probe-kd + mixtures": Student(
+        _BOTH, settings={"transfer__aft__weights": "published"}, uses_mixtures=True
     ),
     "TF-IDF + linear": Linear(_tfidf, 10),
     "HOG + SVM": Linear(_hog, 1, lambda C: SVC(C=C)),

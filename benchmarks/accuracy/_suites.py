@@ -22,6 +22,8 @@ COMPARED = (
 )
 NOT_TUNED = ("default, not tuned", "student alone, not tuned")
 
+_WITH_MIXTURES = ("aft + mixtures", "probe-kd + mixtures", "aft and probe-kd + mixtures")
+
 _TEXT_STEPS = {"banking77": 1500, "sst2": 1000, "trec": 1000, "sst5": 1000}
 _TEXTS = tuple(_TEXT_STEPS)
 _TRANSFORMER_STEPS = 600
@@ -75,7 +77,7 @@ def language() -> Iterator[Experiment]:
 def vision() -> Iterator[Experiment]:
     """Images: all methods with two teachers, then one thing changed at a time."""
     for data, labels, steps in _IMAGES:
-        methods = (*COMPARED, *NOT_TUNED, "probe")
+        methods = (*COMPARED, *NOT_TUNED, *_WITH_MIXTURES, "probe")
         yield from _each(methods, data, SMALL, _BOTH_LITE, labels, steps)
     few = ("student alone", "default", "aft", "probe-kd")
     for teacher in (_LITE0, _LITE2):
@@ -129,7 +131,15 @@ def teachers() -> Iterator[Experiment]:
             yield from _each(methods, data, BAG, teacher, "all", _TEXT_STEPS[data])
 
 
-LABELS = ("10 a class", "50 a class", "200 a class", "1000 a class", "all")
+# Numbers of labels, and steps of images with so many.
+_LABELS_OF_IMAGES = {
+    "10 a class": 400,
+    "50 a class": 400,
+    "200 a class": 600,
+    "1000 a class": 1000,
+    "all": 1000,
+}
+LABELS = tuple(_LABELS_OF_IMAGES)
 _WITH_LABELS = (
     "student alone",
     "default",
@@ -158,14 +168,14 @@ def labels() -> Iterator[Experiment]:
             yield from _each(methods, data, BAG, "minilm", number, _TEXT_STEPS[data])
         # With more labels it takes hours on a CPU.
         yield Experiment(data, "SetFit", labels=LABELS[0])
-    for number in LABELS:
+    for number, steps in _LABELS_OF_IMAGES.items():
         methods = [
             method
             for method in _WITH_LABELS
             if method != "TF-IDF + linear"
             and (number != "all" or not METHODS[method].uses_unlabeled)
         ]
-        yield from _each(methods, "cifar10", SMALL, _BOTH_LITE, number, 1000)
+        yield from _each(methods, "cifar10", SMALL, _BOTH_LITE, number, steps)
 
 
 _VARIANTS = (
