@@ -213,7 +213,7 @@ _PUBLISHED: Setting = {"transfer__weights": "published"}
 _BOTH = [("aft", 10), ("probe-kd", 1)]
 
 LEARNING_RATES = (3e-4, 1e-3, 3e-3)
-STRENGTHS = (0, 1, 3, 10, 30, 100)
+STRENGTHS = (0, 1, 10, 100)
 _GRID = tuple({"lr": lr, "beta": beta} for lr in LEARNING_RATES for beta in STRENGTHS)
 
 METHODS: dict[str, Student | Linear | FineTuned] = {
