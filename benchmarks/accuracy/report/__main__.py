@@ -53,7 +53,7 @@ def _tables() -> dict[str, str]:
         ),
         "methods": means_table(_found("methods"), COMPARED),
         "teachers": teachers_table(_found("teachers")),
-        "correlations": correlations(_found("teachers"), ("aft", "kd", "probe-kd")),
+        "correlations": correlations(_found("teachers"), ("aft", "kd")),
     }
     for student in (SMALL, f"{SMALL}, not augmented", LARGE):
         of_student = [one for one in vision if one.experiment.student in (student, "")]

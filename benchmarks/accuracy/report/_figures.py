@@ -12,12 +12,25 @@ from matplotlib.figure import Figure
 from benchmarks.accuracy._experiments import Experiment
 from benchmarks.accuracy._methods import LEARNING_RATES, STRENGTHS
 from benchmarks.accuracy._runs import Runs
-from benchmarks.accuracy._suites import COMPARED, FAMILIES, LABELS, TEACHERS, sensitivity
+from benchmarks.accuracy._suites import COMPARED, FAMILIES, TEACHERS, sensitivity
 from benchmarks.accuracy.report._scores import Scores, alone_of, normalized
 from benchmarks.accuracy.report._tables import Cell, cell_of, mean_normalized, title_of
 
 IMAGES = Path(__file__).parents[3] / "docs" / "images"
+# Training rows and classes.
+_SIZES = {
+    "banking77": (10_003, 77),
+    "trec": (5_452, 6),
+    "sst2": (6_920, 2),
+    "cifar10": (50_000, 10),
+}
+    "banking77": (10_003, 77),
+    "trec": (5_452, 6),
+    "sst2": (6_920, 2),
+    "cifar10": (50_000, 10),
+}
 _GREY, _BLUE, _RED, _BLACK = "#6b7280", "#3b8ec2", "#c2410c", "#111827"
+_SMALLER_TEACHERS = ("wordllama", "effnet-lite0")
 _LOOKS: dict[str, dict[str, Any]] = {
     "default": {"color": _RED, "marker": "P", "linestyle": "-"},
     "student alone": {"color": _BLUE, "marker": "o", "linestyle": "-"},
@@ -73,7 +86,7 @@ def draw_teachers(found: Sequence[Scores]) -> Figure:
         }
         alone = of_data["student alone", ""]
         axes.axhline(_accuracy(alone), color=_GREY, linewidth=1, label="student alone")
-        for method in ("aft", "kd", "probe-kd"):
+        for method in ("aft", "kd"):
             shared = [
                 name
                 for name in TEACHERS
@@ -111,28 +124,36 @@ def draw_labels(found: Sequence[Scores]) -> Figure:
     every_axes = figure.subplots(1, len(names), squeeze=False)[0]
     for axes, data in zip(every_axes, names, strict=True):
         of_data = [one for one in found if one.experiment.data == data]
-        numbers = [name for name in LABELS if any(o.experiment.labels == name for o in of_data)]
         for method in dict.fromkeys(one.experiment.method for one in of_data):
-            of_method = {o.experiment.labels: o for o in of_data if o.experiment.method == method}
-            shown = [name for name in numbers if name in of_method]
+            of_method = [one for one in of_data if one.experiment.method == method]
+            of_method.sort(key=n_labels)
             axes.errorbar(
-                [numbers.index(name) for name in shown],
-                [100 * of_method[name].mean for name in shown],
-                yerr=[np.nan_to_num(100 * of_method[name].standard_error) for name in shown],
+                [n_labels(one) for one in of_method],
+                [100 * one.mean for one in of_method],
+                yerr=[np.nan_to_num(100 * one.standard_error) for one in of_method],
                 label=method,
                 markersize=5,
                 capsize=2,
                 linewidth=1.2,
                 **_LOOKS[method],
             )
-        axes.set_xticks(range(len(numbers)), [name.removesuffix(" a class") for name in numbers])
+        axes.set_xscale("log")
         axes.set_title(Cell(data, "all").title, fontsize=10)
-        axes.set_xlabel("labels a class")
+        axes.set_xlabel("labelled rows")
         _clean(axes)
     figure.axes[0].set_ylabel("test error (%)")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     return figure
+
+
+def n_labels(one: Scores) -> int:
+    """Return how many rows have a label, about."""
+    n_rows, n_classes = _SIZES[one.experiment.data]
+    if one.experiment.labels == "all":
+        return n_rows
+    number, *a_class = one.experiment.labels.split()
+    return int(number) * (n_classes if a_class else 1)
 
 
 def draw_sensitivity() -> Figure:
@@ -172,7 +193,7 @@ def draw_pareto(found: Sequence[Scores], costs: Sequence[dict[str, Any]]) -> Fig
                 continue
             milliseconds = of_experiment[one.experiment]["milliseconds"]
             look = {**_LOOKS[one.experiment.method], "linestyle": ":"}
-            if one.experiment.method == "probe" and one.experiment.teacher in ("wordllama",):
+            if one.experiment.teacher in _SMALLER_TEACHERS:
                 look["color"] = _GREY
             times = [milliseconds["1"], milliseconds["256"]]
             axes.plot(times, [_accuracy(one)] * 2, **look, linewidth=0.8, fillstyle="none")
