@@ -24,11 +24,6 @@ _SIZES = {
     "sst2": (6_920, 2),
     "cifar10": (50_000, 10),
 }
-    "banking77": (10_003, 77),
-    "trec": (5_452, 6),
-    "sst2": (6_920, 2),
-    "cifar10": (50_000, 10),
-}
 _GREY, _BLUE, _RED, _BLACK = "#6b7280", "#3b8ec2", "#c2410c", "#111827"
 _SMALLER_TEACHERS = ("wordllama", "effnet-lite0")
 _LOOKS: dict[str, dict[str, Any]] = {
