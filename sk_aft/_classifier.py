@@ -51,9 +51,9 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
         for bit. "auto" lets `fit` make short trainings, where 200 rows or more have labels:
         with ``transfer="auto"`` that which does best on held-out rows is taken (50 being the
         strength of "aft", 1 that of "probe-kd", and 10 and 1 those of both), or 0 if that harms;
-        `fit` takes two to three times as long. A method that is named has its own strength (10
-        for "aft", as published, and 1 for a list), unless that harms: then a tenth of it, or 0;
-        `fit` takes a half longer. With fewer labels, and in `partial_fit`, "auto" is the
+        `fit` takes two to five times as long. A method that is named has its own strength (10
+        for "aft", as published, and 1 for a list), unless that harms: then a tenth of it, or 0,
+        found in short trainings, too. With fewer labels, and in `partial_fit`, "auto" is the
         method's own, and that of "aft" for ``transfer="auto"``. Without foundation features, it is
         0 and warns.
     preprocessor : "auto", estimator or None, default="auto"

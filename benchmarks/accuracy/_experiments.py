@@ -199,11 +199,14 @@ class Experiment:
             Fitted.
         """
         method = METHODS[self.method]
+        half = BATCH_SIZE // 2
         others = np.array([], dtype=int)
         if method.uses_unlabeled:
             others = np.setdiff1d(np.arange(len(task.labels)), np.append(labeled, hidden))
+            if len(others) > self.steps * half:  # no more than there are steps for
+                random = np.random.RandomState(seed)
+                others = random.choice(others, self.steps * half, replace=False)
         rows = _of_column(take(task.rows, np.append(labeled, others)), self._column)
-        half = BATCH_SIZE // 2
         if method.uses_mixtures:
             number = self.steps * half // _EPOCHS_OF_MIXTURES
             rows = np.concatenate([rows, mixtures(rows, number, seed)])

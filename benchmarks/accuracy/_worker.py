@@ -30,7 +30,7 @@ def run(
         task = load(experiment.data, directory)
         runs = Runs(experiment.data, results)
         experiment.run(task, runs, n_seeds, device, has_trials=has_trials)
-    except Exception:
+    except (Exception, SystemExit):  # such as what is not installed: others go on
         return f"{experiment}\n{traceback.format_exc()}"
     return None
 

@@ -17,6 +17,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
@@ -63,7 +64,8 @@ def _fitted(one: Scores, task: Task) -> Any:
     """Return what a server would run, fitted as for the first test score."""
     experiment = one.experiment
     labeled = draw(task, experiment.labels, 0)
-    return deployed(experiment.fit(task, labeled, one.lines[0]["setting"], 0, "auto"))
+    model = experiment.fit(task, labeled, one.lines[0]["setting"], 0, "auto")
+    return deployed(model) if isinstance(model, Pipeline) else model
 
 
 def milliseconds(models: Sequence[Any], rows: Any, batch: int) -> list[float]:

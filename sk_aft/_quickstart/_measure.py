@@ -160,7 +160,7 @@ def count_parameters(model: Any) -> int:
         return sum(_n_weights(_network(model)) for model in loaded)
     if isinstance(model, AFTClassifier):
         return _n_weights(model.module_)
-    learned = ("coef_", "intercept_", "idf_", "mean_", "scale_")
+    learned = ("coef_", "intercept_", "idf_", "mean_", "scale_", "support_vectors_", "dual_coef_")
     return sum(getattr(model, name).size for name in learned if hasattr(model, name))
 
 

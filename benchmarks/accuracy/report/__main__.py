@@ -72,8 +72,9 @@ def _drawn() -> dict[str, Figure]:
         "methods": lambda: _figures.draw_methods(_found("methods")),
         "teachers": lambda: _figures.draw_teachers(_found("teachers")),
         "labels": lambda: _figures.draw_labels(_found("labels")),
-        "sensitivity": _figures.draw_sensitivity,
     }
+    if _found("sensitivity"):
+        draw["sensitivity"] = _figures.draw_sensitivity
     if COSTS.exists():
         costs = json.loads(COSTS.read_text())
         draw["pareto"] = lambda: _figures.draw_pareto(_found("pareto"), costs)

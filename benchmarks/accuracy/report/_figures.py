@@ -63,6 +63,10 @@ def draw_methods(found: Sequence[Scores]) -> Figure:
         color = _RED if method == "default" else _BLACK
         axes.errorbar(mean, height, xerr=error, fmt="D", color=color, markersize=8, capsize=4)
     axes.set_yticks(range(len(order)), order)
+    axes.set_xscale("log")
+    axes.set_xticks([0.8, 0.9, 1, 1.2, 1.5, 2, 3])
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
     axes.set_xlabel("test error / test error of the student alone")
     axes.set_title("Small grey: a data set (circles: texts, squares: images)", fontsize=9)
     _clean(axes)
@@ -71,16 +75,16 @@ def draw_methods(found: Sequence[Scores]) -> Figure:
 
 def draw_teachers(found: Sequence[Scores]) -> Figure:
     """Draw the accuracy of students against that of the probes of their teachers."""
-    names = list(dict.fromkeys(one.experiment.data for one in found))
+    alone = {o.experiment.data: o for o in found if o.experiment.method == "student alone"}
     figure = Figure(figsize=(10, 3.8), layout="constrained")
-    for axes, data in zip(figure.subplots(1, len(names)), names, strict=True):
+    every_axes = figure.subplots(1, max(len(alone), 1), squeeze=False)[0]
+    for axes, data in zip(every_axes, alone, strict=False):
         of_data = {
             (one.experiment.method, one.experiment.teacher): one
             for one in found
             if one.experiment.data == data
         }
-        alone = of_data["student alone", ""]
-        axes.axhline(_accuracy(alone), color=_GREY, linewidth=1, label="student alone")
+        axes.axhline(_accuracy(alone[data]), color=_GREY, linewidth=1, label="student alone")
         for method in ("aft", "kd"):
             shared = [
                 name
@@ -115,15 +119,15 @@ def _accuracy(one: Scores) -> float:
 def draw_labels(found: Sequence[Scores]) -> Figure:
     """Draw the error of each method against the number of labels."""
     names = list(dict.fromkeys(one.experiment.data for one in found))
-    figure = Figure(figsize=(3.2 * len(names), 4.4), layout="constrained")
-    every_axes = figure.subplots(1, len(names), squeeze=False)[0]
-    for axes, data in zip(every_axes, names, strict=True):
+    figure = Figure(figsize=(3.2 * max(len(names), 1), 4.4), layout="constrained")
+    every_axes = figure.subplots(1, max(len(names), 1), squeeze=False)[0]
+    for axes, data in zip(every_axes, names, strict=False):
         of_data = [one for one in found if one.experiment.data == data]
         for method in dict.fromkeys(one.experiment.method for one in of_data):
             of_method = [one for one in of_data if one.experiment.method == method]
-            of_method.sort(key=n_labels)
+            of_method.sort(key=_n_labels)
             axes.errorbar(
-                [n_labels(one) for one in of_method],
+                [_n_labels(one) for one in of_method],
                 [100 * one.mean for one in of_method],
                 yerr=[np.nan_to_num(100 * one.standard_error) for one in of_method],
                 label=method,
@@ -142,7 +146,7 @@ def draw_labels(found: Sequence[Scores]) -> Figure:
     return figure
 
 
-def n_labels(one: Scores) -> int:
+def _n_labels(one: Scores) -> int:
     """Return how many rows have a label, about."""
     n_rows, n_classes = _SIZES[one.experiment.data]
     if one.experiment.labels == "all":
