@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from benchmarks.accuracy._data import download
 from benchmarks.accuracy._experiments import Experiment
+from benchmarks.accuracy._methods import METHODS
 from benchmarks.accuracy._runs import RESULTS, Runs
 from benchmarks.accuracy._suites import SUITES
 from benchmarks.accuracy._worker import run
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--data", help="directory of the data sets")
     parser.add_argument("--download", action="store_true", help="fetch missing data sets into it")
     parser.add_argument("--only", nargs="+", help="of these data sets")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, help="these methods alone")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
     parser.add_argument("--device", default="auto", help="where students are trained")
@@ -42,6 +44,8 @@ def main() -> None:
     experiments = list(dict.fromkeys(one for name in chosen.suite for one in SUITES[name]()))
     if chosen.only:
         experiments = [one for one in experiments if one.data in chosen.only]
+    if chosen.methods:
+        experiments = [one for one in experiments if one.method in chosen.methods]
     if chosen.quick:
         results, n_seeds = RESULTS / "quick", 1
         experiments = [replace(one, steps=one.steps // 10) for one in experiments]

@@ -81,6 +81,12 @@ class Experiment:
         """Whether every seed would give the same."""
         return self.labels == "all" and not METHODS[self.method].is_student
 
+    def _seeds(self, n_seeds: int) -> range:
+        """Return the seeds of its test scores; a grid has trials only."""
+        if METHODS[self.method].grid:
+            return range(0)
+        return range(1 if self.is_deterministic else n_seeds)
+
     def rows_to_embed(self, n_seeds: int) -> RowsToEmbed:
         """Return which rows the teacher has to have seen."""
         method = METHODS[self.method]
@@ -96,7 +102,7 @@ class Experiment:
 
     def lines(self, runs: Runs, n_seeds: int) -> list[dict[str, Any]] | None:
         """Return the lines of its test scores, or None if some are not there yet."""
-        seeds = range(1 if self.is_deterministic else n_seeds)
+        seeds = self._seeds(n_seeds)
         found = [runs.find(**asdict(self), seed=seed, on="test") for seed in seeds]
         return None if None in found else found
 
@@ -128,9 +134,9 @@ class Experiment:
             return
         start = METHODS[self.method].search(self.student, self.data).start
         setting = self._choose(task, runs, device) if has_trials else start
-        for seed in range(1 if self.is_deterministic else n_seeds):
+        for seed in self._seeds(n_seeds):
             runs.run(
-                lambda seed=seed: {"setting": setting, **self._test(task, setting, seed, device)},
+                lambda seed=seed: self._test(task, setting, seed, device),
                 **asdict(self),
                 seed=seed,
                 on="test",

@@ -32,8 +32,6 @@ class Student:
     ----------
     transfer : str, list or None
         As `AFTClassifier` takes it.
-    strength : "auto" or float
-        Where the trials start; "auto" is tried as it is, and multiplied is 10.
     settings : dict
         Further arguments.
     is_tuned : bool
@@ -47,7 +45,6 @@ class Student:
     """
 
     transfer: Any
-    strength: Any = None
     settings: Setting = field(default_factory=dict)
     is_tuned: bool = True
     uses_unlabeled: bool = False
@@ -66,8 +63,7 @@ class Student:
             return Search({"lr": lr}, (Axis("lr", lr, 3, N_TRIALS - 1),))
         base = default_strength(self.transfer)
         strength = Axis("beta", base, 5, (N_TRIALS - 1) // 2)
-        start = {"lr": lr, "beta": self.strength or base}
-        return Search(start, (strength, Axis("lr", lr, 3, (N_TRIALS - 1) // 2)))
+        return Search({"lr": lr, "beta": base}, (strength, Axis("lr", lr, 3, (N_TRIALS - 1) // 2)))
 
     def build(
         self,
@@ -119,6 +115,7 @@ class Linear:
     features: Callable[[str], Sequence[Any]]
     strength: float
     head: Callable[[float], Any] | None = None
+    grid = ()
     uses_unlabeled = False
     uses_mixtures = False
     is_student = False
@@ -152,6 +149,7 @@ class Linear:
 class FineTuned:
     """The foundation model itself, trained further."""
 
+    grid = ()
     uses_unlabeled = False
     uses_mixtures = False
     is_student = False
@@ -219,7 +217,7 @@ _GRID = tuple({"lr": lr, "beta": beta} for lr in LEARNING_RATES for beta in STRE
 METHODS: dict[str, Student | Linear | FineTuned] = {
     "student alone": Student(None),
     "default": Student("auto"),
-    "aft": Student("aft", "auto"),
+    "aft": Student("aft"),
     "aft, grid": Student("aft", grid=_GRID),
     "default, not tuned": Student("auto", is_tuned=False),
     "student alone, not tuned": Student(None, is_tuned=False),
@@ -227,7 +225,7 @@ METHODS: dict[str, Student | Linear | FineTuned] = {
     "aft-fixed": Student("aft-fixed"),
     "aft-dense": Student("aft-dense"),
     "aft-rbf": Student("aft-rbf"),
-    "aft-product": Student("aft-product", "auto"),
+    "aft-product": Student("aft-product"),
     "feature-regression": Student("feature-regression"),
     "kd": Student("kd"),
     "rkd": Student("rkd"),

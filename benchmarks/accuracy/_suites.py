@@ -182,7 +182,7 @@ def ablation() -> Iterator[Experiment]:
 FAMILIES = (
     ("banking77", "all", BAG, "minilm", (200, 600, 1800)),
     ("banking77", "all", BAG, "wordllama", (200, 600, 1800)),
-    ("cifar10", "1000", SMALL, _BOTH_LITE, (100, 200, 400)),
+    ("cifar10", "5000", SMALL, _BOTH_LITE, (100, 400, 1600)),
 )
 
 
