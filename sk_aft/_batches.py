@@ -43,6 +43,22 @@ class Batch(NamedTuple):
     weights: Tensor | None = None
 
 
+def batches_per_epoch(
+    is_labeled: np.ndarray, batch_size: int, unlabeled_fraction: float = 0.5
+) -> int:
+    """Return how many batches see every row at least once, as `RowBatches` makes them."""
+    n_labeled = int(is_labeled.sum())
+    n_others = len(is_labeled) - n_labeled
+    if not n_others:
+        return -(-n_labeled // batch_size)
+    n_unlabeled = _n_unlabeled(batch_size, unlabeled_fraction)
+    return max(-(-n_labeled // (batch_size - n_unlabeled)), -(-n_others // n_unlabeled))
+
+
+def _n_unlabeled(batch_size: int, unlabeled_fraction: float) -> int:
+    return min(max(round(unlabeled_fraction * batch_size), 1), batch_size - 1)
+
+
 class RowBatches:
     """An iterable over batches, reshuffled at every pass where a generator is given.
 
@@ -93,18 +109,13 @@ class RowBatches:
         self.is_labeled = np.ones(len(inputs), bool) if is_labeled is None else is_labeled
         self._n_labeled: int | None = None
         if not self.is_labeled.all():
-            n_unlabeled = min(max(round(unlabeled_fraction * batch_size), 1), batch_size - 1)
-            self._n_labeled = batch_size - n_unlabeled
+            self._n_labeled = batch_size - _n_unlabeled(batch_size, unlabeled_fraction)
+        self._unlabeled_fraction = unlabeled_fraction
 
     def __len__(self) -> int:
         if self._n_labeled is None:
             return -(-self._n_rows // self.batch_size)
-        n_labeled = int(self.is_labeled.sum())
-        n_unlabeled = len(self.is_labeled) - n_labeled
-        return max(
-            -(-n_labeled // self._n_labeled),
-            -(-n_unlabeled // (self.batch_size - self._n_labeled)),
-        )
+        return batches_per_epoch(self.is_labeled, self.batch_size, self._unlabeled_fraction)
 
     def __iter__(self) -> Iterator[Batch]:
         n_rows = self._rows_per_gather()

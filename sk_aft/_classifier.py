@@ -136,7 +136,12 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
     preprocessor_ : estimator or None
         The fitted preprocessor.
     feature_weights_ : ndarray of shape (n_foundation_features,)
-        How much each foundation feature counts, between 0 and 1; only with transfer.
+        How much each foundation feature counts, between 0 and 1; only where the method used has
+        such weights, as "aft" has.
+    chosen_transfer_ : str, torch.nn.Module, list of (method, strength) or None
+        The transfer method that was used, as ``transfer`` takes it; "aft" where
+        ``transfer="auto"`` found that none helps, with ``beta_`` 0. Training that goes on, with
+        ``warm_start`` or ``partial_fit``, keeps it.
     beta_ : float
         The strength that was used.
     beta_trials_ : dict of float to float

@@ -90,9 +90,17 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
     preprocessor_ : estimator or None
         The fitted preprocessor.
     feature_weights_ : ndarray of shape (n_foundation_features,)
-        How much each foundation feature counts, between 0 and 1; only with transfer.
+        How much each foundation feature counts, between 0 and 1; only where the method used has
+        such weights, as "aft" has.
+    chosen_transfer_ : str, torch.nn.Module, list of (method, strength) or None
+        The transfer method that was used, see `AFTClassifier`.
     beta_ : float
         The strength that was used.
+    beta_trials_ : dict of float to float
+        Mean squared error of the standardised target on held-out rows after the short trainings,
+        by strength; only where ``beta="auto"`` made them for a method that was named.
+    transfer_trials_ : dict of str to float
+        The same by method, "none" included; only where ``transfer="auto"`` made them.
     history_ : skorch.history.History
         Losses, their terms, times and the mean weight of each model's features, of every epoch.
     n_iter_ : int

@@ -101,6 +101,9 @@ class FeatureSubset:
         replaced.shape = (len(self._rows), targets.shape[1])
         replaced.is_on_disk = not is_array and self.is_on_disk
         replaced._rows = np.arange(len(self._rows))
+        if is_array:  # a method may have nothing to say of rows that have features
+            replaced.is_masked = np.isnan(targets).any(axis=1)
+            replaced.has_masked_rows = bool(replaced.is_masked.any())
         return replaced
 
 

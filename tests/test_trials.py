@@ -187,7 +187,7 @@ def test_the_best_is_chosen_unless_it_harms(useful, monkeypatch):
     monkeypatch.setattr(_trials, "_CANDIDATES", candidates)
     fitted = student().fit(X, y, features=features)
     assert fitted.transfer_trials_["bad"] > fitted.transfer_trials_["better"]
-    assert fitted.beta_ == 0.1
+    assert (fitted.chosen_transfer_, fitted.beta_) == ("probe-kd", 0.1)
     monkeypatch.delitem(candidates, "better")
     fitted = student().fit(X, y, features=features)
     assert fitted.beta_ == 0
@@ -226,3 +226,53 @@ def test_training_that_goes_on_keeps_the_method_that_was_chosen(useful, monkeypa
     assert fitted.transfer_trials_ is trials
     assert fitted.n_iter_ == again.n_iter_ == 16
     assert again.beta_ == fitted.beta_
+
+
+class Diverge(nn.Module):
+    """A transfer objective that makes the loss infinite."""
+
+    def forward(self, student, foundation):
+        return (student * torch.inf).sum()
+
+
+def test_a_method_that_diverges_in_a_trial_is_not_chosen(useful, monkeypatch):
+    X, y, features = useful
+    candidates = {
+        "wild": (Diverge(), 1.0),
+        "tame": ("probe-kd", 0.01),
+        "none": _CANDIDATES["none"],
+    }
+    monkeypatch.setattr(_trials, "_CANDIDATES", candidates)
+    fitted = student(max_epochs=8).fit(X, y, features=features)
+    assert fitted.transfer_trials_["wild"] == np.inf
+    assert fitted.chosen_transfer_ == "probe-kd"
+
+    named = student(max_epochs=8, transfer=Diverge()).fit(X, y, features=features)
+    assert named.beta_ == 0
+    assert named.beta_trials_[1.0] == np.inf
+    with pytest.raises(ValueError, match="the network diverged"):
+        student(max_epochs=8, transfer=Diverge(), beta=1).fit(X, y, features=features)
+
+
+def test_trials_are_a_part_of_the_training_where_most_rows_have_no_label(useful, monkeypatch):
+    X, y, features = useful
+    some = np.where(np.arange(len(y)) < 250, y, -1)
+    epochs = []
+    trial = _trials._trial
+
+    def counted(net, transfer, beta, n_epochs):
+        epochs.append(n_epochs)
+        return trial(net, transfer, beta, n_epochs)
+
+    monkeypatch.setattr(_trials, "_trial", counted)
+    student(missing_label=-1, max_epochs=100, batch_size=32).fit(X, some, features=features)
+    assert set(epochs) == {25}  # of 22 steps each: those of the 350 rows without a label
+
+
+def test_a_piece_of_one_class_teaches_what_the_probe_knows_of_it(useful):
+    X, y, features = useful
+    learning = student(transfer="probe-kd", missing_label=-1)
+    learning.partial_fit(X, y, classes=np.arange(10), features=features)
+    of_one_class = np.where(y == 3, 3, -1)
+    learning.partial_fit(X, of_one_class, features=features)
+    assert learning.n_iter_ == 2

@@ -2,10 +2,10 @@
 
     python -m benchmarks.accuracy --suite NAME [NAME ...] --data DIR
 
-A run is a line in benchmarks/results/accuracy; what is there is not run again, so it can be
-stopped and started at will. ``--quick`` takes one seed, a tenth of the steps and no trials, and
-keeps its lines in a folder of its own. `benchmarks.accuracy.report` makes tables and figures of
-the lines.
+A run is a line in benchmarks/results/accuracy (or --results DIR); what is there is not run again,
+so it can be stopped and started at will. ``--quick`` takes one seed, a tenth of the steps and no
+trials, and keeps its lines in a folder of its own. `benchmarks.accuracy.report` makes tables and
+figures of the lines.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from dataclasses import replace
+from pathlib import Path
 
 from joblib import Parallel, delayed, parallel_config
 from tqdm.auto import tqdm
 
-from benchmarks.accuracy._data import download
+from benchmarks.accuracy._data import download, load
 from benchmarks.accuracy._experiments import Experiment
 from benchmarks.accuracy._methods import METHODS
 from benchmarks.accuracy._runs import RESULTS, Runs
-from benchmarks.accuracy._suites import SUITES
+from benchmarks.accuracy._suites import SUITES, quick
 from benchmarks.accuracy._worker import run
 
 
@@ -34,12 +34,13 @@ def main() -> None:
     parser.add_argument("--download", action="store_true", help="fetch missing data sets into it")
     parser.add_argument("--only", nargs="+", help="of these data sets")
     parser.add_argument("--methods", nargs="+", choices=METHODS, help="these methods alone")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the lines are kept")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
     parser.add_argument("--device", default="auto", help="where students are trained")
     parser.add_argument("--quick", action="store_true", help="a rough picture in minutes")
     chosen = parser.parse_args()
-    results, n_seeds = RESULTS, chosen.seeds
+    results, n_seeds = chosen.results, chosen.seeds
     # A dict, since suites share experiments.
     experiments = list(dict.fromkeys(one for name in chosen.suite for one in SUITES[name]()))
     if chosen.only:
@@ -47,13 +48,14 @@ def main() -> None:
     if chosen.methods:
         experiments = [one for one in experiments if one.method in chosen.methods]
     if chosen.quick:
-        results, n_seeds = RESULTS / "quick", 1
-        experiments = [replace(one, steps=one.steps // 10) for one in experiments]
+        results, n_seeds = results / "quick", 1
+        experiments = [quick(one) for one in experiments]
     known = {one.data: Runs(one.data, results) for one in experiments}
     experiments = [one for one in experiments if not one.lines(known[one.data], n_seeds)]
     if chosen.download:
-        for name in {one.data for one in experiments}:
+        for name in sorted({one.data for one in experiments}):
             download(name, chosen.data)
+    experiments = _with_data(experiments, chosen.data)
     embed(experiments, chosen.data, n_seeds)
     settings = (results, chosen.data, n_seeds, chosen.device, not chosen.quick, os.getpid())
     work = [delayed(run)(one, *settings) for one in experiments]
@@ -62,6 +64,21 @@ def main() -> None:
         failed = [what for what in tqdm(done, total=len(work), unit="experiment") if what]
     if failed:
         sys.exit("\n\n".join([*failed, f"{len(failed)} experiments failed, see above."]))
+
+
+def _with_data(experiments: list[Experiment], directory: str | None) -> list[Experiment]:
+    """Return those whose data are there; say what the others lack."""
+    missing = {}
+    for name in dict.fromkeys(one.data for one in experiments):
+        try:
+            load(name, directory)
+        except SystemExit as error:
+            missing[name] = str(error)
+    if missing:
+        print(*missing.values(), f"Left out: {', '.join(missing)}.", sep="\n", file=sys.stderr)
+        if set(missing) == {one.data for one in experiments}:
+            sys.exit("Nothing is left to run.")
+    return [one for one in experiments if one.data not in missing]
 
 
 def embed(experiments: list[Experiment], directory: str | None, n_seeds: int) -> None:

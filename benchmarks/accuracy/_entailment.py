@@ -72,7 +72,7 @@ def make_entailment(
 
     A third of the sentences are true of their picture, a third are not, and a third say what no
     picture shows. Half of the untrue ones say of a piece that is not there what no picture shows,
-    so that words alone never tell more than every other label.
+    so that words alone tell two of three labels, and not all.
 
     Parameters
     ----------

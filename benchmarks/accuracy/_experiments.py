@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from sklearn.pipeline import Pipeline
 
 from benchmarks.accuracy._data import Task, draw, held_out, load, mixtures, take
 from benchmarks.accuracy._methods import BATCH_SIZE, METHODS, Setting
-from benchmarks.accuracy._runs import Runs
+from benchmarks.accuracy._runs import Runs, code_version
 from benchmarks.accuracy._teachers import teacher
 from sk_aft import FoundationFeatureExtractor
 
@@ -156,24 +157,21 @@ class Experiment:
 
             def judged(split: int = split) -> dict[str, Any]:
                 train, judges = held_out(task, labeled, split)
-                start = time.perf_counter()
-                model = self.fit(task, train, setting, 0, device, hidden=judges)
-                seconds = time.perf_counter() - start
-                rows, targets = take(task.rows, judges), task.labels[judges]
-                return self._line(model, rows, targets, seconds)
+                judging = take(task.rows, judges), task.labels[judges]
+                return self._line(
+                    lambda: self.fit(task, train, setting, 0, device, hidden=judges), *judging
+                )
 
             line = runs.run(judged, **asdict(self), setting=setting, split=split, on="validation")
             errors.append(line["error"])
         return float(np.mean(errors))
 
     def _test(self, task: Task, setting: Setting, seed: int, device: str) -> dict[str, Any]:
-        start = time.perf_counter()
-        model = self.fit(task, draw(task, self.labels, seed), setting, seed, device)
-        seconds = time.perf_counter() - start
-        return {
-            "setting": setting,
-            **self._line(model, task.test_rows, task.test_labels, seconds),
-        }
+        labeled = draw(task, self.labels, seed)
+        line = self._line(
+            lambda: self.fit(task, labeled, setting, seed, device), task.test_rows, task.test_labels
+        )
+        return {"setting": setting, **line}
 
     def fit(
         self,
@@ -234,15 +232,24 @@ class Experiment:
     def _column(self) -> str | None:
         return self.student if self.student in _COLUMNS else None
 
-    def _line(self, model: Any, rows: Any, targets: np.ndarray, seconds: float) -> dict[str, Any]:
-        """Return what a line says beside its key."""
+    def _line(self, fit: Callable[[], Any], rows: Any, targets: np.ndarray) -> dict[str, Any]:
+        """Return what a line says beside its key; a training that diverged is wrong everywhere."""
+        start = time.perf_counter()
+        try:
+            model = fit()
+        except ValueError as error:
+            if "diverged" not in str(error):
+                raise
+            return {"error": 1.0, "failed": str(error)}
+        seconds = time.perf_counter() - start
         line = {
             "error": 1 - float(model.score(_of_column(rows, self._column), targets)),
             "seconds": round(seconds, 1),
+            "version": code_version(),
         }
         if METHODS[self.method].is_student:
             student = _student_of(model)
-            line["beta"] = student.beta_
+            line["transfer"], line["beta"] = student.chosen_transfer_, student.beta_
             line["n_parameters"] = sum(part.numel() for part in student.module_.parameters())
             line["device"] = f"{student.device_}, torch {torch.__version__}"
         return line

@@ -236,9 +236,6 @@ METHODS: dict[str, Student | Linear | FineTuned] = {
     "aft and probe-kd": Student(_BOTH),
     "aft + unlabelled": Student("aft", settings=_PUBLISHED, uses_unlabeled=True),
     "probe-kd + unlabelled": Student("probe-kd", uses_unlabeled=True),
-    "aft and probe-kd + unlabelled": Student(
-        _BOTH, settings={"transfer__aft__weights": "published"}, uses_unlabeled=True
-    ),
     "aft + mixtures": Student("aft", settings=_PUBLISHED, uses_mixtures=True),
     "probe-kd + mixtures": Student("probe-kd", uses_mixtures=True),
     "aft and probe-kd + mixtures": Student(

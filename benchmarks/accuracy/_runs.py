@@ -4,14 +4,34 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
+import sk_aft
+
 _LONGEST = 65536  # bytes of a line, at most
 RESULTS = Path(__file__).parents[1] / "results" / "accuracy"
+
+
+@lru_cache
+def code_version() -> str:
+    """Return the release, and the commit where there is one."""
+    if shutil.which("git") is None:
+        return sk_aft.__version__
+    described = subprocess.run(
+        ["git", "describe", "--always"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return f"{sk_aft.__version__} {described.stdout}".strip()
 
 
 class Runs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from benchmarks.accuracy._experiments import Experiment
 from benchmarks.accuracy._methods import METHODS, WITHOUT_TEACHER
@@ -203,6 +204,11 @@ def pareto() -> Iterator[Experiment]:
         methods = ("student alone", "default", "HOG + SVM", "probe")
         yield from _each(methods, data, SMALL, _BOTH_LITE, number, steps)
         yield from _each(("probe",), data, "", _LITE0, number, 0)
+
+
+def quick(experiment: Experiment) -> Experiment:
+    """Return an experiment with a tenth of the steps."""
+    return replace(experiment, steps=experiment.steps // 10)
 
 
 SUITES = {

@@ -10,6 +10,7 @@ import torch
 from sklearn.base import is_classifier
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metadata_routing import UNCHANGED
+from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 from torch import nn
 
@@ -149,7 +150,13 @@ class StudentNet(CheckedInputs, PrefixedParameters, Building, Training, Predicti
                 self._train(train, valid, 1 if self._is_incremental else n_epochs)
 
     @property
-    def chooses_transfer(self) -> bool:
+    def chosen_transfer_(self) -> Any:
+        """The transfer method that was used, as ``transfer`` takes it."""
+        check_is_fitted(self)
+        return self._chosen_transfer
+
+    @property
+    def _chooses_transfer(self) -> bool:
         """Whether `fit` chooses the transfer method: where nothing is said of it."""
         is_left_open = self.transfer == "auto" and self.beta == "auto"
         return is_left_open and not self.get_params_for("transfer")

@@ -27,6 +27,10 @@ _FEWEST_EPOCHS = 50
 _FEWEST_STEPS = 200
 
 
+class DivergenceError(ValueError):
+    """The loss is no longer a number."""
+
+
 def compiled(module: nn.Module, **parameters: Any) -> nn.Module:
     """Return a compiled network beside one that stays as it is."""
     if "isolate_recompiles" in inspect.signature(torch.compile).parameters:
@@ -150,7 +154,7 @@ class Training(NeuralNet):
         if not np.isfinite(loss):
             self.__dict__.pop("n_iter_", None)  # nothing to predict with
             or_float32 = " Or take precision='bf16-mixed' or 'float32', which hold larger numbers."
-            raise ValueError(
+            raise DivergenceError(
                 f"The loss became {loss} in epoch {len(self.history)}: the network diverged. "
                 f"Lower lr (now {self.lr}) or beta (now {self.beta_}), or scale what the "
                 f"preprocessor returns.{or_float32 if self.precision == 'fp16-mixed' else ''}"

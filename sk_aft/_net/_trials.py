@@ -11,7 +11,8 @@ import torch
 from sklearn.base import clone, is_classifier
 from sklearn.model_selection import train_test_split
 
-from sk_aft._net._training import n_epochs_to_make
+from sk_aft._batches import batches_per_epoch
+from sk_aft._net._training import DivergenceError, n_epochs_to_make
 from sk_aft._training_data import FeatureSubset, TrainingData
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def choose_transfer(net: StudentNet, data: TrainingData, seed: int) -> None:
     trials = _Trials.of(net, data, seed)
     if trials is None:
         return
-    if net.chooses_transfer:
+    if net._chooses_transfer:
         candidates = {
             name: candidate
             for name, candidate in _CANDIDATES.items()
@@ -63,7 +64,7 @@ def choose_transfer(net: StudentNet, data: TrainingData, seed: int) -> None:
         if mean > standard_error:
             best = _NONE
         net._chosen_transfer, net.beta_ = candidates[best]
-        chosen, tried = f"transfer={best}", net.transfer_trials_
+        chosen, tried = f"transfer={best}, beta={net.beta_:g}", net.transfer_trials_
     else:
         strength = net.beta_
         net.beta_ = _chosen(strength, lambda beta: trials.harm(net._chosen_transfer, beta))
@@ -90,7 +91,7 @@ class _Trials:
         self._net, self._data = net, data
         self._train, self._held_out, self._others = train, held_out, others
         self._seed = seed
-        n_batches = math.ceil(data.is_labeled.sum() / net.batch_size)
+        n_batches = batches_per_epoch(data.is_labeled, net.batch_size, net.unlabeled_fraction)
         n_epochs = n_epochs_to_make(net.max_epochs, n_batches)
         fewest = math.ceil(max(_SHARE_OF_EPOCHS * n_epochs, _FEWEST_STEPS / n_batches))
         self._n_epochs = min(n_epochs, fewest)
@@ -120,7 +121,12 @@ class _Trials:
 
     def harm(self, transfer: Any, strength: float) -> tuple[float, float]:
         """Return by how much held-out rows get worse, and its standard error."""
-        difference = self.errors(transfer, strength) - self.errors(transfer, 0.0)
+        errors, without = self.errors(transfer, strength), self.errors(transfer, 0.0)
+        if not np.isfinite(errors).all():
+            return math.inf, 0.0
+        if not np.isfinite(without).all():
+            return -math.inf, 0.0
+        difference = errors - without
         difference = difference * self._weights / self._weights.mean()
         return difference.mean(), difference.std() / math.sqrt(len(difference))
 
@@ -133,7 +139,7 @@ class _Trials:
         return any(beta == strength for _, beta in self._errors)
 
     def errors(self, transfer: Any, strength: float) -> np.ndarray:
-        """Return the error of every held-out row."""
+        """Return the error of every held-out row; infinite where the training diverged."""
         # Without strength, all methods are the same.
         key = (repr(transfer) if strength else "", strength)
         if key not in self._errors:
@@ -142,7 +148,11 @@ class _Trials:
             trial = _trial(self._net, transfer, strength, self._n_epochs)
             trial._random = np.random.RandomState(self._seed)
             trial._shared_by_trials = self._shared
-            trial._train_on(rows if strength else rows.without_features(), starts=True)
+            try:
+                trial._train_on(rows if strength else rows.without_features(), starts=True)
+            except DivergenceError:
+                self._errors[key] = np.full(len(self._held_out), math.inf)
+                return self._errors[key]
             if trial.n_iter_ < self._n_epochs:
                 raise KeyboardInterrupt
             outputs = torch.cat(list(trial._outputs(self._data.rows.take(self._held_out))))

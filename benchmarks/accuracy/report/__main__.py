@@ -2,19 +2,23 @@
 
     python -m benchmarks.accuracy.report
 
-A table stands between ``<!-- NAME -->`` and ``<!-- end -->``, and is replaced.
+A table stands between ``<!-- NAME -->`` and ``<!-- end -->``, and is replaced. Tables of other
+lines, those of ``--quick`` or of ``--results DIR``, are printed, and their figures drawn beside
+the lines.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmarks.accuracy._suites import BAG, COMPARED, LARGE, SMALL, SUITES, TRANSFORMER
+from benchmarks.accuracy._runs import RESULTS
+from benchmarks.accuracy._suites import BAG, COMPARED, LARGE, SMALL, SUITES, TRANSFORMER, quick
 from benchmarks.accuracy.pareto import COSTS
 from benchmarks.accuracy.report import _figures
 from benchmarks.accuracy.report._scores import Scores, scores
@@ -32,53 +36,88 @@ _PAGES = (_ROOT / "docs" / "benchmarks.md", _ROOT / "README.md")
 
 
 def main() -> None:
-    """Replace the tables and draw the figures that there are runs for."""
-    tables = _tables()
-    for page in _PAGES:
-        page.write_text(_filled(page.read_text(), tables))
-    for name, figure in _drawn().items():
-        figure.savefig(_figures.IMAGES / f"benchmarks_{name}.png", dpi=150)
+    """Make the tables and figures that there are runs for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the lines are")
+    parser.add_argument("--quick", action="store_true", help="of the runs made with --quick")
+    chosen = parser.parse_args()
+    report = Report(chosen.results, is_quick=chosen.quick)
+    tables = report.tables()
+    images = _figures.IMAGES
+    if chosen.quick or chosen.results != RESULTS:
+        images = report.results
+        print(*(f"{name}\n\n{table}\n" for name, table in tables.items() if table), sep="\n")
+    else:
+        for page in _PAGES:
+            page.write_text(_filled(page.read_text(), tables))
+    for name, figure in report.figures().items():
+        figure.savefig(images / f"benchmarks_{name}.png", dpi=150)
 
 
-def _found(suite: str) -> list[Scores]:
-    return scores(SUITES[suite]())
+class Report:
+    """Tables and figures of the lines in one folder.
 
+    Parameters
+    ----------
+    results : Path
+        Of all lines.
+    is_quick : bool, default=False
+        Whether to take those of quick runs there.
+    """
 
-def _tables() -> dict[str, str]:
-    language, vision = _found("language"), _found("vision")
-    tables = {
-        "language": comparison(language, BAG),
-        "language transformer": comparison(
-            [one for one in language if one.experiment.student == TRANSFORMER], TRANSFORMER
-        ),
-        "methods": means_table(_found("methods"), COMPARED),
-        "teachers": teachers_table(_found("teachers")),
-        "correlations": correlations(_found("teachers"), ("aft", "kd")),
-    }
-    for student in (SMALL, f"{SMALL}, not augmented", LARGE):
-        of_student = [one for one in vision if one.experiment.student in (student, "")]
-        tables[f"vision {student}"] = comparison(of_student, student)
-    for name in ("multimodal", "labels", "ablation"):
-        found = _found(name)
-        for student in dict.fromkeys(one.experiment.student for one in found):
-            tables[f"{name} {student}"] = comparison(found, student)
-    if COSTS.exists():
-        tables["pareto"] = costs_table(_found("pareto"), json.loads(COSTS.read_text()))
-    return tables
+    def __init__(self, results: Path, *, is_quick: bool = False) -> None:
+        self.results = results / "quick" if is_quick else results
+        self.is_quick = is_quick
 
+    def _found(self, suite: str) -> list[Scores]:
+        experiments = SUITES[suite]()
+        if self.is_quick:
+            return scores(map(quick, experiments), 1, self.results)
+        return scores(experiments, 3, self.results)
 
-def _drawn() -> dict[str, Figure]:
-    draw: dict[str, Callable[[], Figure]] = {
-        "methods": lambda: _figures.draw_methods(_found("methods")),
-        "teachers": lambda: _figures.draw_teachers(_found("teachers")),
-        "labels": lambda: _figures.draw_labels(_found("labels")),
-    }
-    if _found("sensitivity"):
-        draw["sensitivity"] = _figures.draw_sensitivity
-    if COSTS.exists():
-        costs = json.loads(COSTS.read_text())
-        draw["pareto"] = lambda: _figures.draw_pareto(_found("pareto"), costs)
-    return {name: function() for name, function in draw.items()}
+    def tables(self) -> dict[str, str]:
+        """Return each table; empty where there are no runs for it."""
+        language, vision = self._found("language"), self._found("vision")
+        tables = {
+            "language": comparison(language, BAG),
+            "language transformer": comparison(
+                [one for one in language if one.experiment.student == TRANSFORMER], TRANSFORMER
+            ),
+            "methods": means_table(self._found("methods"), COMPARED),
+            "teachers": teachers_table(self._found("teachers")),
+            "correlations": correlations(self._found("teachers"), ("aft", "kd")),
+        }
+        for student in (SMALL, f"{SMALL}, not augmented", LARGE):
+            of_student = [one for one in vision if one.experiment.student in (student, "")]
+            tables[f"vision {student}"] = comparison(of_student, student)
+        for name in ("multimodal", "labels", "ablation"):
+            found = self._found(name)
+            for student in dict.fromkeys(one.experiment.student for one in found):
+                tables[f"{name} {student}"] = comparison(found, student)
+        if costs := self._costs():
+            tables["pareto"] = costs_table(self._found("pareto"), costs)
+        return tables
+
+    def figures(self) -> dict[str, Figure]:
+        """Draw each figure that there are runs for."""
+        drawn = {
+            name: draw(found)
+            for name, draw in (
+                ("methods", _figures.draw_methods),
+                ("teachers", _figures.draw_teachers),
+                ("labels", _figures.draw_labels),
+            )
+            if (found := self._found(name))
+        }
+        if not self.is_quick:
+            drawn["sensitivity"] = _figures.draw_sensitivity(self.results)
+        if costs := self._costs():
+            drawn["pareto"] = _figures.draw_pareto(self._found("pareto"), costs)
+        return drawn
+
+    def _costs(self) -> list[dict[str, Any]]:
+        path = self.results / COSTS.name
+        return json.loads(path.read_text()) if path.exists() else []
 
 
 def _filled(page: str, tables: dict[str, str]) -> str:
@@ -86,7 +125,7 @@ def _filled(page: str, tables: dict[str, str]) -> str:
         name = match[1]
         return f"<!-- {name} -->\n\n{tables.get(name) or _NOT_RUN}\n\n<!-- end -->"
 
-    return re.sub(r"<!-- (.+?) -->\n.*?<!-- end -->", fill, page, flags=re.DOTALL)
+    return re.sub(r"<!-- ([^\n]+?) -->\n.*?<!-- end -->", fill, page, flags=re.DOTALL)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.accuracy._experiments import Experiment
 from benchmarks.accuracy._methods import LEARNING_RATES, STRENGTHS
-from benchmarks.accuracy._runs import Runs
+from benchmarks.accuracy._runs import RESULTS, Runs
 from benchmarks.accuracy._suites import COMPARED, FAMILIES, TEACHERS, sensitivity
 from benchmarks.accuracy.report._scores import Scores, alone_of, normalized
 from benchmarks.accuracy.report._tables import Cell, cell_of, mean_normalized, title_of
@@ -33,7 +33,6 @@ _LOOKS: dict[str, dict[str, Any]] = {
     "probe-kd": {"color": _RED, "marker": "^", "linestyle": ":"},
     "aft + unlabelled": {"color": _RED, "marker": "s", "linestyle": "--"},
     "probe-kd + unlabelled": {"color": "#7c2d12", "marker": "^", "linestyle": "--"},
-    "aft and probe-kd + unlabelled": {"color": "#7c2d12", "marker": "v", "linestyle": "-."},
     "TF-IDF + linear": {"color": _GREY, "marker": "x", "linestyle": "-"},
     "probe": {"color": _BLACK, "marker": "D", "linestyle": "-"},
     "aft and probe-kd": {"color": "#7c2d12", "marker": "v", "linestyle": "-"},
@@ -155,14 +154,14 @@ def _n_labels(one: Scores) -> int:
     return int(number) * (n_classes if a_class else 1)
 
 
-def draw_sensitivity() -> Figure:
+def draw_sensitivity(results: Path = RESULTS) -> Figure:
     """Draw held-out errors against strength, for learning rates, steps and teachers."""
     figure = Figure(figsize=(8.6, 7), layout="constrained")
     every_axes = figure.subplots(len(FAMILIES), 3, sharex=True, sharey="row")
     cells = [axes for row in every_axes for axes in row]
     places = range(len(STRENGTHS))
     for axes, experiment in zip(cells, sensitivity(), strict=True):
-        runs = Runs(experiment.data)
+        runs = Runs(experiment.data, results)
         for lr, marker in zip(LEARNING_RATES, "os^", strict=True):
             errors = [experiment.trial_errors(runs, {"lr": lr, "beta": b}) for b in STRENGTHS]
             percent = [100 * np.mean(several) if several else np.nan for several in errors]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.accuracy._experiments import Experiment
-from benchmarks.accuracy._runs import Runs
+from benchmarks.accuracy._runs import RESULTS, Runs
 
 ALONE = "student alone"
 
@@ -43,6 +44,13 @@ class Scores:
         """Standard error of the mean; NaN for one seed."""
         return standard_error(self.errors)
 
+    @property
+    def devices(self) -> set[str]:
+        """Kinds of devices that the students were trained on."""
+        return {
+            line["device"].split(",")[0].split(":")[0] for line in self.lines if "device" in line
+        }
+
 
 def standard_error(values: np.ndarray) -> float:
     """Return the standard error of a mean, NaN for a single value."""
@@ -50,11 +58,13 @@ def standard_error(values: np.ndarray) -> float:
     return float(np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
 
 
-def scores(experiments: Iterable[Experiment], n_seeds: int = 3) -> list[Scores]:
+def scores(
+    experiments: Iterable[Experiment], n_seeds: int = 3, results: Path = RESULTS
+) -> list[Scores]:
     """Return the scores of those experiments whose runs are all there."""
     found = []
     for experiment in dict.fromkeys(experiments):
-        lines = experiment.lines(_runs(experiment.data), n_seeds)
+        lines = experiment.lines(_runs(experiment.data, results), n_seeds)
         if lines:
             errors = np.array([line["error"] for line in lines])
             found.append(Scores(experiment, errors, lines))
@@ -62,8 +72,8 @@ def scores(experiments: Iterable[Experiment], n_seeds: int = 3) -> list[Scores]:
 
 
 @lru_cache
-def _runs(name: str) -> Runs:
-    return Runs(name)
+def _runs(name: str, results: Path) -> Runs:
+    return Runs(name, results)
 
 
 def alone_of(one: Scores, among: Iterable[Scores]) -> Scores | None:

@@ -69,7 +69,10 @@ def comparison(found: Sequence[Scores], student: str) -> str:
     by_row: dict[str, dict[Cell, Scores]] = {}
     for one in found:
         title = title_of(one) if several else one.experiment.method
-        by_row.setdefault(title, {})[cell_of(one)] = one
+        row = by_row.setdefault(title, {})
+        if cell_of(one) in row:
+            raise ValueError(f"{row[cell_of(one)].experiment} and {one.experiment} have one place.")
+        row[cell_of(one)] = one
     of_alone = by_row.get(ALONE, {})
     lines = []
     for title, of_cells in by_row.items():
@@ -93,11 +96,18 @@ def title_of(one: Scores) -> str:
 
 
 def error_text(one: Scores, alone: Scores | None = None) -> str:
-    """Return "mean ± standard error" in per cent, marked where worse than the student alone."""
+    """Return "mean ± standard error" in per cent.
+
+    Marked with † where worse than the student alone, with ‡ where trained on another device.
+    """
     text = f"{100 * one.mean:.1f}"
     if len(one.errors) > 1:
         text += f" ± {100 * one.standard_error:.1f}"
-    return text + (" †" if alone is not None and is_worse(one, alone) else "")
+    if alone is not None and is_worse(one, alone):
+        text += " †"
+    if alone is not None and one.devices and one.devices != alone.devices:
+        text += " ‡"
+    return text
 
 
 def is_worse(one: Scores, alone: Scores) -> bool:
@@ -208,7 +218,7 @@ def means_table(found: Sequence[Scores], methods: Sequence[str]) -> str:
         [method, f"{mean:.3f} ± {error:.3f}", str(n_cells)]
         for method, (mean, error, n_cells) in sorted(means.items(), key=lambda item: item[1])
     ]
-    return markdown(["method", "mean normalised error", "data sets"], rows)
+    return markdown(["method", "mean normalised error", "columns"], rows)
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
