@@ -17,8 +17,17 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmarks.accuracy._runs import RESULTS
-from benchmarks.accuracy._suites import BAG, COMPARED, LARGE, SMALL, SUITES, TRANSFORMER, quick
+from benchmarks.accuracy._runs import RESULTS, Runs
+from benchmarks.accuracy._suites import (
+    BAG,
+    COMPARED,
+    LARGE,
+    SMALL,
+    SUITES,
+    TRANSFORMER,
+    quick,
+    sensitivity,
+)
 from benchmarks.accuracy.pareto import COSTS
 from benchmarks.accuracy.report import _figures
 from benchmarks.accuracy.report._scores import Scores, scores
@@ -109,7 +118,8 @@ class Report:
             )
             if (found := self._found(name))
         }
-        if not self.is_quick:
+        is_tried = any(len(Runs(one.data, self.results)) for one in sensitivity())
+        if is_tried and not self.is_quick:
             drawn["sensitivity"] = _figures.draw_sensitivity(self.results)
         if costs := self._costs():
             drawn["pareto"] = _figures.draw_pareto(self._found("pareto"), costs)
