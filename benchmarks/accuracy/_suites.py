@@ -39,8 +39,8 @@ _IMAGES = (
 )
 _VARIED_IMAGES = _IMAGES[:2]
 _MANY_IMAGES = ("cifar10", "20000", 1000)
-_LITE0, _LITE2, _BOTH_LITE = "effnet-lite0", "effnet-lite2", "effnet-lite0 + effnet-lite2"
-_BOTH_TEXT = "minilm + wordllama"
+_LITE0, _LITE2, BOTH_LITE = "effnet-lite0", "effnet-lite2", "effnet-lite0 + effnet-lite2"
+BOTH_TEXT = "minilm + wordllama"
 SMALL, LARGE = "ResNet 78k", "ResNet 309k"
 
 _FEW_TEXTS = ("banking77", "trec")  # where there are many experiments
@@ -70,7 +70,7 @@ def language() -> Iterator[Experiment]:
         yield from _each(methods, data, BAG, "minilm", "all", steps)
     for data, steps in _TEXT_STEPS.items():
         methods = ("default", "aft", "probe-kd", "probe")
-        yield from _each(methods, data, BAG, _BOTH_TEXT, "all", steps)
+        yield from _each(methods, data, BAG, BOTH_TEXT, "all", steps)
     for data in ("banking77", "sst2"):
         methods = ("student alone", "default", "aft", "kd", "probe-kd")
         yield from _each(methods, data, TRANSFORMER, "minilm", "all", _TRANSFORMER_STEPS)
@@ -80,7 +80,7 @@ def vision() -> Iterator[Experiment]:
     """Images: all methods with two teachers, then one thing changed at a time."""
     for data, labels, steps in _IMAGES:
         methods = (*COMPARED, *NOT_TUNED, *_WITH_MIXTURES, "probe")
-        yield from _each(methods, data, SMALL, _BOTH_LITE, labels, steps)
+        yield from _each(methods, data, SMALL, BOTH_LITE, labels, steps)
     for teacher in (_LITE0, _LITE2):
         for data, labels, steps in _VARIED_IMAGES:
             methods = ("default", "aft", "probe-kd", "probe")
@@ -88,9 +88,9 @@ def vision() -> Iterator[Experiment]:
     few = ("student alone", "aft", "probe-kd")  # where a default would take hours
     for student in (f"{SMALL}, not augmented", LARGE):
         for data, labels, steps in _VARIED_IMAGES:
-            yield from _each(few, data, student, _BOTH_LITE, labels, steps)
+            yield from _each(few, data, student, BOTH_LITE, labels, steps)
     data, labels, steps = _MANY_IMAGES
-    yield from _each((*few, "probe"), data, SMALL, _BOTH_LITE, labels, steps)
+    yield from _each((*few, "probe"), data, SMALL, BOTH_LITE, labels, steps)
 
 
 def multimodal() -> Iterator[Experiment]:
@@ -110,7 +110,7 @@ def methods() -> Iterator[Experiment]:
     for data, steps in _TEXT_STEPS.items():
         yield from _each((*COMPARED, "probe"), data, BAG, "minilm", "all", steps)
     for data, labels, steps in _IMAGES:
-        yield from _each((*COMPARED, "probe"), data, SMALL, _BOTH_LITE, labels, steps)
+        yield from _each((*COMPARED, "probe"), data, SMALL, BOTH_LITE, labels, steps)
 
 
 TEACHERS = (
@@ -122,16 +122,8 @@ TEACHERS = (
     "wordllama, 64 of 256",
     "wordllama",
     "minilm",
-    _BOTH_TEXT,
+    BOTH_TEXT,
 )
-
-
-def teachers() -> Iterator[Experiment]:
-    """Teachers of all qualities, to see whether a better one makes a better student."""
-    for data in _FEW_TEXTS:
-        for teacher in TEACHERS:
-            methods = ("student alone", "aft", "kd", "probe")
-            yield from _each(methods, data, BAG, teacher, "all", _STEPS_OF_MANY)
 
 
 LABELS = ("10 a class", "50 a class", "200 a class", "1000 a class", "all")
@@ -140,6 +132,21 @@ _LABELS_OF = {"banking77": LABELS[:2], "trec": LABELS[:3], "sst2": LABELS[:4]}
 _WITHOUT_UNLABELED = ("student alone", "default", "aft", "probe-kd")
 _WITH_UNLABELED = ("aft + unlabelled", "probe-kd + unlabelled")
 _LINEAR = ("TF-IDF + linear", "probe")
+
+
+# Whose students are held against the probes of their teachers.
+OF_TEACHERS = ("aft", "kd", *_WITH_UNLABELED)
+
+
+def teachers() -> Iterator[Experiment]:
+    """Teachers of all qualities, to see whether a better one makes a better student."""
+    for data in _FEW_TEXTS:
+        for teacher in TEACHERS:
+            methods = ("student alone", "aft", "kd", "probe")
+            yield from _each(methods, data, BAG, teacher, "all", _STEPS_OF_MANY)
+    for teacher in TEACHERS:
+        methods = ("student alone", *_WITH_UNLABELED, "probe")
+        yield from _each(methods, "banking77", BAG, teacher, LABELS[0], _STEPS_OF_MANY)
 
 
 def labels() -> Iterator[Experiment]:
@@ -152,11 +159,11 @@ def labels() -> Iterator[Experiment]:
             yield from _each(methods, data, BAG, "minilm", number, _TEXT_STEPS[data])
     for number, steps in (("10 a class", 200), ("1000", 400)):
         methods = (*_WITHOUT_UNLABELED, *_WITH_UNLABELED, "probe")
-        yield from _each(methods, "cifar10", SMALL, _BOTH_LITE, number, steps)
+        yield from _each(methods, "cifar10", SMALL, BOTH_LITE, number, steps)
     data, number, steps = _IMAGES[3]
-    yield from _each((*_WITHOUT_UNLABELED, "probe"), data, SMALL, _BOTH_LITE, number, steps)
+    yield from _each((*_WITHOUT_UNLABELED, "probe"), data, SMALL, BOTH_LITE, number, steps)
     data, number, steps = _MANY_IMAGES
-    yield from _each((*few, "probe"), data, SMALL, _BOTH_LITE, number, steps)
+    yield from _each((*few, "probe"), data, SMALL, BOTH_LITE, number, steps)
     for data in _CLASSIFIED:  # with more labels it takes hours on a CPU
         yield Experiment(data, "SetFit", labels=LABELS[0])
 
@@ -186,7 +193,7 @@ def ablation() -> Iterator[Experiment]:
 FAMILIES = (
     ("banking77", "all", BAG, "minilm", (200, 600, 1800)),
     ("banking77", "all", BAG, "wordllama", (200, 600, 1800)),
-    ("cifar10", "5000", SMALL, _BOTH_LITE, (100, 300, 900)),
+    ("cifar10", "5000", SMALL, BOTH_LITE, (100, 300, 900)),
 )
 
 
@@ -205,7 +212,7 @@ def pareto() -> Iterator[Experiment]:
         yield from _each(("probe",), data, "", "wordllama", "all", 0)
     for data, number, steps in _IMAGES:
         methods = ("student alone", "default", "HOG + SVM", "probe")
-        yield from _each(methods, data, SMALL, _BOTH_LITE, number, steps)
+        yield from _each(methods, data, SMALL, BOTH_LITE, number, steps)
         yield from _each(("probe",), data, "", _LITE0, number, 0)
 
 

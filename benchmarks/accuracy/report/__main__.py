@@ -38,6 +38,7 @@ from benchmarks.accuracy.report._tables import (
     means_table,
     teachers_table,
 )
+from benchmarks.accuracy.report._targets import targets_table
 
 _NOT_RUN = "*(The runs for this table are not made yet.)*"
 _ROOT = Path(__file__).parents[3]
@@ -103,6 +104,7 @@ class Report:
             found = self._found(name)
             for student in dict.fromkeys(one.experiment.student for one in found):
                 tables[f"{name} {student}"] = comparison(found, student)
+        tables["targets"] = targets_table(self._found, self._costs())
         if costs := self._costs():
             tables["pareto"] = costs_table(self._found("pareto"), costs)
         return tables

@@ -12,9 +12,15 @@ from matplotlib.figure import Figure
 from benchmarks.accuracy._experiments import Experiment
 from benchmarks.accuracy._methods import LEARNING_RATES, STRENGTHS
 from benchmarks.accuracy._runs import RESULTS, Runs
-from benchmarks.accuracy._suites import COMPARED, FAMILIES, TEACHERS, sensitivity
+from benchmarks.accuracy._suites import COMPARED, FAMILIES, OF_TEACHERS, sensitivity
 from benchmarks.accuracy.report._scores import Scores, alone_of, normalized
-from benchmarks.accuracy.report._tables import Cell, cell_of, mean_normalized, title_of
+from benchmarks.accuracy.report._tables import (
+    Cell,
+    cell_of,
+    correlation,
+    mean_normalized,
+    title_of,
+)
 
 IMAGES = Path(__file__).parents[3] / "docs" / "images"
 # Training rows and classes.
@@ -74,36 +80,30 @@ def draw_methods(found: Sequence[Scores]) -> Figure:
 
 def draw_teachers(found: Sequence[Scores]) -> Figure:
     """Draw the accuracy of students against that of the probes of their teachers."""
-    alone = {o.experiment.data: o for o in found if o.experiment.method == "student alone"}
-    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    alone = {cell_of(one): one for one in found if one.experiment.method == "student alone"}
+    figure = Figure(figsize=(3.4 * max(len(alone), 1), 4.2), layout="constrained")
     every_axes = figure.subplots(1, max(len(alone), 1), squeeze=False)[0]
-    for axes, data in zip(every_axes, alone, strict=False):
-        of_data = {
-            (one.experiment.method, one.experiment.teacher): one
-            for one in found
-            if one.experiment.data == data
-        }
-        axes.axhline(_accuracy(alone[data]), color=_GREY, linewidth=1, label="student alone")
-        for method in ("aft", "kd"):
-            shared = [
-                name
-                for name in TEACHERS
-                if (method, name) in of_data and ("probe", name) in of_data
+    for axes, cell in zip(every_axes, alone, strict=False):
+        here = [one for one in found if cell_of(one) == cell]
+        probes = {o.experiment.teacher: o for o in here if o.experiment.method == "probe"}
+        axes.axhline(_accuracy(alone[cell]), color=_GREY, linewidth=1, label="student alone")
+        for method in OF_TEACHERS:
+            students = [
+                one
+                for one in here
+                if one.experiment.method == method and one.experiment.teacher in probes
             ]
-            if len(shared) < 3:
+            if len(students) < 3:
                 continue
-            probes = [_accuracy(of_data["probe", name]) for name in shared]
-            students = [of_data[method, name] for name in shared]
-            correlation = np.corrcoef(probes, [_accuracy(one) for one in students])[0, 1]
             axes.errorbar(
-                probes,
+                [_accuracy(probes[one.experiment.teacher]) for one in students],
                 [_accuracy(one) for one in students],
                 yerr=[100 * one.standard_error for one in students],
-                label=f"{method} (r = {correlation:.2f})",
+                label=f"{method} (r = {correlation(found, method, cell):.2f})",
                 capsize=2,
                 **{**_LOOKS[method], "linestyle": "none"},
             )
-        axes.set_title(Cell(data, "all").title, fontsize=10)
+        axes.set_title(cell.title, fontsize=10)
         axes.set_xlabel("accuracy of the teacher's probe (%)")
         axes.legend(fontsize=7, frameon=False)
         _clean(axes)

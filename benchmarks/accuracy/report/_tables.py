@@ -135,38 +135,30 @@ def teachers_table(found: Sequence[Scores]) -> str:
 
 
 def correlations(found: Sequence[Scores], methods: Iterable[str]) -> str:
-    """Return how accuracies of probes and of students go together over teachers.
-
-    For each data set, and of the means over those data sets that a teacher has all of.
-    """
-    cells = list(dict.fromkeys(cell_of(one) for one in found))
-    errors = {
-        (one.experiment.method, one.experiment.teacher, cell_of(one)): one.mean for one in found
-    }
-    teachers = [name for name in dict.fromkeys(o.experiment.teacher for o in found) if name]
-    lines = []
+    """Return, for each column, how accuracies of probes and of students go together."""
+    cells = list(dict.fromkeys(map(cell_of, found)))
+    rows = []
     for method in methods:
-        row = [method]
-        per_cell = []
-        for cell in cells:
-            pairs = np.array(
-                [
-                    (errors["probe", name, cell], errors[method, name, cell])
-                    for name in teachers
-                    if ("probe", name, cell) in errors and (method, name, cell) in errors
-                ]
-            )
-            per_cell.append(pairs)
-            row.append(_correlation(pairs))
-        is_whole = len({len(pairs) for pairs in per_cell}) == 1 and len(per_cell[0]) > 2
-        row.append(_correlation(np.mean(per_cell, axis=0)) if is_whole else "")
-        lines.append(row)
-    header = ["correlation with the probe", *(cell.title for cell in cells), "of the means"]
-    return markdown(header, lines)
+        values = [correlation(found, method, cell) for cell in cells]
+        rows.append([method, *("" if np.isnan(value) else f"{value:.2f}" for value in values)])
+    return markdown(["correlation with the probe", *(cell.title for cell in cells)], rows)
 
 
-def _correlation(pairs: np.ndarray) -> str:
-    return f"{np.corrcoef(pairs.T)[0, 1]:.2f}" if len(pairs) > 2 else ""
+def correlation(found: Sequence[Scores], method: str, cell: Cell) -> float:
+    """Return the correlation of accuracies over teachers; NaN where there are fewer than three."""
+    of_method, of_probe = (
+        {one.experiment.teacher: one.mean for one in found if _is(one, name, cell)}
+        for name in (method, "probe")
+    )
+    shared = [name for name in of_method if name in of_probe]
+    if len(shared) < 3:
+        return float("nan")
+    pairs = [(of_probe[name], of_method[name]) for name in shared]
+    return float(np.corrcoef(np.transpose(pairs))[0, 1])
+
+
+def _is(one: Scores, method: str, cell: Cell) -> bool:
+    return one.experiment.method == method and cell_of(one) == cell
 
 
 def mean_normalized(
@@ -204,11 +196,20 @@ def costs_table(found: Sequence[Scores], costs: Sequence[dict[str, Any]]) -> str
             cost = of_experiment[one.experiment]
             times = [f"{cost['milliseconds'][batch]:.3g}" for batch in ("1", "256")]
             size = f"{cost['parameters'] / 1e6:.2f} M"
-            best = min(other.mean for other in here[: here.index(one) + 1])
-            front = "yes" if one.mean <= best else ""
+            front = "yes" if is_on_front(one, here, costs) else ""
             lines.append([cell.title, title_of(one), error_text(one), *times, size, front])
     header = ["", "", "error (%)", "ms a row", "ms a row, of 256", "parameters", "on the front"]
     return markdown(header, lines)
+
+
+def is_on_front(one: Scores, among: Sequence[Scores], costs: Sequence[dict[str, Any]]) -> bool:
+    """Return whether nothing that is as fast for a single row has a lower error."""
+    times = {Experiment(**cost["experiment"]): cost["milliseconds"]["1"] for cost in costs}
+    return not any(
+        other.mean < one.mean and times[other.experiment] <= times[one.experiment]
+        for other in among
+        if cell_of(other) == cell_of(one) and other.experiment in times
+    )
 
 
 def means_table(found: Sequence[Scores], methods: Sequence[str]) -> str:
