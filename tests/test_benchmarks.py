@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -22,7 +23,15 @@ from benchmarks.accuracy._runs import Runs  # noqa: E402
 from benchmarks.accuracy._search import Axis, climb  # noqa: E402
 from benchmarks.accuracy._suites import SUITES  # noqa: E402
 from benchmarks.accuracy.report._scores import Scores  # noqa: E402
-from benchmarks.accuracy.report._tables import comparison, is_worse, mean_normalized  # noqa: E402
+from benchmarks.accuracy.report._tables import (  # noqa: E402
+    cell_of,
+    comparison,
+    correlation,
+    error_text,
+    is_on_front,
+    is_worse,
+    mean_normalized,
+)
 from sk_aft.datasets import load_banking77, load_fashion_mnist  # noqa: E402
 
 
@@ -108,6 +117,23 @@ def test_probe_and_unlabelled_rows(texts, tmp_path):
         assert experiment.lines(runs, 1)[0]["error"] < 0.8
 
 
+def test_a_training_that_diverges_is_kept_as_wrong_everywhere(texts):
+    experiment = Experiment("banking77", "aft", "bag of n-grams", "minilm", "5 a class", 40)
+    rows = draw(texts, "5 a class", 0)
+
+    def fit(lr):
+        return experiment.fit(texts, rows, {"lr": lr, "beta": 10}, 0, "cpu")
+
+    line = experiment._line(lambda: fit(1e30), texts.test_rows, texts.test_labels)
+    assert line["error"] == 1
+    assert "the network diverged" in line["failed"]
+    line = experiment._line(lambda: fit(1e-2), texts.test_rows, texts.test_labels)
+    assert line["error"] < 1
+    assert (line["transfer"], line["beta"]) == ("aft", 10)
+    with pytest.raises(ValueError, match="lr"):
+        experiment._line(lambda: fit(-1), texts.test_rows, texts.test_labels)
+
+
 def test_draws_and_splits(texts):
     rows = draw(texts, "5 a class", 0)
     assert (np.bincount(texts.labels[rows]) == 5).all()
@@ -141,9 +167,10 @@ def test_entailment_says_the_truth_in_words_that_differ_in_the_test_rows():
     assert not templates & test_templates
 
 
-def scores(method, errors, data="trec"):
-    teacher = "" if method == "student alone" else "minilm"
-    return Scores(Experiment(data, method, "bag of n-grams", teacher), np.array(errors), [])
+def scores(method, errors, data="trec", teacher="minilm", device="cpu, torch 2"):
+    teacher = "" if method == "student alone" else teacher
+    experiment = Experiment(data, method, "bag of n-grams", teacher)
+    return Scores(experiment, np.array(errors), [{"device": device}])
 
 
 def test_tables_normalize_by_the_student_alone_and_mark_what_is_worse():
@@ -156,6 +183,9 @@ def test_tables_normalize_by_the_student_alone_and_mark_what_is_worse():
     assert table[2] == "| student alone | 20.0 ± 0.0 | 1.000 |"
     assert table[3] == "| aft | 10.0 ± 0.6 | 0.500 |"
     assert table[4] == "| kd | 30.0 ± 0.6 † | 1.500 |"
+    assert error_text(scores("ft", [0.1], device="cuda, torch 2"), found[0]) == "10.0 ‡"
+    with pytest.raises(ValueError, match="have one place"):
+        comparison([*found, scores("kd", [0.2])], "bag of n-grams")
     assert is_worse(found[2], found[0])
     assert not is_worse(found[1], found[0])
 
@@ -171,6 +201,35 @@ def test_means_are_over_what_all_methods_have():
     means = mean_normalized(found, ("aft", "kd"))
     assert means["kd"][0] == pytest.approx(0.5)
     assert means["aft"][2] == 1
+
+
+def test_correlation_is_over_the_teachers_that_both_have():
+    of_teachers = {"wordllama": (0.3, 0.2), "minilm": (0.1, 0.15), "minilm + wordllama": (0.2, 0.1)}
+    found = [
+        scores(method, [error], teacher=teacher)
+        for teacher, errors in of_teachers.items()
+        for method, error in zip(("probe", "aft"), errors, strict=True)
+    ]
+    cell = cell_of(found[0])
+    assert correlation(found, "aft", cell) == pytest.approx(
+        np.corrcoef(list(of_teachers.values()), rowvar=False)[0, 1]
+    )
+    assert np.isnan(correlation(found[:-1], "aft", cell))
+
+
+def test_the_front_is_what_nothing_as_fast_is_better_than():
+    found = [
+        scores("default", [0.2]),
+        scores("kd", [0.3]),
+        scores("probe", [0.1]),
+        scores("aft", [0.1]),
+    ]
+    times = (1, 2, 10)
+    costs = [
+        {"experiment": asdict(one.experiment), "milliseconds": {"1": time}}
+        for one, time in zip(found, times, strict=False)
+    ]
+    assert [is_on_front(one, found, costs) for one in found[:3]] == [True, False, True]
 
 
 def test_settings_of_kept_scores_are_those_that_their_trials_chose():
