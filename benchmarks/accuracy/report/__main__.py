@@ -22,6 +22,7 @@ from benchmarks.accuracy._suites import (
     BAG,
     COMPARED,
     LARGE,
+    OF_TEACHERS,
     SMALL,
     SUITES,
     TRANSFORMER,
@@ -95,7 +96,7 @@ class Report:
             ),
             "methods": means_table(self._found("methods"), COMPARED),
             "teachers": teachers_table(self._found("teachers")),
-            "correlations": correlations(self._found("teachers"), ("aft", "kd")),
+            "correlations": correlations(self._found("teachers"), OF_TEACHERS),
         }
         for student in (SMALL, f"{SMALL}, not augmented", LARGE):
             of_student = [one for one in vision if one.experiment.student in (student, "")]

@@ -112,7 +112,7 @@ def _few_labels(found: Sequence[Scores]) -> Iterable[tuple[str, str, str, bool]]
 def _correlations(found: Sequence[Scores]) -> Iterable[tuple[str, str, str, bool]]:
     """Yield the correlation that each column has with the teachers' probes."""
     for cell in dict.fromkeys(map(cell_of, found)):
-        for method in ("aft", "aft + unlabelled"):
+        for method in ("aft", "aft + unlabelled", "probe-kd + unlabelled"):
             value = correlation(found, method, cell)
             if not np.isnan(value):
                 name = f"{cell.title}: correlation of {method} with the teacher's probe"
