@@ -28,14 +28,25 @@ from benchmarks.accuracy._worker import run
 
 def main() -> None:
     """Run what is missing."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--suite", nargs="+", choices=SUITES, default=list(SUITES))
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.accuracy",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--suite",
+        nargs="+",
+        metavar="NAME",
+        choices=SUITES,
+        default=list(SUITES),
+        help=f"default: all of {', '.join(SUITES)}",
+    )
     parser.add_argument("--data", help="directory of the data sets")
     parser.add_argument("--download", action="store_true", help="fetch missing data sets into it")
-    parser.add_argument("--only", nargs="+", help="of these data sets")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, help="these methods alone")
+    parser.add_argument("--only", nargs="+", metavar="DATA_SET", help="such as trec cifar10")
+    parser.add_argument("--methods", nargs="+", metavar="METHOD", help="such as aft probe-kd")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the lines are kept")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="test scores each; default: 3")
     parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
     parser.add_argument("--device", default="auto", help="where students are trained")
     parser.add_argument("--quick", action="store_true", help="a rough picture in minutes")
@@ -43,10 +54,16 @@ def main() -> None:
     results, n_seeds = chosen.results, chosen.seeds
     # A dict, since suites share experiments.
     experiments = list(dict.fromkeys(one for name in chosen.suite for one in SUITES[name]()))
+    known_data = {one.data for one in experiments}
     if chosen.only:
         experiments = [one for one in experiments if one.data in chosen.only]
     if chosen.methods:
         experiments = [one for one in experiments if one.method in chosen.methods]
+    if not experiments:
+        parser.error(
+            f"nothing in these suites fits --only and --methods. Data sets: "
+            f"{', '.join(sorted(known_data))}. Methods: {', '.join(METHODS)}."
+        )
     if chosen.quick:
         results, n_seeds = results / "quick", 1
         experiments = [quick(one) for one in experiments]

@@ -36,7 +36,7 @@ _N_ROWS, _N_ROUNDS = 40, 5
 
 def main() -> None:
     """Measure what has a score and keep it."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser("python -m benchmarks.accuracy.pareto", description=__doc__)
     parser.add_argument("--data", help="directory of the data sets")
     directory = parser.parse_args().data
     found = scores(SUITES["pareto"]())

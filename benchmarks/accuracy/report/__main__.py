@@ -48,7 +48,7 @@ _PAGES = (_ROOT / "docs" / "benchmarks.md", _ROOT / "README.md")
 
 def main() -> None:
     """Make the tables and figures that there are runs for."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser("python -m benchmarks.accuracy.report", description=__doc__)
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the lines are")
     parser.add_argument("--quick", action="store_true", help="of the runs made with --quick")
     chosen = parser.parse_args()

@@ -216,7 +216,7 @@ def means_table(found: Sequence[Scores], methods: Sequence[str]) -> str:
     """Return the mean normalised error of each method, best first."""
     means = mean_normalized(found, methods)
     rows = [
-        [method, f"{mean:.3f} ± {error:.3f}", str(n_cells)]
+        [method, f"{mean:.3f}" + ("" if np.isnan(error) else f" ± {error:.3f}"), str(n_cells)]
         for method, (mean, error, n_cells) in sorted(means.items(), key=lambda item: item[1])
     ]
     return markdown(["method", "mean normalised error", "columns"], rows)
