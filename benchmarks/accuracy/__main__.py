@@ -62,7 +62,7 @@ def main() -> None:
     if not experiments:
         parser.error(
             f"nothing in these suites fits --only and --methods. Data sets: "
-            f"{', '.join(sorted(known_data))}. Methods: {', '.join(METHODS)}."
+            f"{', '.join(sorted(known_data))}. Methods: {'; '.join(METHODS)}."
         )
     if chosen.quick:
         results, n_seeds = results / "quick", 1
