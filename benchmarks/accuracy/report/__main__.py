@@ -101,10 +101,14 @@ class Report:
         for student in (SMALL, f"{SMALL}, not augmented", LARGE):
             of_student = [one for one in vision if one.experiment.student in (student, "")]
             tables[f"vision {student}"] = comparison(of_student, student)
-        for name in ("multimodal", "labels", "ablation"):
+        for name in ("multimodal", "ablation"):
             found = self._found(name)
             for student in dict.fromkeys(one.experiment.student for one in found):
                 tables[f"{name} {student}"] = comparison(found, student)
+        labels = self._found("labels")
+        for data in dict.fromkeys(one.experiment.data for one in labels):
+            of_data = [one for one in labels if one.experiment.data == data]
+            tables[f"labels {data}"] = comparison(of_data, of_data[0].experiment.student)
         tables["targets"] = targets_table(self._found, self._costs())
         if costs := self._costs():
             tables["pareto"] = costs_table(self._found("pareto"), costs)
