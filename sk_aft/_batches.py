@@ -43,10 +43,8 @@ class Batch(NamedTuple):
     weights: Tensor | None = None
 
 
-def batches_per_epoch(
-    is_labeled: np.ndarray, batch_size: int, unlabeled_fraction: float = 0.5
-) -> int:
-    """Return how many batches see every row at least once, as `RowBatches` makes them."""
+def batches_per_epoch(is_labeled: np.ndarray, batch_size: int, unlabeled_fraction: float) -> int:
+    """Return how many batches see every row at least once."""
     n_labeled = int(is_labeled.sum())
     n_others = len(is_labeled) - n_labeled
     if not n_others:

@@ -139,8 +139,8 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
         How much each foundation feature counts, between 0 and 1; only where the method used has
         such weights, as "aft" has.
     chosen_transfer_ : str, torch.nn.Module, list of (method, strength) or None
-        The transfer method that was used, as ``transfer`` takes it; "aft" where
-        ``transfer="auto"`` found that none helps, with ``beta_`` 0. Training that goes on, with
+        The transfer method that was used, as ``transfer`` takes it; where
+        ``beta_`` is 0, nothing was transferred whatever it says. Training that goes on, with
         ``warm_start`` or ``partial_fit``, keeps it.
     beta_ : float
         The strength that was used.

@@ -54,6 +54,13 @@ class TrainingData:
             self.is_labeled[rows],
         )
 
+    def has_unlike_targets(self, rows: np.ndarray | None = None) -> bool:
+        """Return whether rows with features have unlike targets, without which no probe learns."""
+        rows = np.flatnonzero(self.is_labeled) if rows is None else rows
+        is_masked = FeatureSubset(self.features, rows).is_masked
+        targets = self.targets[rows[~is_masked]]
+        return len(targets) > 0 and bool((targets != targets[0]).any())
+
     def without_features(self) -> TrainingData:
         """Return the labelled rows, without features: others would teach nothing."""
         data = self if self.is_labeled.all() else self.subset(np.flatnonzero(self.is_labeled))
@@ -101,9 +108,6 @@ class FeatureSubset:
         replaced.shape = (len(self._rows), targets.shape[1])
         replaced.is_on_disk = not is_array and self.is_on_disk
         replaced._rows = np.arange(len(self._rows))
-        if is_array:  # a method may have nothing to say of rows that have features
-            replaced.is_masked = np.isnan(targets).any(axis=1)
-            replaced.has_masked_rows = bool(replaced.is_masked.any())
         return replaced
 
 

@@ -257,22 +257,47 @@ def test_a_method_that_diverges_in_a_trial_is_not_chosen(useful, monkeypatch):
 def test_trials_are_a_part_of_the_training_where_most_rows_have_no_label(useful, monkeypatch):
     X, y, features = useful
     some = np.where(np.arange(len(y)) < 250, y, -1)
-    epochs = []
-    trial = _trials._trial
+    steps = {}
+    trained = _trials._Trials._trained_errors
 
-    def counted(net, transfer, beta, n_epochs):
-        epochs.append(n_epochs)
-        return trial(net, transfer, beta, n_epochs)
+    def counted(trials, transfer, strength):
+        steps[strength] = trials._n_epochs(strength)
+        return trained(trials, transfer, strength)
 
-    monkeypatch.setattr(_trials, "_trial", counted)
-    student(missing_label=-1, max_epochs=100, batch_size=32).fit(X, some, features=features)
-    assert set(epochs) == {25}  # of 22 steps each: those of the 350 rows without a label
+    monkeypatch.setattr(_trials._Trials, "_trained_errors", counted)
+    student(missing_label=-1, max_epochs=100, batch_size=32, transfer="probe-kd").fit(
+        X, some, features=features
+    )
+    # Of 22 steps each, to see the 350 rows without a label; and of 8 without transfer.
+    assert steps == {0.0: 25, 1.0: 25}
+    student(missing_label=-1, max_epochs=30, batch_size=32, transfer="probe-kd").fit(
+        X, some, features=features
+    )
+    assert steps == {0.0: 25, 1.0: 10}
 
 
-def test_a_piece_of_one_class_teaches_what_the_probe_knows_of_it(useful):
+@pytest.mark.parametrize("transfer", ["probe-kd", "b-tuning", [("aft", 10), ("probe-kd", 1)]])
+def test_a_later_piece_of_one_class_is_learned_without_a_probe(useful, transfer):
     X, y, features = useful
-    learning = student(transfer="probe-kd", missing_label=-1)
+    learning = student(transfer=transfer, missing_label=-1)
     learning.partial_fit(X, y, classes=np.arange(10), features=features)
+    alone = pickle.loads(pickle.dumps(learning)).set_params(beta=0)
     of_one_class = np.where(y == 3, 3, -1)
     learning.partial_fit(X, of_one_class, features=features)
-    assert learning.n_iter_ == 2
+    alone.partial_fit(X[y == 3], y[y == 3])
+    np.testing.assert_array_equal(learning.history_[-1]["train_loss"], alone.loss_curve_[-1])
+    learning.partial_fit(X, y, features=features)
+    assert "train_transfer_loss" not in learning.history_[1]
+    assert learning.history_[2]["train_transfer_loss"] > 0
+
+
+def test_what_was_chosen_is_public_and_a_copy(useful, monkeypatch):
+    X, y, features = useful
+    both = _CANDIDATES["aft and probe-kd"]
+    monkeypatch.setattr(_trials, "_CANDIDATES", {"both": (both[0], 0.01), "none": ("aft", 0.0)})
+    unfitted = student(max_epochs=8)
+    assert not hasattr(unfitted, "chosen_transfer_")
+    fitted = unfitted.fit(X, y, features=features)
+    assert fitted.chosen_transfer_ == [("aft", 10.0), ("probe-kd", 1.0)]
+    fitted.chosen_transfer_.clear()
+    assert pickle.loads(pickle.dumps(fitted)).chosen_transfer_ == both[0]

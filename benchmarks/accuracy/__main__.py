@@ -18,10 +18,10 @@ from pathlib import Path
 from joblib import Parallel, delayed, parallel_config
 from tqdm.auto import tqdm
 
-from benchmarks.accuracy._data import download, load
+from benchmarks.accuracy._data import download, what_is_missing
 from benchmarks.accuracy._experiments import Experiment
 from benchmarks.accuracy._methods import METHODS
-from benchmarks.accuracy._runs import RESULTS, Runs
+from benchmarks.accuracy._runs import RESULTS, Runs, code_version
 from benchmarks.accuracy._suites import SUITES, quick
 from benchmarks.accuracy._worker import run
 
@@ -72,30 +72,21 @@ def main() -> None:
     if chosen.download:
         for name in sorted({one.data for one in experiments}):
             download(name, chosen.data)
-    experiments = _with_data(experiments, chosen.data)
+    missing = [
+        text
+        for name in dict.fromkeys(one.data for one in experiments)
+        if (text := what_is_missing(name, chosen.data))
+    ]
+    if missing:
+        sys.exit("\n\n".join(missing) + "\n\nOr leave them out: --only names those to run.")
     embed(experiments, chosen.data, n_seeds)
-    settings = (results, chosen.data, n_seeds, chosen.device, not chosen.quick, os.getpid())
-    work = [delayed(run)(one, *settings) for one in experiments]
+    settings = (results, chosen.data, n_seeds, chosen.device, not chosen.quick, code_version())
+    work = [delayed(run)(one, *settings, os.getpid()) for one in experiments]
     with parallel_config("loky", n_jobs=chosen.jobs, inner_max_num_threads=1):
         done = Parallel(return_as="generator_unordered")(work)
         failed = [what for what in tqdm(done, total=len(work), unit="experiment") if what]
     if failed:
         sys.exit("\n\n".join([*failed, f"{len(failed)} experiments failed, see above."]))
-
-
-def _with_data(experiments: list[Experiment], directory: str | None) -> list[Experiment]:
-    """Return those whose data are there; say what the others lack."""
-    missing = {}
-    for name in dict.fromkeys(one.data for one in experiments):
-        try:
-            load(name, directory)
-        except SystemExit as error:
-            missing[name] = str(error)
-    if missing:
-        print(*missing.values(), f"Left out: {', '.join(missing)}.", sep="\n", file=sys.stderr)
-        if set(missing) == {one.data for one in experiments}:
-            sys.exit("Nothing is left to run.")
-    return [one for one in experiments if one.data not in missing]
 
 
 def embed(experiments: list[Experiment], directory: str | None, n_seeds: int) -> None:

@@ -31,6 +31,7 @@ _HUB = {
     "fashion_mnist": ("zalando-datasets/fashion_mnist", "image", "label"),
 }
 _DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # apt install dataset-fashion-mnist
+_MADE_OF = {"entailment": "fashion_mnist"}
 _REGRESSION = ("sst5",)
 _N_TEST_IMAGES = 5000  # as many say enough, and cost half as much
 
@@ -58,17 +59,14 @@ def load(name: str, directory: str | None) -> Task:
     """
     if name == "entailment":
         return Task(*make_entailment(*load("fashion_mnist", directory)[:4]), False)
+    if missing := what_is_missing(name, directory):
+        raise FileNotFoundError(missing)
     path = _path(name, directory)
     if path.exists():
         task = _read(path)
-    elif name == "fashion_mnist" and _DEBIAN.exists():
-        task = [
-            _read_idx(part, kind) for part in ("train", "t10k") for kind in ("images", "labels")
-        ]
-    elif name in _HUB:
-        raise SystemExit(_MISSING.format(path=path, source=f"Hugging Face ({_HUB[name][0]})"))
     else:
-        raise SystemExit(_BY_HAND.format(path=path))
+        parts = ("train", "t10k")
+        task = [_read_idx(part, kind) for part in parts for kind in ("images", "labels")]
     rows, labels, test_rows, test_labels = task
     if name in _REGRESSION:
         labels, test_labels = labels.astype(float), test_labels.astype(float)
@@ -78,12 +76,22 @@ def load(name: str, directory: str | None) -> Task:
     return Task(rows, labels, test_rows, test_labels, name in _REGRESSION)
 
 
+def what_is_missing(name: str, directory: str | None) -> str:
+    """Return which file of a data set is missing and how to get it; "" if none is."""
+    name = _MADE_OF.get(name, name)
+    path = _path(name, directory)
+    if path.exists() or (name == "fashion_mnist" and _DEBIAN.exists()):
+        return ""
+    if name in _HUB:
+        return _MISSING.format(path=path, source=f"Hugging Face ({_HUB[name][0]})")
+    return _BY_HAND.format(path=path)
+
+
 def download(name: str, directory: str | None) -> None:
     """Fetch a data set from the Hugging Face hub, unless its file or Debian's is there."""
-    if name == "entailment":  # is made of it
-        name = "fashion_mnist"
+    name = _MADE_OF.get(name, name)
     path = _path(name, directory)
-    if path.exists() or name not in _HUB or (name == "fashion_mnist" and _DEBIAN.exists()):
+    if name not in _HUB or not what_is_missing(name, directory):
         return
     from datasets import load_dataset
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -13,9 +14,10 @@ from sklearn.pipeline import Pipeline
 
 from benchmarks.accuracy._data import Task, draw, held_out, load, mixtures, take
 from benchmarks.accuracy._methods import BATCH_SIZE, METHODS, Setting
-from benchmarks.accuracy._runs import Runs, code_version
+from benchmarks.accuracy._runs import Runs
 from benchmarks.accuracy._teachers import teacher
 from sk_aft import FoundationFeatureExtractor
+from sk_aft._net._training import DivergenceError
 
 _FEWEST_JUDGES = 100  # held-out rows that choose a setting, of several splits if need be
 _MOST_SPLITS = 3
@@ -233,19 +235,16 @@ class Experiment:
         return self.student if self.student in _COLUMNS else None
 
     def _line(self, fit: Callable[[], Any], rows: Any, targets: np.ndarray) -> dict[str, Any]:
-        """Return what a line says beside its key; a training that diverged is wrong everywhere."""
+        """Return what a line says beside its key; the error is infinite if it diverged."""
         start = time.perf_counter()
         try:
             model = fit()
-        except ValueError as error:
-            if "diverged" not in str(error):
-                raise
-            return {"error": 1.0, "failed": str(error)}
+        except DivergenceError as error:
+            return {"error": math.inf, "failed": str(error)}
         seconds = time.perf_counter() - start
         line = {
             "error": 1 - float(model.score(_of_column(rows, self._column), targets)),
             "seconds": round(seconds, 1),
-            "version": code_version(),
         }
         if METHODS[self.method].is_student:
             student = _student_of(model)

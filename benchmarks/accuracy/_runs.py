@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +18,19 @@ _LONGEST = 65536  # bytes of a line, at most
 RESULTS = Path(__file__).parents[1] / "results" / "accuracy"
 
 
-@lru_cache
 def code_version() -> str:
-    """Return the release, and the commit where there is one."""
+    """Return the release and, in a clone, the commit, with "+" where files were changed since."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        folder = Path(sk_aft.__file__).parents[1]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
     if shutil.which("git") is None:
         return sk_aft.__version__
-    described = subprocess.run(
-        ["git", "describe", "--always"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return f"{sk_aft.__version__} {described.stdout}".strip()
+    changed = git("status", "--porcelain", "--", ".", ":!benchmarks/results")
+    return f"{sk_aft.__version__} {git('describe', '--always')}".strip() + "+" * bool(changed)
 
 
 class Runs:
@@ -43,9 +42,12 @@ class Runs:
         Name of the file.
     directory : Path
         Where it is.
+    version : str, default=""
+        Of the code that makes further runs.
     """
 
-    def __init__(self, name: str, directory: Path = RESULTS) -> None:
+    def __init__(self, name: str, directory: Path = RESULTS, version: str = "") -> None:
+        self._version = version
         self._path = directory / f"{name}.jsonl"
         text = self._path.read_text() if self._path.exists() else ""
         whole = text[: text.rfind("\n") + 1]  # a killed process may leave a part of a line
@@ -63,7 +65,7 @@ class Runs:
         """Return the line of a run; do it unless that was done before."""
         line = self.find(**key)
         if line is None:
-            line = {"key": key, **what()}
+            line = {"key": key, **what(), "version": self._version}
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{self._path}.lock"):
                 self._append(json.dumps(line))

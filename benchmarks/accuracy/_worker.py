@@ -21,6 +21,7 @@ def run(
     n_seeds: int,
     device: str,
     has_trials: bool,
+    version: str,
     main_process: int,
 ) -> str | None:
     """Run one experiment in a process of its own; return what went wrong, if anything did."""
@@ -28,7 +29,7 @@ def run(
         _end_with(main_process)
     try:
         task = load(experiment.data, directory)
-        runs = Runs(experiment.data, results)
+        runs = Runs(experiment.data, results, version)
         experiment.run(task, runs, n_seeds, device, has_trials=has_trials)
     except (Exception, SystemExit):  # such as what is not installed: others go on
         return f"{experiment}\n{traceback.format_exc()}"

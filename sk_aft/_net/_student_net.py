@@ -120,6 +120,8 @@ class StudentNet(CheckedInputs, PrefixedParameters, Building, Training, Predicti
         )
         self._is_incremental = incremental
         if not starts:
+            if self._replaces_features and self.beta_ > 0 and not data.has_unlike_targets():
+                data = data.without_features()  # a probe of this piece would know nothing
             self._train_on(data, starts=False)
             return
         self.device_ = resolve_device(self.device)
@@ -144,7 +146,8 @@ class StudentNet(CheckedInputs, PrefixedParameters, Building, Training, Predicti
             else:
                 go_on(self)
             del self._example
-            if self.beta_ > 0 and (is_new or self._replaces_features):
+            has_features = self.beta_ > 0 and data.features is not None
+            if has_features and (is_new or self._replaces_features):
                 prepare_transfer(self, train, seed)
             with fitting_threads(self.module_), flushed_denormals():
                 self._train(train, valid, 1 if self._is_incremental else n_epochs)
@@ -153,7 +156,8 @@ class StudentNet(CheckedInputs, PrefixedParameters, Building, Training, Predicti
     def chosen_transfer_(self) -> Any:
         """The transfer method that was used, as ``transfer`` takes it."""
         check_is_fitted(self)
-        return self._chosen_transfer
+        chosen = self._chosen_transfer
+        return list(chosen) if isinstance(chosen, list) else chosen
 
     @property
     def _chooses_transfer(self) -> bool:

@@ -13,7 +13,7 @@ from sklearn.model_selection import train_test_split
 
 from sk_aft._batches import batches_per_epoch
 from sk_aft._net._training import DivergenceError, n_epochs_to_make
-from sk_aft._training_data import FeatureSubset, TrainingData
+from sk_aft._training_data import TrainingData
 
 if TYPE_CHECKING:
     from sk_aft._net._student_net import StudentNet
@@ -39,12 +39,12 @@ _CANDIDATES: dict[str, tuple[Any, float]] = {
 def choose_transfer(net: StudentNet, data: TrainingData, seed: int) -> None:
     """Set which transfer method is used, and its strength, by what they do to held-out rows.
 
-    Trains with each candidate on four fifths of the labelled rows, for a quarter of the epochs,
-    at least 200 steps if the training has as many. With ``transfer="auto"`` that which does best
-    is taken, unless it does worse than no transfer by more than a standard error. A method that
-    was named keeps its default strength with the same exception; then a tenth of it has to do at
-    least as well as none, else the strength is 0. Sets ``beta_``, ``_chosen_transfer``, and
-    ``transfer_trials_`` or ``beta_trials_``.
+    Trains with each candidate on four fifths of the labelled rows, for a quarter of the epochs, or
+    as many as have 200 steps where that is more (at most all). With ``transfer="auto"`` that which
+    does best is taken, unless it does worse than no transfer by more than a standard error. A
+    method that was named keeps its default strength with the same exception; then a tenth of it
+    has to do at least as well as none, else the strength is 0. Sets ``beta_``,
+    ``_chosen_transfer``, and ``transfer_trials_`` or ``beta_trials_``.
     """
     trials = _Trials.of(net, data, seed)
     if trials is None:
@@ -91,10 +91,6 @@ class _Trials:
         self._net, self._data = net, data
         self._train, self._held_out, self._others = train, held_out, others
         self._seed = seed
-        n_batches = batches_per_epoch(data.is_labeled, net.batch_size, net.unlabeled_fraction)
-        n_epochs = n_epochs_to_make(net.max_epochs, n_batches)
-        fewest = math.ceil(max(_SHARE_OF_EPOCHS * n_epochs, _FEWEST_STEPS / n_batches))
-        self._n_epochs = min(n_epochs, fewest)
         weights = data.weights
         self._weights = np.ones(len(held_out)) if weights is None else weights[held_out]
         self._errors: dict[tuple[str, float], np.ndarray] = {}
@@ -115,9 +111,7 @@ class _Trials:
     @property
     def has_unlike_targets(self) -> bool:
         """Whether rows to learn from have unlike targets, and features, as a probe needs."""
-        is_masked = FeatureSubset(self._data.features, self._train).is_masked
-        targets = self._data.targets[self._train[~is_masked]]
-        return len(targets) > 0 and bool((targets != targets[0]).any())
+        return self._data.has_unlike_targets(self._train)
 
     def harm(self, transfer: Any, strength: float) -> tuple[float, float]:
         """Return by how much held-out rows get worse, and its standard error."""
@@ -143,22 +137,36 @@ class _Trials:
         # Without strength, all methods are the same.
         key = (repr(transfer) if strength else "", strength)
         if key not in self._errors:
-            used = np.union1d(self._train, self._others) if strength else self._train
-            rows = self._data.subset(used)
-            trial = _trial(self._net, transfer, strength, self._n_epochs)
-            trial._random = np.random.RandomState(self._seed)
-            trial._shared_by_trials = self._shared
-            try:
-                trial._train_on(rows if strength else rows.without_features(), starts=True)
-            except DivergenceError:
-                self._errors[key] = np.full(len(self._held_out), math.inf)
-                return self._errors[key]
-            if trial.n_iter_ < self._n_epochs:
-                raise KeyboardInterrupt
-            outputs = torch.cat(list(trial._outputs(self._data.rows.take(self._held_out))))
-            targets = self._data.targets[self._held_out]
-            self._errors[key] = self._net._errors(outputs.numpy(), targets)
+            self._errors[key] = self._trained_errors(transfer, strength)
         return self._errors[key]
+
+    def _trained_errors(self, transfer: Any, strength: float) -> np.ndarray:
+        n_epochs = self._n_epochs(strength)
+        trial = _trial(self._net, transfer, strength, n_epochs)
+        trial._random = np.random.RandomState(self._seed)
+        trial._shared_by_trials = self._shared
+        used = np.union1d(self._train, self._others) if strength else self._train
+        rows = self._data.subset(used)
+        diverged = np.full(len(self._held_out), math.inf)
+        try:
+            trial._train_on(rows if strength else rows.without_features(), starts=True)
+        except DivergenceError:
+            return diverged
+        if trial.n_iter_ < n_epochs:
+            raise KeyboardInterrupt
+        outputs = torch.cat(list(trial._outputs(self._data.rows.take(self._held_out))))
+        if not outputs.isfinite().all():  # the last batch was one too many
+            return diverged
+        return self._net._errors(outputs.numpy(), self._data.targets[self._held_out])
+
+    def _n_epochs(self, strength: float) -> int:
+        """Return a quarter of the epochs that a whole training makes, or 200 steps of it."""
+        net, is_labeled = self._net, self._data.is_labeled
+        seen = is_labeled if strength else is_labeled[is_labeled]
+        n_batches = batches_per_epoch(seen, net.batch_size, net.unlabeled_fraction)
+        n_epochs = n_epochs_to_make(net.max_epochs, n_batches)
+        fewest = math.ceil(max(_SHARE_OF_EPOCHS * n_epochs, _FEWEST_STEPS / n_batches))
+        return min(n_epochs, fewest)
 
 
 def _chosen(strength: float, harm: Callable[[float], tuple[float, float]]) -> float:

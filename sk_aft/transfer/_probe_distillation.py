@@ -39,8 +39,7 @@ class ProbeDistillation(TransferMethod):
 
     Notes
     -----
-    A row that is the only one of its class keeps its label. So do the rows of a piece, in a later
-    `partial_fit`, that has one class alone; there, rows without a label have nothing to learn.
+    A row that is the only one of its class keeps its label.
 
     References
     ----------
@@ -64,7 +63,6 @@ class ProbeDistillation(TransferMethod):
             raise ValueError(f"temperature is {temperature}, expected a number above 0.")
         self.temperature = temperature
         self.is_regression = False
-        self._is_prepared = False
 
     @in_full_precision
     def forward(self, student: Tensor, foundation: Tensor, logits: Tensor) -> Tensor:
@@ -107,15 +105,10 @@ class ProbeDistillation(TransferMethod):
         self.is_regression = rows.n_classes is None
         if "probe" not in rows.shared:
             rows.shared["probe"] = self._predictions(rows)
-        self._is_prepared = True
         return rows.shared["probe"]
 
     def _predictions(self, rows: TransferRows) -> np.ndarray:
-        labeled, matrix = labeled_rows(rows, may_be_equal=self._is_prepared)
-        if len(np.unique(matrix, axis=0)) < 2:  # a later piece of rows, which tells no probe much
-            predictions = np.full((len(rows.is_known), matrix.shape[1]), np.nan, dtype=np.float32)
-            predictions[labeled] = matrix
-            return predictions
+        labeled, matrix = labeled_rows(rows)
         features, targets = rows.features.take(labeled), rows.targets[labeled]
         probe = RidgeProbe() if rows.n_classes is None else ClassProbe(rows.n_classes)
         folds = default_folds(targets, stratify=rows.n_classes is not None, seed=rows.seed)

@@ -11,17 +11,13 @@ from sk_aft.transfer._base import TransferRows
 _ROWS_PER_READ = 4096
 
 
-def labeled_rows(
-    rows: TransferRows, *, may_be_equal: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
+def labeled_rows(rows: TransferRows) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows with label and features, and their targets as a matrix.
 
     Parameters
     ----------
     rows : TransferRows
         The training rows.
-    may_be_equal : bool, default=False
-        Whether rows of one class, or none, are no error.
 
     Returns
     -------
@@ -40,7 +36,7 @@ def labeled_rows(
     if rows.n_classes is not None:
         targets = np.eye(rows.n_classes)[targets]
     targets = np.asarray(targets, dtype=np.float64)
-    if not may_be_equal and len(np.unique(targets, axis=0)) < 2:
+    if not len(labeled) or not (targets != targets[0]).any():
         raise ValueError(
             f"This transfer method learns from rows with labels and foundation features. There "
             f"are {len(labeled)}, which is too few, or their labels are all equal."

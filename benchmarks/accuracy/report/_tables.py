@@ -100,6 +100,8 @@ def error_text(one: Scores, alone: Scores | None = None) -> str:
 
     Marked with † where worse than the student alone, with ‡ where trained on another device.
     """
+    if not np.isfinite(one.mean):
+        return f"diverged, {np.isinf(one.errors).sum()} of {len(one.errors)}"
     text = f"{100 * one.mean:.1f}"
     if len(one.errors) > 1:
         text += f" ± {100 * one.standard_error:.1f}"
@@ -205,6 +207,8 @@ def costs_table(found: Sequence[Scores], costs: Sequence[dict[str, Any]]) -> str
 def is_on_front(one: Scores, among: Sequence[Scores], costs: Sequence[dict[str, Any]]) -> bool:
     """Return whether nothing that is as fast for a single row has a lower error."""
     times = {Experiment(**cost["experiment"]): cost["milliseconds"]["1"] for cost in costs}
+    if one.experiment not in times:
+        return False
     return not any(
         other.mean < one.mean and times[other.experiment] <= times[one.experiment]
         for other in among

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.accuracy._suites import BAG, BOTH_LITE, BOTH_TEXT, COMPARED, SMALL
-from benchmarks.accuracy.report._scores import ALONE, Scores, alone_of, normalized
+from benchmarks.accuracy._experiments import Experiment
+from benchmarks.accuracy._suites import BAG, COMPARED, SMALL
+from benchmarks.accuracy.report._scores import Scores, alone_of, difference, normalized
 from benchmarks.accuracy.report._tables import (
-    Cell,
     cell_of,
     correlation,
     is_on_front,
@@ -20,11 +20,13 @@ from benchmarks.accuracy.report._tables import (
 )
 
 _DEFAULT = "default"
-_SINGLE = {BOTH_TEXT: ("minilm", "wordllama"), BOTH_LITE: ("effnet-lite0", "effnet-lite2")}
+
+
+Row = tuple[str, str, str, bool]
 
 
 def targets_table(found: Callable[[str], list[Scores]], costs: Sequence[dict[str, Any]]) -> str:
-    """Return each target beside what came out; empty where the first has no runs.
+    """Return each target beside what came out, where it was measured with several seeds.
 
     Parameters
     ----------
@@ -33,83 +35,45 @@ def targets_table(found: Callable[[str], list[Scores]], costs: Sequence[dict[str
     costs : sequence of dict
         What predictions cost, as `benchmarks.accuracy.pareto` measured it.
     """
-    suites = [*found("language"), *found("vision")]
-    means = mean_normalized(found("methods"), COMPARED)
-    if not means[_DEFAULT][2]:
+    of_suites = [*found("language"), *found("vision"), *found("multimodal"), *found("labels")]
+    every_one = {one.experiment: one for one in of_suites}.values()
+    if any(len(one.errors) < 2 for one in every_one if one.experiment.student):
         return ""
-    ranking = sorted(means, key=lambda method: means[method][0])
-    every_one = [*suites, *found("multimodal"), *found("labels")]
-    pairs = [
-        (one, alone)
-        for one in {one.experiment: one for one in every_one}.values()
-        if one.experiment.method == _DEFAULT and (alone := alone_of(one, every_one)) is not None
-    ]
-    worse = [one for one, alone in pairs if is_worse(one, alone)]
-    better, sets = _two_teachers(suites)
     rows = [
-        (
-            "default: mean normalised error, texts and images",
-            "at most 0.80",
-            f"{means[_DEFAULT][0]:.3f}",
-            means[_DEFAULT][0] <= 0.8,
-        ),
-        (
-            "default: lower than every other method",
-            "first",
-            f"{ranking.index(_DEFAULT) + 1} of {len(ranking)}, after {ranking[0]}",
-            ranking[0] == _DEFAULT,
-        ),
+        *_means(found("methods")),
         *_few_labels(found("labels")),
         *_correlations(found("teachers")),
-        (
-            "two teachers better than either (best of default, aft, probe-kd): data sets",
-            "at least 3",
-            f"{better} of {sets}",
-            better >= 3,
-        ),
-        (
-            "default: columns worse than the student alone by two standard errors",
-            "none",
-            f"{len(worse)} of {len(pairs)}",
-            not worse,
-        ),
+        *_two_teachers([*found("language"), *found("vision")]),
+        *_harm(list(every_one)),
+        *_front(found("pareto"), costs),
     ]
-    if costs:
-        on_front = [
-            is_on_front(one, found("pareto"), costs)
-            for one in found("pareto")
-            if one.experiment.method == _DEFAULT
-        ]
-        rows.append(
-            (
-                "default: on the Pareto front of error and time, data sets",
-                "all",
-                f"{sum(on_front)} of {len(on_front)}",
-                all(on_front),
-            )
-        )
     header = ["target", "wanted", "came out", ""]
     return markdown(header, [[*texts, "met" if is_met else "missed"] for *texts, is_met in rows])
 
 
-def _few_labels(found: Sequence[Scores]) -> Iterable[tuple[str, str, str, bool]]:
-    """Yield, for 10 labels a class, the error of the better method that sees the other rows."""
-    by_cell: dict[Cell, list[float]] = {}
+def _means(found: Sequence[Scores]) -> Iterable[Row]:
+    means = mean_normalized(found, COMPARED)
+    mean, _, n_cells = means[_DEFAULT]
+    if n_cells:
+        ranking = sorted(means, key=lambda method: means[method][0])
+        name = "default: mean normalised error, texts and images"
+        yield name, "at most 0.80", f"{mean:.3f}", mean <= 0.8
+        place = f"{ranking.index(_DEFAULT) + 1} of {len(ranking)}; first is {ranking[0]}"
+        yield "default: lower than every other method", "first", place, ranking[0] == _DEFAULT
+
+
+def _few_labels(found: Sequence[Scores]) -> Iterable[Row]:
+    """Yield errors with 10 labels a class where the other rows take part."""
     for one in found:
         alone = alone_of(one, found)
-        if one.experiment.method.endswith("unlabelled") and alone is not None:
-            by_cell.setdefault(cell_of(one), []).append(normalized(one, alone))
-    for cell, ratios in by_cell.items():
-        if cell.labels == "10 a class":
-            yield (
-                f"{cell.title}, and rows without label: normalised error of aft or probe-kd",
-                "at most 0.55",
-                f"{min(ratios):.2f}",
-                min(ratios) <= 0.55,
-            )
+        method, cell = one.experiment.method, cell_of(one)
+        if method.endswith("unlabelled") and cell.labels == "10 a class" and alone is not None:
+            value = normalized(one, alone)
+            name = f"{cell.title}: normalised error of {method}"
+            yield name, "at most 0.55", f"{value:.2f}", value <= 0.55
 
 
-def _correlations(found: Sequence[Scores]) -> Iterable[tuple[str, str, str, bool]]:
+def _correlations(found: Sequence[Scores]) -> Iterable[Row]:
     """Yield the correlation that each column has with the teachers' probes."""
     for cell in dict.fromkeys(map(cell_of, found)):
         for method in ("aft", "aft + unlabelled", "probe-kd + unlabelled"):
@@ -119,17 +83,44 @@ def _correlations(found: Sequence[Scores]) -> Iterable[tuple[str, str, str, bool
                 yield name, "at least 0.95", f"{value:.2f}", value >= 0.95
 
 
-def _two_teachers(found: Sequence[Scores]) -> tuple[int, int]:
-    """Return on how many data sets a method does better with two teachers than with either."""
-    best: dict[tuple[Cell, str], float] = {}
-    for one in found:
-        if one.experiment.student in (BAG, SMALL) and one.experiment.method != ALONE:
-            key = cell_of(one), one.experiment.teacher
-            if one.experiment.method in (_DEFAULT, "aft", "probe-kd"):
-                best[key] = min(one.mean, best.get(key, np.inf))
-    better = [
-        best[cell, both] < min(best.get((cell, name), np.inf) for name in _SINGLE[both])
-        for cell, both in best
-        if both in _SINGLE and any((cell, name) in best for name in _SINGLE[both])
-    ]
-    return sum(better), len(better)
+def _two_teachers(found: Sequence[Scores]) -> Iterable[Row]:
+    """Yield on how many data sets two teachers do better than the best that was run alone."""
+    students = [one for one in found if one.experiment.student in (BAG, SMALL)]
+    for method in (_DEFAULT, "aft", "probe-kd"):
+        of_method = [one for one in students if one.experiment.method == method]
+        pairs = [
+            (both, min(singles, key=lambda one: one.mean))
+            for both in of_method
+            if " + " in both.experiment.teacher
+            and (singles := [one for one in of_method if _is_single_of(one, both)])
+        ]
+        if pairs:
+            means = [difference(both, single) for both, single in pairs]
+            n_lower = sum(mean < 0 for mean, _ in means)
+            n_sure = sum(mean < -2 * error for mean, error in means)
+            name = f"{method}: data sets where two teachers beat the better one"
+            came_out = f"{n_lower} of {len(pairs)}, {n_sure} by two standard errors"
+            yield name, "at least 3", came_out, n_sure >= 3
+
+
+def _is_single_of(one: Scores, both: Scores) -> bool:
+    names = both.experiment.teacher.split(" + ")
+    return cell_of(one) == cell_of(both) and one.experiment.teacher in names
+
+
+def _harm(found: Sequence[Scores]) -> Iterable[Row]:
+    of_default = [one for one in found if one.experiment.method == _DEFAULT]
+    pairs = [(one, alone) for one in of_default if (alone := alone_of(one, found)) is not None]
+    if pairs:
+        n_worse = sum(is_worse(*pair) for pair in pairs)
+        name = "default: columns that were run, and are worse than the student alone (†)"
+        yield name, "none", f"{n_worse} of {len(pairs)}", not n_worse
+
+
+def _front(found: Sequence[Scores], costs: Sequence[dict[str, Any]]) -> Iterable[Row]:
+    measured = [Experiment(**cost["experiment"]) for cost in costs]
+    of_default = [one for one in found if one.experiment.method == _DEFAULT]
+    on_front = [is_on_front(one, found, costs) for one in of_default if one.experiment in measured]
+    if on_front:
+        name = "default: data sets where it is on the Pareto front of error and time"
+        yield name, "all", f"{sum(on_front)} of {len(on_front)}", all(on_front)
