@@ -5,7 +5,8 @@
 Fits each model once with the setting that was chosen for it (students for one epoch, which costs
 as much to predict with as the whole training), takes the foundation models' store away, and
 predicts test rows on one thread, one at a time and 256 at a time; models of a data set take turns.
-Let nothing else run meanwhile.
+Let nothing else run meanwhile. Data sets that were measured before are not measured again: delete
+pareto.json among the results to start anew.
 """
 
 from __future__ import annotations
@@ -40,11 +41,16 @@ def main() -> None:
     parser.add_argument("--data", help="directory of the data sets")
     directory = parser.parse_args().data
     found = scores(SUITES["pareto"]())
-    costs = []
+    costs = json.loads(COSTS.read_text()) if COSTS.exists() else []
+    measured = [cost["experiment"] for cost in costs]
     by_task: dict[tuple[str, str], list[Scores]] = {}
     for one in found:
         by_task.setdefault((one.experiment.data, one.experiment.labels), []).append(one)
     for (data, _), of_task in tqdm(by_task.items(), desc="data sets"):
+        here = [asdict(one.experiment) for one in of_task]
+        if all(experiment in measured for experiment in here):
+            continue
+        costs = [cost for cost in costs if cost["experiment"] not in here]
         task = load(data, directory)
         models = [_fitted(one, task) for one in of_task]
         of_batches = {batch: milliseconds(models, task.test_rows, batch) for batch in BATCHES}
@@ -58,7 +64,7 @@ def main() -> None:
                     "milliseconds": {str(batch): of_batches[batch][place] for batch in BATCHES},
                 }
             )
-    COSTS.write_text(json.dumps(costs, indent=1) + "\n")
+        COSTS.write_text(json.dumps(costs, indent=1) + "\n")
 
 
 def _fitted(one: Scores, task: Task) -> Any:
@@ -70,10 +76,11 @@ def _fitted(one: Scores, task: Task) -> Any:
 
 
 def milliseconds(models: Sequence[Any], rows: Any, batch: int) -> list[float]:
-    """Return the time of each model for one row, in batches of a size.
+    """Return the time of each model for one row, in batches of a size, or of all rows.
 
     The median over batches of the best of some rounds.
     """
+    batch = min(batch, len(rows))
     batches = [
         take(rows, np.arange(start, start + batch))
         for start in range(0, min(len(rows) - batch + 1, _N_ROWS * batch), batch)
