@@ -185,7 +185,10 @@ def draw_pareto(found: Sequence[Scores], costs: Sequence[dict[str, Any]]) -> Fig
     cells = list(dict.fromkeys(cell_of(one) for one in found))
     n_rows = -(-len(cells) // 2)
     figure = Figure(figsize=(9, 3.4 * n_rows), layout="constrained")
-    for axes, cell in zip(figure.subplots(n_rows, 2, squeeze=False).ravel(), cells, strict=False):
+    every_axes = figure.subplots(n_rows, 2, squeeze=False).ravel()
+    for unused in every_axes[len(cells) :]:
+        unused.set_visible(False)
+    for axes, cell in zip(every_axes, cells, strict=False):
         for one in found:
             if cell_of(one) != cell:
                 continue
