@@ -160,7 +160,8 @@ def test_a_transformer_that_holds_a_lambda_is_a_model():
 @pytest.mark.filterwarnings("error::UserWarning")
 def test_a_transformer_that_was_fitted_on_a_frame_is_run_without_warnings():
     frame = pd.DataFrame(X, columns=["a", "b", "c", "d"])
-    FoundationFeatureExtractor(PCA(2).fit(frame)).fit_transform(frame)
+    rows = FoundationFeatureExtractor(PCA(2).fit(frame)).fit_transform(frame)
+    np.testing.assert_allclose(rows, PCA(2).fit_transform(frame), rtol=1e-3, atol=1e-5)
 
 
 def test_a_transformer_that_is_fitted_again_is_another_model():
