@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ from benchmarks.accuracy._experiments import Experiment  # noqa: E402
 from benchmarks.accuracy._methods import METHODS, N_TRIALS  # noqa: E402
 from benchmarks.accuracy._runs import Runs  # noqa: E402
 from benchmarks.accuracy._search import Axis, climb  # noqa: E402
-from benchmarks.accuracy._suites import SUITES  # noqa: E402
+from benchmarks.accuracy._suites import COMPARED, SUITES  # noqa: E402
 from benchmarks.accuracy.report._scores import Scores  # noqa: E402
 from benchmarks.accuracy.report._tables import (  # noqa: E402
     cell_of,
@@ -32,6 +32,7 @@ from benchmarks.accuracy.report._tables import (  # noqa: E402
     is_worse,
     mean_normalized,
 )
+from benchmarks.accuracy.report._targets import targets_table  # noqa: E402
 from sk_aft.datasets import load_banking77, load_fashion_mnist  # noqa: E402
 
 
@@ -231,6 +232,51 @@ def test_the_front_is_what_nothing_as_fast_is_better_than():
         for one, time in zip(found, times, strict=False)
     ]
     assert [is_on_front(one, found, costs) for one in found[:3]] == [True, False, True]
+
+
+def test_targets_are_judged_by_the_runs():
+    alone = scores("student alone", [0.4, 0.4])
+    by_teacher = [
+        scores("default", [0.3, 0.3]),
+        scores("default", [0.2, 0.2], teacher="wordllama"),
+        scores("default", [0.1, 0.11], teacher="minilm + wordllama"),
+    ]
+    others = [scores(method, [0.35, 0.35]) for method in COMPARED[2:]]
+    few = Experiment("trec", "student alone", "bag of n-grams", labels="10 a class")
+    unlabeled = replace(few, method="aft + unlabelled", teacher="minilm")
+    worse = replace(few, method="default", teacher="minilm")
+    found = {
+        "methods": [alone, by_teacher[0], *others],
+        "language": [alone, *by_teacher],
+        "labels": [
+            Scores(few, np.array([0.6, 0.6]), []),
+            Scores(unlabeled, np.array([0.4, 0.4]), []),
+            Scores(worse, np.array([0.7, 0.7]), []),
+        ],
+        "teachers": [
+            scores(method, [error, error], teacher=teacher)
+            for teacher, error in zip(("minilm", "wordllama", "e5"), (0.1, 0.2, 0.4), strict=True)
+            for method in ("probe", "aft")
+        ],
+        "pareto": [alone, by_teacher[0]],
+    }
+    costs = [
+        {"experiment": asdict(one.experiment), "milliseconds": {"1": time}}
+        for one, time in zip(found["pareto"], (1, 2), strict=True)
+    ]
+    table = targets_table(lambda suite: found.get(suite, []), costs)
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
+    assert [row[2:] for row in rows] == [
+        ["0.750", "met"],
+        ["1 of 10; first is default", "met"],
+        ["0.67", "missed"],
+        ["1.00", "met"],
+        ["1 of 1, 1 by two standard errors", "missed"],
+        ["1 of 4", "missed"],
+        ["1 of 1", "met"],
+    ]
+    one_seed = {"language": [scores("default", [0.1])]}
+    assert not targets_table(lambda suite: one_seed.get(suite, []), [])
 
 
 def test_settings_of_kept_scores_are_those_that_their_trials_chose():
