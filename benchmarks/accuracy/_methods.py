@@ -40,6 +40,8 @@ class Student:
         Whether rows without label take part.
     uses_mixtures : bool
         Whether mixtures of two training images are added, without label.
+    strength : float, optional
+        Where trials start, in the place of the usual strength.
     grid : tuple of dict
         What to try, in place of the usual trials.
     """
@@ -49,6 +51,7 @@ class Student:
     is_tuned: bool = True
     uses_unlabeled: bool = False
     uses_mixtures: bool = False
+    strength: float | None = None
     grid: tuple[Setting, ...] = ()
     is_student = True
 
@@ -61,7 +64,7 @@ class Student:
         lr = student_settings(student, data)["lr"]
         if self.transfer in (None, "auto"):
             return Search({"lr": lr}, (Axis("lr", lr, 3, N_TRIALS - 1),))
-        base = default_strength(self.transfer)
+        base = self.strength or default_strength(self.transfer)
         strength = Axis("beta", base, 5, (N_TRIALS - 1) // 2)
         return Search({"lr": lr, "beta": base}, (strength, Axis("lr", lr, 3, (N_TRIALS - 1) // 2)))
 
@@ -218,6 +221,7 @@ METHODS: dict[str, Student | Linear | FineTuned] = {
     "student alone": Student(None),
     "default": Student("auto"),
     "aft": Student("aft"),
+    "aft, from 1": Student("aft", strength=1.0),
     "aft, grid": Student("aft", grid=_GRID),
     "default, not tuned": Student("auto", is_tuned=False),
     "student alone, not tuned": Student(None, is_tuned=False),
