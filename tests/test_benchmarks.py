@@ -189,6 +189,9 @@ def test_tables_normalize_by_the_student_alone_and_mark_what_is_worse():
         comparison([*found, scores("kd", [0.2])], "bag of n-grams")
     assert error_text(scores("ft", [0.1, np.inf]), found[0]) == "diverged, 1 of 2"
     assert is_worse(found[2], found[0])
+    assert is_worse(scores("ft", [0.2, np.inf, 0.2]), found[0])
+    assert is_worse(scores("probe", [0.3]), found[0])
+    assert not is_worse(scores("probe", [0.2]), found[0])
     assert not is_worse(found[1], found[0])
 
 
@@ -200,7 +203,8 @@ def test_means_are_over_what_all_methods_have():
         scores("kd", [0.1, 0.1]),
         scores("kd", [0.4, 0.4], "sst2"),
     ]
-    means = mean_normalized(found, ("aft", "kd"))
+    means = mean_normalized(found, ("aft", "kd", "rkd"))
+    assert list(means) == ["aft", "kd"]
     assert means["kd"][0] == pytest.approx(0.5)
     assert means["aft"][2] == 1
 
@@ -261,7 +265,11 @@ def test_targets_are_judged_by_the_runs():
         "pareto": [alone, by_teacher[0]],
     }
     costs = [
-        {"experiment": asdict(one.experiment), "milliseconds": {"1": time}}
+        {
+            "experiment": asdict(one.experiment),
+            "milliseconds": {"1": time, "256": time},
+            "parameters": 10,
+        }
         for one, time in zip(found["pareto"], (1, 2), strict=True)
     ]
     table = targets_table(lambda suite: found.get(suite, []), costs)
@@ -273,6 +281,8 @@ def test_targets_are_judged_by_the_runs():
         ["1.00", "met"],
         ["1 of 1, 1 by two standard errors", "missed"],
         ["1 of 4", "missed"],
+        ["1 of 1", "met"],
+        ["0 of 1", "missed"],
         ["1 of 1", "met"],
     ]
     one_seed = {"language": [scores("default", [0.1])]}
@@ -290,6 +300,7 @@ def test_settings_of_kept_scores_are_those_that_their_trials_chose():
             errors = one.trial_errors(runs, setting)
             return np.mean(errors) if errors else np.nan
 
+        assert one.trial_errors(runs, METHODS[one.method].search(one.student, one.data).start)
         chosen = METHODS[one.method].search(one.student, one.data).best(error)
         wrong += [(one, line, chosen) for line in lines if line["setting"] != chosen]
     assert not wrong

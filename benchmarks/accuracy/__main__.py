@@ -46,29 +46,31 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="DATA_SET", help="such as trec cifar10")
     parser.add_argument("--methods", nargs="+", metavar="METHOD", help="such as aft probe-kd")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the lines are kept")
-    parser.add_argument("--seeds", type=int, default=3, help="test scores each; default: 3")
-    parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
+    parser.add_argument("--seeds", type=_count, default=3, help="test scores each; default: 3")
+    parser.add_argument("--jobs", type=_count, default=1, help="processes, of one thread each")
     parser.add_argument("--device", default="auto", help="where students are trained")
-    parser.add_argument("--quick", action="store_true", help="a rough picture in minutes")
+    parser.add_argument("--quick", action="store_true", help="one seed, no trials; in minutes")
     chosen = parser.parse_args()
     results, n_seeds = chosen.results, chosen.seeds
     # A dict, since suites share experiments.
     experiments = list(dict.fromkeys(one for name in chosen.suite for one in SUITES[name]()))
-    known_data = {one.data for one in experiments}
-    if chosen.only:
-        experiments = [one for one in experiments if one.data in chosen.only]
-    if chosen.methods:
-        experiments = [one for one in experiments if one.method in chosen.methods]
-    if not experiments:
-        parser.error(
-            f"nothing in these suites fits --only and --methods. Data sets: "
-            f"{', '.join(sorted(known_data))}. Methods: {'; '.join(METHODS)}."
-        )
+    for option, names, of in (
+        ("--only", chosen.only, lambda one: one.data),
+        ("--methods", chosen.methods, lambda one: one.method),
+    ):
+        known_names = list(dict.fromkeys(map(of, experiments)))
+        if wrong := set(names or ()).difference(known_names):
+            parser.error(
+                f"{option}: {sorted(wrong)} not in {chosen.suite}, which have {known_names}."
+            )
+        experiments = [one for one in experiments if names is None or of(one) in names]
     if chosen.quick:
         results, n_seeds = results / "quick", 1
-        experiments = [quick(one) for one in experiments]
+        experiments = [quick(one) for one in experiments if not METHODS[one.method].grid]
     known = {one.data: Runs(one.data, results) for one in experiments}
-    experiments = [one for one in experiments if not one.lines(known[one.data], n_seeds)]
+    n_experiments = len(experiments)
+    experiments = [one for one in experiments if not one.is_done(known[one.data], n_seeds)]
+    print(f"{n_experiments - len(experiments)} of {n_experiments} experiments are in {results}.")
     if chosen.download:
         for name in sorted({one.data for one in experiments}):
             download(name, chosen.data)
@@ -87,6 +89,13 @@ def main() -> None:
         failed = [what for what in tqdm(done, total=len(work), unit="experiment") if what]
     if failed:
         sys.exit("\n\n".join([*failed, f"{len(failed)} experiments failed, see above."]))
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
 
 
 def embed(experiments: list[Experiment], directory: str | None, n_seeds: int) -> None:

@@ -109,6 +109,12 @@ class Experiment:
         found = [runs.find(**asdict(self), seed=seed, on="test") for seed in seeds]
         return None if None in found else found
 
+    def is_done(self, runs: Runs, n_seeds: int) -> bool:
+        """Return whether nothing is left to run."""
+        if grid := METHODS[self.method].grid:
+            return all(self.trial_errors(runs, setting) for setting in grid)
+        return self.lines(runs, n_seeds) is not None
+
     def trial_errors(self, runs: Runs, setting: Setting) -> list[float]:
         """Return the errors of a setting on held-out rows; none if it was not tried."""
         key = {**asdict(self), "setting": setting, "on": "validation"}
@@ -133,7 +139,7 @@ class Experiment:
         has_trials : bool, default=True
             Without, the usual setting is taken.
         """
-        if self.lines(runs, n_seeds):
+        if self.is_done(runs, n_seeds):
             return
         start = METHODS[self.method].search(self.student, self.data).start
         setting = self._choose(task, runs, device) if has_trials else start

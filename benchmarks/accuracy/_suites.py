@@ -72,9 +72,10 @@ def language() -> Iterator[Experiment]:
         for steps in (TEXT_STEPS, many):
             methods = (*COMPARED, *NOT_TUNED, "probe", "TF-IDF + linear")
             yield from _each(methods, data, BAG, "minilm", "all", steps)
-            methods = ("default", "aft", "probe-kd", "probe")
-            yield from _each(methods, data, BAG, BOTH_TEXT, "all", steps)
-        yield from _each(methods, data, BAG, "wordllama", "all", TEXT_STEPS)
+        for teacher in ("wordllama", BOTH_TEXT):
+            methods = ("aft", "probe-kd", "probe")
+            yield from _each(methods, data, BAG, teacher, "all", TEXT_STEPS)
+        yield from _each(("default", *methods), data, BAG, BOTH_TEXT, "all", many)
     for data in ("banking77", "sst2"):
         methods = ("student alone", "default", "aft", "kd", "probe-kd")
         yield from _each(methods, data, TRANSFORMER, "minilm", "all", _TRANSFORMER_STEPS)

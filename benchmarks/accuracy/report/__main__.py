@@ -4,7 +4,7 @@
 
 A table stands between ``<!-- NAME -->`` and ``<!-- end -->``, and is replaced. Tables of other
 lines, those of ``--quick`` or of ``--results DIR``, are printed, and their figures drawn beside
-the lines.
+the lines. What has fewer runs than ``--seeds`` says is left out.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ from matplotlib.figure import Figure
 from benchmarks.accuracy._runs import RESULTS, Runs
 from benchmarks.accuracy._suites import (
     BAG,
-    COMPARED,
+    IN_MEANS,
     LARGE,
     OF_TEACHERS,
     SMALL,
     SUITES,
+    TEXT_STEPS,
     TRANSFORMER,
     quick,
     sensitivity,
@@ -36,7 +38,9 @@ from benchmarks.accuracy.report._tables import (
     comparison,
     correlations,
     costs_table,
+    mean_normalized,
     means_table,
+    steps_table,
     teachers_table,
 )
 from benchmarks.accuracy.report._targets import targets_table
@@ -48,11 +52,20 @@ _PAGES = (_ROOT / "docs" / "benchmarks.md", _ROOT / "README.md")
 
 def main() -> None:
     """Make the tables and figures that there are runs for."""
-    parser = argparse.ArgumentParser("python -m benchmarks.accuracy.report", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.accuracy.report",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the lines are")
     parser.add_argument("--quick", action="store_true", help="of the runs made with --quick")
+    parser.add_argument("--seeds", type=int, default=3, help="of the runs; default: 3")
     chosen = parser.parse_args()
-    report = Report(chosen.results, is_quick=chosen.quick)
+    report = Report(chosen.results, chosen.seeds, is_quick=chosen.quick)
+    if not any(report.results.glob("*.jsonl")):
+        sys.exit(
+            f"There are no runs in {report.results}. Runs made with --quick need it here, too."
+        )
     tables = report.tables()
     images = _figures.IMAGES
     if chosen.quick or chosen.results != RESULTS:
@@ -62,7 +75,9 @@ def main() -> None:
         for page in _PAGES:
             page.write_text(_filled(page.read_text(), tables))
     for name, figure in report.figures().items():
-        figure.savefig(images / f"benchmarks_{name}.png", dpi=150)
+        path = images / f"benchmarks_{name}.png"
+        figure.savefig(path, dpi=150)
+        print(f"drawn: {path}")
 
 
 class Report:
@@ -72,29 +87,42 @@ class Report:
     ----------
     results : Path
         Of all lines.
+    n_seeds : int, default=3
+        How many runs there have to be.
     is_quick : bool, default=False
-        Whether to take those of quick runs there.
+        Whether to take those of quick runs there, of one seed.
     """
 
-    def __init__(self, results: Path, *, is_quick: bool = False) -> None:
+    def __init__(self, results: Path, n_seeds: int = 3, *, is_quick: bool = False) -> None:
         self.results = results / "quick" if is_quick else results
+        self.n_seeds = 1 if is_quick else n_seeds
         self.is_quick = is_quick
+
+    @property
+    def _few_steps(self) -> tuple[int, int]:
+        return 0, TEXT_STEPS // 10 if self.is_quick else TEXT_STEPS
 
     def _found(self, suite: str) -> list[Scores]:
         experiments = SUITES[suite]()
         if self.is_quick:
-            return scores(map(quick, experiments), 1, self.results)
-        return scores(experiments, 3, self.results)
+            experiments = map(quick, experiments)
+        return scores(experiments, self.n_seeds, self.results)
 
     def tables(self) -> dict[str, str]:
         """Return each table; empty where there are no runs for it."""
         language, vision = self._found("language"), self._found("vision")
+        many_steps = [one for one in language if one.experiment.steps not in self._few_steps]
+        bags = [one for one in language if one not in many_steps]
         tables = {
-            "language": comparison(language, BAG),
+            "language": comparison(bags, BAG),
+            "language, more steps": comparison(
+                [*many_steps, *(one for one in bags if not one.experiment.student)], BAG
+            ),
             "language transformer": comparison(
                 [one for one in language if one.experiment.student == TRANSFORMER], TRANSFORMER
             ),
-            "methods": means_table(self._found("methods"), COMPARED),
+            "steps": "" if self.is_quick else steps_table(self._found("steps"), self.results),
+            "methods": means_table(self._found("methods"), IN_MEANS),
             "teachers": teachers_table(self._found("teachers")),
             "correlations": correlations(self._found("teachers"), OF_TEACHERS),
         }
@@ -116,15 +144,13 @@ class Report:
 
     def figures(self) -> dict[str, Figure]:
         """Draw each figure that there are runs for."""
-        drawn = {
-            name: draw(found)
-            for name, draw in (
-                ("methods", _figures.draw_methods),
-                ("teachers", _figures.draw_teachers),
-                ("labels", _figures.draw_labels),
-            )
-            if (found := self._found(name))
-        }
+        drawn = {}
+        if mean_normalized(methods := self._found("methods"), IN_MEANS):
+            drawn["methods"] = _figures.draw_methods(methods)
+        if correlations(teachers := self._found("teachers"), OF_TEACHERS):
+            drawn["teachers"] = _figures.draw_teachers(teachers)
+        if labels := self._found("labels"):
+            drawn["labels"] = _figures.draw_labels(labels)
         is_tried = any(len(Runs(one.data, self.results)) for one in sensitivity())
         if is_tried and not self.is_quick:
             drawn["sensitivity"] = _figures.draw_sensitivity(self.results)

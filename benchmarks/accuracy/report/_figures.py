@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from benchmarks.accuracy._experiments import Experiment
 from benchmarks.accuracy._methods import LEARNING_RATES, STRENGTHS
 from benchmarks.accuracy._runs import RESULTS, Runs
-from benchmarks.accuracy._suites import COMPARED, FAMILIES, OF_TEACHERS, sensitivity
+from benchmarks.accuracy._suites import FAMILIES, IN_MEANS, OF_TEACHERS, sensitivity
 from benchmarks.accuracy.report._scores import Scores, alone_of, normalized
 from benchmarks.accuracy.report._tables import (
     Cell,
@@ -30,29 +30,31 @@ _SIZES = {
     "sst2": (6_920, 2),
     "cifar10": (50_000, 10),
 }
-_GREY, _BLUE, _RED, _BLACK = "#6b7280", "#3b8ec2", "#c2410c", "#111827"
+_GREY, _BLUE, _RED, _BLACK = "#6b7280", "#2563eb", "#b91c1c", "#111827"
+_PALE_RED, _PALE_BLUE = "#fca5a5", "#7dd3fc"
 _SMALLER_TEACHERS = ("wordllama", "effnet-lite0")
+# Pale and dark differ in print without colours, and shapes do.
 _LOOKS: dict[str, dict[str, Any]] = {
+    "student alone": {"color": _GREY, "marker": "o", "linestyle": "-"},
     "default": {"color": _RED, "marker": "P", "linestyle": "-"},
-    "student alone": {"color": _BLUE, "marker": "o", "linestyle": "-"},
-    "aft": {"color": _RED, "marker": "o", "linestyle": "--"},
-    "probe-kd": {"color": _RED, "marker": "^", "linestyle": ":"},
+    "aft": {"color": _PALE_RED, "marker": "s", "linestyle": "-"},
+    "probe-kd": {"color": _PALE_BLUE, "marker": "^", "linestyle": "-"},
     "aft + unlabelled": {"color": _RED, "marker": "s", "linestyle": "--"},
-    "probe-kd + unlabelled": {"color": "#7c2d12", "marker": "^", "linestyle": "--"},
-    "TF-IDF + linear": {"color": _GREY, "marker": "x", "linestyle": "-"},
+    "probe-kd + unlabelled": {"color": _BLUE, "marker": "^", "linestyle": "--"},
+    "TF-IDF + linear": {"color": _GREY, "marker": "x", "linestyle": ":"},
+    "HOG + SVM": {"color": _GREY, "marker": "x", "linestyle": ":"},
     "probe": {"color": _BLACK, "marker": "D", "linestyle": "-"},
-    "aft and probe-kd": {"color": "#7c2d12", "marker": "v", "linestyle": "-"},
-    "SetFit": {"color": _BLACK, "marker": "*", "linestyle": "none"},
-    "HOG + SVM": {"color": _GREY, "marker": "x", "linestyle": "-"},
-    "kd": {"color": _BLUE, "marker": "s", "linestyle": "--"},
+    "SetFit": {"color": "#a21caf", "marker": "*", "linestyle": "none", "markersize": 10},
+    "kd": {"color": _BLUE, "marker": "v", "linestyle": "--"},
 }
+_WORST_SHOWN = 1.5  # normalised error; what is beyond stands at the edge
 
 
 def draw_methods(found: Sequence[Scores]) -> Figure:
-    """Draw the normalised error of each method: its mean, and every data set."""
-    means = mean_normalized(found, COMPARED)
+    """Draw the normalised error of each method: its mean, and every column."""
+    means = mean_normalized(found, IN_MEANS)
     order = sorted(means, key=lambda method: means[method][0], reverse=True)
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    figure = Figure(figsize=(7.2, 4.8), layout="constrained")
     axes = figure.subplots()
     axes.axvline(1, color=_GREY, linewidth=1)
     for height, method in enumerate(order):
@@ -62,18 +64,20 @@ def draw_methods(found: Sequence[Scores]) -> Figure:
             if one.experiment.method == method and (alone := alone_of(one, found)) is not None
         ]
         for ratio, data in ratios:
-            is_text = data in ("banking77", "sst2", "trec", "sst5")
-            axes.plot(ratio, height, "o" if is_text else "s", color=_GREY, markersize=4, alpha=0.6)
+            shape = "o" if data in ("banking77", "sst2", "trec", "sst5") else "s"
+            if ratio > _WORST_SHOWN:
+                shape = ">"
+                axes.annotate(f"{ratio:.1f}", (_WORST_SHOWN, height + 0.25), fontsize=7)
+            place = min(ratio, _WORST_SHOWN)
+            axes.plot(place, height, shape, color=_GREY, markersize=5, fillstyle="none", zorder=3)
         mean, error, _ = means[method]
         color = _RED if method == "default" else _BLACK
-        axes.errorbar(mean, height, xerr=error, fmt="D", color=color, markersize=8, capsize=4)
+        look = {"fmt": "D", "color": color, "markersize": 7, "capsize": 4, "zorder": 2}
+        if mean <= _WORST_SHOWN:
+            axes.errorbar(mean, height, xerr=error, **look)
     axes.set_yticks(range(len(order)), order)
-    axes.set_xscale("log")
-    axes.set_xticks([0.8, 0.9, 1, 1.2, 1.5, 2, 3])
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("")
     axes.set_xlabel("test error / test error of the student alone")
-    axes.set_title("Small grey: a data set (circles: texts, squares: images)", fontsize=9)
+    axes.set_title("Diamonds: means. Small: columns (circles: texts, squares: images)", fontsize=9)
     _clean(axes)
     return figure
 
@@ -122,26 +126,28 @@ def draw_labels(found: Sequence[Scores]) -> Figure:
     every_axes = figure.subplots(1, max(len(names), 1), squeeze=False)[0]
     for axes, data in zip(every_axes, names, strict=False):
         of_data = [one for one in found if one.experiment.data == data]
-        for method in dict.fromkeys(one.experiment.method for one in of_data):
+        methods = list(dict.fromkeys(one.experiment.method for one in of_data))
+        for place, method in enumerate(methods):
             of_method = [one for one in of_data if one.experiment.method == method]
             of_method.sort(key=_n_labels)
+            beside = 1.04 ** (place - len(methods) / 2)  # bars would hide each other
             axes.errorbar(
-                [_n_labels(one) for one in of_method],
+                [beside * _n_labels(one) for one in of_method],
                 [100 * one.mean for one in of_method],
                 yerr=[np.nan_to_num(100 * one.standard_error) for one in of_method],
                 label=method,
-                markersize=5,
-                capsize=2,
-                linewidth=1.2,
-                **_LOOKS[method],
+                **{"markersize": 5, "capsize": 2, "linewidth": 1.2, **_LOOKS[method]},
             )
         axes.set_xscale("log")
         axes.set_title(Cell(data, "all").title, fontsize=10)
         axes.set_xlabel("labelled rows")
         _clean(axes)
     figure.axes[0].set_ylabel("test error (%)")
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    shown: dict[str, Any] = {}
+    for axes in figure.axes:
+        shown |= {name: one for one, name in zip(*axes.get_legend_handles_labels(), strict=True)}
+    place = "outside lower center"
+    figure.legend(shown.values(), shown, loc=place, ncols=5, fontsize=9, frameon=False)
     return figure
 
 
@@ -162,10 +168,12 @@ def draw_sensitivity(results: Path = RESULTS) -> Figure:
     places = range(len(STRENGTHS))
     for axes, experiment in zip(cells, sensitivity(), strict=True):
         runs = Runs(experiment.data, results)
-        for lr, marker in zip(LEARNING_RATES, "os^", strict=True):
+        looks = zip(LEARNING_RATES, "os^", (_PALE_BLUE, _BLUE, _BLACK), strict=True)
+        for lr, marker, color in looks:
             errors = [experiment.trial_errors(runs, {"lr": lr, "beta": b}) for b in STRENGTHS]
             percent = [100 * np.mean(several) if several else np.nan for several in errors]
-            axes.plot(places, percent, marker=marker, label=f"lr = {lr:g}", markersize=4)
+            label = f"lr = {lr:g}"
+            axes.plot(places, percent, marker=marker, color=color, label=label, markersize=4)
         cell = Cell(experiment.data, experiment.labels)
         axes.set_title(f"{cell.title}\n{experiment.teacher}, {experiment.steps} steps", fontsize=7)
         axes.set_xticks(places, [f"{b:g}" for b in STRENGTHS])
@@ -179,7 +187,7 @@ def draw_sensitivity(results: Path = RESULTS) -> Figure:
 
 
 def draw_pareto(found: Sequence[Scores], costs: Sequence[dict[str, Any]]) -> Figure:
-    """Draw accuracy against the time of a prediction, one row at a time and 256."""
+    """Draw errors against the time of a prediction, one row at a time and 256."""
     of_experiment = {Experiment(**cost["experiment"]): cost for cost in costs}
     found = [one for one in found if one.experiment in of_experiment]
     cells = list(dict.fromkeys(cell_of(one) for one in found))
@@ -197,15 +205,17 @@ def draw_pareto(found: Sequence[Scores], costs: Sequence[dict[str, Any]]) -> Fig
             if one.experiment.teacher in _SMALLER_TEACHERS:
                 look["color"] = _GREY
             times = [milliseconds["1"], milliseconds["256"]]
-            axes.plot(times, [_accuracy(one)] * 2, **look, linewidth=0.8, fillstyle="none")
-            axes.plot(times[:1], [_accuracy(one)], **look, label=title_of(one))
+            axes.plot(times, [100 * one.mean] * 2, **look, linewidth=0.8, fillstyle="none")
+            bar = np.nan_to_num(100 * one.standard_error)
+            axes.errorbar(times[:1], [100 * one.mean], bar, **look, label=title_of(one))
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
         axes.set_title(cell.title, fontsize=10)
         axes.set_xlabel("milliseconds a row")
-        axes.set_ylabel("test accuracy (%)")
+        axes.set_ylabel("test error (%)")
         axes.legend(fontsize=6.5, frameon=False)
         _clean(axes)
+    figure.suptitle("Filled: one row at a time. Hollow: 256 at once.", fontsize=9)
     return figure
 
 

@@ -76,10 +76,20 @@ def _runs(name: str, results: Path) -> Runs:
     return Runs(name, results)
 
 
+def held_out_error(one: Scores, results: Path = RESULTS) -> float:
+    """Return the mean error that the chosen setting had in its trials."""
+    runs = _runs(one.experiment.data, results)
+    return float(np.mean(one.experiment.trial_errors(runs, one.lines[0]["setting"])))
+
+
 def alone_of(one: Scores, among: Iterable[Scores]) -> Scores | None:
-    """Return the scores of the same student without a teacher."""
+    """Return the scores of the same student without a teacher, or of any if it has no student."""
     wanted = replace(one.experiment, method=ALONE, teacher="")
-    return next((other for other in among if other.experiment == wanted), None)
+    for other in among:
+        of_any = replace(other.experiment, student=wanted.student, steps=wanted.steps)
+        if wanted == (other.experiment if wanted.student else of_any):
+            return other
+    return None
 
 
 def normalized(one: Scores, alone: Scores) -> float:

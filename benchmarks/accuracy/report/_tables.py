@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmarks.accuracy._experiments import Experiment
 from benchmarks.accuracy._methods import METHODS
-from benchmarks.accuracy.report._scores import ALONE, Scores, alone_of, difference, normalized
+from benchmarks.accuracy.report._scores import (
+    ALONE,
+    Scores,
+    alone_of,
+    difference,
+    held_out_error,
+    normalized,
+)
 
 _DATA = {
     "banking77": "Banking77",
@@ -60,8 +68,14 @@ def comparison(found: Sequence[Scores], student: str) -> str:
     if not of_student:
         return ""
     data = {one.experiment.data for one in of_student}
-    found = [one for one in found if one.experiment.student in (student, "")]
-    found = [one for one in found if one.experiment.data in data]
+    teachers = {one.experiment.teacher for one in of_student} | {""}
+    found = [
+        one
+        for one in found
+        if one.experiment.student in (student, "")
+        and one.experiment.data in data
+        and one.experiment.teacher in teachers
+    ]
     order = list(METHODS)
     found = sorted(found, key=lambda one: order.index(one.experiment.method))
     cells = list(dict.fromkeys(cell_of(one) for one in of_student))
@@ -113,11 +127,26 @@ def error_text(one: Scores, alone: Scores | None = None) -> str:
 
 
 def is_worse(one: Scores, alone: Scores) -> bool:
-    """Whether errors are higher than the student's alone by more than two standard errors."""
-    if len(one.errors) != len(alone.errors) or one is alone:
+    """Whether it diverged, or errors are higher than the student's alone by two standard errors."""
+    if one is alone:
         return False
     mean, error = difference(one, alone)
-    return mean > 2 * error
+    return not np.isfinite(one.mean) or mean > 2 * error
+
+
+def steps_table(found: Sequence[Scores], results: Path) -> str:
+    """Return errors on held-out rows by data set and number of steps."""
+    numbers = sorted({one.experiment.steps for one in found})
+    rows = []
+    for data in dict.fromkeys(one.experiment.data for one in found):
+        texts = {
+            one.experiment.steps: f"{100 * held_out_error(one, results):.1f}"
+            for one in found
+            if one.experiment.data == data
+        }
+        rows.append([_DATA[data], *(texts.get(number, "") for number in numbers)])
+    header = ["held-out error (%)", *(f"{number:,} steps" for number in numbers)]
+    return markdown(header, rows) if rows else ""
 
 
 def teachers_table(found: Sequence[Scores]) -> str:
@@ -142,7 +171,10 @@ def correlations(found: Sequence[Scores], methods: Iterable[str]) -> str:
     rows = []
     for method in methods:
         values = [correlation(found, method, cell) for cell in cells]
-        rows.append([method, *("" if np.isnan(value) else f"{value:.2f}" for value in values)])
+        if not np.isnan(values).all():
+            rows.append([method, *("" if np.isnan(value) else f"{value:.2f}" for value in values)])
+    if not rows:
+        return ""
     return markdown(["correlation with the probe", *(cell.title for cell in cells)], rows)
 
 
@@ -168,7 +200,7 @@ def mean_normalized(
 ) -> dict[str, tuple[float, float, int]]:
     """Return of each method the mean normalised error, its standard error and the number of cells.
 
-    Cells are those that all of the methods have.
+    Cells are those that all of the methods have; methods that were not run are left out.
     """
     of_methods = {
         method: {
@@ -178,7 +210,10 @@ def mean_normalized(
         }
         for method in methods
     }
-    shared = set.intersection(*(set(cells) for cells in of_methods.values()))
+    of_methods = {method: cells for method, cells in of_methods.items() if cells}
+    shared = set.intersection(*(set(cells) for cells in of_methods.values())) if of_methods else ()
+    if not shared:
+        return {}
     result = {}
     for method, cells in of_methods.items():
         ratios = np.array([cells[cell] for cell in sorted(shared)])
@@ -198,27 +233,43 @@ def costs_table(found: Sequence[Scores], costs: Sequence[dict[str, Any]]) -> str
             cost = of_experiment[one.experiment]
             times = [f"{cost['milliseconds'][batch]:.3g}" for batch in ("1", "256")]
             size = f"{cost['parameters'] / 1e6:.2f} M"
-            front = "yes" if is_on_front(one, here, costs) else ""
-            lines.append([cell.title, title_of(one), error_text(one), *times, size, front])
-    header = ["", "", "error (%)", "ms a row", "ms a row, of 256", "parameters", "on the front"]
+            fronts = [name for name in COSTS_OF if is_on_front(one, here, costs, name)]
+            texts = [error_text(one), *times, size, ", ".join(fronts)]
+            lines.append([cell.title, title_of(one), *texts])
+    header = ["", "", "error (%)", "ms a row", "ms a row, of 256", "parameters", "on the front of"]
     return markdown(header, lines)
 
 
-def is_on_front(one: Scores, among: Sequence[Scores], costs: Sequence[dict[str, Any]]) -> bool:
-    """Return whether nothing that is as fast for a single row has a lower error."""
-    times = {Experiment(**cost["experiment"]): cost["milliseconds"]["1"] for cost in costs}
-    if one.experiment not in times:
+def is_on_front(
+    one: Scores,
+    among: Sequence[Scores],
+    costs: Sequence[dict[str, Any]],
+    of: str = "time of one row",
+) -> bool:
+    """Return whether nothing that costs as little has a lower error."""
+    amounts = {Experiment(**cost["experiment"]): COSTS_OF[of](cost) for cost in costs}
+    if one.experiment not in amounts:
         return False
     return not any(
-        other.mean < one.mean and times[other.experiment] <= times[one.experiment]
+        other.mean < one.mean and amounts[other.experiment] <= amounts[one.experiment]
         for other in among
-        if cell_of(other) == cell_of(one) and other.experiment in times
+        if cell_of(other) == cell_of(one) and other.experiment in amounts
     )
+
+
+# What a prediction costs: time, one row or 256 at once, and numbers to keep.
+COSTS_OF: dict[str, Callable[[dict[str, Any]], float]] = {
+    "time of one row": lambda cost: cost["milliseconds"]["1"],
+    "time of 256": lambda cost: cost["milliseconds"]["256"],
+    "size": lambda cost: cost["parameters"],
+}
 
 
 def means_table(found: Sequence[Scores], methods: Sequence[str]) -> str:
     """Return the mean normalised error of each method, best first."""
     means = mean_normalized(found, methods)
+    if not means:
+        return ""
     rows = [
         [method, f"{mean:.3f}" + ("" if np.isnan(error) else f" ± {error:.3f}"), str(n_cells)]
         for method, (mean, error, n_cells) in sorted(means.items(), key=lambda item: item[1])

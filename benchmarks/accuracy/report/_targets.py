@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from benchmarks.accuracy._experiments import Experiment
 from benchmarks.accuracy._suites import BAG, COMPARED, SMALL
 from benchmarks.accuracy.report._scores import Scores, alone_of, difference, normalized
 from benchmarks.accuracy.report._tables import (
+    COSTS_OF,
     cell_of,
     correlation,
     is_on_front,
@@ -53,8 +55,8 @@ def targets_table(found: Callable[[str], list[Scores]], costs: Sequence[dict[str
 
 def _means(found: Sequence[Scores]) -> Iterable[Row]:
     means = mean_normalized(found, COMPARED)
-    mean, _, n_cells = means[_DEFAULT]
-    if n_cells:
+    if _DEFAULT in means:
+        mean = means[_DEFAULT][0]
         ranking = sorted(means, key=lambda method: means[method][0])
         name = "default: mean normalised error, texts and images"
         yield name, "at most 0.80", f"{mean:.3f}", mean <= 0.8
@@ -98,29 +100,33 @@ def _two_teachers(found: Sequence[Scores]) -> Iterable[Row]:
             means = [difference(both, single) for both, single in pairs]
             n_lower = sum(mean < 0 for mean, _ in means)
             n_sure = sum(mean < -2 * error for mean, error in means)
-            name = f"{method}: data sets where two teachers beat the better one"
+            name = f"{method}: columns where two teachers beat the better one"
             came_out = f"{n_lower} of {len(pairs)}, {n_sure} by two standard errors"
             yield name, "at least 3", came_out, n_sure >= 3
 
 
 def _is_single_of(one: Scores, both: Scores) -> bool:
     names = both.experiment.teacher.split(" + ")
-    return cell_of(one) == cell_of(both) and one.experiment.teacher in names
+    return one.experiment.teacher in names and one.experiment == replace(
+        both.experiment, teacher=one.experiment.teacher
+    )
 
 
 def _harm(found: Sequence[Scores]) -> Iterable[Row]:
-    of_default = [one for one in found if one.experiment.method == _DEFAULT]
-    pairs = [(one, alone) for one in of_default if (alone := alone_of(one, found)) is not None]
-    if pairs:
-        n_worse = sum(is_worse(*pair) for pair in pairs)
-        name = "default: columns that were run, and are worse than the student alone (†)"
-        yield name, "none", f"{n_worse} of {len(pairs)}", not n_worse
+    for method in (_DEFAULT, f"{_DEFAULT}, not tuned"):
+        of_method = [one for one in found if one.experiment.method == method]
+        pairs = [(one, alone) for one in of_method if (alone := alone_of(one, found)) is not None]
+        if pairs:
+            n_worse = sum(is_worse(*pair) for pair in pairs)
+            name = f"{method}: columns that were run, and are worse than the student alone (†)"
+            yield name, "none", f"{n_worse} of {len(pairs)}", not n_worse
 
 
 def _front(found: Sequence[Scores], costs: Sequence[dict[str, Any]]) -> Iterable[Row]:
     measured = [Experiment(**cost["experiment"]) for cost in costs]
     of_default = [one for one in found if one.experiment.method == _DEFAULT]
-    on_front = [is_on_front(one, found, costs) for one in of_default if one.experiment in measured]
-    if on_front:
-        name = "default: data sets where it is on the Pareto front of error and time"
+    of_default = [one for one in of_default if one.experiment in measured]
+    for cost in COSTS_OF if of_default else ():
+        on_front = [is_on_front(one, found, costs, cost) for one in of_default]
+        name = f"default: columns where it is on the Pareto front of error and {cost}"
         yield name, "all", f"{sum(on_front)} of {len(on_front)}", all(on_front)
