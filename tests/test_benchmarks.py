@@ -9,6 +9,7 @@ import pytest
 
 pd = pytest.importorskip("pandas")
 
+from benchmarks.accuracy.__main__ import main as run_suites  # noqa: E402
 from benchmarks.accuracy._data import Task, draw, held_out  # noqa: E402
 from benchmarks.accuracy._entailment import (  # noqa: E402
     CONTRADICTED,
@@ -22,6 +23,7 @@ from benchmarks.accuracy._methods import METHODS, N_TRIALS  # noqa: E402
 from benchmarks.accuracy._runs import Runs  # noqa: E402
 from benchmarks.accuracy._search import Axis, climb  # noqa: E402
 from benchmarks.accuracy._suites import COMPARED, SUITES  # noqa: E402
+from benchmarks.accuracy.report.__main__ import main as report  # noqa: E402
 from benchmarks.accuracy.report._scores import Scores  # noqa: E402
 from benchmarks.accuracy.report._tables import (  # noqa: E402
     cell_of,
@@ -31,6 +33,7 @@ from benchmarks.accuracy.report._tables import (  # noqa: E402
     is_on_front,
     is_worse,
     mean_normalized,
+    steps_table,
 )
 from benchmarks.accuracy.report._targets import targets_table  # noqa: E402
 from sk_aft.datasets import load_banking77, load_fashion_mnist  # noqa: E402
@@ -115,7 +118,7 @@ def test_probe_and_unlabelled_rows(texts, tmp_path):
         experiment = Experiment("banking77", method, student, "minilm", "5 a class", steps)
         runs = Runs("banking77", tmp_path)
         experiment.run(texts, runs, 1, "cpu")
-        assert experiment.lines(runs, 1)[0]["error"] < 0.8
+        assert experiment.lines(runs, 1)[0]["error"] < 0.3  # by chance 0.88
 
 
 def test_a_training_that_diverges_is_kept(texts):
@@ -195,6 +198,45 @@ def test_tables_normalize_by_the_student_alone_and_mark_what_is_worse():
     assert not is_worse(found[1], found[0])
 
 
+def test_held_out_errors_stand_by_the_number_of_steps(tmp_path):
+    runs, found = Runs("trec", tmp_path), []
+    for steps, error in ((100, 0.3), (2000, 0.25)):
+        one = Experiment("trec", "student alone", "bag of n-grams", steps=steps)
+        setting = {"lr": 0.001}
+        runs.run(
+            lambda error=error: {"error": error},
+            **asdict(one),
+            setting=setting,
+            split=0,
+            on="validation",
+        )
+        found.append(Scores(one, np.array([0.5]), [{"setting": setting}]))
+    table = steps_table(found, tmp_path).splitlines()
+    assert table[0] == "| held-out error (%) | 100 steps | 2,000 steps |"
+    assert table[2] == "| TREC | 30.0 | 25.0 |"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--suite", "pareto", "--only", "trec", "trecc"], "['trecc'] not in ['pareto']"),
+        (["--suite", "multimodal", "--methods", "aft", "rkd"], "['rkd'] not in"),
+        (["--jobs", "0"], "0 is less than 1"),
+    ],
+)
+def test_names_that_are_not_there_are_refused(arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["accuracy", *arguments])
+    with pytest.raises(SystemExit):
+        run_suites()
+    assert message in capsys.readouterr().err
+
+
+def test_report_says_that_there_are_no_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["report", "--quick", "--results", str(tmp_path)])
+    with pytest.raises(SystemExit, match="no runs"):
+        report()
+
+
 def test_means_are_over_what_all_methods_have():
     found = [
         scores("student alone", [0.2, 0.2]),
@@ -262,15 +304,17 @@ def test_targets_are_judged_by_the_runs():
             for teacher, error in zip(("minilm", "wordllama", "e5"), (0.1, 0.2, 0.4), strict=True)
             for method in ("probe", "aft")
         ],
-        "pareto": [alone, by_teacher[0]],
+        "pareto": [alone, by_teacher[0], scores("kd", [0.1, 0.1])],
     }
     costs = [
         {
             "experiment": asdict(one.experiment),
-            "milliseconds": {"1": time, "256": time},
-            "parameters": 10,
+            "milliseconds": {"1": of_one, "256": of_256},
+            "parameters": size,
         }
-        for one, time in zip(found["pareto"], (1, 2), strict=True)
+        for one, of_one, of_256, size in zip(
+            found["pareto"], (1, 1, 2), (1, 1, 1), (10, 10, 20), strict=True
+        )
     ]
     table = targets_table(lambda suite: found.get(suite, []), costs)
     rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]

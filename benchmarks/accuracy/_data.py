@@ -23,7 +23,7 @@ _BY_HAND = """{path} is missing, and cannot be downloaded. Make it with the colu
 and 124 of Covid-19, of Ozturk et al. 2020, https://github.com/muhammedtalo/COVID-19."""
 # Of each data set its name on the Hugging Face hub and its columns of rows and labels.
 _HUB = {
-    "banking77": ("PolyAI/banking77", "text", "label"),
+    "banking77": ("mteb/banking77", "text", "label"),
     "sst2": ("SetFit/sst2", "text", "label"),
     "sst5": ("SetFit/sst5", "text", "label"),
     "trec": ("SetFit/TREC-QC", "text", "label_coarse"),

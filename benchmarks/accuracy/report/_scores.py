@@ -53,9 +53,10 @@ class Scores:
 
 
 def standard_error(values: np.ndarray) -> float:
-    """Return the standard error of a mean, NaN for a single value."""
+    """Return the standard error of a mean, NaN for a single value and where one is infinite."""
     n = len(values)
-    return float(np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+    is_known = n > 1 and np.isfinite(values).all()
+    return float(np.std(values, ddof=1) / np.sqrt(n)) if is_known else float("nan")
 
 
 def scores(
