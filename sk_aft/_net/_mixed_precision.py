@@ -15,6 +15,14 @@ _DTYPES = {"bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16}
 PRECISIONS = {"float32", *_DTYPES}
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Return whether a device has instructions for bfloat16, as far as torch can tell."""
+    capabilities = getattr(torch.cpu, "get_capabilities", None)  # since torch 2.11
+    if device.type != "cpu" or capabilities is None:
+        return True
+    return any(has for name, has in capabilities().items() if "bf16" in name)
+
+
 class MixedPrecision:
     """How the network is run and its optimizer steps, in one of the precisions.
 
@@ -36,6 +44,12 @@ class MixedPrecision:
         self._dtype = _DTYPES.get(precision)
         self._device = device.type
         self._scaler: Any = None
+        if precision == "bf16-mixed" and not has_bfloat16(device):
+            warnings.warn(
+                "This CPU has no instructions for bfloat16: precision='bf16-mixed' takes many "
+                "times as long as 'float32' here.",
+                stacklevel=2,
+            )
         if precision == "fp16-mixed":
             closure = inspect.signature(optimizer.step).parameters.get("closure")
             if closure is not None and closure.default is closure.empty:

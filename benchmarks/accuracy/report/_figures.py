@@ -164,7 +164,10 @@ def draw_sensitivity(results: Path = RESULTS) -> Figure:
     """Draw held-out errors against strength, for learning rates, steps and teachers."""
     figure = Figure(figsize=(8.6, 7), layout="constrained")
     every_axes = figure.subplots(len(FAMILIES), 3, sharex=True, sharey="row")
-    cells = [axes for row in every_axes for axes in row]
+    for row, family in zip(every_axes, FAMILIES, strict=True):
+        for unused in row[len(family[-1]) :]:
+            unused.set_visible(False)
+    cells = [axes for row in every_axes for axes in row if axes.get_visible()]
     places = range(len(STRENGTHS))
     for axes, experiment in zip(cells, sensitivity(), strict=True):
         runs = Runs(experiment.data, results)
