@@ -1,6 +1,7 @@
 import inspect
 import pickle
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -80,6 +81,19 @@ def test_mixed_precision_learns_as_float32_does(digits, precision, dtype, module
     np.testing.assert_allclose(mixed.loss_curve_, full.loss_curve_, rtol=0.05)
     again = clone(mixed).fit(X, y, features=features)
     assert again.loss_curve_ == mixed.loss_curve_
+
+
+@pytest.mark.parametrize("has", [False, True])
+def test_slow_bfloat16_is_warned_of(digits, has, monkeypatch):
+    X, y, _ = digits
+    student = AFTClassifier(beta=0, max_epochs=1, precision="bf16-mixed", device="cpu")
+    known = {"avx2": True, "avx512_bf16": has}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        student.fit(X[:50], y[:50])
+    texts = [str(one.message) for one in caught]
+    assert any("no instructions for bfloat16" in text for text in texts) != has
 
 
 @pytest.mark.parametrize(
