@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -82,15 +82,20 @@ class Experiment:
     steps: int = 0
 
     @property
-    def is_deterministic(self) -> bool:
+    def _is_deterministic(self) -> bool:
         """Whether every seed would give the same."""
         return self.labels == "all" and not METHODS[self.method].is_student
+
+    @property
+    def as_deployed(self) -> Experiment:
+        """The same without its steps, which do not change what a prediction costs."""
+        return replace(self, steps=0)
 
     def _seeds(self, n_seeds: int) -> range:
         """Return the seeds of its test scores; a grid has trials only."""
         if METHODS[self.method].grid:
             return range(0)
-        return range(1 if self.is_deterministic else n_seeds)
+        return range(1 if self._is_deterministic else n_seeds)
 
     def rows_to_embed(self, n_seeds: int) -> RowsToEmbed:
         """Return which rows the teacher has to have seen."""

@@ -47,7 +47,7 @@ def main() -> None:
     for one in found:
         by_task.setdefault((one.experiment.data, one.experiment.labels), []).append(one)
     for (data, _), of_task in tqdm(by_task.items(), desc="data sets"):
-        here = [asdict(one.experiment) for one in of_task]
+        here = [asdict(one.experiment.as_deployed) for one in of_task]
         if all(experiment in measured for experiment in here):
             continue
         costs = [cost for cost in costs if cost["experiment"] not in here]
@@ -59,7 +59,7 @@ def main() -> None:
             of_teacher = 0 if is_student else n_weights(one.experiment.teacher)
             costs.append(
                 {
-                    "experiment": asdict(one.experiment),
+                    "experiment": asdict(one.experiment.as_deployed),
                     "parameters": count_parameters(model) + of_teacher,
                     "milliseconds": {str(batch): of_batches[batch][place] for batch in BATCHES},
                 }

@@ -63,11 +63,12 @@ def draw_methods(found: Sequence[Scores]) -> Figure:
             for one in found
             if one.experiment.method == method and (alone := alone_of(one, found)) is not None
         ]
+        beyond = [f"{ratio:.1f}" for ratio, _ in sorted(ratios) if ratio > _WORST_SHOWN]
+        axes.annotate(" ".join(beyond), (_WORST_SHOWN, height + 0.25), fontsize=7)
         for ratio, data in ratios:
             shape = "o" if data in ("banking77", "sst2", "trec", "sst5") else "s"
             if ratio > _WORST_SHOWN:
                 shape = ">"
-                axes.annotate(f"{ratio:.1f}", (_WORST_SHOWN, height + 0.25), fontsize=7)
             place = min(ratio, _WORST_SHOWN)
             axes.plot(place, height, shape, color=_GREY, markersize=5, fillstyle="none", zorder=3)
         mean, error, _ = means[method]
@@ -192,7 +193,7 @@ def draw_sensitivity(results: Path = RESULTS) -> Figure:
 def draw_pareto(found: Sequence[Scores], costs: Sequence[dict[str, Any]]) -> Figure:
     """Draw errors against the time of a prediction, one row at a time and 256."""
     of_experiment = {Experiment(**cost["experiment"]): cost for cost in costs}
-    found = [one for one in found if one.experiment in of_experiment]
+    found = [one for one in found if one.experiment.as_deployed in of_experiment]
     cells = list(dict.fromkeys(cell_of(one) for one in found))
     n_rows = -(-len(cells) // 2)
     figure = Figure(figsize=(9, 3.4 * n_rows), layout="constrained")
@@ -203,7 +204,7 @@ def draw_pareto(found: Sequence[Scores], costs: Sequence[dict[str, Any]]) -> Fig
         for one in found:
             if cell_of(one) != cell:
                 continue
-            milliseconds = of_experiment[one.experiment]["milliseconds"]
+            milliseconds = of_experiment[one.experiment.as_deployed]["milliseconds"]
             look = {**_LOOKS[one.experiment.method], "linestyle": ":"}
             if one.experiment.teacher in _SMALLER_TEACHERS:
                 look["color"] = _GREY

@@ -227,10 +227,11 @@ def costs_table(found: Sequence[Scores], costs: Sequence[dict[str, Any]]) -> str
     of_experiment = {Experiment(**cost["experiment"]): cost for cost in costs}
     lines = []
     for cell in dict.fromkeys(cell_of(one) for one in found):
-        here = [one for one in found if cell_of(one) == cell and one.experiment in of_experiment]
-        here.sort(key=lambda one: of_experiment[one.experiment]["milliseconds"]["1"])
+        here = [one for one in found if cell_of(one) == cell]
+        here = [one for one in here if one.experiment.as_deployed in of_experiment]
+        here.sort(key=lambda one: of_experiment[one.experiment.as_deployed]["milliseconds"]["1"])
         for one in here:
-            cost = of_experiment[one.experiment]
+            cost = of_experiment[one.experiment.as_deployed]
             times = [f"{cost['milliseconds'][batch]:.3g}" for batch in ("1", "256")]
             size = f"{cost['parameters'] / 1e6:.2f} M"
             fronts = [name for name in COSTS_OF if is_on_front(one, here, costs, name)]
@@ -248,12 +249,11 @@ def is_on_front(
 ) -> bool:
     """Return whether nothing that costs as little has a lower error."""
     amounts = {Experiment(**cost["experiment"]): COSTS_OF[of](cost) for cost in costs}
-    if one.experiment not in amounts:
-        return False
-    return not any(
-        other.mean < one.mean and amounts[other.experiment] <= amounts[one.experiment]
+    amount = amounts.get(one.experiment.as_deployed)
+    return amount is not None and not any(
+        other.mean < one.mean and amounts[other.experiment.as_deployed] <= amount
         for other in among
-        if cell_of(other) == cell_of(one) and other.experiment in amounts
+        if cell_of(other) == cell_of(one) and other.experiment.as_deployed in amounts
     )
 
 

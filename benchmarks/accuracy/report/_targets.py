@@ -86,15 +86,14 @@ def _correlations(found: Sequence[Scores]) -> Iterable[Row]:
 
 
 def _two_teachers(found: Sequence[Scores]) -> Iterable[Row]:
-    """Yield on how many data sets two teachers do better than the best that was run alone."""
+    """Yield in how many columns two teachers do better than the better one alone."""
     students = [one for one in found if one.experiment.student in (BAG, SMALL)]
     for method in (_DEFAULT, "aft", "probe-kd"):
         of_method = [one for one in students if one.experiment.method == method]
         pairs = [
             (both, min(singles, key=lambda one: one.mean))
             for both in of_method
-            if " + " in both.experiment.teacher
-            and (singles := [one for one in of_method if _is_single_of(one, both)])
+            if len(singles := [one for one in of_method if _is_single_of(one, both)]) > 1
         ]
         if pairs:
             means = [difference(both, single) for both, single in pairs]
@@ -125,7 +124,7 @@ def _harm(found: Sequence[Scores]) -> Iterable[Row]:
 def _front(found: Sequence[Scores], costs: Sequence[dict[str, Any]]) -> Iterable[Row]:
     measured = [Experiment(**cost["experiment"]) for cost in costs]
     of_default = [one for one in found if one.experiment.method == _DEFAULT]
-    of_default = [one for one in of_default if one.experiment in measured]
+    of_default = [one for one in of_default if one.experiment.as_deployed in measured]
     for cost in COSTS_OF if of_default else ():
         on_front = [is_on_front(one, found, costs, cost) for one in of_default]
         name = f"default: columns where it is on the Pareto front of error and {cost}"
