@@ -73,9 +73,9 @@ def language() -> Iterator[Experiment]:
             methods = (*COMPARED, *NOT_TUNED, "probe", "TF-IDF + linear")
             yield from _each(methods, data, BAG, "minilm", "all", steps)
         for teacher in ("wordllama", BOTH_TEXT):
-            methods = ("aft", "probe-kd", "probe")
+            methods = ("default", "aft", "probe-kd", "probe")
             yield from _each(methods, data, BAG, teacher, "all", TEXT_STEPS)
-        yield from _each(("default", *methods), data, BAG, BOTH_TEXT, "all", many)
+        yield from _each(methods, data, BAG, BOTH_TEXT, "all", many)
     for data in ("banking77", "sst2"):
         methods = ("student alone", "default", "aft", "kd", "probe-kd")
         yield from _each(methods, data, TRANSFORMER, "minilm", "all", _TRANSFORMER_STEPS)
