@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+import torch
 
 pd = pytest.importorskip("pandas")
 
@@ -136,6 +137,17 @@ def test_a_training_that_diverges_is_kept(texts):
     assert (line["transfer"], line["beta"]) == ("aft", 10)
     with pytest.raises(ValueError, match="lr"):
         experiment._line(lambda: fit(-1), texts.test_rows, texts.test_labels)
+
+
+def test_a_cpu_without_bfloat16_takes_float32_and_the_line_says_so(monkeypatch):
+    known = {"avx2": True, "amx_bf16": False}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
+    images, labels = load_fashion_mnist(return_X_y=True)
+    task = Task(images[:40], labels[:40], images[40:80], labels[40:80], is_regression=False)
+    experiment = Experiment("fashion_mnist", "student alone", "ResNet 78k", labels="all", steps=1)
+    line = experiment._test(task, {"lr": 0.001}, 0, "cpu")
+    assert line["device"].startswith("cpu without bfloat16, torch")
+    assert Scores(experiment, np.array([line["error"]]), [line]).devices == {"cpu without bfloat16"}
 
 
 def test_draws_and_splits(texts):
