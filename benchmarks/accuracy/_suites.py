@@ -84,8 +84,9 @@ def language() -> Iterator[Experiment]:
 def vision() -> Iterator[Experiment]:
     """Images: all methods with two teachers, then one thing changed at a time."""
     for data, labels, steps in _IMAGES:
-        methods = (*COMPARED, *NOT_TUNED, *_WITH_MIXTURES, "probe")
+        methods = (*COMPARED, *NOT_TUNED, *_WITH_MIXTURES, "probe", "HOG + SVM")
         yield from _each(methods, data, SMALL, BOTH_LITE, labels, steps)
+        yield from _each(("probe",), data, "", _LITE0, labels, 0)
     data, labels, steps = _IMAGES[0]
     yield from _each(("aft, from 1",), data, SMALL, BOTH_LITE, labels, steps)
     for teacher in (_LITE0, _LITE2):

@@ -41,8 +41,8 @@ _LOOKS: dict[str, dict[str, Any]] = {
     "probe-kd": {"color": _PALE_BLUE, "marker": "^", "linestyle": "-"},
     "aft + unlabelled": {"color": _RED, "marker": "s", "linestyle": "--"},
     "probe-kd + unlabelled": {"color": _BLUE, "marker": "^", "linestyle": "--"},
-    "TF-IDF + linear": {"color": _GREY, "marker": "x", "linestyle": ":"},
-    "HOG + SVM": {"color": _GREY, "marker": "x", "linestyle": ":"},
+    "TF-IDF + linear": {"color": _GREY, "marker": "X", "linestyle": ":"},
+    "HOG + SVM": {"color": _GREY, "marker": "X", "linestyle": ":"},
     "probe": {"color": _BLACK, "marker": "D", "linestyle": "-"},
     "SetFit": {"color": "#a21caf", "marker": "*", "linestyle": "none", "markersize": 10},
     "kd": {"color": _BLUE, "marker": "v", "linestyle": "--"},
@@ -64,18 +64,20 @@ def draw_methods(found: Sequence[Scores]) -> Figure:
             if one.experiment.method == method and (alone := alone_of(one, found)) is not None
         ]
         beyond = [f"{ratio:.1f}" for ratio, _ in sorted(ratios) if ratio > _WORST_SHOWN]
-        axes.annotate(" ".join(beyond), (_WORST_SHOWN, height + 0.25), fontsize=7)
+        axes.annotate(" ".join(beyond), (_WORST_SHOWN, height - 0.5), ha="right", fontsize=7)
         for ratio, data in ratios:
             shape = "o" if data in ("banking77", "sst2", "trec", "sst5") else "s"
             if ratio > _WORST_SHOWN:
                 shape = ">"
             place = min(ratio, _WORST_SHOWN)
-            axes.plot(place, height, shape, color=_GREY, markersize=5, fillstyle="none", zorder=3)
+            axes.plot(
+                place, height + 0.25, shape, color=_GREY, markersize=5, fillstyle="none", zorder=3
+            )
         mean, error, _ = means[method]
         color = _RED if method == "default" else _BLACK
         look = {"fmt": "D", "color": color, "markersize": 7, "capsize": 4, "zorder": 2}
         if mean <= _WORST_SHOWN:
-            axes.errorbar(mean, height, xerr=error, **look)
+            axes.errorbar(mean, height - 0.1, xerr=error, **look)
     axes.set_yticks(range(len(order)), order)
     axes.set_xlabel("test error / test error of the student alone")
     axes.set_title("Diamonds: means. Small: columns (circles: texts, squares: images)", fontsize=9)
@@ -144,6 +146,7 @@ def draw_labels(found: Sequence[Scores]) -> Figure:
         axes.set_xlabel("labelled rows")
         _clean(axes)
     figure.axes[0].set_ylabel("test error (%)")
+    figure.suptitle("Means and standard errors, shifted sideways to be seen", fontsize=9)
     shown: dict[str, Any] = {}
     for axes in figure.axes:
         shown |= {name: one for one, name in zip(*axes.get_legend_handles_labels(), strict=True)}
@@ -181,6 +184,7 @@ def draw_sensitivity(results: Path = RESULTS) -> Figure:
         cell = Cell(experiment.data, experiment.labels)
         axes.set_title(f"{cell.title}\n{experiment.teacher}, {experiment.steps} steps", fontsize=7)
         axes.set_xticks(places, [f"{b:g}" for b in STRENGTHS])
+        axes.tick_params(labelbottom=True)
         _clean(axes)
     for row in every_axes:
         row[0].set_ylabel("held-out error (%)")
@@ -219,7 +223,9 @@ def draw_pareto(found: Sequence[Scores], costs: Sequence[dict[str, Any]]) -> Fig
         axes.set_ylabel("test error (%)")
         axes.legend(fontsize=6.5, frameon=False)
         _clean(axes)
-    figure.suptitle("Filled: one row at a time. Hollow: 256 at once.", fontsize=9)
+    figure.suptitle(
+        "Filled: one row at a time. Hollow: 256 at once, or all of a smaller test set.", fontsize=9
+    )
     return figure
 
 

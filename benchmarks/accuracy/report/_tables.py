@@ -247,16 +247,17 @@ def is_on_front(
     costs: Sequence[dict[str, Any]],
     of: str = "time of one row",
 ) -> bool:
-    """Return whether nothing that costs as little has a lower error."""
+    """Return whether nothing that costs as little, but for what a clock does, has a lower error."""
     amounts = {Experiment(**cost["experiment"]): COSTS_OF[of](cost) for cost in costs}
     amount = amounts.get(one.experiment.as_deployed)
     return amount is not None and not any(
-        other.mean < one.mean and amounts[other.experiment.as_deployed] <= amount
+        other.mean < one.mean and amounts[other.experiment.as_deployed] <= _CLOCK * amount
         for other in among
         if cell_of(other) == cell_of(one) and other.experiment.as_deployed in amounts
     )
 
 
+_CLOCK = 1.05  # times of one network differ by as much
 # What a prediction costs: time, one row or 256 at once, and numbers to keep.
 COSTS_OF: dict[str, Callable[[dict[str, Any]], float]] = {
     "time of one row": lambda cost: cost["milliseconds"]["1"],
