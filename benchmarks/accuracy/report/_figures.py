@@ -64,7 +64,7 @@ def draw_methods(found: Sequence[Scores]) -> Figure:
             if one.experiment.method == method and (alone := alone_of(one, found)) is not None
         ]
         beyond = [f"{ratio:.1f}" for ratio, _ in sorted(ratios) if ratio > _WORST_SHOWN]
-        axes.annotate(" ".join(beyond), (_WORST_SHOWN, height - 0.5), ha="right", fontsize=7)
+        axes.annotate(" ".join(beyond), (_WORST_SHOWN, height - 0.25), ha="right", fontsize=7)
         for ratio, data in ratios:
             shape = "o" if data in ("banking77", "sst2", "trec", "sst5") else "s"
             if ratio > _WORST_SHOWN:
