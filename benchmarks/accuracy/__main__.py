@@ -71,6 +71,9 @@ def main() -> None:
     n_experiments = len(experiments)
     experiments = [one for one in experiments if not one.is_done(known[one.data], n_seeds)]
     print(f"{n_experiments - len(experiments)} of {n_experiments} experiments are in {results}.")
+    if not experiments:
+        print("Nothing is left to run; --results OTHER makes runs of your own.")
+        return
     if chosen.download:
         for name in sorted({one.data for one in experiments}):
             download(name, chosen.data)
