@@ -95,9 +95,8 @@ def vision() -> Iterator[Experiment]:
             yield from _each(methods, data, SMALL, teacher, labels, steps)
     few = ("student alone", "default", "aft", "probe-kd")
     for data, labels, steps in _VARIED_IMAGES:
-        yield from _each(few, data, f"{SMALL}, not augmented", BOTH_LITE, labels, steps)
-    data, labels, steps = _VARIED_IMAGES[0]
-    yield from _each(few, data, LARGE, BOTH_LITE, labels, steps)
+        for student in (f"{SMALL}, not augmented", LARGE):
+            yield from _each(few, data, student, BOTH_LITE, labels, steps)
     data, labels, steps = _MANY_IMAGES
     methods = ("student alone", "aft", "probe-kd", "probe")  # a default would take hours
     yield from _each(methods, data, SMALL, BOTH_LITE, labels, steps)
