@@ -14,7 +14,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 
 from benchmarks.accuracy._search import Axis, Search, Setting
-from benchmarks.accuracy._setfit import SetFitClassifier
+from benchmarks.accuracy._setfit import SetFitClassifier, SetFitTeacher
 from benchmarks.accuracy._students import student_settings
 from benchmarks.accuracy._teachers import teacher
 from sk_aft import AFTClassifier, AFTRegressor, FoundationFeatureExtractor
@@ -44,6 +44,9 @@ class Student:
         Where trials start, in the place of the usual strength.
     grid : tuple of dict
         What to try, in place of the usual trials.
+    learned_teacher : callable, optional
+        From the seed to a transformer that is trained on the labelled rows, in the place of a
+        foundation model as it comes.
     """
 
     transfer: Any
@@ -53,6 +56,7 @@ class Student:
     uses_mixtures: bool = False
     strength: float | None = None
     grid: tuple[Setting, ...] = ()
+    learned_teacher: Callable[[int], Any] | None = None
     is_student = True
 
     def search(self, student: str, data: str) -> Search:
@@ -98,6 +102,8 @@ class Student:
         estimator = (AFTRegressor if is_regression else AFTClassifier)(**arguments)
         if self.transfer is None:
             return estimator
+        if self.learned_teacher is not None:
+            return make_pipeline(self.learned_teacher(seed), estimator)
         return make_pipeline(FoundationFeatureExtractor(teacher(teacher_name)), estimator)
 
 
@@ -240,6 +246,9 @@ METHODS: dict[str, Student | Linear | FineTuned] = {
     "aft and probe-kd": Student(_BOTH),
     "aft + unlabelled": Student("aft", settings=_PUBLISHED, uses_unlabeled=True),
     "probe-kd + unlabelled": Student("probe-kd", uses_unlabeled=True),
+    "SetFit-kd + unlabelled, not tuned": Student(
+        "probe-kd", is_tuned=False, uses_unlabeled=True, learned_teacher=SetFitTeacher
+    ),
     "aft + mixtures": Student("aft", settings=_PUBLISHED, uses_mixtures=True),
     "probe-kd + mixtures": Student("probe-kd", uses_mixtures=True),
     "aft and probe-kd + mixtures": Student(
@@ -256,4 +265,5 @@ WITHOUT_TEACHER = (
     "TF-IDF + linear",
     "HOG + SVM",
     "SetFit",
+    "SetFit-kd + unlabelled, not tuned",
 )

@@ -1,4 +1,4 @@
-"""SetFit (Tunstall et al. 2022, arXiv 2209.11055) as an estimator: MiniLM itself is trained."""
+"""SetFit (Tunstall et al. 2022, arXiv 2209.11055): MiniLM itself is trained; it can teach, too."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import tempfile
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+
+from sk_aft import FoundationFeatureExtractor
+from sk_aft.backbones import CallableBackbone
 
 
 class SetFitClassifier(ClassifierMixin, BaseEstimator):
@@ -62,3 +65,30 @@ class SetFitClassifier(ClassifierMixin, BaseEstimator):
     def predict(self, X: Any) -> np.ndarray:
         """Return the most likely label of each text."""
         return self.classes_[np.asarray(self.model_.predict(list(X)))]
+
+
+class SetFitTeacher(TransformerMixin, BaseEstimator):
+    """Features of MiniLM after `SetFitClassifier` trained it on the rows that have a label.
+
+    Stands in the place of a `FoundationFeatureExtractor`.
+
+    Parameters
+    ----------
+    seed : int, default=0
+        Of the pairs and the training.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def fit(self, X: Any, y: np.ndarray) -> SetFitTeacher:
+        """Train on the texts whose label is not -1."""
+        labeled = np.flatnonzero(np.asarray(y) != -1)
+        setfit = SetFitClassifier(seed=self.seed).fit([X[row] for row in labeled], y[labeled])
+        backbone = CallableBackbone(setfit.model_.model_body.encode)
+        self.extractor_ = FoundationFeatureExtractor(backbone).fit(X)
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Return the texts with their features."""
+        return self.extractor_.transform(X)
