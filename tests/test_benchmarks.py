@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
+from sklearn.base import BaseEstimator, TransformerMixin
 
 pd = pytest.importorskip("pandas")
 
@@ -37,6 +38,7 @@ from benchmarks.accuracy.report._tables import (  # noqa: E402
     steps_table,
 )
 from benchmarks.accuracy.report._targets import targets_table  # noqa: E402
+from sk_aft import FoundationFeatureExtractor  # noqa: E402
 from sk_aft.datasets import load_banking77, load_fashion_mnist  # noqa: E402
 
 
@@ -120,6 +122,29 @@ def test_probe_and_unlabelled_rows(texts, tmp_path):
         runs = Runs("banking77", tmp_path)
         experiment.run(texts, runs, 1, "cpu")
         assert experiment.lines(runs, 1)[0]["error"] < 0.3  # by chance 0.88
+
+
+def test_a_teacher_may_learn_from_the_labelled_rows(texts, tmp_path, monkeypatch):
+    class Teacher(TransformerMixin, BaseEstimator):
+        def fit(self, X, y):
+            labels.append(y)
+            self.extractor_ = FoundationFeatureExtractor("minilm").fit(X)
+            return self
+
+        def transform(self, X):
+            return self.extractor_.transform(X)
+
+    labels = []
+    method = replace(
+        METHODS["SetFit-kd + unlabelled, not tuned"], learned_teacher=lambda _: Teacher()
+    )
+    monkeypatch.setitem(METHODS, "taught", method)
+    runs = Runs("banking77", tmp_path)
+    experiment = Experiment("banking77", "taught", "bag of n-grams", "", "5 a class", 20)
+    experiment.run(texts, runs, 1, "cpu")
+    assert [np.sum(y != -1) for y in labels] == [40]
+    (line,) = experiment.lines(runs, 1)
+    assert (line["transfer"], line["setting"]) == ("probe-kd", {})
 
 
 def test_a_training_that_diverges_is_kept(texts):

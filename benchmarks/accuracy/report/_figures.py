@@ -45,6 +45,12 @@ _LOOKS: dict[str, dict[str, Any]] = {
     "HOG + SVM": {"color": _GREY, "marker": "X", "linestyle": ":"},
     "probe": {"color": _BLACK, "marker": "D", "linestyle": "-"},
     "SetFit": {"color": "#a21caf", "marker": "*", "linestyle": "none", "markersize": 10},
+    "SetFit-kd + unlabelled, not tuned": {
+        "color": "#a21caf",
+        "marker": "p",
+        "linestyle": "none",
+        "markersize": 7,
+    },
     "kd": {"color": _BLUE, "marker": "v", "linestyle": "--"},
 }
 _WORST_SHOWN = 1.5  # normalised error; what is beyond stands at the edge
