@@ -246,8 +246,12 @@ METHODS: dict[str, Student | Linear | FineTuned] = {
     "aft and probe-kd": Student(_BOTH),
     "aft + unlabelled": Student("aft", settings=_PUBLISHED, uses_unlabeled=True),
     "probe-kd + unlabelled": Student("probe-kd", uses_unlabeled=True),
-    "SetFit-kd + unlabelled, not tuned": Student(
-        "probe-kd", is_tuned=False, uses_unlabeled=True, learned_teacher=SetFitTeacher
+    "probe-kd by SetFit + unlabelled, not tuned": Student(
+        "probe-kd",
+        settings={"beta": 1},  # trials within `fit` would be on rows that the teacher has seen
+        is_tuned=False,
+        uses_unlabeled=True,
+        learned_teacher=SetFitTeacher,
     ),
     "aft + mixtures": Student("aft", settings=_PUBLISHED, uses_mixtures=True),
     "probe-kd + mixtures": Student("probe-kd", uses_mixtures=True),
@@ -265,5 +269,5 @@ WITHOUT_TEACHER = (
     "TF-IDF + linear",
     "HOG + SVM",
     "SetFit",
-    "SetFit-kd + unlabelled, not tuned",
+    "probe-kd by SetFit + unlabelled, not tuned",
 )

@@ -22,7 +22,7 @@ class SetFitClassifier(ClassifierMixin, BaseEstimator):
     max_steps : int, default=200
         Batches of 16 pairs at most; one epoch of all pairs where that is less.
     seed : int, default=0
-        Of the pairs and the training.
+        Of the training; SetFit draws the pairs with a seed of its own.
     """
 
     def __init__(self, lr: float = 2e-5, max_steps: int = 200, seed: int = 0) -> None:
@@ -70,12 +70,13 @@ class SetFitClassifier(ClassifierMixin, BaseEstimator):
 class SetFitTeacher(TransformerMixin, BaseEstimator):
     """Features of MiniLM after `SetFitClassifier` trained it on the rows that have a label.
 
-    Stands in the place of a `FoundationFeatureExtractor`.
+    Stands in the place of a `FoundationFeatureExtractor`. Its features of a labelled row have seen
+    the label, so what a probe on them thinks of that row is not out of sample.
 
     Parameters
     ----------
     seed : int, default=0
-        Of the pairs and the training.
+        Of the training; SetFit draws the pairs with a seed of its own.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -83,8 +84,9 @@ class SetFitTeacher(TransformerMixin, BaseEstimator):
 
     def fit(self, X: Any, y: np.ndarray) -> SetFitTeacher:
         """Train on the texts whose label is not -1."""
-        labeled = np.flatnonzero(np.asarray(y) != -1)
-        setfit = SetFitClassifier(seed=self.seed).fit([X[row] for row in labeled], y[labeled])
+        texts, labels = np.asarray(X, dtype=object), np.asarray(y)
+        has_label = labels != -1
+        setfit = SetFitClassifier(seed=self.seed).fit(texts[has_label], labels[has_label])
         backbone = CallableBackbone(setfit.model_.model_body.encode)
         self.extractor_ = FoundationFeatureExtractor(backbone).fit(X)
         return self

@@ -173,7 +173,7 @@ def labels() -> Iterator[Experiment]:
     data, number, steps = _MANY_IMAGES
     yield from _each((*few, "probe"), data, SMALL, BOTH_LITE, number, steps)
     for data in _CLASSIFIED:  # with more labels it takes hours on a CPU
-        methods = ("SetFit", "SetFit-kd + unlabelled, not tuned")
+        methods = ("SetFit", "probe-kd by SetFit + unlabelled, not tuned")
         yield from _each(methods, data, BAG, "", LABELS[0], _MORE_TEXT_STEPS[data])
 
 

@@ -45,7 +45,7 @@ _LOOKS: dict[str, dict[str, Any]] = {
     "HOG + SVM": {"color": _GREY, "marker": "X", "linestyle": ":"},
     "probe": {"color": _BLACK, "marker": "D", "linestyle": "-"},
     "SetFit": {"color": "#a21caf", "marker": "*", "linestyle": "none", "markersize": 10},
-    "SetFit-kd + unlabelled, not tuned": {
+    "probe-kd by SetFit + unlabelled, not tuned": {
         "color": "#a21caf",
         "marker": "p",
         "linestyle": "none",
