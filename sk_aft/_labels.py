@@ -23,10 +23,23 @@ def is_labeled(y: Any, missing_label: Any) -> np.ndarray:
     -------
     is_labeled : ndarray of shape (n_rows,), bool
         True where the target is known.
+
+    Raises
+    ------
+    ValueError
+        If the mark is a number and was turned into a text, as NumPy does beside texts.
     """
     values = np.asarray(y)
     if missing_label is None:
         return np.ones(len(values), dtype=bool)
+    if values.dtype.kind == "U" and not isinstance(missing_label, str):
+        as_text = str(missing_label)
+        if (values == as_text).any():
+            raise ValueError(
+                f"y has the text {as_text!r}, and missing_label is {missing_label!r}: NumPy turns "
+                f"numbers beside texts into texts. Mark unlabelled rows with a text, such as "
+                f'missing_label="", or give y as an array of dtype object.'
+            )
     if isinstance(missing_label, Real) and np.isnan(missing_label):
         if values.dtype == object:
             missing = np.frompyfunc(_is_nothing, 1, 1)(values).astype(bool)

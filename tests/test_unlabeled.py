@@ -145,6 +145,14 @@ def test_batches_mix_both_kinds_and_see_every_row():
     assert len(batches) == 29  # 87 unlabelled rows, 3 a batch
 
 
+@pytest.mark.parametrize("marker", [-1, np.nan])
+def test_a_mark_that_became_a_text_is_refused(marker, digits, teacher):
+    X = digits[0][:50]
+    y = np.append(["yes", "no"] * 20, np.full(10, marker))
+    with pytest.raises(ValueError, match="numbers beside texts into texts"):
+        small(missing_label=marker).fit(X, y, features=teacher.transform(X))
+
+
 def test_errors(digits, teacher):
     X, y = digits[0][:50], digits[1][:50]
     F = teacher.transform(X)
