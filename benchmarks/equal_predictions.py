@@ -1,4 +1,4 @@
-"""Are predictions the same, bit for bit, as those of an earlier revision?
+"""Compare predictions, bit for bit, with those of an earlier revision.
 
     python -m benchmarks.equal_predictions REVISION
 
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def texts() -> np.ndarray:
-    """A bag of n-grams that learns from MiniLM."""
+    """Fit a bag of n-grams that learns from MiniLM."""
     rows, labels = load_banking77(labels_per_class=5, return_X_y=True)
     student = AFTClassifier(transfer="aft", beta=10, max_epochs=8, random_state=0)
     pipe = make_pipeline(FoundationFeatureExtractor("minilm"), student).fit(rows, labels)
@@ -39,7 +39,7 @@ def texts() -> np.ndarray:
 
 
 def images() -> np.ndarray:
-    """A small ResNet that learns from EfficientNet-Lite0, stopped early."""
+    """Fit a small ResNet that learns from EfficientNet-Lite0, stopped early."""
     rows, labels = load_fashion_mnist(labels_per_class=30, return_X_y=True)
     student = AFTClassifier(
         transfer="kd", beta=3, max_epochs=4, early_stopping=True, random_state=0
@@ -49,7 +49,7 @@ def images() -> np.ndarray:
 
 
 def table() -> np.ndarray:
-    """A perceptron of two targets and weighted rows that learns from two teachers."""
+    """Fit a perceptron of two targets and weighted rows that learns from two teachers."""
     rows, target = load_diabetes(return_X_y=True)
     targets = np.stack([target, rows[:, 2]], axis=1)
     weights = np.random.default_rng(0).uniform(0.5, 2, len(rows))
@@ -63,7 +63,7 @@ def table() -> np.ndarray:
 
 
 def frame() -> np.ndarray:
-    """A network of texts, images and numbers that learns from products of features."""
+    """Fit two networks of columns of several kinds that learn from two teachers."""
     digits = load_digits(n_class=3)
     frame = pd.DataFrame(
         {
@@ -83,7 +83,7 @@ def frame() -> np.ndarray:
 
 
 def partial_fit() -> np.ndarray:
-    """Two pieces, one after the other, with features given as an array."""
+    """Fit two pieces, one after the other, with features given as an array."""
     rows, labels = load_digits(return_X_y=True)
     features = PCA(8, random_state=0).fit_transform(rows)
     student = AFTClassifier(
@@ -97,9 +97,9 @@ def partial_fit() -> np.ndarray:
 
 
 def unlabelled() -> np.ndarray:
-    """Rows without labels take part; a second fit goes on where the first stopped."""
+    """Fit twice with rows without labels; the second fit resumes."""
     rows, labels = load_banking77(labels_per_class=8, return_X_y=True)
-    marked = np.where(np.arange(len(labels)) % 4 == 0, labels, "")
+    marked = np.where(np.arange(len(labels)) % 2 == 0, labels, "")
     student = AFTClassifier(
         transfer="probe-kd",
         beta=1,

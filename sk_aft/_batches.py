@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sk_aft._device import has_room, to_device
 from sk_aft._prepared_inputs import Inputs, Prepared, in_batches
+from sk_aft._runtime._device import has_room, to_device
 from sk_aft._sequences import bucketed
 
 # So much is gathered at a time: many small rows or few large ones. More would leave the cache.

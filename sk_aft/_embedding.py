@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from sk_aft._device import resolve_device
-from sk_aft._memory import is_out_of_memory, release_memory
 from sk_aft._rows import Rows, as_rows, column_rows, open_image
+from sk_aft._runtime._device import resolve_device
+from sk_aft._runtime._memory import is_out_of_memory, release_memory
 from sk_aft._stored_rows import MatrixInMemory, StoredRows
 from sk_aft.backbones import Backbone
 from sk_aft.store import FeatureStore, digest_array, row_digests

@@ -10,7 +10,7 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from sk_aft._device import to_device
+from sk_aft._runtime._device import to_device
 from sk_aft._sequences import SEQUENCE, PreparedSequences, are_sequences
 
 Inputs: TypeAlias = Union[Tensor, dict[str, Any]]  # noqa: UP007 - evaluated by 3.10

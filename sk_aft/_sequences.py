@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sk_aft._device import to_device
+from sk_aft._runtime._device import to_device
 
 # What stands for the type of such inputs.
 SEQUENCE = "sequence"

@@ -8,8 +8,9 @@ from torch import nn
 
 from sk_aft import AFTClassifier, FoundationFeatureExtractor
 from sk_aft._batches import OnDevice, RowBatches
-from sk_aft._device import fitting_threads, flushed_denormals, has_room, one_thread, to_device
 from sk_aft._prepared_inputs import PreparedInputs
+from sk_aft._runtime._device import has_room, to_device
+from sk_aft._runtime._threads import fitting_threads, flushed_denormals, one_thread
 from sk_aft._stored_rows import StoredRows
 from sk_aft._training_data import FeatureSubset
 
@@ -128,7 +129,7 @@ def test_features_on_a_device_are_those_that_were_read():
 
 @pytest.mark.parametrize(("kept", "n_bytes"), [(True, 160), (False, 159)])
 def test_few_features_on_disk_are_read_once(tmp_path, monkeypatch, kept, n_bytes):
-    monkeypatch.setattr("sk_aft._device._KEPT_ON_A_CPU", n_bytes)
+    monkeypatch.setattr("sk_aft._runtime._device._KEPT_ON_A_CPU", n_bytes)
     extractor = FoundationFeatureExtractor(np.square, cache=tmp_path)
     X = np.random.RandomState(0).normal(size=(10, 4))
     features = FeatureSubset(extractor.fit_transform(X), np.arange(10))

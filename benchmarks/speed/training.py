@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from benchmarks.speed._timing import medians, options, ratio, report
 from sk_aft import AFTClassifier, FoundationFeatureExtractor
-from sk_aft._device import fitting_threads
+from sk_aft._runtime._threads import fitting_threads
 from sk_aft.modules import MLP, ResNet
 
 BATCH = 128

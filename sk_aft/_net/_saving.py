@@ -10,9 +10,9 @@ from sklearn.base import BaseEstimator
 from skorch.history import History
 from torch import nn
 
-from sk_aft._device import resolve_device
 from sk_aft._net._training import OF_TRAINING
 from sk_aft._plain_modules import with_tensors, without_tensors
+from sk_aft._runtime._device import resolve_device
 
 if TYPE_CHECKING:
     from sk_aft._net._student_net import StudentNet

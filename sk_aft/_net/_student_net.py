@@ -14,18 +14,19 @@ from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 from torch import nn
 
-from sk_aft._device import fitting_threads, flushed_denormals, resolve_device
 from sk_aft._net._building import Building
 from sk_aft._net._going_on import check_what_is_kept, forget, go_on
 from sk_aft._net._mixed_precision import PRECISIONS
 from sk_aft._net._prediction import Prediction
 from sk_aft._net._preparation import training_batches
 from sk_aft._net._saving import restore, saved_state
-from sk_aft._net._seeds import draw_seed, seeded_torch
 from sk_aft._net._training import Training, n_epochs_to_make
 from sk_aft._net._transfer import prepare_transfer
 from sk_aft._net._trials import choose_transfer
 from sk_aft._parameters import PrefixedParameters
+from sk_aft._runtime._device import resolve_device
+from sk_aft._runtime._seeds import draw_seed, seeded_torch
+from sk_aft._runtime._threads import fitting_threads, flushed_denormals
 from sk_aft._training_data import CheckedInputs, TrainingData
 
 

@@ -18,8 +18,8 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from sk_aft import AFTClassifier, FoundationFeatureExtractor
-from sk_aft._device import resolve_device
 from sk_aft._quickstart._tasks import Method, Task
+from sk_aft._runtime._device import resolve_device
 from sk_aft.backbones._base import LoadedOnDemand
 from sk_aft.backbones._network import Network
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sk_aft._device import one_thread
+from sk_aft._runtime._threads import one_thread
 from sk_aft.backbones._onnx import Inputs, OnnxSession, export
 
 

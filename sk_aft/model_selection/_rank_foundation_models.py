@@ -11,8 +11,8 @@ from sklearn.metrics import r2_score
 from sklearn.model_selection import check_cv
 from sklearn.utils import check_consistent_length
 
-from sk_aft._device import resolve_device
 from sk_aft._extractor import FoundationFeatureExtractor
+from sk_aft._runtime._device import resolve_device
 from sk_aft.metrics import logme_score
 from sk_aft.metrics._logme import is_classification, target_matrix
 from sk_aft.transfer._probe import ClassProbe, Folds, RidgeProbe

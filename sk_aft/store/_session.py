@@ -16,6 +16,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+from sk_aft._runtime._threads import call_after_fork
 from sk_aft.store._store import FeatureStore
 
 _lock = threading.RLock()
@@ -85,5 +86,4 @@ def _reset_after_fork() -> None:
     _lock = threading.RLock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_reset_after_fork)
+call_after_fork(_reset_after_fork)

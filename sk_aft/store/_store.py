@@ -18,6 +18,7 @@ import numpy as np
 import platformdirs
 from joblib.disk import memstr_to_bytes
 
+from sk_aft._runtime._threads import call_after_fork
 from sk_aft.store._claims import Claims
 from sk_aft.store._keys import DIGEST_SIZE, KEY_SIZE, model_digest
 from sk_aft.store._model_rows import RECORD, STORED_DTYPES, ModelRows, RowFiles, as_stored
@@ -565,5 +566,4 @@ def _reset_after_fork() -> None:
     _lock = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_reset_after_fork)
+call_after_fork(_reset_after_fork)

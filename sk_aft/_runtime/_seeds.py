@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,8 @@ from typing import Any
 
 import torch
 from sklearn.utils import check_random_state
+
+from sk_aft._runtime._threads import call_after_fork
 
 _fitting = threading.RLock()
 
@@ -41,5 +42,4 @@ def _reset_after_fork() -> None:
     _fitting = threading.RLock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_reset_after_fork)
+call_after_fork(_reset_after_fork)

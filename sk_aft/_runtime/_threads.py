@@ -1,73 +1,22 @@
-"""Where computations run."""
+"""How many threads computations use, and locks that survive a fork."""
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 # Layers that do little work for each of their weights.
 _LIGHT_LAYERS = (nn.Linear, nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.BatchNorm1d)
 _LARGEST_LIGHT = 1_000_000
-# Reading the disk anew for each epoch is for what memory may lack; every process may keep as much.
-_KEPT_ON_A_CPU = 128 << 20
 
 _changing = threading.Lock()
 _n_changed = 0
 _n_threads = 1
-
-
-def resolve_device(device: str | torch.device) -> torch.device:
-    """Turn ``"auto"`` into the fastest device there is.
-
-    Parameters
-    ----------
-    device : str or torch.device
-        "auto" takes a CUDA GPU, else an Apple GPU, else the CPU.
-
-    Returns
-    -------
-    device : torch.device
-        The device to use.
-
-    Raises
-    ------
-    ValueError
-        If there is no such device here.
-    """
-    if device != "auto":
-        try:
-            return torch.empty(0, device=device).device
-        except (RuntimeError, AssertionError) as error:
-            raise ValueError(
-                f"device={str(device)!r} cannot be used here: {str(error).splitlines()[0]}. "
-                "device='auto' takes the fastest there is."
-            ) from error
-    if torch.cuda.is_available():
-        return torch.device("cuda", torch.cuda.current_device())
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor where the network is; a GPU fetches it while other work goes on."""
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
-
-
-def has_room(device: torch.device, n_bytes: int) -> bool:
-    """Whether so many bytes may stay on a device, and leave it as much for other things."""
-    if device.type == "cuda":
-        return 2 * n_bytes <= torch.cuda.mem_get_info(device)[0]
-    if device.type == "mps" and hasattr(torch.mps, "recommended_max_memory"):
-        free = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-        return 2 * n_bytes <= free
-    return device.type == "cpu" and n_bytes <= _KEPT_ON_A_CPU
 
 
 @contextmanager
@@ -123,3 +72,13 @@ def flushed_denormals() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(was_flushing)
+
+
+def call_after_fork(reset: Callable[[], object]) -> None:
+    """Call ``reset`` in every child process that is forked from this one.
+
+    A lock that another thread held at the moment of the fork would never be released in the
+    child, so each module that has one replaces it.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=reset)

@@ -1,0 +1,59 @@
+"""Where computations run."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# Reading the disk anew for each epoch is for what memory may lack; every process may keep as much.
+_KEPT_ON_A_CPU = 128 << 20
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """Turn ``"auto"`` into the fastest device there is.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        "auto" takes a CUDA GPU, else an Apple GPU, else the CPU.
+
+    Returns
+    -------
+    device : torch.device
+        The device to use.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device here.
+    """
+    if device != "auto":
+        try:
+            return torch.empty(0, device=device).device
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(
+                f"device={str(device)!r} cannot be used here: {str(error).splitlines()[0]}. "
+                "device='auto' takes the fastest there is."
+            ) from error
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor where the network is; a GPU fetches it while other work goes on."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def has_room(device: torch.device, n_bytes: int) -> bool:
+    """Whether so many bytes may stay on a device, and leave it as much for other things."""
+    if device.type == "cuda":
+        return 2 * n_bytes <= torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps" and hasattr(torch.mps, "recommended_max_memory"):
+        free = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+        return 2 * n_bytes <= free
+    return device.type == "cpu" and n_bytes <= _KEPT_ON_A_CPU
