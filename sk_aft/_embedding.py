@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from sk_aft._rows import Rows, as_rows, column_rows, open_image
+from sk_aft._data._feature_rows import MatrixInMemory, StoredRows
+from sk_aft._data._images import open_image
+from sk_aft._data._rows import Rows
 from sk_aft._runtime._device import resolve_device
 from sk_aft._runtime._memory import is_out_of_memory, release_memory
-from sk_aft._stored_rows import MatrixInMemory, StoredRows
 from sk_aft.backbones import Backbone
 from sk_aft.store import FeatureStore, digest_array, row_digests
-from sk_aft.store._session import session_store
+from sk_aft.store._process import process_store
 
 # Rows are committed to the store this many batches at a time: few enough to lose little when
 # interrupted, enough for a text model to sort them by length.
@@ -51,12 +52,12 @@ class Reader(NamedTuple):
     column: Any = None
     kind: str | None = None
 
-    def rows(self, X: Any) -> Rows:
-        """Return the part of ``X`` that the model reads, checked."""
+    def rows(self, rows: Rows) -> Rows:
+        """Return the part of the rows that the model reads, checked."""
         kind = self.kind or self.backbone.kind
-        if self.column is None:
-            return as_rows(X, kind=kind)
-        return column_rows(X, self.column, kind=kind)
+        if self.column is not None:
+            return rows.column(self.column, kind=kind)
+        return rows if kind is None else rows.read_as(kind)
 
 
 class FeatureSource(NamedTuple):
@@ -85,25 +86,25 @@ class FeatureSource(NamedTuple):
     verbose: int
     on_error: str = "raise"
 
-    def compute(self, X: Any) -> list[StoredRows]:
-        """Return the features of ``X``, one item a backbone."""
-        return [self._compute_one(reader, X) for reader in self.readers]
+    def compute(self, rows: Rows) -> list[StoredRows]:
+        """Return the features of some rows, one item a backbone."""
+        return [self._compute_one(reader, rows) for reader in self.readers]
 
     def store(self, backbone: Backbone) -> FeatureStore | None:
         """Return where the features of a model are kept, None for nowhere."""
         if self.cache is None:
             return None
         if not backbone.is_persistent:
-            return session_store()
+            return process_store()
         if isinstance(self.cache, FeatureStore):
             return self.cache
         return FeatureStore(None if self.cache == "auto" else self.cache)
 
-    def _compute_one(self, reader: Reader, X: Any) -> StoredRows:
-        embedding = Embedding(self, reader.backbone, reader.rows(X))
+    def _compute_one(self, reader: Reader, rows: Rows) -> StoredRows:
+        embedding = Embedding(self, reader.backbone, reader.rows(rows))
         store = self.store(reader.backbone)
         found = embedding.in_memory() if store is None else embedding.through(store)
-        embedding.report(found.is_masked)
+        embedding.report(found.missing_mask)
         return found
 
 
@@ -159,49 +160,50 @@ class Embedding:
         """Return the features; those that are not in the store are computed and put there."""
         fingerprint = model_fingerprint(self._backbone, self._rows)
         model = store.register_model(fingerprint, name=self._backbone.name)
-        matrix, places = store.locate(model, self.digests)
-        todo = self._readable(self._distinct(np.flatnonzero(places < 0)))
+        matrix, indices = store.locate(model, self.digests)
+        todo = self._readable(self._distinct(np.flatnonzero(indices < 0)))
         if len(todo):
-            n_hits = len(places) - int((places < 0).sum())
+            n_hits = len(indices) - int((indices < 0).sum())
             with store.claims(model) as claims, self._progress(len(todo), n_hits) as progress:
                 self._fill(store, model, claims.claim, todo, progress.update)
-            matrix, places = store.locate(model, self.digests, count=False)
-        for row in np.flatnonzero(places < 0).tolist():
+            matrix, indices = store.locate(model, self.digests, count=False)
+        for row in np.flatnonzero(indices < 0).tolist():
             if self._digest(row) not in self._failures:
                 raise RuntimeError(
                     f"The features of row {row} were written to {store} but cannot be read back: "
                     "is the disk damaged, or was the directory removed?"
                 )
-        return StoredRows(_NO_ROWS if matrix is None else matrix, places)
+        return StoredRows(_NO_ROWS if matrix is None else matrix, indices)
 
     def in_memory(self) -> StoredRows:
         """Return the features, computed now."""
         todo = self._readable(self._distinct(np.arange(len(self._rows))))
         chunks = []
-        place: dict[bytes, int] = {}
+        index_of: dict[bytes, int] = {}
         with self._progress(len(todo), 0) as progress:
             for start in range(0, len(todo), self._rows_per_commit):
                 chunk = todo[start : start + self._rows_per_commit]
                 for done, features in self._embed(chunk):
                     chunks.append(features)
-                    place.update({self._digest(row): len(place) + i for i, row in enumerate(done)})
+                    first = len(index_of)
+                    index_of.update({self._digest(row): first + i for i, row in enumerate(done)})
                 progress.update(len(chunk))
         matrix = np.concatenate(chunks) if chunks else np.empty((0, 0), np.float32)
         matrix.setflags(write=False)  # slices share it, as they share a file
-        places = [place.get(self._digest(row), -1) for row in range(len(self._rows))]
-        return StoredRows(MatrixInMemory(matrix), np.array(places, dtype=np.int64))
+        indices = [index_of.get(self._digest(row), -1) for row in range(len(self._rows))]
+        return StoredRows(MatrixInMemory(matrix), np.array(indices, dtype=np.int64))
 
-    def report(self, is_masked: np.ndarray) -> None:
+    def report(self, missing_mask: np.ndarray) -> None:
         """Say how many rows have no features."""
-        if not is_masked.any():
+        if not missing_mask.any():
             return
         row, error = min(self._failures.values(), key=lambda failure: failure[0])
-        if is_masked.all():
+        if missing_mask.all():
             raise ValueError(
                 f"Model {self._backbone.name!r} cannot read any of these {len(self._rows)} rows."
             ) from error
         warnings.warn(
-            f"{is_masked.sum()} of {len(self._rows)} rows have no features of model "
+            f"{missing_mask.sum()} of {len(self._rows)} rows have no features of model "
             f"{self._backbone.name!r} and take no part in the transfer term. The first is row "
             f"{row}: {error}",
             stacklevel=2,

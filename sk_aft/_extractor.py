@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from numbers import Integral
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,15 +17,33 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from sk_aft._data._rows import Rows, as_rows, is_frame, select_columns
 from sk_aft._embedding import FeatureSource, Reader, model_fingerprint
 from sk_aft._features import FoundationFeatures
-from sk_aft._rows import as_rows, is_frame, select_columns
 from sk_aft.backbones import Backbone, TorchBackbone, resolve_backbone
 from sk_aft.store import FeatureStore, model_digest, row_digests
-from sk_aft.store._session import adopt_session, session_state
+from sk_aft.store._process import inherit, process_state
 
 # The width of a model's features is asked of the first row; of as many if rows may be broken.
 _ROWS_TRIED_FOR_WIDTH = 100
+
+
+class _Seen(NamedTuple):
+    """Rows that passed the extractor's door.
+
+    Parameters
+    ----------
+    inputs : array-like, list, Series or DataFrame of n_rows rows
+        What the student gets, as it was given.
+    rows : Rows
+        The same, recognised.
+    read : Rows
+        What the models read.
+    """
+
+    inputs: Any
+    rows: Rows
+    read: Rows
 
 
 class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
@@ -65,7 +83,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     on_error : {"raise", "mask"}, default="raise"
         What becomes of rows that a model cannot read, such as broken images. "raise" names the
         row. "mask" goes on: the row keeps its place with features of NaN and takes no part in
-        the transfer term; a warning counts such rows, `FoundationFeatures.is_masked` lists them.
+        the transfer term; a warning counts such rows, `FoundationFeatures.missing_mask` lists them.
         The student still has to be able to read the row itself.
         Either way the other rows are kept in the store.
     inputs : str, list of str or None, default=None
@@ -172,19 +190,24 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         ImportError
             If a model needs a package that is not installed; names the pip command.
         """
-        X = self._check_rows(X, reset=True)
+        self._fit(X)
+        return self
+
+    def _fit(self, X: Any) -> _Seen:
+        """Do the work of ``fit``; return the rows, which then need not be recognised again."""
+        seen = self._check_rows(X, reset=True)
         readers = [Reader(resolve_backbone(model), column) for column, model in self._models()]
         self._readers = []
         self.feature_slices_: dict[str, slice] = {}
         self.column_slices_: dict[Any, slice] = {}
         start = 0
         for (backbone, column, _), name in zip(readers, _names(readers), strict=True):
-            rows = Reader(backbone, column).rows(X)
+            rows = Reader(backbone, column).rows(seen.read)
             reader = Reader(backbone, column, rows.kind)
             backbone.check_columns(rows, self._columns_read(column))
             width = backbone.n_features_out
             if width is None:
-                width = self._width(reader, X)
+                width = self._width(reader, seen.read)
             stop = start + width
             self._readers.append(reader)
             self.feature_slices_[_unique_name(name, self.feature_slices_)] = slice(start, stop)
@@ -194,8 +217,9 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             start = stop
         self.backbones_ = [backbone for backbone, _, _ in readers]
         self.n_features_out_ = start
-        return self
+        return seen
 
+    @_fit_context(prefer_skip_nested_validation=False)
     def fit_transform(self, X: Any, y: Any = None) -> FoundationFeatures:
         """Return the rows with their features, computed now.
 
@@ -212,8 +236,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             The raw rows as ``.inputs``, the features as ``.features``. A DataFrame of features
             after ``set_output(transform="pandas")`` or ``"polars"``.
         """
-        self.fit(X, y)
-        rows = self._beside_features(X)
+        rows = self._beside_features(self._fit(X))
         rows._computed()
         return self._output(rows)
 
@@ -231,7 +254,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             The raw rows as ``.inputs``, the features as ``.features``.
         """
         check_is_fitted(self)
-        return self._output(self._beside_features(X))
+        return self._output(self._beside_features(self._check_rows(X, reset=False)))
 
     @_fit_context(prefer_skip_nested_validation=False)
     def precompute(self, X: Any) -> FoundationFeatureExtractor:
@@ -253,8 +276,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         if self.cache is None:
             raise ValueError("cache=None keeps no features, so there is nothing to precompute.")
         try:
-            self.fit(X)
-            self._source().compute(X)
+            seen = self._fit(X)
+            self._source().compute(seen.read)
         finally:
             for backbone in getattr(self, "backbones_", []):
                 backbone.unload()
@@ -277,10 +300,11 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         keys = {}
         source = self._source()
+        read = self._check_rows(X, reset=False).read
         for name, reader in zip(self.feature_slices_, self._readers, strict=True):
             store = source.store(reader.backbone)
             if store is not None:
-                rows = reader.rows(X)
+                rows = reader.rows(read)
                 model = model_digest(model_fingerprint(reader.backbone, rows), store.dtype)
                 keys[name] = [model + digest for digest in row_digests(rows)]
         return keys
@@ -386,39 +410,30 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             self.on_error,
         )
 
-    def _width(self, reader: Reader, X: Any) -> int:
+    def _width(self, reader: Reader, rows: Rows) -> int:
         """Return the width of a model's features, which only running it tells."""
         source = self._source([reader])._replace(verbose=0, on_error="raise")
-        n_tried = 1 if self.on_error == "raise" else min(len(X), _ROWS_TRIED_FOR_WIDTH)
+        n_tried = 1 if self.on_error == "raise" else min(len(rows), _ROWS_TRIED_FOR_WIDTH)
         for row in range(n_tried):
             with suppress(ValueError):
                 # Through the store, which needs the row anyway.
-                return source.compute(_rows(X, row, row + 1))[0].matrix.width
+                return source.compute(rows[row : row + 1])[0].matrix.width
         # Raises, and knows from the other rows whether the first is to blame.
-        return source.compute(_rows(X, 0, _ROWS_TRIED_FOR_WIDTH))[0].matrix.width
+        return source.compute(rows[:_ROWS_TRIED_FOR_WIDTH])[0].matrix.width
 
-    def _beside_features(self, X: Any) -> FoundationFeatures:
+    def _beside_features(self, seen: _Seen) -> FoundationFeatures:
         """Return rows with features that are not computed yet."""
-        X = self._check_rows(X, reset=False)
-        inputs = self._inputs(X)
         return FoundationFeatures(
-            inputs,
+            seen.inputs,
+            seen.rows,
             self._source(),
             self.feature_slices_,
-            read=None if inputs is X else X,
+            read=seen.read,
             column_slices=self.column_slices_,
         )
 
-    def _inputs(self, X: Any) -> Any:
-        """Return what the student gets of the rows."""
-        if self.inputs is None:
-            return X
-        if isinstance(self.inputs, list):
-            return select_columns(X, self.inputs)
-        return select_columns(X, [self.inputs])[self.inputs]
-
-    def _check_rows(self, X: Any, *, reset: bool) -> Any:
-        """Return rows that can be sliced, checked."""
+    def _check_rows(self, X: Any, *, reset: bool) -> _Seen:
+        """Recognise and check the rows: the door that all of them pass, once."""
         if reset and not self._models():
             kind = type(self.model).__name__
             raise ValueError(f"model is an empty {kind}: give at least one foundation model.")
@@ -427,23 +442,34 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             if reset or not is_frame(X):
                 read = [name for column in self.model for name in self._columns_read(column)]
                 select_columns(X, list(dict.fromkeys(read)))
+            seen = self._columns_of_frame(X)
             if reset:
-                self._inputs(X)
                 validate_data(self, X, reset=True, skip_check_array=True)
-            return X
+            return seen
         if self.inputs is not None:
             raise ValueError(
                 f"inputs={self.inputs!r} names columns of a DataFrame, so model has to be a "
                 "mapping such as {'text': 'minilm'}, which says what column each model reads."
             )
         # Texts that end in ".png" are paths if all of them do, which few rows do not tell.
-        kind = as_rows(X, kind=None if reset else self._rows_kind).kind
-        X = X if hasattr(X, "__getitem__") else np.asarray(X)
-        if kind == "numeric":
+        rows = as_rows(X, kind=None if reset else self._rows_kind)
+        if rows.kind == "numeric":
             validate_data(self, X, reset=reset)
         if reset:
-            self._rows_kind = kind
-        return X
+            self._rows_kind = rows.kind
+        inputs = X if hasattr(X, "__getitem__") else np.asarray(X)
+        return _Seen(inputs, rows, rows)
+
+    def _columns_of_frame(self, X: Any) -> _Seen:
+        """Return the columns of a DataFrame that the student and the models get."""
+        read = as_rows(X, kind="frame")
+        if self.inputs is not None and not isinstance(self.inputs, list):
+            column = select_columns(X, [self.inputs])[self.inputs]
+            return _Seen(column, read.column(self.inputs), read)
+        frame = X if self.inputs is None else select_columns(X, self.inputs)
+        rows = as_rows(frame, frames=True)
+        # The same rows, so that a column which both read is recognised once.
+        return _Seen(frame, read if rows.kind == "frame" and frame is X else rows, read)
 
     def _output(self, rows: FoundationFeatures) -> Any:
         # scikit-learn wraps what transform returns into frames but knows arrays only.
@@ -461,13 +487,13 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        return {**state, "_session": session_state(self._known_by_identity())}
+        return {**state, "_session": process_state(self._known_by_identity())}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
         session = state.pop("_session", {})
         super().__setstate__(state)
-        adopt_session(self._known_by_identity(), session)
+        inherit(self._known_by_identity(), session)
 
     def _known_by_identity(self) -> list:
         """Return functions and transformers, whose copies a worker process has to recognise."""
@@ -487,10 +513,6 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         tags.transformer_tags.preserves_dtype = []
         tags.requires_fit = True
         return tags
-
-
-def _rows(X: Any, start: int, stop: int) -> Any:
-    return X.iloc[start:stop] if hasattr(X, "iloc") else X[start:stop]
 
 
 def _names(readers: list[Reader]) -> list[str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from sklearn.utils import _safe_indexing
 
+from sk_aft._data._feature_rows import StoredRows
+from sk_aft._data._rows import Rows
 from sk_aft._embedding import FeatureSource
-from sk_aft._stored_rows import StoredRows
 from sk_aft.store._model_rows import ModelRows
 
 
@@ -27,14 +29,16 @@ class FoundationFeatures:
     ----------
     inputs : array-like, list, Series or DataFrame of n_rows rows
         The raw rows.
+    rows : Rows
+        The same, recognised.
     source : FeatureSource
         What computes the features.
     feature_slices : dict of str to slice
         Which columns are which model's.
     parts : list of StoredRows, optional
         The features of each model, where they are known already.
-    read : DataFrame of n_rows rows, optional
-        What the models read; default: ``inputs``.
+    read : Rows, optional
+        What the models read; default: ``rows``.
     column_slices : dict of str to slice, optional
         Which features come from which column of what the models read.
 
@@ -48,6 +52,8 @@ class FoundationFeatures:
         Which columns are which model's.
     column_slices : dict of str to slice
         Which features come from which column of a DataFrame; empty where models read whole rows.
+    missing_mask : ndarray of shape (n_rows,), bool
+        Which rows have no features of some model; only with ``on_error="mask"``.
     shape : tuple of int
         (n_rows, n_features); known without computing.
 
@@ -71,19 +77,21 @@ class FoundationFeatures:
     def __init__(
         self,
         inputs: Any,
+        rows: Rows,
         source: FeatureSource,
         feature_slices: dict[str, slice],
         parts: list[StoredRows] | None = None,
         *,
-        read: Any = None,
+        read: Rows | None = None,
         column_slices: dict[Any, slice] | None = None,
     ) -> None:
         self.inputs = inputs
+        self._rows = rows
         self._source = source
         self.feature_slices = feature_slices
         self.column_slices = column_slices or {}
         self._parts = parts
-        self._read = read
+        self._read = rows if read is None else read
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -112,9 +120,20 @@ class FoundationFeatures:
         return any(part.is_on_disk for part in self._computed())
 
     @property
-    def is_masked(self) -> np.ndarray:
+    def missing_mask(self) -> np.ndarray:
         """Which rows have no features of some model, (n_rows,) bool; see ``on_error``."""
-        return np.any([part.is_masked for part in self._computed()], axis=0)
+        return np.any([part.missing_mask for part in self._computed()], axis=0)
+
+    @property
+    def is_masked(self) -> np.ndarray:
+        """The former name of ``missing_mask``."""
+        warnings.warn(
+            "FoundationFeatures.is_masked is called missing_mask from 0.2 on; the former name goes "
+            "in 0.3.",
+            FutureWarning,
+            stacklevel=2,
+        )
+        return self.missing_mask
 
     def take(self, indices: Any) -> np.ndarray:
         """Return the features of some rows as an array in memory, reading only these."""
@@ -123,7 +142,7 @@ class FoundationFeatures:
 
     def _computed(self) -> list[StoredRows]:
         if self._parts is None:
-            self._parts = self._source.compute(self.inputs if self._read is None else self._read)
+            self._parts = self._source.compute(self._read)
         return self._parts
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -143,12 +162,15 @@ class FoundationFeatures:
             return self.take([key])[0]
         indices = np.arange(len(self))[key]
         parts = None if self._parts is None else [part.subset(indices) for part in self._parts]
+        rows = self._rows[indices]
+        is_same = self.inputs is self._rows.values
         return FoundationFeatures(
-            _safe_indexing(self.inputs, indices),
+            rows.values if is_same else _safe_indexing(self.inputs, indices),
+            rows,
             self._source,
             self.feature_slices,
             parts,
-            read=None if self._read is None else _safe_indexing(self._read, indices),
+            read=rows if self._read is self._rows else self._read[indices],
             column_slices=self.column_slices,
         )
 

@@ -10,7 +10,7 @@ from sklearn.model_selection import BaseCrossValidator, check_cv
 from sklearn.utils import indexable
 from sklearn.utils.validation import _num_samples
 
-from sk_aft._labels import is_labeled, known_targets
+from sk_aft._data._labels import known_targets, labeled_mask
 
 
 class LabeledFold(BaseCrossValidator):
@@ -64,7 +64,7 @@ class LabeledFold(BaseCrossValidator):
         if y is None:
             raise ValueError("LabeledFold needs y: it says which rows have a label.")
         X, y, groups = indexable(X, y, groups)
-        known = is_labeled(y, self.missing_label)
+        known = labeled_mask(y, self.missing_label)
         labeled = np.flatnonzero(known)
         if not len(labeled):
             raise ValueError(f"All {len(known)} rows of y are {self.missing_label!r}.")
@@ -89,7 +89,7 @@ class LabeledFold(BaseCrossValidator):
         """
         if y is None:
             return check_cv(self.cv).get_n_splits(X, y, groups)
-        known = is_labeled(y, self.missing_label)
+        known = labeled_mask(y, self.missing_label)
         if groups is not None:
             groups = np.asarray(groups)[known]
         targets = known_targets(y, known)

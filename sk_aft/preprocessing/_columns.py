@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sk_aft._rows import column_rows
+from sk_aft._data._rows import Rows, as_rows, rows_for
 from sk_aft.preprocessing._image import ImageResizer
 from sk_aft.preprocessing._text import NgramTokenizer
 
@@ -56,6 +56,8 @@ class ColumnPreprocessor(TransformerMixin, BaseEstimator):
     (['text', 'numbers'], (2, 2))
     """
 
+    _accepts_rows = True  # columns need not be recognised again
+
     def __init__(self, text: Any = "auto", image: Any = "auto", numeric: Any = "auto") -> None:
         self.text = text
         self.image = image
@@ -76,8 +78,9 @@ class ColumnPreprocessor(TransformerMixin, BaseEstimator):
         self : ColumnPreprocessor
             The fitted transformer.
         """
-        validate_data(self, X, skip_check_array=True)
-        self.kinds_ = {column: column_rows(X, column).kind for column in X.columns}
+        rows = as_rows(X, kind="frame")
+        validate_data(self, rows.values, skip_check_array=True)
+        self.kinds_ = {column: rows.column(column).kind for column in rows.values.columns}
         others = [column for column, kind in self.kinds_.items() if kind != "numeric"]
         parts = {str(column): (column,) for column in others}
         numbers = tuple(column for column, kind in self.kinds_.items() if kind == "numeric")
@@ -88,7 +91,7 @@ class ColumnPreprocessor(TransformerMixin, BaseEstimator):
             kind = self.kinds_[columns[0]]
             given = getattr(self, kind)
             transformer = OF_KIND[kind]() if isinstance(given, str) else clone(given)
-            transformer.fit(column_rows(X, columns, kind=kind).values)
+            transformer.fit(rows_for(transformer, self._part(rows, columns)))
             self.transformers_.append((name, transformer, columns))
         return self
 
@@ -106,9 +109,13 @@ class ColumnPreprocessor(TransformerMixin, BaseEstimator):
             What the preprocessors return, by the names in ``transformers_``.
         """
         check_is_fitted(self)
+        rows = as_rows(X, kind="frame")
         return {
-            name: transformer.transform(
-                column_rows(X, columns, kind=self.kinds_[columns[0]]).values
-            )
+            name: transformer.transform(rows_for(transformer, self._part(rows, columns)))
             for name, transformer, columns in self.transformers_
         }
+
+    def _part(self, rows: Rows, columns: tuple) -> Rows:
+        """Return the rows of one part: a column, or the columns of numbers together."""
+        column = columns[0] if len(columns) == 1 else columns
+        return rows.column(column, kind=self.kinds_[columns[0]])

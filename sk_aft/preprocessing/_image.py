@@ -9,7 +9,8 @@ import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from sk_aft._rows import as_rows, image_shape, whole_numbers_as_bytes
+from sk_aft._data._images import image_shape, whole_numbers_as_bytes
+from sk_aft._data._rows import as_rows
 
 _LARGEST_KEPT = 64
 
@@ -39,6 +40,8 @@ class ImageResizer(TransformerMixin, BaseEstimator):
     (2, 1, 28, 28)
     """
 
+    _accepts_rows = True  # need not be recognised again
+
     def __init__(self, size: int | tuple[int, int] | str = "auto") -> None:
         self.size = size
 
@@ -61,7 +64,7 @@ class ImageResizer(TransformerMixin, BaseEstimator):
         if rows.values.dtype != object:
             shapes = {rows.values.shape[1:]}
         else:
-            shapes = {image_shape(value, row) for row, value in enumerate(rows.values)}
+            shapes = {image_shape(value, rows.position(row)) for row, value in enumerate(rows.values)}
         self.n_channels_ = 1 if all(len(s) == 2 or s[2] == 1 for s in shapes) else 3
         sizes = {shape[:2] for shape in shapes}
         if self.size == "auto":

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib import import_module
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 from sklearn.utils import _safe_indexing
 
-from sk_aft._optional import import_optional
-
-IMAGE_SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
-
-_DEEP_GREY_MODES = ("I;16", "I;16L", "I;16B", "I", "F")
-_GREY_MODES = ("1", "L", *_DEEP_GREY_MODES)
-
-
-class SeveralKindsError(ValueError):
-    """The columns of a frame are not all numbers."""
+from sk_aft._data._images import has_image_suffix, is_pil_image, load_image
+from sk_aft.exceptions import SeveralKindsError
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of one kind in one container.
+    """Rows whose kind is known: they are recognised once, by `as_rows`, and travel as this.
 
     Parameters
     ----------
@@ -39,39 +29,99 @@ class Rows:
         "text": (n,) objects of type str. "numeric": (n, p) numbers. "image": (n, height, width)
         or (n, height, width, channels) numbers, or (n,) objects, each a path, the bytes of an
         image file, a PIL image or an array. "frame": a DataFrame whose columns are of any kinds.
-    numbers : ndarray of shape (n,), optional
+    indices : ndarray of shape (n,), optional
         Where the rows stood in what the user gave, for messages; default: 0 to n - 1.
     """
 
     kind: str
     values: Any
-    numbers: np.ndarray | None = None
+    indices: np.ndarray | None = None
+    # Columns of a frame that were recognised already.
+    _columns: dict[Any, Rows] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.values)
 
-    def take(self, indices: np.ndarray) -> Rows:
-        """Return the rows at ``indices``."""
-        numbers = indices if self.numbers is None else self.numbers[indices]
-        return Rows(self.kind, self.values_at(indices), numbers)
+    def __getitem__(self, key: np.ndarray | slice) -> Rows:
+        """Return some of the rows as rows of their own, which messages number from 0."""
+        columns = {name: rows[key] for name, rows in self._columns.items()}
+        return Rows(self.kind, self._values_at(key), _columns=columns)
 
-    def values_at(self, indices: np.ndarray | slice) -> Any:
-        """Return the values of the rows at ``indices``."""
-        if self.kind == "frame":
-            return _safe_indexing(self.values, np.arange(len(self))[indices])
-        return self.values[indices]
+    def take(self, indices: np.ndarray | slice) -> Rows:
+        """Return some of the rows, which messages number as they are numbered here."""
+        known = np.arange(len(self)) if self.indices is None else self.indices
+        columns = {name: rows.take(indices) for name, rows in self._columns.items()}
+        return Rows(self.kind, self._values_at(indices), known[indices], columns)
 
-    def followed_by(self, others: Rows) -> Rows:
+    def concat(self, others: Rows) -> Rows:
         """Return these rows and then others of the same kind."""
         if self.kind != "frame":
             return Rows(self.kind, np.concatenate([self.values, others.values]))
         library = import_module("pandas" if hasattr(self.values, "iloc") else "polars")
         return Rows(self.kind, library.concat([self.values, others.values]))
 
+    def read_as(self, kind: str) -> Rows:
+        """Return the same rows as of another kind; only strings may be read in two ways.
+
+        Raises
+        ------
+        ValueError
+            If the rows cannot be of this kind.
+        """
+        if kind == self.kind:
+            return self
+        holds_strings = self.kind in ("text", "image") and isinstance(self.values[0], str)
+        if not (holds_strings and kind in ("text", "image")):
+            shape = np.shape(self.values)
+            raise ValueError(f"Expected {kind} rows, got {self.kind} rows (shape {shape}).")
+        return Rows(kind, self.values, self.indices)
+
+    def column(self, column: Any, *, kind: str | None = None) -> Rows:
+        """Return one column of a frame, or a tuple of columns, as rows.
+
+        Parameters
+        ----------
+        column : object
+            Name of the column, or a tuple of names.
+        kind : {"text", "image", "numeric"}, optional
+            What the rows have to be.
+
+        Returns
+        -------
+        rows : Rows
+            Recognised at the first call, and kept.
+
+        Raises
+        ------
+        ValueError
+            If there is no such column, or it cannot be read; names it.
+        """
+        if column not in self._columns:
+            names = column if isinstance(column, tuple) else [column]
+            frame = select_columns(self.values, names)
+            with _named(column):
+                rows = as_rows(frame)
+            self._columns[column] = Rows(rows.kind, rows.values, self.indices)
+        if kind is None:
+            return self._columns[column]
+        with _named(column):
+            return self._columns[column].read_as(kind)
+
     def image(self, index: int) -> np.ndarray:
         """Decode the image at ``index``, see `load_image`."""
-        number = index if self.numbers is None else int(self.numbers[index])
-        return load_image(self.values[index], number)
+        return load_image(self.values[index], self.position(index))
+
+    def position(self, index: int) -> int:
+        """Return where the row at ``index`` stood in what the user gave."""
+        return index if self.indices is None else int(self.indices[index])
+
+    def _values_at(self, key: np.ndarray | slice) -> Any:
+        if self.kind == "frame":
+            return _safe_indexing(self.values, np.arange(len(self))[key])
+        return self.values[key]
+
+    def __reduce__(self) -> Any:
+        return Rows, (self.kind, self.values, self.indices)
 
 
 def as_rows(X: Any, *, kind: str | None = None, frames: bool = False) -> Rows:
@@ -79,10 +129,11 @@ def as_rows(X: Any, *, kind: str | None = None, frames: bool = False) -> Rows:
 
     Parameters
     ----------
-    X : array-like, list, Series or DataFrame
+    X : array-like, list, Series or DataFrame, or Rows
         Strings, 2-D numbers, image arrays (NHWC; NCHW is recognised by its channel axis),
         PIL images, paths of images, encoded image bytes, or a DataFrame with one column of
         any of these. Strings that all end like image files (".png", ".jpg", ...) are paths.
+        `Rows` are known already.
     kind : {"text", "image", "numeric", "frame"}, optional
         What the rows have to be; strings are taken as paths where images are expected.
     frames : bool, default=False
@@ -99,6 +150,8 @@ def as_rows(X: Any, *, kind: str | None = None, frames: bool = False) -> Rows:
     ValueError
         If the rows are of several types, missing, of an unknown type, or not of ``kind``.
     """
+    if isinstance(X, Rows):
+        return X if kind is None else X.read_as(kind)
     if kind == "frame":
         return _frame_rows(X)
     try:
@@ -134,15 +187,7 @@ def as_rows(X: Any, *, kind: str | None = None, frames: bool = False) -> Rows:
             f"Found array with dim {values.ndim}. Expected 2-D numbers or images of shape "
             "(n, height, width) or (n, height, width, channels)."
         )
-    if (
-        rows.values.dtype == object
-        and isinstance(rows.values[0], str)
-        and kind in ("text", "image")
-    ):
-        return Rows(kind, rows.values)
-    if kind is not None and rows.kind != kind:
-        raise ValueError(f"Expected {kind} rows, got {rows.kind} rows (shape {values.shape}).")
-    return rows
+    return rows if kind is None else rows.read_as(kind)
 
 
 def is_frame(X: Any) -> bool:
@@ -165,106 +210,18 @@ def select_columns(X: Any, names: Sequence[Any]) -> Any:
     return X if present == list(names) else X[list(names)]
 
 
-def column_rows(X: Any, column: Any, *, kind: str | None = None) -> Rows:
-    """Return what `as_rows` makes of one column of a DataFrame, or of a tuple of columns."""
-    frame = select_columns(X, column if isinstance(column, tuple) else [column])
+def rows_for(preprocessor: Any, rows: Rows) -> Any:
+    """Return what a preprocessor is given: ours take `Rows`, others plain values."""
+    return rows if getattr(preprocessor, "_accepts_rows", False) else rows.values
+
+
+@contextmanager
+def _named(column: Any) -> Iterator[None]:
+    """Put the name of a column before the message of an error."""
     try:
-        return as_rows(frame, kind=kind)
+        yield
     except (TypeError, ValueError) as error:
         raise ValueError(f"column {column!r}: {error}") from error
-
-
-def load_image(value: Any, row: int) -> np.ndarray:
-    """Decode one image.
-
-    Parameters
-    ----------
-    value : str, PathLike, bytes, PIL.Image.Image or ndarray
-        One element of the values of image rows.
-    row : int
-        Number of the row, for the error message.
-
-    Returns
-    -------
-    image : ndarray of shape (height, width) or (height, width, channels)
-        Greyscale or RGB, uint8 unless the row was an array of another dtype.
-
-    Raises
-    ------
-    ValueError
-        If the row cannot be read as an image; names the row and its path.
-    """
-    if isinstance(value, np.ndarray):
-        return whole_numbers_as_bytes(value)
-    image = open_image(value, row)
-    try:
-        if image.mode in _DEEP_GREY_MODES:
-            return _eight_bits(np.asarray(image))
-        if image.mode in _GREY_MODES:
-            return np.asarray(image.convert("L"))
-        return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError) as error:
-        raise ValueError(_unreadable(value, row, error)) from error
-
-
-def whole_numbers_as_bytes(images: np.ndarray) -> np.ndarray:
-    """Make images of whole numbers uint8; float images are left as they are.
-
-    Raises
-    ------
-    ValueError
-        If a whole number is not between 0 and 255.
-    """
-    if images.dtype == np.uint8 or images.dtype.kind not in "iu":
-        return images
-    if images.size and (images.min() < 0 or images.max() > 255):
-        raise ValueError(
-            f"Images of whole numbers have to be 0 to 255, got {images.min()} to {images.max()}: "
-            "scale them, or give floats between 0 and 1."
-        )
-    return images.astype(np.uint8)
-
-
-def image_shape(value: Any, row: int) -> tuple[int, ...]:
-    """Return the shape that `load_image` would give, without decoding the pixels."""
-    if isinstance(value, np.ndarray):
-        return value.shape
-    image = open_image(value, row)
-    return (image.height, image.width) + (() if image.mode in _GREY_MODES else (3,))
-
-
-def open_image(value: Any, row: int) -> Any:
-    """Open one encoded image without decoding its pixels; raises ValueError as `load_image`."""
-    image_module = import_optional("PIL.Image", extra="vision", purpose="reading images")
-    if isinstance(value, image_module.Image):
-        return value
-    try:
-        return image_module.open(io.BytesIO(image_bytes(value, row)))
-    except image_module.UnidentifiedImageError:
-        raise ValueError(_unreadable(value, row, "its format is not known")) from None
-    except (OSError, SyntaxError) as error:
-        raise ValueError(_unreadable(value, row, error)) from error
-
-
-def _eight_bits(grey: np.ndarray) -> np.ndarray:
-    """Bring 16 bits, or floats in [0, 1], to 0..255; Pillow would make all above 255 white."""
-    scale = 255 if grey.dtype.kind == "f" else 1 / 257
-    return np.clip(grey * scale, 0, 255).round().astype(np.uint8)
-
-
-def image_bytes(value: Any, row: int) -> bytes:
-    """Return the content of one image file given by its path or its bytes."""
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(value)
-    try:
-        return Path(value).read_bytes()
-    except OSError as error:
-        raise ValueError(_unreadable(value, row, error)) from error
-
-
-def _unreadable(value: Any, row: int, error: Exception | str) -> str:
-    what = repr(str(value)) if isinstance(value, (str, PurePath)) else f"{type(value).__name__}"
-    return f"Row {row} ({what}) is not a readable image: {error}. Repair the row or leave it out."
 
 
 def _frame_rows(X: Any) -> Rows:
@@ -315,7 +272,7 @@ def _frame_to_array(X: Any) -> np.ndarray:
 
 
 def _list_to_array(X: list | tuple) -> np.ndarray:
-    if len(X) and (isinstance(X[0], (str, bytes, PurePath)) or _is_pil(X[0])):
+    if len(X) and (isinstance(X[0], (str, bytes, PurePath)) or is_pil_image(X[0])):
         return _objects(X)
     if len(X) and isinstance(X[0], np.ndarray) and X[0].ndim >= 2:
         if all(isinstance(x, np.ndarray) and x.shape == X[0].shape for x in X):
@@ -354,11 +311,6 @@ def _objects(X: list | tuple) -> np.ndarray:
     return np.fromiter(X, dtype=object, count=len(X))
 
 
-def _is_pil(value: Any) -> bool:
-    # Comparing the module name keeps Pillow optional and unimported.
-    return any(base.__module__.startswith("PIL.") for base in type(value).__mro__)
-
-
 def _object_rows(values: np.ndarray) -> Rows:
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
@@ -380,7 +332,7 @@ def _object_rows(values: np.ndarray) -> Rows:
     if first == "text":
         if any(type(value) is not str for value in values):
             values = _objects([str(value) for value in values])
-        if all(_has_image_suffix(value) for value in values):
+        if all(has_image_suffix(value) for value in values):
             return Rows("image", values)
         return Rows("text", values)
     if first in ("a path", "bytes", "a PIL image", "an image array"):
@@ -401,17 +353,11 @@ def _type_name(value: Any) -> str:
         return "bytes"
     if isinstance(value, np.ndarray) and value.ndim in (2, 3):
         return "an image array"
-    if _is_pil(value):
+    if is_pil_image(value):
         return "a PIL image"
     if value is None or (isinstance(value, float) and np.isnan(value)) or str(value) == "<NA>":
         return "missing"
     return f"of type {type(value).__name__}"
-
-
-def _has_image_suffix(text: str) -> bool:
-    # A suffix is looked for in the last few characters only: texts may be long.
-    dot = text.rfind(".", -5)
-    return dot > 0 and text[dot:].lower() in IMAGE_SUFFIXES
 
 
 def _channels_last(values: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeAlias, Union
+from typing import Any, Protocol, TypeAlias, Union
 
 import numpy as np
 import scipy.sparse
@@ -11,13 +11,54 @@ import torch
 from torch import Tensor
 
 from sk_aft._runtime._device import to_device
-from sk_aft._sequences import SEQUENCE, PreparedSequences, are_sequences
 
+# What one batch holds: the argument of the network's forward, or its arguments by name.
 Inputs: TypeAlias = Union[Tensor, dict[str, Any]]  # noqa: UP007 - evaluated by 3.10
 
+# What stands for the type of sequences of tokens.
+SEQUENCE = "sequence"
 
-class PreparedInputs:
-    """What the preprocessor returned, from which batches of tensors are taken.
+
+class InputTensors(Protocol):
+    """Preprocessed rows, of which batches are taken.
+
+    `ArrayTensors`, `SequenceTensors` and `PartTensors` are such; `to_tensors` makes them.
+    """
+
+    @property
+    def lengths(self) -> np.ndarray | None:
+        """Number of tokens of each row, where rows are sequences; those of like length share
+        a batch.
+        """
+
+    @property
+    def dtype(self) -> Any:
+        """What dense numbers are, such as "float32"; None for sparse rows, a dict for parts."""
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """What a network has to know of its inputs, by the names of its arguments."""
+
+    @property
+    def row_bytes(self) -> int:
+        """Memory of one row, on average where they differ."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, indices: np.ndarray | slice, device: torch.device) -> Inputs:
+        """Return some rows as the student's inputs."""
+
+    def split(
+        self, indices: np.ndarray | slice, batch_size: int, device: torch.device
+    ) -> Iterator[Inputs]:
+        """Gather rows now, all at once, and return an iterator over batches of them."""
+
+    def move_to(self, device: torch.device) -> None:
+        """Keep the rows on a device from now on, where that is of use."""
+
+
+class ArrayTensors:
+    """Rows of one array, dense or sparse.
 
     Dense numbers become float32 (integers int64); images of 8 bits are kept as they are until a
     batch is made, then float32 in [0, 1]. Sparse rows become the arguments of
@@ -26,7 +67,7 @@ class PreparedInputs:
     Parameters
     ----------
     values : ndarray, Tensor or scipy.sparse matrix of n_rows rows
-        Prepared rows.
+        Preprocessed rows.
     integers : bool, default=True
         Whether whole numbers stay whole (int64); otherwise they become float32, too.
     dtype : str, optional
@@ -139,21 +180,84 @@ class PreparedInputs:
             self._values = self._values.to(device)
 
 
-def in_batches(rows: Tensor, n_rows: int) -> Iterator[Tensor]:
-    """Return an iterator over so many rows at a time, which a network may change in place."""
-    return (part.detach() for part in rows.split(n_rows))
+class SequenceTensors:
+    """Sequences of tokens, padded to the longest of each batch.
 
-
-class PreparedParts:
-    """Prepared rows that consist of several parts, such as a text, an image and some numbers.
+    The student's ``forward`` is called with ``tokens``, (B, longest) int64 that end in zeros, and
+    ``lengths``, (B,) int64.
 
     Parameters
     ----------
-    parts : mapping of str to PreparedInputs or PreparedSequences
+    values : ndarray of shape (n_rows,), dtype object
+        1-D arrays of whole numbers that are not negative; an array of shape (n_rows, length) if
+        all are of one length.
+    """
+
+    dtype = SEQUENCE
+
+    def __init__(self, values: np.ndarray) -> None:
+        arrays = [np.asarray(value) for value in values]
+        if values.ndim == 2 and values.dtype == object:  # NumPy's for sequences of one length
+            arrays = [np.asarray(array.tolist()) for array in arrays]
+        for row, array in enumerate(arrays):
+            is_whole = array.dtype.kind in "iu" or array.size == 0
+            if array.ndim != 1 or not is_whole or (array.size and array.min() < 0):
+                raise ValueError(
+                    f"The preprocessor returned for row {row} an array of dtype {array.dtype} and "
+                    f"shape {array.shape}: a sequence of tokens has to be a 1-D array of whole "
+                    "numbers that are not negative."
+                )
+        self._tokens = np.concatenate(arrays).astype(np.int64)
+        self.lengths = np.array([len(array) for array in arrays], dtype=np.int64)
+        self._starts = np.cumsum(self.lengths) - self.lengths
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What a network has to know of its inputs, by the names of its arguments."""
+        return {"n_tokens": int(self._tokens.max(initial=0)) + 1}
+
+    @property
+    def row_bytes(self) -> int:
+        """Memory of one row on average."""
+        return self._tokens.nbytes // max(len(self), 1)
+
+    def take(self, indices: np.ndarray | slice, device: torch.device) -> dict[str, Tensor]:
+        """Return some rows as the student's inputs."""
+        starts, lengths = self._starts[indices], self.lengths[indices]
+        positions = np.arange(lengths.max(initial=1))
+        is_token = positions < lengths[:, None]
+        tokens = np.zeros(is_token.shape, dtype=np.int64)
+        tokens[is_token] = self._tokens[(starts[:, None] + positions)[is_token]]
+        return {
+            "tokens": to_device(torch.from_numpy(tokens), device),
+            "lengths": to_device(torch.from_numpy(lengths), device),
+        }
+
+    def split(
+        self, indices: np.ndarray | slice, batch_size: int, device: torch.device
+    ) -> Iterator[dict[str, Tensor]]:
+        """Gather rows now and return an iterator over batches, each as wide as its longest."""
+        rows = np.arange(len(self))[indices]
+        starts = range(0, max(len(rows), 1), batch_size)
+        return iter([self.take(rows[start : start + batch_size], device) for start in starts])
+
+    def move_to(self, device: torch.device) -> None:
+        """Do nothing: what a batch holds is made on the CPU."""
+
+
+class PartTensors:
+    """Rows that consist of several parts, such as a text, an image and some numbers.
+
+    Parameters
+    ----------
+    parts : mapping of str to ArrayTensors or SequenceTensors
         The parts by their names, of n_rows rows each.
     """
 
-    def __init__(self, parts: Mapping[str, PreparedInputs | PreparedSequences]) -> None:
+    def __init__(self, parts: Mapping[str, ArrayTensors | SequenceTensors]) -> None:
         self._parts = dict(parts)
 
     @property
@@ -197,40 +301,51 @@ class PreparedParts:
             part.move_to(device)
 
 
-def prepare_inputs(values: Any, *, integers: bool = True, dtype: Any = None) -> Prepared:
+def to_tensors(values: Any, *, integers: bool = True, dtype: Any = None) -> InputTensors:
     """Return what a preprocessor returned in a form that batches are taken from.
 
     Parameters
     ----------
     values : ndarray, Tensor, sparse matrix, or mapping of str to these
-        Prepared rows; a mapping holds their parts. An array of dtype object whose items are
+        Preprocessed rows; a mapping holds their parts. An array of dtype object whose items are
         1-D arrays of whole numbers holds sequences of tokens.
     integers, dtype
-        As of `PreparedInputs`; ``dtype`` is a dict where there are parts.
+        As of `ArrayTensors`; ``dtype`` is a dict where there are parts.
 
     Returns
     -------
-    inputs : PreparedInputs, PreparedSequences or PreparedParts
+    inputs : ArrayTensors, SequenceTensors or PartTensors
         The rows.
     """
     if not isinstance(values, Mapping):
-        return _prepare_part(values, integers=integers, dtype=dtype)
-    parts: dict[str, PreparedInputs | PreparedSequences] = {}
+        return _part_to_tensors(values, integers=integers, dtype=dtype)
+    parts: dict[str, ArrayTensors | SequenceTensors] = {}
     for name, part in values.items():
         try:
             of_part = None if dtype is None else dtype[name]
-            parts[name] = _prepare_part(part, integers=integers, dtype=of_part)
+            parts[name] = _part_to_tensors(part, integers=integers, dtype=of_part)
         except ValueError as error:
             raise ValueError(f"{name!r}: {error}") from error
-    return PreparedParts(parts)
+    return PartTensors(parts)
 
 
-def _prepare_part(
+def _part_to_tensors(
     values: Any, *, integers: bool, dtype: str | None
-) -> PreparedInputs | PreparedSequences:
+) -> ArrayTensors | SequenceTensors:
     if dtype == SEQUENCE or are_sequences(values):
-        return PreparedSequences(np.asarray(values))
-    return PreparedInputs(values, integers=integers, dtype=dtype)
+        return SequenceTensors(np.asarray(values))
+    return ArrayTensors(values, integers=integers, dtype=dtype)
 
 
-Prepared: TypeAlias = Union[PreparedInputs, PreparedParts, PreparedSequences]  # noqa: UP007
+def in_batches(rows: Tensor, n_rows: int) -> Iterator[Tensor]:
+    """Return an iterator over so many rows at a time, which a network may change in place."""
+    return (part.detach() for part in rows.split(n_rows))
+
+
+def are_sequences(values: Any) -> bool:
+    """Whether a preprocessor returned sequences: an array of arrays."""
+    if not (isinstance(values, np.ndarray) and values.dtype == object and values.size):
+        return False
+    if values.ndim == 1:
+        return isinstance(values[0], (np.ndarray, Tensor, list))
+    return values.ndim == 2 and isinstance(values[0, 0], (int, np.integer))

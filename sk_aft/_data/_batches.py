@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sk_aft._prepared_inputs import Inputs, Prepared, in_batches
+from sk_aft._data._feature_rows import FeatureRows
+from sk_aft._data._tensors import Inputs, InputTensors, in_batches
 from sk_aft._runtime._device import has_room, to_device
-from sk_aft._sequences import bucketed
 
 # So much is gathered at a time: many small rows or few large ones. More would leave the cache.
 _BYTES_PER_GATHER = 4 << 20
 _ROWS_PER_READ = 8192
+_BATCHES_PER_WINDOW = 50  # of rows that are sorted by length at a time
 
 
 class Batch(NamedTuple):
@@ -43,17 +45,40 @@ class Batch(NamedTuple):
     weights: Tensor | None = None
 
 
-def batches_per_epoch(is_labeled: np.ndarray, batch_size: int, unlabeled_fraction: float) -> int:
-    """Return how many batches see every row at least once."""
-    n_labeled = int(is_labeled.sum())
-    n_others = len(is_labeled) - n_labeled
-    if not n_others:
-        return -(-n_labeled // batch_size)
-    n_unlabeled = _n_unlabeled(batch_size, unlabeled_fraction)
-    return max(-(-n_labeled // (batch_size - n_unlabeled)), -(-n_others // n_unlabeled))
+def batches_per_epoch(
+    n_labeled: int,
+    n_unlabeled: int,
+    *,
+    batch_size: int,
+    unlabeled_fraction: float,
+    drops_single_row: bool = True,
+) -> int:
+    """Return how many batches see every row at least once.
+
+    Parameters
+    ----------
+    n_labeled, n_unlabeled : int
+        Number of rows with and without a target.
+    batch_size : int
+        Rows a batch.
+    unlabeled_fraction : float
+        Share of rows without a target in a batch, where there are any.
+    drops_single_row : bool, default=True
+        Whether a last batch of one row is left out, as `RowBatches` does in training.
+
+    Returns
+    -------
+    n_batches : int
+        At least 1.
+    """
+    if not n_unlabeled:
+        leave_last = drops_single_row and n_labeled > 1 and n_labeled % batch_size == 1
+        return -(-(n_labeled - leave_last) // batch_size)
+    n_a_batch = _unlabeled_per_batch(batch_size, unlabeled_fraction)
+    return max(-(-n_labeled // (batch_size - n_a_batch)), -(-n_unlabeled // n_a_batch))
 
 
-def _n_unlabeled(batch_size: int, unlabeled_fraction: float) -> int:
+def _unlabeled_per_batch(batch_size: int, unlabeled_fraction: float) -> int:
     return min(max(round(unlabeled_fraction * batch_size), 1), batch_size - 1)
 
 
@@ -62,12 +87,13 @@ class RowBatches:
 
     Parameters
     ----------
-    inputs : PreparedInputs, PreparedSequences or PreparedParts
+    inputs : InputTensors
         Rows of the student.
     targets : Tensor of shape (n_rows, ...), optional
         Class numbers or regression targets.
-    features : object with ``take(indices) -> ndarray``, optional
-        Foundation features of the same rows, read some batches at a time.
+    features : FeatureRows or Tensor of shape (n_rows, n_features), optional
+        Foundation features of the same rows, read some batches at a time; or all of them, on
+        the device.
     weights : Tensor of shape (n_rows,), optional
         Weights of the rows.
     batch_size : int
@@ -76,7 +102,7 @@ class RowBatches:
         Where the batches go.
     shuffle : numpy.random.RandomState, optional
         Shuffles; without it rows keep their order.
-    is_labeled : ndarray of shape (n_rows,), bool, optional
+    labeled_mask : ndarray of shape (n_rows,), bool, optional
         Which rows have targets; the default is all of them. Where some have none, every batch
         holds rows of both kinds, those with targets first, and a pass sees every row at least
         once: the kind that there is less of is repeated.
@@ -86,15 +112,15 @@ class RowBatches:
 
     def __init__(
         self,
-        inputs: Prepared,
+        inputs: InputTensors,
         targets: Tensor | None = None,
         *,
-        features: Any = None,
+        features: FeatureRows | Tensor | None = None,
         weights: Tensor | None = None,
         batch_size: int,
         device: torch.device,
         shuffle: np.random.RandomState | None = None,
-        is_labeled: np.ndarray | None = None,
+        labeled_mask: np.ndarray | None = None,
         unlabeled_fraction: float = 0.5,
     ) -> None:
         self.inputs = inputs
@@ -104,16 +130,22 @@ class RowBatches:
         self.batch_size = batch_size
         self.device = device
         self.shuffle = shuffle
-        self.is_labeled = np.ones(len(inputs), bool) if is_labeled is None else is_labeled
+        all_labeled = np.ones(len(inputs), bool)
+        self.labeled_mask = all_labeled if labeled_mask is None else labeled_mask
         self._n_labeled: int | None = None
-        if not self.is_labeled.all():
-            self._n_labeled = batch_size - _n_unlabeled(batch_size, unlabeled_fraction)
+        if not self.labeled_mask.all():
+            self._n_labeled = batch_size - _unlabeled_per_batch(batch_size, unlabeled_fraction)
         self._unlabeled_fraction = unlabeled_fraction
 
     def __len__(self) -> int:
-        if self._n_labeled is None:
-            return -(-self._n_rows // self.batch_size)
-        return batches_per_epoch(self.is_labeled, self.batch_size, self._unlabeled_fraction)
+        n_labeled = int(self.labeled_mask.sum())
+        return batches_per_epoch(
+            n_labeled,
+            len(self.inputs) - n_labeled,
+            batch_size=self.batch_size,
+            unlabeled_fraction=self._unlabeled_fraction,
+            drops_single_row=self.shuffle is not None,
+        )
 
     def __iter__(self) -> Iterator[Batch]:
         n_rows = self._rows_per_gather()
@@ -131,6 +163,12 @@ class RowBatches:
 
         return chain.from_iterable(_ahead(gather, pieces))
 
+    def with_features(self, features: FeatureRows) -> RowBatches:
+        """Return batches of the same rows with other features."""
+        others = copy.copy(self)
+        others.features = features
+        return others
+
     def move_to_device(self) -> None:
         """Move to the device, once and for all, what there is room for."""
         for name in ("targets", "weights"):
@@ -139,11 +177,11 @@ class RowBatches:
         is_elsewhere = self.device.type != "cpu"
         if is_elsewhere and has_room(self.device, len(self.inputs) * self.inputs.row_bytes):
             self.inputs.move_to(self.device)
-        if self.features is None or isinstance(self.features, OnDevice):
+        if self.features is None or isinstance(self.features, Tensor):
             return
-        is_elsewhere |= getattr(self.features, "is_on_disk", False)
+        is_elsewhere |= self._reads_disk
         if is_elsewhere and has_room(self.device, 4 * math.prod(self.features.shape)):
-            self.features = OnDevice.read(self.features, self.device)
+            self.features = read_features(self.features, self.device)
 
     @property
     def _n_rows(self) -> int:
@@ -155,7 +193,12 @@ class RowBatches:
     @property
     def _is_slow(self) -> bool:
         """Whether the next rows are worth fetching while the network learns from others."""
-        return self.device.type != "cpu" or getattr(self.features, "is_on_disk", False)
+        return self.device.type != "cpu" or self._reads_disk
+
+    @property
+    def _reads_disk(self) -> bool:
+        # What a transfer method of the user's own returned may not say.
+        return getattr(self.features, "is_on_disk", False)
 
     def _rows_per_gather(self) -> int:
         row_bytes = self.inputs.row_bytes
@@ -172,8 +215,8 @@ class RowBatches:
             return order
         halves = []
         for rows, n_a_batch in (
-            (np.flatnonzero(self.is_labeled), self._n_labeled),
-            (np.flatnonzero(~self.is_labeled), self.batch_size - self._n_labeled),
+            (np.flatnonzero(self.labeled_mask), self._n_labeled),
+            (np.flatnonzero(~self.labeled_mask), self.batch_size - self._n_labeled),
         ):
             # All of them as often as it takes, each time in new order.
             n_times = -(-len(self) * n_a_batch // len(rows))
@@ -196,8 +239,8 @@ class RowBatches:
         return map(Batch, inputs, targets, features, weights)
 
     def _features_of(self, rows: np.ndarray) -> Tensor:
-        if isinstance(self.features, OnDevice):
-            return self.features.take(rows)
+        if isinstance(self.features, Tensor):
+            return self.features.index_select(0, torch.from_numpy(rows).to(self.features.device))
         return to_device(torch.from_numpy(self.features.take(rows)), self.device)
 
     def _part(self, values: Tensor | None, rows: np.ndarray, n_rows: int) -> Any:
@@ -207,36 +250,14 @@ class RowBatches:
         return in_batches(some.to(self.device), n_rows)
 
 
-class OnDevice:
-    """Foundation features that were all read, and are where the network is.
-
-    Parameters
-    ----------
-    matrix : Tensor of shape (n_rows, n_features)
-        The features.
-    features : object with ``feature_slices``
-        What they were read from, whose description is kept.
-    """
-
-    def __init__(self, matrix: Tensor, features: Any) -> None:
-        self.matrix = matrix
-        self.shape = tuple(matrix.shape)
-        self.feature_slices = features.feature_slices
-        self.has_masked_rows = features.has_masked_rows
-
-    @classmethod
-    def read(cls, features: Any, device: torch.device) -> OnDevice:
-        """Read all rows, some at a time."""
-        n_rows, width = features.shape
-        matrix = torch.empty(n_rows, width, device=device)
-        for start in range(0, n_rows, _ROWS_PER_READ):
-            rows = np.arange(start, min(start + _ROWS_PER_READ, n_rows))
-            matrix[start : start + len(rows)] = torch.from_numpy(features.take(rows))
-        return cls(matrix, features)
-
-    def take(self, rows: np.ndarray) -> Tensor:
-        """Return some rows."""
-        return self.matrix.index_select(0, torch.from_numpy(rows).to(self.matrix.device))
+def read_features(features: FeatureRows, device: torch.device) -> Tensor:
+    """Read all features, some rows at a time, into a matrix on a device."""
+    n_rows, width = features.shape
+    matrix = torch.empty(n_rows, width, device=device)
+    for start in range(0, n_rows, _ROWS_PER_READ):
+        rows = np.arange(start, min(start + _ROWS_PER_READ, n_rows))
+        matrix[start : start + len(rows)] = torch.from_numpy(features.take(rows))
+    return matrix
 
 
 def _ahead(gather: Callable[[Any], Any], pieces: list[Any]) -> Iterator[Any]:
@@ -248,3 +269,38 @@ def _ahead(gather: Callable[[Any], Any], pieces: list[Any]) -> Iterator[Any]:
             yield ahead.pop(0).result()
         for last in ahead:
             yield last.result()
+
+
+def bucketed(
+    order: np.ndarray, lengths: np.ndarray, batch_size: int, random: np.random.RandomState
+) -> np.ndarray:
+    """Return a shuffled order in which rows of like length are in one batch.
+
+    Sorted are the rows of some batches at a time, two or up to a quarter of all of them, whose
+    order is then drawn: most padding vanishes, and which rows meet still differs from pass to pass.
+
+    Parameters
+    ----------
+    order : ndarray of shape (n_rows,)
+        Row numbers, shuffled.
+    lengths : ndarray
+        Length of every row.
+    batch_size : int
+        Rows a batch.
+    random : RandomState
+        Draws the order of the batches.
+
+    Returns
+    -------
+    order : ndarray of shape (n_rows,)
+        The same rows.
+    """
+    n_batches = len(order) // batch_size
+    full, rest = np.split(order, [n_batches * batch_size])
+    n_rows = min(_BATCHES_PER_WINDOW, max(n_batches // 4, 2)) * batch_size
+    windows = []
+    for start in range(0, len(full), n_rows):
+        window = full[start : start + n_rows]
+        window = window[np.argsort(lengths[window], kind="stable")]
+        windows.append(random.permutation(window.reshape(-1, batch_size)).ravel())
+    return np.concatenate([*windows, rest])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 
-def is_labeled(y: Any, missing_label: Any) -> np.ndarray:
+def labeled_mask(y: Any, missing_label: Any) -> np.ndarray:
     """Return which rows have a target.
 
     Parameters
@@ -21,7 +21,7 @@ def is_labeled(y: Any, missing_label: Any) -> np.ndarray:
 
     Returns
     -------
-    is_labeled : ndarray of shape (n_rows,), bool
+    labeled_mask : ndarray of shape (n_rows,), bool
         True where the target is known.
 
     Raises

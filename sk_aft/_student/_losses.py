@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sk_aft._batches import Batch
-from sk_aft.transfer._base import features_for
+from sk_aft._data._batches import Batch
+from sk_aft.transfer._base import student_features_for
 
 # Losses of torch that can take the mean over rows themselves.
 _WITH_MEAN = (nn.CrossEntropyLoss, nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
@@ -39,11 +39,11 @@ def task_loss(criterion: nn.Module, logits: Tensor, batch: Batch, mean_weight: f
 
 
 def transfer_loss(
-    transfer: nn.Module, student: Any, foundation: Tensor, logits: Tensor, *, has_masked_rows: bool
+    transfer: nn.Module, student: Any, foundation: Tensor, logits: Tensor, *, has_missing_features: bool
 ) -> Tensor:
-    """Return what the transfer objective says of the rows that have foundation features."""
-    student = features_for(transfer, student)
-    if has_masked_rows:
+    """Return the transfer objective over the rows that have foundation features."""
+    student = student_features_for(transfer, student)
+    if has_missing_features:
         known = ~foundation.isnan().any(dim=1)
         if known.sum() < 2:
             return 0.0 * logits.sum()

@@ -1,0 +1,215 @@
+"""Rows of features that are read when somebody asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class FeatureRows(Protocol):
+    """Features of n rows, in memory or on disk; what training reads.
+
+    `FoundationFeatures`, `StoredRows`, `RowSubset` and `ConcatenatedRows` are such.
+    """
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows and of features."""
+
+    @property
+    def missing_mask(self) -> np.ndarray:
+        """Which rows have no features, (n_rows,) bool; they read as NaN."""
+
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether taking rows means reading a file."""
+
+    def take(self, indices: Any) -> np.ndarray:
+        """Return some of the rows as a float32 array in memory."""
+
+
+class RowMatrix(Protocol):
+    """All rows that are kept of one model, in memory or on disk; what `StoredRows` reads."""
+
+    is_on_disk: bool
+
+    @property
+    def width(self) -> int:
+        """Number of features of a row."""
+
+    def take(self, indices: np.ndarray) -> np.ndarray:
+        """Return rows as a float32 array in memory; NaN where the index is -1."""
+
+    def view(self, start: int, stop: int) -> np.ndarray:
+        """Return rows that follow each other, not copied if that can be avoided."""
+
+
+class MatrixInMemory:
+    """Rows of an array.
+
+    Parameters
+    ----------
+    matrix : ndarray of shape (n_rows, n_features), float32
+        The rows.
+    """
+
+    is_on_disk = False
+
+    def __init__(self, matrix: np.ndarray) -> None:
+        self._matrix = matrix
+
+    @property
+    def width(self) -> int:
+        """Number of features of a row."""
+        return self._matrix.shape[1]
+
+    def take(self, indices: np.ndarray) -> np.ndarray:
+        """Return rows as an array of their own; NaN where the index is -1."""
+        rows = self._matrix[indices] if len(self._matrix) else np.empty((len(indices), self.width))
+        if len(indices) and indices.min() < 0:
+            rows[indices < 0] = np.nan
+        return rows
+
+    def view(self, start: int, stop: int) -> np.ndarray:
+        """Return rows that follow each other."""
+        return self._matrix[start:stop]
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """Rows of a matrix that is usually on disk.
+
+    Parameters
+    ----------
+    matrix : RowMatrix
+        All stored rows of one model.
+    indices : ndarray of shape (n_rows,), int64
+        Which of them these rows are; -1 for rows without features.
+    """
+
+    matrix: RowMatrix
+    indices: np.ndarray
+
+    @classmethod
+    def of_array(cls, array: np.ndarray) -> StoredRows:
+        """Return the rows of an array."""
+        matrix = MatrixInMemory(array.astype(np.float32, copy=False))
+        return cls(matrix, np.arange(len(array)))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of these rows and of features."""
+        return len(self.indices), self.matrix.width
+
+    @property
+    def missing_mask(self) -> np.ndarray:
+        """Which rows have no features, (n_rows,) bool."""
+        return self.indices < 0
+
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether taking rows means reading a file."""
+        return self.matrix.is_on_disk
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def take(self, indices: Any) -> np.ndarray:
+        """Return some of the rows as an array in memory; NaN for rows without features."""
+        return self.matrix.take(self.indices[indices])
+
+    def subset(self, indices: Any) -> StoredRows:
+        """Return some of the rows without reading them."""
+        return StoredRows(self.matrix, self.indices[indices])
+
+    def view(self) -> np.ndarray:
+        """Return all rows, still memory-mapped where they follow each other in the matrix."""
+        first = int(self.indices[0]) if len(self.indices) else 0
+        stop = first + len(self.indices)
+        if first >= 0 and np.array_equal(self.indices, np.arange(first, stop)):
+            return self.matrix.view(first, stop)
+        return self.matrix.take(self.indices)
+
+
+class RowSubset:
+    """Some rows of features, such as those of a training split.
+
+    Parameters
+    ----------
+    features : FeatureRows
+        All rows.
+    indices : ndarray of shape (n_rows,)
+        Which of them these are.
+    """
+
+    def __init__(self, features: FeatureRows, indices: np.ndarray) -> None:
+        self._features = features
+        self._indices = indices
+        self.shape = (len(indices), features.shape[1])
+
+    @cached_property
+    def missing_mask(self) -> np.ndarray:
+        """Which rows have no features, (n_rows,) bool."""
+        return self._features.missing_mask[self._indices]
+
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether taking rows means reading a file."""
+        return self._features.is_on_disk
+
+    def take(self, indices: Any) -> np.ndarray:
+        """Return some of the rows as a float32 array in memory."""
+        return self._features.take(self._indices[indices])
+
+
+class ConcatenatedRows:
+    """The rows of several matrices one after the other, or their columns side by side.
+
+    Parameters
+    ----------
+    pieces : sequence of FeatureRows or ndarray
+        Matrices, of as many columns each (``axis=0``) or of as many rows (``axis=1``).
+    axis : {0, 1}
+        0 appends rows, 1 appends columns.
+    """
+
+    def __init__(self, pieces: Sequence[Any], axis: int) -> None:
+        self._pieces: list[FeatureRows] = [
+            StoredRows.of_array(piece) if isinstance(piece, np.ndarray) else piece
+            for piece in pieces
+        ]
+        self._axis = axis
+        lengths = [piece.shape[axis] for piece in self._pieces]
+        self._stops = np.cumsum(lengths)
+        total, other = int(self._stops[-1]), self._pieces[0].shape[1 - axis]
+        self.shape = (total, other) if axis == 0 else (other, total)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @cached_property
+    def missing_mask(self) -> np.ndarray:
+        """Which rows have no features, (n_rows,) bool."""
+        masks = [piece.missing_mask for piece in self._pieces]
+        return np.concatenate(masks) if self._axis == 0 else np.any(masks, axis=0)
+
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether taking rows means reading a file."""
+        return any(piece.is_on_disk for piece in self._pieces)
+
+    def take(self, indices: np.ndarray) -> np.ndarray:
+        """Return some of the rows as a float32 array in memory."""
+        if self._axis == 1:
+            taken = [piece.take(indices) for piece in self._pieces]
+            return np.concatenate(taken, axis=1, dtype=np.float32)
+        rows = np.empty((len(indices), self.shape[1]), dtype=np.float32)
+        piece_of = np.searchsorted(self._stops, indices, side="right")
+        for number, piece in enumerate(self._pieces):
+            own = piece_of == number
+            rows[own] = piece.take(indices[own] - (self._stops[number] - piece.shape[0]))
+        return rows

@@ -1,0 +1,231 @@
+"""The network, its loss, the transfer objective and the optimizer, built from parameters."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sk_aft._data._batches import RowBatches
+from sk_aft._data._tensors import Inputs
+from sk_aft._parameters import reject_unknown
+from sk_aft._student._losses import has_plain_mean
+from sk_aft.modules import PenultimateFeatures, network_for
+from sk_aft.transfer import TransferRows, make_transfer
+from sk_aft.transfer._base import concatenate
+
+# Runs the network: from inputs to logits, and features or None.
+Infer = Callable[[Inputs], tuple[Tensor, Any]]
+
+
+def build_module(
+    module: Any,
+    parameters: Mapping[str, Any],
+    *,
+    sizes: Mapping[str, Any],
+    device: torch.device,
+) -> nn.Module:
+    """Build the network.
+
+    Parameters
+    ----------
+    module : "auto", type, callable or nn.Module
+        What to build; a network that is built already is copied.
+    parameters : mapping
+        Arguments of the user's.
+    sizes : mapping
+        Arguments that are known of the data, passed to what names them.
+    device : torch.device
+        Where it goes.
+
+    Returns
+    -------
+    network : nn.Module
+        With initial weights.
+    """
+    build = network_for(sizes) if isinstance(module, str) else module
+    reject_unknown("module", build, parameters)
+    if isinstance(build, nn.Module):
+        return copy.deepcopy(build).to(device)  # the estimator's parameter stays as it was given
+    accepted = inspect.signature(build).parameters
+    known = {name: size for name, size in sizes.items() if name in accepted}
+    return build(**{**known, **parameters}).to(device)
+
+
+def build_criterion(
+    criterion: Any, parameters: Mapping[str, Any], *, is_weighted: bool, device: torch.device
+) -> nn.Module:
+    """Build the task loss, which returns a number for each row unless a mean will do.
+
+    Parameters
+    ----------
+    criterion : type or nn.Module
+        What to build; a loss that is built already is copied.
+    parameters : mapping
+        Arguments of the user's.
+    is_weighted : bool
+        Whether rows have weights.
+    device : torch.device
+        Where it goes.
+
+    Returns
+    -------
+    criterion : nn.Module
+        The task loss.
+    """
+    reject_unknown("criterion", criterion, parameters)
+    if isinstance(criterion, nn.Module):
+        built = copy.deepcopy(criterion).to(device)
+        if hasattr(built, "reduction"):
+            built.reduction = "none"
+    else:
+        takes_reduction = "reduction" in inspect.signature(criterion).parameters
+        preset = {"reduction": "none"} if takes_reduction else {}
+        built = criterion(**{**preset, **parameters}).to(device)
+    leaves_rows = getattr(built, "reduction", None) == "none"
+    if leaves_rows and not is_weighted and has_plain_mean(built):
+        built.reduction = "mean"  # two operations less than the mean of what is left
+    return built
+
+
+def build_transfer(
+    method: Any,
+    parameters: Mapping[str, Any],
+    *,
+    n_features: int,
+    n_student_features: int,
+    n_outputs: int,
+    feature_slices: Mapping[str, slice] | None,
+    column_slices: Mapping[Any, slice] | None,
+    device: torch.device,
+) -> nn.Module:
+    """Build the transfer objective; the arguments are those of `make_transfer`."""
+    transfer = make_transfer(
+        method,
+        n_features,
+        n_student_features=n_student_features,
+        n_outputs=n_outputs,
+        feature_slices=feature_slices,
+        column_slices=column_slices,
+        **parameters,
+    )
+    return copy.deepcopy(transfer).to(device)
+
+
+def build_optimizer(
+    optimizer: Any,
+    groups: list[dict[str, Any]],
+    parameters: Mapping[str, Any],
+    *,
+    module: nn.Module,
+    transfer: nn.Module | None,
+    transfer_lr: float,
+    can_fuse: bool,
+) -> torch.optim.Optimizer:
+    """Build the optimizer.
+
+    Parameters
+    ----------
+    optimizer : type
+        What to build.
+    groups : list of dict
+        The network's parameters, as skorch groups them.
+    parameters : mapping
+        Arguments of the user's.
+    module : nn.Module
+        The network.
+    transfer : nn.Module or None
+        The transfer objective, whose parameters are learned, too.
+    transfer_lr : float
+        With this learning rate.
+    can_fuse : bool
+        Whether one kernel may do the whole step.
+
+    Returns
+    -------
+    optimizer : Optimizer
+        Of all parameters.
+    """
+    reject_unknown("optimizer", optimizer, parameters)
+    learned = [] if transfer is None else list(transfer.parameters())
+    if learned:
+        groups = [*groups, {"params": learned, "lr": transfer_lr, "weight_decay": 0.0}]
+    takes_sparse = getattr(optimizer, "supports_sparse", False)
+    has_sparse = any(getattr(layer, "sparse", False) for layer in module.modules())
+    can_fuse = can_fuse and "fused" in inspect.signature(optimizer).parameters
+    can_fuse = can_fuse and (takes_sparse or not has_sparse)
+    preset = {"fused": True} if can_fuse and "foreach" not in parameters else {}
+    # One kernel a step: half the time of a step where embeddings are large.
+    return optimizer(groups, **{**preset, **parameters})
+
+
+def fit_transfer(
+    transfer: nn.Module,
+    batches: RowBatches,
+    *,
+    feature_slices: Mapping[str, slice],
+    n_classes: int | None,
+    student_features: Callable[[np.ndarray], np.ndarray],
+    seed: int,
+    shared: dict[str, Any] | None,
+) -> Any:
+    """Let the transfer objective learn from the rows before the first step.
+
+    Parameters
+    ----------
+    transfer : nn.Module
+        The objective; one without ``fit`` learns nothing.
+    batches : RowBatches
+        The rows to learn from.
+    feature_slices : mapping of str to slice
+        Which features are which model's.
+    n_classes : int or None
+        Number of classes; None for regression.
+    student_features : callable
+        From row numbers to the features that the student has of these rows.
+    seed : int
+        Of what the method draws.
+    shared : dict or None
+        What trainings on the same rows share.
+
+    Returns
+    -------
+    targets : ndarray, FeatureRows or None
+        What the objective gets of each row in place of its features; None for the features.
+    """
+    fit = getattr(transfer, "fit", None)
+    if fit is None:
+        return None
+    features: Any = batches.features
+    return fit(
+        TransferRows(
+            features=features,
+            targets=np.asarray(batches.targets),
+            labeled_mask=batches.labeled_mask,
+            known_mask=~features.missing_mask,
+            feature_slices=feature_slices,
+            n_classes=n_classes,
+            student_features=student_features,
+            seed=seed,
+            shared={} if shared is None else shared,
+        )
+    )
+
+
+def penultimate_features(module: nn.Module, infer: Infer, inputs: Inputs) -> Tensor:
+    """Return the input of the network's last linear layer for some rows, as it is now."""
+    penultimate = PenultimateFeatures(module)
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            _, features = infer(inputs)
+            return penultimate.take() if features is None else concatenate(features)
+    finally:
+        penultimate.remove()
+        module.train(was_training)

@@ -1,0 +1,167 @@
+"""Rows become the inputs of the network: the fitted preprocessor, and batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+
+from sk_aft._data._batches import RowBatches
+from sk_aft._data._feature_rows import RowSubset
+from sk_aft._data._rows import Rows, rows_for
+from sk_aft._data._tensors import InputTensors, to_tensors
+from sk_aft._student._schema import RowSchema
+from sk_aft._student._training_data import TrainingData
+from sk_aft.preprocessing import make_preprocessor
+from sk_aft.preprocessing._auto import transform_checked
+
+
+@dataclass(frozen=True, eq=False)
+class StudentInputs:
+    """The fitted preprocessor of a student; the same serves training and prediction.
+
+    Parameters
+    ----------
+    preprocessor : estimator or None
+        Fitted to the rows that were learned from.
+    schema : RowSchema
+        What the rows are.
+    is_automatic : bool
+        Whether the preprocessor was chosen by ``preprocessor="auto"``.
+    keeps_integers : bool
+        Whether whole numbers stay whole: a network of the user's own may look tokens up.
+    dtype : str, dict or None
+        What dense numbers are in training, and so have to be in prediction.
+    sizes : dict
+        What the network has to know of its inputs, by the names of its arguments.
+    """
+
+    preprocessor: Any
+    schema: RowSchema
+    is_automatic: bool
+    keeps_integers: bool
+    dtype: Any = None
+    sizes: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def fit(
+        cls,
+        rows: Rows,
+        schema: RowSchema,
+        *,
+        preprocessor: Any,
+        parameters: dict[str, Any],
+        keeps_integers: bool,
+    ) -> tuple[StudentInputs, InputTensors]:
+        """Fit the preprocessor.
+
+        Parameters
+        ----------
+        rows : Rows
+            The rows to learn from.
+        schema : RowSchema
+            What they are.
+        preprocessor : "auto", estimator or None
+            What is fitted; a clone of it.
+        parameters : dict
+            What was given as ``preprocessor__x``.
+        keeps_integers : bool
+            Whether whole numbers stay whole.
+
+        Returns
+        -------
+        inputs : StudentInputs
+            With the fitted preprocessor.
+        tensors : InputTensors
+            What it makes of the rows.
+        """
+        unfitted = make_preprocessor(preprocessor, schema.kind, **parameters)
+        inputs = cls(unfitted, schema, isinstance(preprocessor, str), keeps_integers)
+        if unfitted is not None:
+            unfitted.fit(inputs._given(rows))
+        tensors = inputs.transform(rows)
+        return replace(inputs, dtype=tensors.dtype, sizes=tensors.sizes), tensors
+
+    def transform(self, rows: Rows) -> InputTensors:
+        """Return rows as the numbers that the network reads."""
+        values: Any = rows.values
+        if self.preprocessor is not None:
+            if self.schema.kind == "numeric" and self.is_automatic:
+                values = transform_checked(self.preprocessor, values)
+            else:
+                values = self.preprocessor.transform(self._given(rows))
+        elif self.schema.kind in ("text", "frame"):
+            is_text = self.schema.kind == "text"
+            what = "texts need" if is_text else "columns of several kinds need"
+            raise ValueError(f"preprocessor=None, but {what} one that turns them into numbers.")
+        tensors = to_tensors(values, integers=self.keeps_integers, dtype=self.dtype)
+        if len(tensors) != len(rows):
+            raise ValueError(
+                f"The preprocessor returned {len(tensors)} rows for {len(rows)}: it has to return "
+                "one for each."
+            )
+        return tensors
+
+    def _given(self, rows: Rows) -> Any:
+        """Return what the preprocessor is given; a frame where the rows came as one."""
+        names = self.schema.feature_names_in
+        if self.schema.kind == "frame" or names is None or self.is_automatic:
+            return rows_for(self.preprocessor, rows)
+        if find_spec("pandas") is None:
+            return rows.values
+        import pandas
+
+        return pandas.DataFrame(rows.values, columns=names)
+
+
+def make_batches(
+    data: TrainingData,
+    tensors: InputTensors,
+    indices: np.ndarray,
+    *,
+    batch_size: int,
+    device: torch.device,
+    unlabeled_fraction: float = 0.5,
+    shuffle: np.random.RandomState | None = None,
+) -> RowBatches:
+    """Return batches of some rows, with their targets and weights.
+
+    Parameters
+    ----------
+    data : TrainingData
+        All rows.
+    tensors : InputTensors
+        Some of them, preprocessed.
+    indices : ndarray
+        Which these are.
+    batch_size : int
+        Rows a batch.
+    device : torch.device
+        Where the batches go.
+    unlabeled_fraction : float, default=0.5
+        Share of a batch that is rows without a target, where there are any.
+    shuffle : RandomState, optional
+        For rows to learn from, which get their features, too. Rows that are held out keep their
+        order and need none.
+
+    Returns
+    -------
+    batches : RowBatches
+        Inputs, targets, weights and features.
+    """
+    learns = shuffle is not None and data.features is not None
+    weights = None if data.weights is None else torch.from_numpy(data.weights[indices]).float()
+    return RowBatches(
+        tensors,
+        torch.from_numpy(data.targets[indices]),
+        features=RowSubset(data.features, indices) if learns else None,
+        weights=weights,
+        batch_size=batch_size,
+        device=device,
+        shuffle=shuffle,
+        labeled_mask=data.labeled_mask[indices],
+        unlabeled_fraction=unlabeled_fraction,
+    )

@@ -1,0 +1,246 @@
+"""How a student is trained: every "auto" becomes a number before training starts."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from sk_aft._data._batches import batches_per_epoch
+from sk_aft._student._state import StudentState
+from sk_aft._student._training_data import Split, TrainingData, split_rows
+from sk_aft.transfer import default_beta
+
+# What max_epochs="auto" makes at least. Few rows make few steps an epoch and would learn too
+# little; more steps than these overfit noisy targets where there is no transfer.
+_FEWEST_EPOCHS = 50
+_FEWEST_STEPS = 200
+# What is built once: training that resumes keeps it.
+_BUILT_ONCE = ("module", "preprocessor", "transfer")
+
+
+class TransferChoice(NamedTuple):
+    """What is transferred, and how strongly.
+
+    Parameters
+    ----------
+    method : str, nn.Module, list or None
+        The transfer method.
+    beta : float
+        Its strength; 0 is standard training.
+    """
+
+    method: Any
+    beta: float
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingPlan:
+    """What one call of ``fit`` or ``partial_fit`` does; holds no "auto".
+
+    Parameters
+    ----------
+    transfer : TransferChoice
+        What is transferred.
+    split : Split
+        Rows to learn from and rows held out.
+    n_epochs : int
+        Passes over the rows.
+    n_steps : int
+        Batches in as many epochs as a whole fit makes.
+    batch_size : int
+        Rows a batch.
+    unlabeled_fraction : float
+        Share of a batch that is rows without a target, where there are any.
+    mean_weight : float
+        Mean weight of the rows to learn from, which the task loss is relative to.
+    device : torch.device
+        Where the network is trained.
+    seed : int
+        Of the initial weights, and of what the transfer method draws.
+    split_seed : int or None
+        Of the validation split.
+    is_incremental : bool
+        Whether this is one pass of ``partial_fit``.
+    """
+
+    transfer: TransferChoice
+    split: Split
+    n_epochs: int
+    n_steps: int
+    batch_size: int
+    unlabeled_fraction: float
+    mean_weight: float
+    device: torch.device
+    seed: int
+    split_seed: int | None
+    is_incremental: bool
+
+    @classmethod
+    def of(
+        cls,
+        parameters: Mapping[str, Any],
+        data: TrainingData,
+        transfer: TransferChoice,
+        *,
+        device: torch.device,
+        random: np.random.RandomState,
+        split_seed: int | None = None,
+        is_incremental: bool = False,
+    ) -> TrainingPlan:
+        """Resolve the parameters for some rows; draws seeds from ``random``."""
+        seed = random.randint(2**31 - 1)
+        fraction = parameters["validation_fraction"] if parameters["early_stopping"] else None
+        if fraction is not None and split_seed is None:
+            split_seed = random.randint(2**31 - 1)
+        split = split_rows(data, fraction, split_seed)
+        labeled = data.labeled_mask[split.train]
+        n_labeled = int(labeled.sum())
+        n_batches = batches_per_epoch(
+            n_labeled,
+            len(labeled) - n_labeled,
+            batch_size=parameters["batch_size"],
+            unlabeled_fraction=parameters["unlabeled_fraction"],
+        )
+        n_epochs = resolve_epochs(parameters["max_epochs"], n_batches)
+        # partial_fit uses sample weights as given; fit normalises them to mean 1.
+        mean_weight = 1.0
+        if data.weights is not None and not is_incremental:
+            mean_weight = float(data.weights[split.train[labeled]].mean())
+        return cls(
+            transfer=transfer,
+            split=split,
+            n_epochs=1 if is_incremental else n_epochs,
+            n_steps=n_epochs * n_batches,
+            batch_size=parameters["batch_size"],
+            unlabeled_fraction=parameters["unlabeled_fraction"],
+            mean_weight=mean_weight,
+            device=device,
+            seed=seed,
+            split_seed=split_seed,
+            is_incremental=is_incremental,
+        )
+
+
+def resolve_epochs(max_epochs: int | str, n_batches: int) -> int:
+    """Return ``max_epochs`` as a number, given how many batches an epoch has."""
+    if max_epochs == "auto":
+        return max(_FEWEST_EPOCHS, math.ceil(_FEWEST_STEPS / n_batches))
+    return int(max_epochs)
+
+
+def resolve_transfer(
+    parameters: Mapping[str, Any], data: TrainingData, resumed: StudentState | None
+) -> TransferChoice:
+    """Return what is transferred before any trial: beta is 0 where there are no features.
+
+    Parameters
+    ----------
+    parameters : mapping
+        Of the estimator.
+    data : TrainingData
+        The rows.
+    resumed : StudentState or None
+        What training resumes.
+
+    Returns
+    -------
+    transfer : TransferChoice
+        Method and strength.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to transfer though ``beta`` asks for it, if the features are not as
+        wide as those that training began with, or if batches have one row.
+    """
+    method = "aft" if parameters["transfer"] == "auto" else parameters["transfer"]
+    if resumed is not None and resumed.transfer is not None:
+        method = resumed.transfer_method
+    if data.features is None or parameters["transfer"] is None:
+        if parameters["transfer"] is not None:
+            _check_standard_training(parameters["beta"])
+        return TransferChoice(method, 0.0)
+    if parameters["beta"] != "auto":
+        beta = float(parameters["beta"])
+    elif resumed is not None and resumed.trials is not None:
+        beta = resumed.beta
+    else:
+        beta = default_beta(method)
+    known = None if resumed is None else resumed.n_foundation_features
+    width = data.features.shape[1]
+    if beta > 0 and known is not None and width != known:
+        raise ValueError(f"features has {width} columns, but training began with {known}.")
+    if beta > 0 and parameters["batch_size"] == 1:
+        raise ValueError(
+            "batch_size=1 leaves nothing to transfer, which compares the rows of a batch: "
+            "take a larger one, or beta=0."
+        )
+    return TransferChoice(method, beta)
+
+
+def built_with(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of what is built once."""
+    return {
+        name: value
+        for name, value in parameters.items()
+        if name.partition("__")[0] in _BUILT_ONCE
+    }
+
+
+def check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any], *, built: set[str]) -> None:
+    """Raise if a parameter of a part that is kept is not what the part was built with.
+
+    Parameters
+    ----------
+    before, now : mapping
+        What `built_with` returned then, and returns now.
+    built : set of str
+        Parts that exist: "module", "preprocessor", "transfer".
+    """
+    for name in changed(before, now):
+        part = name.partition("__")[0]
+        if part in built:
+            raise ValueError(
+                f"{name} differs from what the training began with, and training that resumes "
+                f"keeps its {part}: set {name} back, or start anew with fit and "
+                "warm_start=False."
+            )
+
+
+def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the names of parameters that differ, sorted."""
+    return [
+        name
+        for name in sorted({*before, *now})
+        if not _are_same(before.get(name), now.get(name))
+    ]
+
+
+def _are_same(one: Any, other: Any) -> bool:
+    return one is other or np.array_equal(one, other)
+
+
+def _check_standard_training(beta: Any) -> None:
+    """Warn, or raise, where there are no features: standard training is what comes of it."""
+    if beta == "auto":
+        warnings.warn(
+            "No foundation features were given, so this is standard training. Put a "
+            "FoundationFeatureExtractor right before this estimator (not inside a "
+            "ColumnTransformer, with no scaler between, and without set_output, which make "
+            "a plain table of the features) or give features= to fit; set beta=0 to say "
+            "that this is what you want.",
+            stacklevel=6,
+        )
+    elif beta > 0:
+        raise ValueError(
+            f"beta={beta} needs foundation features, and there are none: put a "
+            "FoundationFeatureExtractor before this estimator in a pipeline, or call "
+            "fit(X, y, features=F) with an array of shape (n_rows, n_features). "
+            "beta=0 trains without."
+        )

@@ -1,0 +1,113 @@
+"""What the rows of a student are, and whether others are like them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import validate_data
+
+from sk_aft._data._rows import Rows, as_rows, select_columns
+from sk_aft._features import FoundationFeatures
+
+
+@dataclass(frozen=True, eq=False)
+class RowSchema:
+    """Kind and columns of the rows that a student was trained on.
+
+    Parameters
+    ----------
+    kind : {"text", "image", "numeric", "frame"}
+        What the rows are.
+    n_features_in : int, optional
+        Number of columns, of numbers and frames.
+    feature_names_in : ndarray of str, optional
+        Names of the columns, where they are strings.
+    columns : list, optional
+        Names of the columns of a frame, of any type.
+    """
+
+    kind: str
+    n_features_in: int | None = None
+    feature_names_in: np.ndarray | None = None
+    columns: list | None = None
+
+
+def check_rows(
+    X: Any, schema: RowSchema | None, *, owner: str, allow_nan: bool = False
+) -> tuple[Rows, RowSchema]:
+    """Recognise the rows of a student and check them: its door.
+
+    Parameters
+    ----------
+    X : FoundationFeatures, or array-like, list, Series or DataFrame
+        Rows; those of `FoundationFeatures` passed the extractor's door already.
+    schema : RowSchema or None
+        What the rows have to be; None for rows that a training starts with.
+    owner : str
+        Class of the estimator, for messages.
+    allow_nan : bool, default=False
+        Whether numbers may be NaN or infinite, since a preprocessor sees to them.
+
+    Returns
+    -------
+    rows : Rows
+        The rows.
+    schema : RowSchema
+        What they are.
+
+    Raises
+    ------
+    ValueError
+        If the rows cannot be read, or are not like those that the student was trained on.
+    """
+    given = X.inputs if isinstance(X, FoundationFeatures) else X
+    if schema is not None and schema.kind == "frame":
+        return _like_frame(X, given, schema.columns), schema
+    if isinstance(X, FoundationFeatures):
+        rows = X._rows if schema is None else X._rows.read_as(schema.kind)
+    else:
+        rows = as_rows(X, kind=None if schema is None else schema.kind, frames=schema is None)
+    if rows.kind not in ("numeric", "frame"):
+        return rows, schema or RowSchema(rows.kind)
+    checker = _checker_class(owner)()
+    if schema is not None:
+        vars(checker).update(_attributes(schema))
+    if rows.kind == "frame":
+        validate_data(checker, given, skip_check_array=True)
+    else:
+        table = given if hasattr(given, "columns") else rows.values
+        finite = not allow_nan
+        table = validate_data(checker, table, reset=schema is None, ensure_all_finite=finite)
+        rows = Rows("numeric", table)
+    if schema is None:
+        schema = RowSchema(
+            rows.kind,
+            checker.n_features_in_,
+            getattr(checker, "feature_names_in_", None),
+            list(given.columns) if rows.kind == "frame" else None,
+        )
+    return rows, schema
+
+
+def _like_frame(X: Any, given: Any, columns: Any) -> Rows:
+    """Return the columns of a DataFrame that a student was trained on."""
+    frame = select_columns(given, columns)
+    is_known = isinstance(X, FoundationFeatures) and X._rows.values is frame
+    return X._rows if is_known and X._rows.kind == "frame" else as_rows(frame, kind="frame")
+
+
+@lru_cache(maxsize=16)
+def _checker_class(owner: str) -> type[BaseEstimator]:
+    """Return an estimator of this name: scikit-learn's checks set attributes of one."""
+    return type(owner, (BaseEstimator,), {})
+
+
+def _attributes(schema: RowSchema) -> dict[str, Any]:
+    attributes: dict[str, Any] = {"n_features_in_": schema.n_features_in}
+    if schema.feature_names_in is not None:
+        attributes["feature_names_in_"] = schema.feature_names_in
+    return attributes

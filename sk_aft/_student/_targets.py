@@ -1,0 +1,239 @@
+"""Targets as the network learns them, and how far its outputs are from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from sklearn.metrics import r2_score
+from sklearn.preprocessing import LabelEncoder, StandardScaler
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_array, column_or_1d
+from torch import Tensor
+
+
+class Targets(Protocol):
+    """What a task's targets are; `ClassTargets` and `NumericTargets` are such."""
+
+    needs_classes: ClassVar[bool]
+
+    @classmethod
+    def fit(cls, y: Any, *, sample_weight: Any = None, classes: Any = None) -> Targets:
+        """Learn from the targets what those to come are encoded with."""
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of columns of the network's outputs."""
+
+    @property
+    def n_classes(self) -> int | None:
+        """Number of classes; None for regression."""
+
+    def encode(self, y: Any, *, classes: Any = None) -> np.ndarray:
+        """Return targets as the network learns them."""
+
+    def weights(
+        self, targets: np.ndarray, sample_weight: Any, class_weight: Any
+    ) -> np.ndarray | None:
+        """Return the weights of rows in the task loss; None where all are 1."""
+
+    def strata(self, targets: np.ndarray, validation_fraction: float) -> np.ndarray | None:
+        """Return what a validation split is stratified by."""
+
+    def check_held_out(self, targets: np.ndarray, validation_fraction: float) -> None:
+        """Raise if no score can be computed of rows that were held out."""
+
+    def errors(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Return the error of each row."""
+
+    def score(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> float:
+        """Return accuracy or R²."""
+
+
+@dataclass(frozen=True, eq=False)
+class ClassTargets:
+    """Labels of any type as class numbers.
+
+    Parameters
+    ----------
+    encoder : LabelEncoder
+        Fitted to the labels.
+    """
+
+    encoder: LabelEncoder
+    needs_classes: ClassVar[bool] = True
+
+    @classmethod
+    def fit(cls, y: Any, *, sample_weight: Any = None, classes: Any = None) -> ClassTargets:
+        """Learn the classes: all that will come, where they are named; else those in y."""
+        labels = _check_labels(y)
+        encoder = LabelEncoder().fit(labels if classes is None else classes)
+        if len(encoder.classes_) < 2:
+            raise ValueError(
+                f"y holds one class only ({encoder.classes_[0]!r}): "
+                "a classifier needs at least two."
+            )
+        return cls(encoder)
+
+    @property
+    def classes(self) -> np.ndarray:
+        """Labels, sorted; (n_classes,)."""
+        return self.encoder.classes_
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
+
+    def encode(self, y: Any, *, classes: Any = None) -> np.ndarray:
+        """Return class numbers, (n_rows,) int64; raise for labels that are not known."""
+        labels = _check_labels(y)
+        if classes is not None and not np.array_equal(np.unique(classes), self.classes):
+            raise ValueError(
+                f"classes={classes!r} is not the same as in the first call: {self.classes!r}."
+            )
+        unknown = np.setdiff1d(labels, self.classes)
+        if len(unknown):
+            raise ValueError(
+                f"y holds {unknown.tolist()[0]!r}, which is not among the classes of this network: "
+                f"{self.classes!r}. Name all of them in the first call of partial_fit, or start "
+                "anew with fit and warm_start=False."
+            )
+        return self.encoder.transform(labels).astype(np.int64)
+
+    def weights(
+        self, targets: np.ndarray, sample_weight: Any, class_weight: Any
+    ) -> np.ndarray | None:
+        """Return the product of a row's own weight and its class's."""
+        weights = row_weights(sample_weight, targets)
+        if class_weight is None:
+            return weights
+        # A piece of the rows may lack some of the classes.
+        labels = self.encoder.inverse_transform(targets)
+        known = self.classes if isinstance(class_weight, dict) else np.unique(labels)
+        of_class = compute_class_weight(class_weight, classes=known, y=labels)
+        by_class = of_class[np.searchsorted(known, labels)]
+        return by_class if weights is None else weights * by_class
+
+    def strata(self, targets: np.ndarray, validation_fraction: float) -> np.ndarray | None:
+        """Return the classes, where each has rows for both sides of the split."""
+        n_held_out = round(validation_fraction * len(targets))
+        counts = np.bincount(targets)
+        return targets if counts.min() >= 2 and n_held_out >= len(counts) else None
+
+    def check_held_out(self, targets: np.ndarray, validation_fraction: float) -> None:
+        """Do nothing: accuracy needs no more than one row."""
+
+    def errors(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Return 1 for a row whose class is not the most likely one, else 0."""
+        return (outputs.argmax(axis=1) != targets).astype(float)
+
+    def score(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> float:
+        """Return the accuracy."""
+        correct = (outputs.argmax(dim=1) == targets).float().cpu().numpy()
+        return float(np.average(correct, weights=_as_array(weights)))
+
+
+@dataclass(frozen=True, eq=False)
+class NumericTargets:
+    """Numbers to predict, standardised.
+
+    Parameters
+    ----------
+    scaler : StandardScaler
+        Fitted to the targets.
+    ndim : int
+        Number of dimensions of y, 1 or 2.
+    """
+
+    scaler: StandardScaler
+    ndim: int
+    needs_classes: ClassVar[bool] = False
+    n_classes: ClassVar[None] = None
+
+    @classmethod
+    def fit(cls, y: Any, *, sample_weight: Any = None, classes: Any = None) -> NumericTargets:
+        """Learn mean and scale of the targets."""
+        numbers = _check_numbers(y)
+        matrix = numbers.reshape(len(numbers), -1)
+        weights = row_weights(sample_weight, matrix)
+        return cls(StandardScaler().fit(matrix, sample_weight=weights), numbers.ndim)
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of targets."""
+        return len(self.scaler.mean_)
+
+    def encode(self, y: Any, *, classes: Any = None) -> np.ndarray:
+        """Return standardised targets, (n_rows, n_outputs) float32."""
+        numbers = _check_numbers(y)
+        n_outputs = numbers.shape[1] if numbers.ndim == 2 else 1
+        if n_outputs != self.n_outputs:
+            raise ValueError(
+                f"y has {n_outputs} targets, but training began with {self.n_outputs}."
+            )
+        return self.scaler.transform(numbers.reshape(len(numbers), -1)).astype(np.float32)
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """Return predictions in the shape and unit of the targets."""
+        predictions = self.scaler.inverse_transform(outputs)
+        return predictions[:, 0] if self.ndim == 1 else predictions
+
+    def weights(
+        self, targets: np.ndarray, sample_weight: Any, class_weight: Any
+    ) -> np.ndarray | None:
+        """Return the rows' own weights."""
+        return row_weights(sample_weight, targets)
+
+    def strata(self, targets: np.ndarray, validation_fraction: float) -> None:
+        """Return None: numbers are not stratified."""
+
+    def check_held_out(self, targets: np.ndarray, validation_fraction: float) -> None:
+        """Raise if one row is held out, of which there is no R²."""
+        if len(targets) < 2:
+            raise ValueError(
+                f"validation_fraction={validation_fraction} holds out one row, and R² needs "
+                "two: raise it, or set early_stopping=False."
+            )
+
+    def errors(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Return the mean squared error of each row."""
+        return ((outputs - targets) ** 2).mean(axis=1)
+
+    def score(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> float:
+        """Return R² of the standardised targets."""
+        sample_weight = _as_array(weights)
+        return float(
+            r2_score(targets.cpu().numpy(), outputs.cpu().numpy(), sample_weight=sample_weight)
+        )
+
+
+def row_weights(sample_weight: Any, rows: np.ndarray) -> np.ndarray | None:
+    """Return checked weights; raise if there are negative ones, or if all are 0."""
+    if sample_weight is None:
+        return None
+    weights = _check_sample_weight(sample_weight, rows, ensure_non_negative=True)
+    if not weights.any():
+        raise ValueError("sample_weight is zero for every row: there is nothing to learn.")
+    return weights
+
+
+def _check_labels(y: Any) -> np.ndarray:
+    labels = column_or_1d(y, warn=True)
+    check_classification_targets(labels)
+    return labels
+
+
+def _check_numbers(y: Any) -> np.ndarray:
+    return check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+
+
+def _as_array(weights: Tensor | None) -> np.ndarray | None:
+    return None if weights is None else weights.cpu().numpy()

@@ -1,0 +1,428 @@
+"""Epochs of batches, and what one batch teaches."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from skorch.history import History
+from torch import Tensor, nn
+
+from sk_aft._data._batches import Batch, RowBatches
+from sk_aft._data._tensors import Inputs
+from sk_aft._student._components import Infer
+from sk_aft._student._losses import task_loss, transfer_loss
+from sk_aft._student._mixed_precision import MixedPrecision
+from sk_aft._student._plan import TrainingPlan
+from sk_aft._student._state import StudentState
+from sk_aft.exceptions import DivergenceError
+from sk_aft.modules import PenultimateFeatures
+
+# What a step returns: "loss", its terms, and "y_pred".
+Step = dict[str, Tensor]
+
+
+class TrainedNetwork:
+    """A network as it is run in training: in its precision, and compiled if that is asked for.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network.
+    precision : MixedPrecision
+        What it is run in.
+    needs_features : bool
+        Whether features have to be found that the network does not return.
+    compile_parameters : mapping or None
+        Arguments of `torch.compile`; None does not compile.
+    compiled : nn.Module, optional
+        What an earlier training compiled.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        precision: MixedPrecision,
+        *,
+        needs_features: bool,
+        compile_parameters: Mapping[str, Any] | None,
+        compiled: nn.Module | None = None,
+    ) -> None:
+        self._module = module
+        self._precision = precision
+        self._penultimate = PenultimateFeatures(module) if needs_features else None
+        self._compile_parameters = compile_parameters
+        self.compiled = None if compile_parameters is None else compiled
+
+    @property
+    def callable(self) -> nn.Module:
+        """The network that is called: the compiled one, once there is one."""
+        return self._module if self.compiled is None else self.compiled
+
+    def run(self, infer: Infer, inputs: Inputs, *, wants_features: bool) -> tuple[Tensor, Any]:
+        """Return outputs and, if they are wanted, features, both in float32."""
+        with self._precision.autocast():
+            logits, features = infer(inputs)
+        if wants_features and self._penultimate is not None:
+            if features is None:
+                features = self._penultimate.take()
+            else:
+                self._penultimate.remove()  # need not be watched, which costs time
+        if self._compile_parameters is not None and self.compiled is None:
+            # From the second batch on: watching a network is over, or part of it, by then.
+            self.compiled = _compiled(self._module, self._compile_parameters)
+        restored = self._precision.restored
+        if isinstance(features, tuple):
+            features = tuple(restored(part) for part in features)
+        elif features is not None:
+            features = restored(features)
+        return restored(logits), features
+
+    def close(self) -> None:
+        """Leave the network as it was, without hooks."""
+        if self._penultimate is not None:
+            self._penultimate.remove()
+
+
+@dataclass(eq=False)
+class TrainingState:
+    """What exists to train a student; none of it is saved.
+
+    Parameters
+    ----------
+    plan : TrainingPlan
+        How it is trained.
+    student : StudentState
+        What is trained.
+    built_with : mapping
+        Parameters that the network, the preprocessor and the transfer were built with.
+    example : Inputs
+        Two rows, from which the width of the student's features is found.
+    is_weighted : bool
+        Whether rows have weights in the task loss.
+    feature_slices, column_slices : mapping or None
+        Which foundation features are which model's, and which column's.
+    has_missing_features : bool
+        Whether some of the rows have no foundation features.
+    network : TrainedNetwork
+        The network as it is run in training.
+    precision : MixedPrecision
+        What it is run in.
+    optimizer : Optimizer
+        Of the network and the transfer objective.
+    callbacks : list of (str, Callback)
+        skorch's.
+    gradient_listeners : list of callable
+        Those callbacks' methods that look at gradients.
+    is_active : bool
+        Whether training is under way.
+    """
+
+    plan: TrainingPlan
+    student: StudentState
+    built_with: Mapping[str, Any]
+    example: Inputs
+    is_weighted: bool
+    feature_slices: Mapping[str, slice] | None = None
+    column_slices: Mapping[Any, slice] | None = None
+    has_missing_features: bool = False
+    network: TrainedNetwork | None = None
+    precision: Any = None
+    optimizer: Any = None
+    callbacks: list | None = None
+    gradient_listeners: list[Callable] = field(default_factory=list)
+    is_active: bool = True
+
+
+class EpochResult(NamedTuple):
+    """What one pass over batches gave.
+
+    Parameters
+    ----------
+    means : dict of str to float
+        Mean of each term of the loss.
+    n_batches : int
+        Number of batches.
+    outputs, targets : list of Tensor
+        Of the rows that were held out; empty in training.
+    """
+
+    means: dict[str, float]
+    n_batches: int
+    outputs: list[Tensor]
+    targets: list[Tensor]
+
+
+def train(
+    n_epochs: int,
+    batches: RowBatches,
+    held_out: RowBatches | None,
+    *,
+    epoch: Callable[[RowBatches | None, bool], None],
+    notify: Callable[..., None],
+    history: History,
+    is_stopped: Callable[[], bool],
+) -> None:
+    """Run the epochs; batches and history change.
+
+    Parameters
+    ----------
+    n_epochs : int
+        Passes over the rows.
+    batches : RowBatches
+        To learn from.
+    held_out : RowBatches or None
+        To judge with.
+    epoch : callable
+        Runs one pass: takes batches, and whether to learn from them.
+    notify : callable
+        Calls the callbacks, as ``skorch.NeuralNet.notify``.
+    history : History
+        An epoch that does not end is taken from it.
+    is_stopped : callable
+        Whether a callback ended the training early: skorch's do so by KeyboardInterrupt.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If the user interrupts the training.
+    """
+    datasets = {
+        "dataset_train": batches.inputs,
+        "dataset_valid": None if held_out is None else held_out.inputs,
+    }
+    batches.move_to_device()
+    if held_out is not None:
+        held_out.move_to_device()
+    notify("on_train_begin", X=batches.inputs, y=None)
+    try:
+        for _ in range(n_epochs):
+            notify("on_epoch_begin", **datasets)
+            epoch(batches, True)
+            epoch(held_out, False)
+            notify("on_epoch_end", **datasets)
+    except KeyboardInterrupt:
+        if not is_stopped():
+            raise
+    finally:
+        if history and "train_loss" not in history[-1]:
+            del history[-1]
+    notify("on_train_end", X=batches.inputs, y=None)
+
+
+def run_batches(
+    batches: Iterable[Batch],
+    step: Callable[[Batch], Step],
+    *,
+    history: History,
+    is_training: bool,
+    at_begin: Callable[..., None],
+    at_end: Callable[..., None],
+) -> EpochResult:
+    """Make a step with each batch.
+
+    Parameters
+    ----------
+    batches : iterable of Batch
+        The batches.
+    step : callable
+        Learns from a batch, or judges it.
+    history : History
+        Gets a new entry for every batch, which callbacks may write to.
+    is_training : bool
+        Whether outputs need not be kept.
+    at_begin, at_end : callable
+        Called with each batch before and after its step.
+
+    Returns
+    -------
+    result : EpochResult
+        Mean terms of the loss.
+    """
+    sums: dict[str, Tensor] = {}
+    outputs, targets, n_batches = [], [], 0
+    for batch in batches:
+        history.new_batch()
+        pair = (batch.inputs, batch.targets)  # what skorch's callbacks call a batch
+        at_begin(batch=pair, training=is_training)
+        terms = step(batch)
+        at_end(batch=pair, training=is_training, **terms)
+        n_batches += 1
+        for name, value in terms.items():
+            if value.ndim > 0 or (name == "task_loss" and value is terms["loss"]):
+                continue
+            # Added up where it is: reading each number would stall a GPU, and keeping them
+            # in a list would fragment the memory between the steps.
+            if name not in sums:
+                dtype = torch.float32 if value.device.type == "mps" else torch.float64
+                sums[name] = torch.zeros((), dtype=dtype, device=value.device)
+            sums[name] += value.detach()
+        if not is_training:
+            outputs.append(terms["y_pred"])
+            targets.append(batch.targets)
+    if is_training:
+        sums.setdefault("task_loss", sums["loss"])
+    means = {name: total.item() / n_batches for name, total in sums.items()}
+    return EpochResult(means, n_batches, outputs, targets)
+
+
+def record(history: History, prefix: str, result: EpochResult) -> None:
+    """Write the mean terms of the loss of one pass into the history, and whether it is best."""
+    for name, mean in result.means.items():
+        history.record(f"{prefix}_{name}", mean)
+    losses = history[:, f"{prefix}_loss"]
+    history.record(f"{prefix}_loss_best", losses[-1] == min(losses))
+
+
+def check_convergence(loss: float, *, epoch: int, lr: float, beta: float, precision: str) -> None:
+    """Raise `DivergenceError` if the loss of an epoch is infinite or NaN."""
+    if np.isfinite(loss):
+        return
+    or_float32 = " Or take precision='bf16-mixed' or 'float32', which hold larger numbers."
+    raise DivergenceError(
+        f"The loss became {loss} in epoch {epoch}: the network diverged. "
+        f"Lower lr (now {lr}) or beta (now {beta}), or scale what the "
+        f"preprocessor returns.{or_float32 if precision == 'fp16-mixed' else ''}"
+    )
+
+
+def mean_feature_weights(
+    transfer: nn.Module | None, feature_slices: Mapping[str, slice] | None
+) -> dict[str, float]:
+    """Return how much the features of each model count on average, where they have weights."""
+    weights = getattr(transfer, "feature_weights", None)
+    if weights is None or feature_slices is None:
+        return {}
+    return {name: weights[columns].mean().item() for name, columns in feature_slices.items()}
+
+
+def make_step(
+    optimizer: torch.optim.Optimizer,
+    precision: MixedPrecision,
+    loss_and_gradients: Callable[[], Step],
+    *,
+    at_gradients: Callable[[], None],
+) -> Step:
+    """Let the optimizer make a step.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Calls for the loss and its gradients, some more than once.
+    precision : MixedPrecision
+        Scales the gradients.
+    loss_and_gradients : callable
+        Computes them.
+    at_gradients : callable
+        Called when the gradients are known.
+
+    Returns
+    -------
+    step : dict of Tensor
+        What ``loss_and_gradients`` returned at its first call.
+    """
+    steps: list[Step] = []
+
+    def closure() -> Tensor:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+        steps.append(loss_and_gradients())
+        precision.unscale(optimizer)
+        at_gradients()
+        return steps[-1]["loss"]
+
+    precision.step(optimizer, closure)
+    return steps[0]
+
+
+def batch_loss(
+    batch: Batch,
+    network: TrainedNetwork,
+    infer: Infer,
+    *,
+    criterion: nn.Module,
+    transfer: nn.Module | None,
+    beta: float,
+    mean_weight: float,
+    has_missing_features: bool,
+) -> Step:
+    """Compute the loss of one batch.
+
+    Parameters
+    ----------
+    batch : Batch
+        Inputs, targets, features and weights of some rows.
+    network : TrainedNetwork
+        Runs the network ..
+    infer : callable
+        .. by means of this.
+    criterion, transfer : nn.Module
+        Task loss and transfer objective.
+    beta : float
+        Strength of the transfer.
+    mean_weight : float
+        Of all rows that are learned from.
+    has_missing_features : bool
+        Whether some of them have no features.
+
+    Returns
+    -------
+    step : dict of Tensor
+        "loss" and its terms, "task_loss" and with transfer "transfer_loss"; "y_pred".
+    """
+    learns_features = batch.features is not None
+    logits, features = network.run(infer, batch.inputs, wants_features=learns_features)
+    labeled = logits if batch.targets is None else logits[: len(batch.targets)]
+    loss = task_loss(criterion, labeled, batch, mean_weight)
+    step = {"loss": loss, "task_loss": loss, "y_pred": labeled}
+    if transfer is not None and batch.features is not None:
+        step["transfer_loss"] = transfer_loss(
+            transfer, features, batch.features, logits, has_missing_features=has_missing_features
+        )
+        step["loss"] = loss + beta * step["transfer_loss"]
+    return step
+
+
+def run_network(network: nn.Module, inputs: Inputs, n_outputs: int) -> tuple[Tensor, Any]:
+    """Run a network; raise if its outputs have another shape than the targets ask for.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Returns logits, or (logits, features).
+    inputs : Tensor, or dict of these or of dict
+        Inputs of one batch; a dict is passed as keyword arguments.
+    n_outputs : int
+        Number of classes or targets.
+
+    Returns
+    -------
+    logits : Tensor of shape (B, n_outputs)
+        Outputs.
+    features : Tensor of shape (B, p), tuple of Tensor of shape (B, p_part), or None
+        The input of its last linear layer, if the network returns it; or what is multiplied
+        to get it.
+    """
+    outputs = network(**inputs) if isinstance(inputs, Mapping) else network(inputs)
+    logits, features = outputs[:2] if isinstance(outputs, tuple) else (outputs, None)
+    if logits.ndim == 1 and n_outputs == 1:
+        logits = logits.unsqueeze(1)
+    if logits.ndim != 2 or logits.shape[1] != n_outputs:
+        raise ValueError(
+            f"The module returned outputs of shape {tuple(logits.shape)}, expected "
+            f"(n_rows, {n_outputs}): one column for each class or target."
+        )
+    return logits, features
+
+
+def _compiled(module: nn.Module, parameters: Mapping[str, Any]) -> nn.Module:
+    """Return a compiled network beside one that stays as it is."""
+    isolates = "isolate_recompiles" in inspect.signature(torch.compile).parameters
+    # The fits of a search would share a limit, and the later ones would not be compiled.
+    preset = {"isolate_recompiles": True} if isolates else {}
+    return torch.compile(module, **{**preset, **parameters})

@@ -1,0 +1,328 @@
+"""Rows, targets, features and weights, checked before any long work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+from sklearn.utils.validation import _check_sample_weight, _num_samples
+
+from sk_aft._data._feature_rows import ConcatenatedRows, FeatureRows, RowSubset, StoredRows
+from sk_aft._data._labels import known_targets, labeled_mask
+from sk_aft._data._rows import Rows
+from sk_aft._features import FoundationFeatures
+from sk_aft._student._schema import RowSchema, check_rows
+from sk_aft._student._targets import Targets
+
+_ROWS_PER_CHECK = 8192
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """Checked rows, with all that training needs to know of them.
+
+    Parameters
+    ----------
+    rows : Rows
+        Rows of the student.
+    schema : RowSchema
+        What they are.
+    encoder : Targets
+        What encoded the targets.
+    targets : ndarray of shape (n_rows,) or (n_rows, n_outputs)
+        Class numbers, or standardised regression targets; 0 for rows without.
+    labeled_mask : ndarray of shape (n_rows,), bool
+        Which rows have targets.
+    weights : ndarray of shape (n_rows,) or None
+        Weights in the task loss; 0 for rows without a target.
+    features : FeatureRows or None
+        Foundation features of the same rows.
+    feature_slices, column_slices : mapping of str to slice
+        Which columns of the features are which model's, and which column's of a DataFrame.
+    """
+
+    rows: Rows
+    schema: RowSchema
+    encoder: Targets
+    targets: np.ndarray
+    labeled_mask: np.ndarray
+    weights: np.ndarray | None = None
+    features: FeatureRows | None = None
+    feature_slices: Mapping[str, slice] | None = None
+    column_slices: Mapping[Any, slice] | None = None
+
+    def subset(self, indices: np.ndarray) -> TrainingData:
+        """Return some of the rows."""
+        return replace(
+            self,
+            rows=self.rows.take(indices),
+            targets=self.targets[indices],
+            labeled_mask=self.labeled_mask[indices],
+            weights=None if self.weights is None else self.weights[indices],
+            features=None if self.features is None else RowSubset(self.features, indices),
+        )
+
+    def without_features(self) -> TrainingData:
+        """Return the labelled rows, without features: others would teach nothing."""
+        data = self
+        if not self.labeled_mask.all():
+            data = self.subset(np.flatnonzero(self.labeled_mask))
+        return replace(data, features=None)
+
+    def has_distinct_targets(self, indices: np.ndarray | None = None) -> bool:
+        """Return whether rows with features have at least two distinct targets.
+
+        A probe needs them.
+        """
+        if self.features is None:
+            return False
+        indices = np.flatnonzero(self.labeled_mask) if indices is None else indices
+        missing = self.features.missing_mask[indices]
+        targets = self.targets[indices[~missing]]
+        return len(targets) > 0 and bool((targets != targets[0]).any())
+
+
+class Split(NamedTuple):
+    """Which rows are learned from, and which are held out to judge with.
+
+    Parameters
+    ----------
+    train : ndarray of shape (n_train,)
+        Row numbers, sorted.
+    held_out : ndarray of shape (n_held_out,) or None
+        Row numbers, sorted; None without early stopping.
+    """
+
+    train: np.ndarray
+    held_out: np.ndarray | None
+
+
+def check_training_data(
+    X: Any,
+    y: Any,
+    features: Any,
+    sample_weight: Any,
+    X_unlabeled: Any,
+    *,
+    targets: type[Targets],
+    classes: Any,
+    known: tuple[RowSchema, Targets] | None,
+    missing_label: Any,
+    class_weight: Any,
+    allow_nan: bool,
+    owner: str,
+) -> TrainingData:
+    """Check everything that ``fit`` is given; sets nothing.
+
+    Parameters
+    ----------
+    X, y, features, sample_weight, X_unlabeled : as of ``fit``
+        What the user gave.
+    targets : type
+        `ClassTargets` or `NumericTargets`.
+    classes : array-like or None
+        All labels that will come.
+    known : (RowSchema, Targets) or None
+        What rows and targets have to be, where training resumes.
+    missing_label : object
+        What marks rows without a target.
+    class_weight : dict, "balanced" or None
+        Weights of the classes.
+    allow_nan : bool
+        Whether numbers may be NaN, since a preprocessor of the user's sees to them.
+    owner : str
+        Class of the estimator, for messages.
+
+    Returns
+    -------
+    data : TrainingData
+        The rows, those of ``X_unlabeled`` last.
+
+    Raises
+    ------
+    ValueError
+        If something cannot be used; says what, where and how to mend it.
+    """
+    if y is None:
+        raise ValueError(f"{owner} requires y to be passed, but the target y is None.")
+    if isinstance(X, FoundationFeatures):
+        if features is not None:
+            raise ValueError(
+                "features was given, but X holds foundation features already: give plain "
+                "rows with features=, or FoundationFeatures without."
+            )
+        features = X
+    schema, encoder = known or (None, None)
+    rows, schema = check_rows(X, schema, owner=owner, allow_nan=allow_nan)
+    labeled = check_labeled(y, missing_label)
+    y = known_targets(y, labeled)
+    n_rows = len(rows)
+    if encoder is None:
+        # The scale of numbers depends on their weights; bad lengths are reported below.
+        aligned = None if len(labeled) != n_rows else _of_labeled(sample_weight, rows, labeled)
+        encoder = targets.fit(y, sample_weight=aligned, classes=classes)
+    encoded = encoder.encode(y, classes=classes)
+    if len(labeled) != n_rows:
+        raise ValueError(
+            "Found input variables with inconsistent numbers of samples: "
+            f"X has {n_rows} rows and y has {len(labeled)}."
+        )
+    if features is not None:
+        features = _check_features(features, n_rows)
+    weights = encoder.weights(encoded, _of_labeled(sample_weight, rows, labeled), class_weight)
+    slices = {"features": slice(0, features.shape[1])} if features is not None else None
+    data = TrainingData(
+        rows,
+        schema,
+        encoder,
+        _scatter(encoded, labeled),
+        labeled,
+        weights=None if weights is None else _scatter(weights, labeled),
+        features=features,
+        feature_slices=getattr(features, "feature_slices", slices),
+        column_slices=getattr(features, "column_slices", {}),
+    )
+    if X_unlabeled is None or features is None:
+        return data
+    return _with_unlabeled(data, X_unlabeled, owner)
+
+
+def check_labeled(y: Any, missing_label: Any) -> np.ndarray:
+    """Return which rows have a target; raise if none has."""
+    if missing_label is None:
+        y = np.empty(_num_samples(y))
+    labeled = labeled_mask(y, missing_label)
+    if not labeled.any():
+        raise ValueError(
+            f"All {len(labeled)} rows of y are missing_label={missing_label!r}: at least "
+            "some rows need a target."
+        )
+    return labeled
+
+
+def split_rows(data: TrainingData, validation_fraction: float | None, seed: int | None) -> Split:
+    """Hold out some of the labelled rows.
+
+    Parameters
+    ----------
+    data : TrainingData
+        All rows.
+    validation_fraction : float or None
+        Share of the labelled rows to hold out; None holds out none.
+    seed : int or None
+        Determines which.
+
+    Returns
+    -------
+    split : Split
+        Row numbers.
+
+    Raises
+    ------
+    ValueError
+        If the rows of one side have no weight, or allow no score.
+    """
+    train, held_out = np.arange(len(data.rows)), None
+    if validation_fraction is not None:
+        labeled = np.flatnonzero(data.labeled_mask)
+        targets = data.targets[labeled]
+        _, chosen = train_test_split(
+            np.arange(len(labeled)),
+            test_size=validation_fraction,
+            stratify=data.encoder.strata(targets, validation_fraction),
+            random_state=seed,
+        )
+        held_out = labeled[np.sort(chosen)]
+        train = np.setdiff1d(train, held_out)
+        if data.weights is not None and not data.weights[held_out].any():
+            raise ValueError(
+                "All rows held out for early stopping have sample_weight 0, so there is no "
+                "validation score: raise validation_fraction, or set early_stopping=False."
+            )
+        data.encoder.check_held_out(data.targets[held_out], validation_fraction)
+    if data.weights is not None and not data.weights[train].any():
+        raise ValueError(
+            "All rows to learn from have weight 0, of sample_weight and class_weight together."
+        )
+    return Split(train, held_out)
+
+
+def _with_unlabeled(data: TrainingData, X_unlabeled: Any, owner: str) -> TrainingData:
+    """Return the rows followed by those of ``X_unlabeled``."""
+    if not isinstance(X_unlabeled, FoundationFeatures):
+        raise ValueError(
+            "X_unlabeled has to hold foundation features, which a FoundationFeatureExtractor "
+            "puts beside the rows: call extractor.transform(X_unlabeled), or make a "
+            "Pipeline(..., transform_input=['X_unlabeled']). Plain rows with features= can be "
+            "given among X, marked by missing_label in y."
+        )
+    assert data.features is not None
+    if X_unlabeled.shape[1] != data.features.shape[1]:
+        raise ValueError(
+            f"X_unlabeled has {X_unlabeled.shape[1]} foundation features a row, but X has "
+            f"{data.features.shape[1]}."
+        )
+    further, _ = check_rows(X_unlabeled, data.schema, owner=owner)
+    if data.rows.values.shape[1:] != further.values.shape[1:]:
+        raise ValueError(
+            f"X_unlabeled has rows of shape {further.values.shape[1:]}, but X has rows of "
+            f"shape {data.rows.values.shape[1:]}."
+        )
+    labeled = np.append(data.labeled_mask, np.zeros(len(further), dtype=bool))
+    known = data.labeled_mask
+    return replace(
+        data,
+        rows=data.rows.concat(further),
+        targets=_scatter(data.targets[known], labeled),
+        labeled_mask=labeled,
+        weights=None if data.weights is None else _scatter(data.weights[known], labeled),
+        features=ConcatenatedRows([data.features, X_unlabeled], axis=0),
+    )
+
+
+def _of_labeled(sample_weight: Any, rows: Rows, labeled: np.ndarray) -> Any:
+    """Return the weights of labelled rows; those of others mean nothing."""
+    if sample_weight is None or labeled.all():
+        return sample_weight
+    return _check_sample_weight(sample_weight, rows.values)[labeled]
+
+
+def _scatter(values: np.ndarray, labeled: np.ndarray) -> np.ndarray:
+    """Return what labelled rows have, with zeros for the other rows."""
+    if labeled.all():
+        return values
+    scattered = np.zeros((len(labeled), *values.shape[1:]), dtype=values.dtype)
+    scattered[labeled] = values
+    return scattered
+
+
+def _check_features(features: Any, n_rows: int) -> FeatureRows:
+    """Return features whose rows can be taken, of the right length."""
+    if isinstance(features, FoundationFeatures):
+        _check_length(features, n_rows)  # finite, or missing, since they were computed
+        return features
+    matrix = np.asarray(features)
+    if matrix.ndim != 2 or matrix.shape[1] == 0 or matrix.dtype.kind not in "biuf":
+        raise ValueError(
+            "features has to be an array of numbers of shape (n_rows, n_features), got shape "
+            f"{matrix.shape} of dtype {matrix.dtype}."
+        )
+    _check_length(matrix, n_rows)
+    stored = StoredRows.of_array(matrix)
+    for start in range(0, n_rows, _ROWS_PER_CHECK):
+        finite = np.isfinite(stored.take(slice(start, start + _ROWS_PER_CHECK)))
+        if not finite.all():
+            row, column = np.argwhere(~finite)[0]
+            raise ValueError(
+                f"features holds NaN or infinity in row {start + row}, column {column}: repair or "
+                "leave out this row."
+            )
+    return stored
+
+
+def _check_length(features: Any, n_rows: int) -> None:
+    if len(features) != n_rows:
+        raise ValueError(f"features has {len(features)} rows, but X has {n_rows}.")
