@@ -15,7 +15,7 @@ import torch
 from sk_aft._optional import import_optional
 from sk_aft._rows import Rows
 from sk_aft.backbones._base import LoadedOnDemand
-from sk_aft.backbones._files import directory_digest
+from sk_aft.backbones._fingerprint import directory_digest
 from sk_aft.backbones._network import Network
 from sk_aft.backbones._tokens import INPUTS, embed_texts, token_network
 

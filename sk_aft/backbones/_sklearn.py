@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import pickle
-import types
 from typing import Any
 
 import joblib
@@ -16,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sk_aft._rows import Rows
 from sk_aft.backbones._base import Backbone
-from sk_aft.backbones._code import describe_classes, is_library
+from sk_aft.backbones._fingerprint import canonical_copy, describe_classes
 from sk_aft.store._session import adopt_session, session_state, session_token
 
 
@@ -45,7 +42,7 @@ class SklearnBackbone(Backbone):
 
     def fingerprint(self) -> dict[str, Any]:
         """Return a digest of the fitted state, and a token of this session for own code."""
-        state, classes, has_own_code = _normalised(self.transformer)
+        state, classes, has_own_code = canonical_copy(self.transformer)
         return {
             "type": "sklearn",
             "state": joblib.hash(state),
@@ -57,7 +54,7 @@ class SklearnBackbone(Backbone):
     @property
     def is_persistent(self) -> bool:
         """Whether the transformer holds no function or interactive class of the user's own."""
-        return not _normalised(self.transformer)[2]
+        return not canonical_copy(self.transformer)[2]
 
     def check_columns(self, rows: Rows, names: Any) -> None:
         """Raise if the rows' columns are not those that the transformer was fitted on."""
@@ -104,42 +101,3 @@ class SklearnBackbone(Backbone):
         session = state.pop("_session")
         vars(self).update(state)
         adopt_session([self.transformer], session)
-
-
-class _NormalisingPickler(pickle.Pickler):
-    """Leave out what says nothing about a transformer's results; notice the user's own code."""
-
-    def __init__(self, file: Any) -> None:
-        super().__init__(file)
-        self.has_own_code = False
-        self.classes: set[type] = set()
-
-    def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, types.FunctionType):
-            if is_library(obj.__module__):
-                return NotImplemented
-            self.has_own_code = True
-            return str, (f"{obj.__module__}.{obj.__qualname__}",)
-        if isinstance(obj, type):
-            self.classes.add(obj)
-            self.has_own_code |= obj.__module__ == "__main__"
-        if "_stop_words_id" in getattr(obj, "__dict__", {}):
-            # A vectorizer remembers the address of its stop words.
-            build, arguments, state, *rest = obj.__reduce_ex__(4)
-            state = {key: value for key, value in state.items() if key != "_stop_words_id"}
-            return (build, arguments, state, *rest)
-        return NotImplemented
-
-
-def _normalised(transformer: Any) -> tuple[Any, set[type], bool]:
-    """Return a copy to digest, the same in every process, its classes, and if it has own code."""
-    buffer = io.BytesIO()
-    pickler = _NormalisingPickler(buffer)
-    try:
-        pickler.dump(transformer)
-        # Unpickled, since pickling changes the memory layout of arrays, which joblib digests.
-        copy = pickle.loads(buffer.getvalue())
-    except (AttributeError, TypeError, pickle.PicklingError):
-        # A class inside a function, or a lock: recognised by identity alone.
-        return None, set(), True
-    return copy, pickler.classes, pickler.has_own_code

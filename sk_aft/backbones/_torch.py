@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-import types
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-import xxhash
 
 from sk_aft._rows import Rows
 from sk_aft.backbones._base import Backbone
-from sk_aft.backbones._code import describe_classes
+from sk_aft.backbones._fingerprint import describe_classes, is_digestible, module_digest
 from sk_aft.store._session import adopt_session, session_state, session_token
-
-_OF_EVERY_MODULE = frozenset(vars(torch.nn.Module()))
 
 
 class TorchBackbone(Backbone):
@@ -66,7 +61,7 @@ class TorchBackbone(Backbone):
             "class": f"{type(self.module).__module__}.{type(self.module).__qualname__}",
             "architecture": repr(self.module),
             "code": describe_classes(type(layer) for layer in self.module.modules()),
-            "weights": _digest(self.module),
+            "weights": module_digest(self.module),
             "preprocessing": preprocessing,
             "session": session_token(self.module) if self.holds_unknown else None,
         }
@@ -80,7 +75,7 @@ class TorchBackbone(Backbone):
     @property
     def holds_unknown(self) -> bool:
         """Whether layers hold something that cannot be digested, such as a function of yours."""
-        return any(_content(value) is None for _, value in _held(self.module))
+        return not is_digestible(self.module)
 
     def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
         """Run the module on each batch."""
@@ -127,61 +122,6 @@ class TorchBackbone(Backbone):
         session = state.pop("_session")
         vars(self).update(state)
         adopt_session([self.preprocess, self.module], session)
-
-
-def _digest(module: torch.nn.Module) -> str:
-    """Digest weights, buffers and the values that layers hold beside them."""
-    digest = xxhash.xxh3_128()
-    tensors = [*module.named_parameters(), *module.named_buffers()]
-    for name, value in [*tensors, *_held(module)]:
-        digest.update(name.encode())
-        digest.update(_content(value) or b"")
-    return digest.hexdigest()
-
-
-def _held(module: torch.nn.Module) -> list[tuple[str, Any]]:
-    return [
-        (f"{prefix}.{name}", value)
-        for prefix, layer in module.named_modules()
-        for name, value in vars(layer).items()
-        if name not in _OF_EVERY_MODULE
-    ]
-
-
-def _content(value: Any) -> bytes | None:
-    """Return bytes that are equal for equal values, None for what cannot be told apart."""
-    if isinstance(value, torch.Tensor):
-        # Bytes, since NumPy has no bfloat16.
-        flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-        return f"{value.dtype} {tuple(value.shape)}".encode() + _bytes_digest(flat)
-    if isinstance(value, np.ndarray) and value.dtype != object:
-        header = f"{value.dtype.str} {value.shape}".encode()
-        return header + _bytes_digest(np.ascontiguousarray(value))
-    if isinstance(value, dict):
-        return _joined("dict", [part for pair in value.items() for part in pair])
-    if isinstance(value, (list, tuple)):
-        return _joined(type(value).__name__, value)
-    if isinstance(value, functools.partial):
-        return _joined("partial", [value.func, value.args, value.keywords])
-    if isinstance(value, (types.FunctionType, types.BuiltinFunctionType)):
-        is_torch = str(value.__module__).partition(".")[0] in ("torch", "builtins", "math")
-        return f"{value.__module__}.{value.__qualname__}".encode() if is_torch else None
-    if isinstance(value, type):
-        return "\n".join(describe_classes([value])).encode()
-    description = repr(value)
-    return None if " at 0x" in description else description.encode()
-
-
-def _joined(kind: str, values: Any) -> bytes | None:
-    contents = [_content(value) for value in values]
-    known = [content for content in contents if content is not None]
-    if len(known) < len(contents):
-        return None
-    return kind.encode() + b"".join(len(part).to_bytes(8, "little") + part for part in known)
-
-
-def _bytes_digest(array: np.ndarray) -> bytes:
-    return xxhash.xxh3_128_digest(array.data)
 
 
 def _single_row(rows: Rows, row: int) -> Any:
