@@ -10,7 +10,7 @@ import torch
 
 from sk_aft._rows import Rows
 from sk_aft.backbones._base import Backbone
-from sk_aft.store._session import adopt_session, session_state, session_token
+from sk_aft.store._process import inherit, process_state, process_token
 
 
 class CallableBackbone(Backbone):
@@ -45,10 +45,10 @@ class CallableBackbone(Backbone):
         self.name = "function" if name == "<lambda>" else name
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return the declared fingerprint, or a token of this session."""
+        """Return the declared fingerprint, or a process token."""
         if self.declared_fingerprint is not None:
             return {"type": "callable", "declared": self.declared_fingerprint}
-        return {"type": "callable", "session": session_token(self.function)}
+        return {"type": "callable", "session": process_token(self.function)}
 
     @property
     def is_persistent(self) -> bool:
@@ -80,12 +80,12 @@ class CallableBackbone(Backbone):
 
     def __getstate__(self) -> dict[str, Any]:
         functions = [] if self.is_persistent else [self.function]
-        return {**vars(self), "_session": session_state(functions)}
+        return {**vars(self), "_session": process_state(functions)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        session = state.pop("_session")
+        inherited = state.pop("_session")
         vars(self).update(state)
-        adopt_session([self.function], session)
+        inherit([self.function], inherited)
 
 
 def _plain_batch(rows: Rows, indices: slice) -> Any:

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from sk_aft._rows import Rows
 from sk_aft.backbones._base import Backbone
 from sk_aft.backbones._fingerprint import canonical_copy, describe_classes
-from sk_aft.store._session import adopt_session, session_state, session_token
+from sk_aft.store._process import inherit, process_state, process_token
 
 
 class SklearnBackbone(Backbone):
@@ -41,14 +41,14 @@ class SklearnBackbone(Backbone):
         self.name = type(transformer).__name__.lower()
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return a digest of the fitted state, and a token of this session for own code."""
+        """Return a digest of the fitted state, and a process token for own code."""
         state, classes, has_own_code = canonical_copy(self.transformer)
         return {
             "type": "sklearn",
             "state": joblib.hash(state),
             "code": describe_classes(classes),
             "version": sklearn.__version__,
-            "session": session_token(self.transformer) if has_own_code else None,
+            "session": process_token(self.transformer) if has_own_code else None,
         }
 
     @property
@@ -95,9 +95,9 @@ class SklearnBackbone(Backbone):
 
     def __getstate__(self) -> dict[str, Any]:
         functions = [] if self.is_persistent else [self.transformer]
-        return {**vars(self), "_session": session_state(functions)}
+        return {**vars(self), "_session": process_state(functions)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        session = state.pop("_session")
+        inherited = state.pop("_session")
         vars(self).update(state)
-        adopt_session([self.transformer], session)
+        inherit([self.transformer], inherited)

@@ -11,7 +11,7 @@ import torch
 from sk_aft._rows import Rows
 from sk_aft.backbones._base import Backbone
 from sk_aft.backbones._fingerprint import describe_classes, is_digestible, module_digest
-from sk_aft.store._session import adopt_session, session_state, session_token
+from sk_aft.store._process import inherit, process_state, process_token
 
 
 class TorchBackbone(Backbone):
@@ -55,7 +55,7 @@ class TorchBackbone(Backbone):
         """Return a digest of the weights, the architecture and the preprocessing's name."""
         preprocessing = self.declared_fingerprint
         if preprocessing is None and self.preprocess is not None:
-            preprocessing = f"session {session_token(self.preprocess)}"
+            preprocessing = f"session {process_token(self.preprocess)}"
         return {
             "type": "torch",
             "class": f"{type(self.module).__module__}.{type(self.module).__qualname__}",
@@ -63,7 +63,7 @@ class TorchBackbone(Backbone):
             "code": describe_classes(type(layer) for layer in self.module.modules()),
             "weights": module_digest(self.module),
             "preprocessing": preprocessing,
-            "session": session_token(self.module) if self.holds_unknown else None,
+            "session": process_token(self.module) if self.holds_unknown else None,
         }
 
     @property
@@ -116,12 +116,12 @@ class TorchBackbone(Backbone):
 
     def __getstate__(self) -> dict[str, Any]:
         functions = [] if self.is_persistent else [self.preprocess, self.module]
-        return {**vars(self), "_session": session_state(functions)}
+        return {**vars(self), "_session": process_state(functions)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        session = state.pop("_session")
+        inherited = state.pop("_session")
         vars(self).update(state)
-        adopt_session([self.preprocess, self.module], session)
+        inherit([self.preprocess, self.module], inherited)
 
 
 def _single_row(rows: Rows, row: int) -> Any:
