@@ -74,17 +74,17 @@ class EfficientNetLiteBackbone(LoadedOnDemand):
         """Resize, scale and run the images."""
         network = self.loaded(device)
         n_rows = len(rows.values)
-        network.prepare(n_rows, lambda: (self._prepare(rows, range(min(n_rows, 4))),))
+        network.export(n_rows, lambda: (self._to_tensor(rows, range(min(n_rows, 4))),))
         if network.session is not None:
             batch_size = min(batch_size, _IMAGES_PER_CORE)
         starts = range(0, n_rows, batch_size)
         batches = (
-            (self._prepare(rows, range(start, min(start + batch_size, n_rows))),)
+            (self._to_tensor(rows, range(start, min(start + batch_size, n_rows))),)
             for start in starts
         )
         return np.concatenate(list(network.run(batches)))
 
-    def _prepare(self, rows: Rows, indices: range) -> torch.Tensor:
+    def _to_tensor(self, rows: Rows, indices: range) -> torch.Tensor:
         images = [rows.image(row) for row in indices]
         are_alike = len({(image.shape, image.dtype) for image in images}) == 1
         if are_alike and sum(image.size for image in images) <= _LARGEST_STACK:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sk_aft._runtime._threads import one_thread
-from sk_aft.backbones._onnx import Inputs, OnnxSession, export
+from sk_aft.backbones._onnx import Inputs, OnnxSession, export_to_onnx
 
 
 class Network:
@@ -48,7 +48,7 @@ class Network:
         self._n_rows_before_export = n_rows_worth_export
         self._may_export = device.type == "cpu"
 
-    def prepare(self, n_rows: int, example: Callable[[], Inputs]) -> None:
+    def export(self, n_rows: int, example: Callable[[], Inputs]) -> None:
         """Note that rows are coming, and export the module if it is worth it by now.
 
         Parameters
@@ -61,7 +61,7 @@ class Network:
         self._n_rows_before_export -= n_rows
         if self._may_export and self._n_rows_before_export <= 0:
             self._may_export = False  # tried once
-            self.session = export(self.module, example(), self._varying_axes)
+            self.session = export_to_onnx(self.module, example(), self._varying_axes)
 
     def run(self, batches: Iterable[Inputs]) -> Iterator[np.ndarray]:
         """Yield the features of each batch, in order."""

@@ -50,7 +50,9 @@ class OnnxSession:
         return self._session.run(None, dict(zip(self._names, arrays, strict=True)))[0]
 
 
-def export(module: nn.Module, example: Inputs, varying_axes: tuple[int, ...]) -> OnnxSession | None:
+def export_to_onnx(
+    module: nn.Module, example: Inputs, varying_axes: tuple[int, ...]
+) -> OnnxSession | None:
     """Return the module as a session of ONNX Runtime.
 
     Parameters
@@ -73,7 +75,7 @@ def export(module: nn.Module, example: Inputs, varying_axes: tuple[int, ...]) ->
     if len(example[0]) == 1:  # one row is a special case, which an export may take for granted
         example = tuple(torch.cat([tensor, tensor]) for tensor in example)
     try:
-        session = OnnxSession(_exported(module, example, varying_axes))
+        session = OnnxSession(_serialise(module, example, varying_axes))
         shapes = _of_several_shapes(example, varying_axes)
         agree = all(_agree(module, session, inputs) for inputs in shapes)
     except Exception:
@@ -85,7 +87,7 @@ def export(module: nn.Module, example: Inputs, varying_axes: tuple[int, ...]) ->
     return session if agree else None
 
 
-def _exported(module: nn.Module, example: Inputs, varying_axes: tuple[int, ...]) -> bytes:
+def _serialise(module: nn.Module, example: Inputs, varying_axes: tuple[int, ...]) -> bytes:
     names = [f"input_{number}" for number in range(len(example))]
     axes = {name: {axis: f"axis_{axis}" for axis in varying_axes} for name in names}
     # PyTorch's newer exporter needs one more package and, for these models, ten times as long.

@@ -69,7 +69,7 @@ def _embed(network: Network, tokens: Mapping[str, Tensor], batch_size: int) -> n
         columns[0] |= not columns.any()
         return tuple(tensor[rows][:, columns] for tensor in inputs)
 
-    network.prepare(len(lengths), lambda: without_padding(np.argsort(-lengths)[:4]))
+    network.export(len(lengths), lambda: without_padding(np.argsort(-lengths)[:4]))
     budget = None if network.session is None else _TOKENS_PER_CORE
     batches = list(_batches_of_like_length(lengths, batch_size, budget))
     matrices = network.run(map(without_padding, batches))

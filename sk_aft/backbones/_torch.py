@@ -86,7 +86,7 @@ class TorchBackbone(Backbone):
         try:
             with torch.inference_mode():
                 for start in range(0, len(rows.values), batch_size):
-                    batch = self._prepare(rows, range(start, min(start + batch_size, len(rows))))
+                    batch = self._to_tensor(rows, range(start, min(start + batch_size, len(rows))))
                     features = module(batch.to(device))
                     if not isinstance(features, torch.Tensor) or features.ndim != 2:
                         shape = getattr(features, "shape", type(features).__name__)
@@ -101,7 +101,7 @@ class TorchBackbone(Backbone):
                 layer.training = was_training
         return np.concatenate(matrices)
 
-    def _prepare(self, rows: Rows, indices: range) -> torch.Tensor:
+    def _to_tensor(self, rows: Rows, indices: range) -> torch.Tensor:
         if self.preprocess is not None:
             batch = torch.stack([self.preprocess(_single_row(rows, row)) for row in indices])
             return batch.float() if batch.dtype == torch.float64 else batch
