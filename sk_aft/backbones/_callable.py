@@ -1,4 +1,4 @@
-"""Any function as a foundation model."""
+"""A function as a foundation model."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class CallableBackbone(Backbone):
         were given as one array, else a list of arrays (height, width[, channels]). Returns an
         (n, d) array or tensor.
     fingerprint : str, optional
-        A name for this very function and version; change it whenever the function's results
-        change. Without one, features are kept only as long as this process lives, since nobody
-        can tell whether a function changed.
+        Identifies this function and its version. Change it whenever the function's results
+        change. By default features are kept only while this process lives, since a changed
+        function cannot be detected.
 
     Examples
     --------
@@ -57,7 +57,7 @@ class CallableBackbone(Backbone):
 
     def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
         """Call the function on each batch."""
-        del device  # the function's own business
+        del device  # the function chooses its own device
         matrices = []
         for start in range(0, len(rows.values), batch_size):
             batch = _plain_batch(rows, slice(start, start + batch_size))

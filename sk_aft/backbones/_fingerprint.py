@@ -104,7 +104,7 @@ def module_digest(module: torch.nn.Module) -> str:
 
 
 def is_digestible(module: torch.nn.Module) -> bool:
-    """Return whether equality of all layer attributes can be determined from their content."""
+    """Return whether `module_digest` covers all layer attributes; it cannot cover own functions."""
     return all(_value_bytes(value) is not None for _, value in _layer_attributes(module))
 
 

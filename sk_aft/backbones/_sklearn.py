@@ -23,9 +23,9 @@ class SklearnBackbone(Backbone):
     Parameters
     ----------
     transformer : estimator
-        Fitted, with ``transform``. It is used as it is and never fitted again, so fit it on
-        rows that no score is computed on. One that holds a function of yours is recognised
-        only as long as this process lives, since nobody can tell whether a function changed.
+        Fitted, with ``transform``. It is never fitted again, so fit it on rows that no score
+        is computed on. If it holds a function of your own, its features are kept only while
+        this process lives, since a changed function cannot be detected.
 
     Raises
     ------
@@ -41,7 +41,7 @@ class SklearnBackbone(Backbone):
         self.name = type(transformer).__name__.lower()
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return a digest of the fitted state, and a process token for own code."""
+        """Return a digest of the fitted state, and a process token for the user's own code."""
         state, classes, has_own_code = canonical_copy(self.transformer)
         return {
             "type": "sklearn",
@@ -57,7 +57,7 @@ class SklearnBackbone(Backbone):
         return not canonical_copy(self.transformer)[2]
 
     def check_columns(self, rows: Rows, names: Any) -> None:
-        """Raise if the rows' columns are not those that the transformer was fitted on."""
+        """Raise if the rows' columns differ from those that the transformer was fitted on."""
         expected = getattr(self.transformer, "feature_names_in_", None)
         if names is not None and expected is not None and list(names) != list(expected):
             raise ValueError(
@@ -72,7 +72,7 @@ class SklearnBackbone(Backbone):
             )
 
     def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
-        """Transform batch by batch."""
+        """Transform the rows batch by batch."""
         del device
         matrices = []
         for start in range(0, len(rows), batch_size):
@@ -85,7 +85,7 @@ class SklearnBackbone(Backbone):
         return np.concatenate(matrices)
 
     def _named(self, values: np.ndarray) -> Any:
-        """Give a transformer that was fitted on a frame a frame."""
+        """Return a DataFrame if the transformer was fitted on one."""
         names = getattr(self.transformer, "feature_names_in_", None)
         if names is None or values.ndim != 2:
             return values

@@ -1,4 +1,4 @@
-"""Any torch module as a foundation model."""
+"""A torch module as a foundation model."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from sk_aft.store._process import inherit, process_state, process_token
 
 
 class TorchBackbone(Backbone):
-    """A torch module, with a function that prepares each row for it.
+    """A torch module, with an optional function that turns each row into a tensor.
 
     Parameters
     ----------
     module : torch.nn.Module
         Returns an (n, d) tensor. Run in evaluation mode, without gradients.
     preprocess : callable, optional
-        Called with one row (a str, a 1-D array of numbers, or a PIL image), returns a tensor;
-        the tensors of a batch are stacked. The transforms of torchvision fit. Default: numbers
-        become float32, images float32 in [0, 1], channels first.
+        Called with one row (a str, a 1-D array of numbers, or a PIL image), returns a tensor,
+        for example a transform of torchvision. The tensors of a batch are stacked. By default
+        numbers become float32, and images float32 in [0, 1], channels first.
     fingerprint : str, optional
-        A name for this preprocessing; change it whenever the preprocessing changes. Without
-        one, features made with a ``preprocess`` are kept only as long as this process lives.
-        The module's weights are always digested.
+        Identifies the preprocessing; change it whenever the preprocessing changes. By default
+        features made with ``preprocess`` are kept only while this process lives. The module's
+        weights are always digested.
 
     Examples
     --------
@@ -52,7 +52,7 @@ class TorchBackbone(Backbone):
         self.name = type(module).__name__.lower()
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return a digest of the weights, the architecture and the preprocessing's name."""
+        """Return the digest of the weights, the architecture and the preprocessing's name."""
         preprocessing = self.declared_fingerprint
         if preprocessing is None and self.preprocess is not None:
             preprocessing = f"session {process_token(self.preprocess)}"
@@ -68,17 +68,17 @@ class TorchBackbone(Backbone):
 
     @property
     def is_persistent(self) -> bool:
-        """Whether all that takes part can be digested or has a name."""
+        """Whether the module can be digested and the preprocessing has a declared fingerprint."""
         is_named = self.preprocess is None or self.declared_fingerprint is not None
         return is_named and not self.holds_unknown
 
     @property
     def holds_unknown(self) -> bool:
-        """Whether layers hold something that cannot be digested, such as a function of yours."""
+        """Whether layers hold an object that cannot be digested, such as a user's function."""
         return not is_digestible(self.module)
 
     def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
-        """Run the module on each batch."""
+        """Run the module on each batch, in evaluation mode and without gradients."""
         modes = [(layer, layer.training) for layer in self.module.modules()]
         home = next(self.module.parameters(), torch.empty(0)).device
         module = self.module.to(device).eval()

@@ -1,4 +1,4 @@
-"""Small student networks: each returns (logits, features)."""
+"""Small student networks, each of which returns (logits, features)."""
 
 from sk_aft.modules._augmentation import RandomCropAndFlip
 from sk_aft.modules._bilinear_head import BilinearHead
