@@ -447,8 +447,8 @@ class FeatureStore:
 
     def _warn_of_damage(self, n_rows: int) -> None:
         warnings.warn(
-            f"{n_rows} rows in {self} were damaged: their bytes on disk have changed. They are not "
-            "used, and are computed again when their features are needed.",
+            f"{n_rows} rows in {self} were damaged: a file differs from what was written. They are "
+            "not used, and are computed again when their features are needed.",
             stacklevel=4,
         )
 
