@@ -1,4 +1,4 @@
-"""Foundation models of every ecosystem behind one small protocol: describe, load, embed."""
+"""Foundation models of several libraries behind one protocol: describe, load, embed."""
 
 from sk_aft.backbones._base import Backbone
 from sk_aft.backbones._callable import CallableBackbone

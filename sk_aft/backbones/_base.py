@@ -1,4 +1,4 @@
-"""The protocol of a foundation model: described first, loaded when rows have to be embedded."""
+"""The protocol of a foundation model, which is loaded only when rows have to be embedded."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from sk_aft._rows import Rows
 
 
 class Backbone(ABC):
-    """A frozen model that turns rows into feature vectors.
+    """A frozen model that maps rows (samples) to feature vectors.
 
-    An instance is a description and cheap; the model is loaded at the first `embed` and dropped
-    by `unload`. Pickles and scikit-learn clones hold or share the description, never the loaded
-    model.
+    An instance is a cheap description. The model is loaded at the first `embed` and freed by
+    `unload`. A pickle holds the description without the loaded model, and a scikit-learn clone
+    is the same instance.
 
     Attributes
     ----------
     name : str
         Short name, used in feature names and messages.
     kind : {"text", "image", "numeric"} or None
-        Rows it reads; None takes any.
+        Kind of rows that it reads; None reads any.
     batch_size : int
-        Rows a batch unless the user says otherwise.
+        Default number of rows in a batch.
     """
 
     name: str
@@ -36,21 +36,21 @@ class Backbone(ABC):
     def fingerprint(self) -> dict[str, Any]:
         """Return everything that determines the features, as JSON-serialisable values.
 
-        Weights (their digest or their resolved revision), pooling, preprocessing. Never the
-        batch size or the device.
+        These are the weights (their digest or resolved revision), the pooling and the
+        preprocessing. The batch size and the device are excluded.
         """
 
     @property
     def is_persistent(self) -> bool:
-        """Whether the fingerprint is worth as much in another run as in this one."""
+        """Whether the fingerprint identifies the model in other processes and later runs."""
         return True
 
-    def check_columns(self, rows: Rows, names: Any) -> None:  # noqa: B027 - most know none
-        """Raise if a table's columns and their names, None without, are not the model's."""
+    def check_columns(self, rows: Rows, names: Any) -> None:  # noqa: B027 - most models have no columns
+        """Raise if a table's columns, or their names if not None, differ from the model's."""
 
     @property
     def n_features_out(self) -> int | None:
-        """Width of the features where it is known without running the model."""
+        """Width of the features if it is known without running the model, else None."""
         return None
 
     @abstractmethod
@@ -62,21 +62,21 @@ class Backbone(ABC):
         rows : Rows
             Rows of the kind the model reads.
         batch_size : int
-            Rows to run through the model at a time.
+            Number of rows in a batch.
         device : torch.device
-            Where to run it.
+            Device that the model runs on.
 
         Returns
         -------
         features : ndarray of shape (n_rows, n_features), float32
-            One vector a row.
+            One vector for each row.
         """
 
-    def unload(self) -> None:  # noqa: B027 - models without weights have nothing to drop
+    def unload(self) -> None:  # noqa: B027 - models without weights free nothing
         """Free the model's memory; the next `embed` loads it again."""
 
     def __sklearn_clone__(self) -> Backbone:
-        # Frozen: every clone may share it.
+        # The model is frozen, so clones share it.
         return self
 
     def __repr__(self) -> str:
@@ -90,10 +90,10 @@ class LoadedOnDemand(Backbone):
 
     @abstractmethod
     def load(self, device: torch.device) -> Any:
-        """Return the model, ready to run on ``device``."""
+        """Return the model on ``device``, ready to run."""
 
     def loaded(self, device: torch.device) -> Any:
-        """Return the model, loading it if this is the first call for ``device``."""
+        """Return the model on ``device``; loads it at the first call."""
         if self._loaded is None or self._loaded[0] != device:
             self._loaded = (device, self.load(device))
         return self._loaded[1]

@@ -1,4 +1,4 @@
-"""Any function as a foundation model."""
+"""A function as a foundation model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from sk_aft._rows import Rows
 from sk_aft.backbones._base import Backbone
-from sk_aft.store._session import adopt_session, session_state, session_token
+from sk_aft.store._process import inherit, process_state, process_token
 
 
 class CallableBackbone(Backbone):
@@ -23,9 +23,9 @@ class CallableBackbone(Backbone):
         were given as one array, else a list of arrays (height, width[, channels]). Returns an
         (n, d) array or tensor.
     fingerprint : str, optional
-        A name for this very function and version; change it whenever the function's results
-        change. Without one, features are kept only as long as this process lives, since nobody
-        can tell whether a function changed.
+        Identifies this function and its version. Change it whenever the function's results
+        change. By default features are kept only while this process lives, since a changed
+        function cannot be detected.
 
     Examples
     --------
@@ -45,10 +45,10 @@ class CallableBackbone(Backbone):
         self.name = "function" if name == "<lambda>" else name
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return the declared fingerprint, or a token of this session."""
+        """Return the declared fingerprint, or a process token."""
         if self.declared_fingerprint is not None:
             return {"type": "callable", "declared": self.declared_fingerprint}
-        return {"type": "callable", "session": session_token(self.function)}
+        return {"type": "callable", "session": process_token(self.function)}
 
     @property
     def is_persistent(self) -> bool:
@@ -57,7 +57,7 @@ class CallableBackbone(Backbone):
 
     def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
         """Call the function on each batch."""
-        del device  # the function's own business
+        del device  # the function chooses its own device
         matrices = []
         for start in range(0, len(rows.values), batch_size):
             batch = _plain_batch(rows, slice(start, start + batch_size))
@@ -80,12 +80,12 @@ class CallableBackbone(Backbone):
 
     def __getstate__(self) -> dict[str, Any]:
         functions = [] if self.is_persistent else [self.function]
-        return {**vars(self), "_session": session_state(functions)}
+        return {**vars(self), "_session": process_state(functions)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        session = state.pop("_session")
+        inherited = state.pop("_session")
         vars(self).update(state)
-        adopt_session([self.function], session)
+        inherit([self.function], inherited)
 
 
 def _plain_batch(rows: Rows, indices: slice) -> Any:

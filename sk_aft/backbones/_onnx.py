@@ -1,4 +1,4 @@
-"""Exporting a torch module to ONNX Runtime, in memory."""
+"""Export of a torch module to ONNX Runtime, in memory."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Inputs: TypeAlias = tuple[Tensor, ...]
 
 _log = logging.getLogger(__name__)
 
-# As a share of the length of a row's feature vector.
+# Relative to the norm of a row's feature vector.
 _LARGEST_DIFFERENCE = 1e-3
 _ROWS_COMPARED = 4
 
 
 class OnnxSession:
-    """A model of ONNX Runtime; several threads may call it at once, each computes on its own.
+    """A model of ONNX Runtime; may be called from several threads, each call runs on one thread.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class OnnxSession:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # the caller's threads are the threads
+        options.intra_op_num_threads = 1  # parallelism comes from the caller's threads
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(
             model, options, providers=["CPUExecutionProvider"]
@@ -50,13 +50,15 @@ class OnnxSession:
         return self._session.run(None, dict(zip(self._names, arrays, strict=True)))[0]
 
 
-def export(module: nn.Module, example: Inputs, varying_axes: tuple[int, ...]) -> OnnxSession | None:
+def export_to_onnx(
+    module: nn.Module, example: Inputs, varying_axes: tuple[int, ...]
+) -> OnnxSession | None:
     """Return the module as a session of ONNX Runtime.
 
     Parameters
     ----------
     module : torch.nn.Module
-        On the CPU, in evaluation mode; takes tensors, returns an (n, d) tensor.
+        On the CPU, in evaluation mode; maps tensors to an (n, d) tensor.
     example : tuple of Tensor
         A batch of real rows.
     varying_axes : tuple of int
@@ -65,36 +67,36 @@ def export(module: nn.Module, example: Inputs, varying_axes: tuple[int, ...]) ->
     Returns
     -------
     session : OnnxSession or None
-        None where ONNX Runtime is not installed, the module cannot be exported, or the results
+        None if ONNX Runtime is not installed, the module cannot be exported, or the results
         differ by more than 1e-3.
     """
     if not all(map(find_spec, ("onnx", "onnxruntime"))):
         return None
-    if len(example[0]) == 1:  # one row is a special case, which an export may take for granted
+    if len(example[0]) == 1:  # the export would specialise to a single row
         example = tuple(torch.cat([tensor, tensor]) for tensor in example)
     try:
-        session = OnnxSession(_exported(module, example, varying_axes))
-        shapes = _of_several_shapes(example, varying_axes)
+        session = OnnxSession(_serialise(module, example, varying_axes))
+        shapes = _vary_shapes(example, varying_axes)
         agree = all(_agree(module, session, inputs) for inputs in shapes)
     except Exception:
-        # The exporter raises whatever it stumbles over, and PyTorch does as well, only slower.
+        # The exporter raises errors of many types. PyTorch is slower but gives the same features.
         _log.debug("%s stays in PyTorch", type(module).__name__, exc_info=True)
         return None
     if not agree:
-        _log.debug("%s stays in PyTorch: other features", type(module).__name__)
+        _log.debug("%s stays in PyTorch: the exported features differ", type(module).__name__)
     return session if agree else None
 
 
-def _exported(module: nn.Module, example: Inputs, varying_axes: tuple[int, ...]) -> bytes:
-    names = [f"input_{number}" for number in range(len(example))]
+def _serialise(module: nn.Module, example: Inputs, varying_axes: tuple[int, ...]) -> bytes:
+    names = [f"input_{index}" for index in range(len(example))]
     axes = {name: {axis: f"axis_{axis}" for axis in varying_axes} for name in names}
-    # PyTorch's newer exporter needs one more package and, for these models, ten times as long.
-    # Versions before it do not know the argument.
+    # PyTorch's newer exporter needs another package and takes ten times as long for these models.
+    # Versions without it do not accept the argument.
     legacy = {"dynamo": False}
     if "dynamo" not in inspect.signature(torch.onnx.export).parameters:
         legacy = {}
     buffer = io.BytesIO()
-    with warnings.catch_warnings(), torch.no_grad(), _plain_attention(module):
+    with warnings.catch_warnings(), torch.no_grad(), _eager_attention(module):
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module,
@@ -103,7 +105,7 @@ def _exported(module: nn.Module, example: Inputs, varying_axes: tuple[int, ...])
             input_names=names,
             output_names=["features"],
             dynamic_axes={**axes, "features": {0: "axis_0"}},
-            do_constant_folding=False,  # ONNX Runtime does it
+            do_constant_folding=False,  # ONNX Runtime folds constants itself
             opset_version=17,
             **legacy,
         )
@@ -111,8 +113,8 @@ def _exported(module: nn.Module, example: Inputs, varying_axes: tuple[int, ...])
 
 
 @contextmanager
-def _plain_attention(module: nn.Module) -> Iterator[None]:
-    """Spell the attention of transformers out, which ONNX Runtime fuses better."""
+def _eager_attention(module: nn.Module) -> Iterator[None]:
+    """Use the eager attention of transformers, which ONNX Runtime fuses better."""
     models = [layer for layer in module.modules() if hasattr(layer, "set_attn_implementation")]
     before = [(model, model.config._attn_implementation) for model in models[:1]]
     try:
@@ -124,13 +126,13 @@ def _plain_attention(module: nn.Module) -> Iterator[None]:
             model.set_attn_implementation(implementation)
 
 
-def _of_several_shapes(example: Inputs, varying_axes: tuple[int, ...]) -> Iterator[Inputs]:
-    """Yield parts of the example: an export may have taken the length of an axis for granted."""
-    some = tuple(tensor[:_ROWS_COMPARED] for tensor in example)
-    yield some
+def _vary_shapes(example: Inputs, varying_axes: tuple[int, ...]) -> Iterator[Inputs]:
+    """Yield parts of the example of several shapes, to detect a length fixed by the export."""
+    rows = tuple(tensor[:_ROWS_COMPARED] for tensor in example)
+    yield rows
     for axis in varying_axes:
-        length = (some[0].shape[axis] + 1) // 2
-        yield tuple(tensor.narrow(axis, 0, length).contiguous() for tensor in some)
+        length = (rows[0].shape[axis] + 1) // 2
+        yield tuple(tensor.narrow(axis, 0, length).contiguous() for tensor in rows)
 
 
 def _agree(module: nn.Module, session: OnnxSession, inputs: Inputs) -> bool:

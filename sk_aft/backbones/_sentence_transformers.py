@@ -12,26 +12,26 @@ import torch
 from sk_aft._optional import import_optional
 from sk_aft._rows import Rows
 from sk_aft.backbones._base import LoadedOnDemand
-from sk_aft.backbones._hugging_face import quiet_if_here, resolved_revision
+from sk_aft.backbones._hugging_face import quiet_if_local, resolved_revision
 from sk_aft.backbones._network import Network
 from sk_aft.backbones._tokens import INPUTS, embed_texts, token_network
 
 
 class SentenceTransformerBackbone(LoadedOnDemand):
-    """A sentence-transformers model with its own pooling and normalisation.
+    """A sentence-transformers model with the model's own pooling and normalisation.
 
     Parameters
     ----------
     name_or_path : str
-        Name on the hub (downloaded when first used, then cached) or a directory with the
+        Name on the hub (downloaded at the first use, then cached) or a directory with the
         model's files.
     name : str, optional
-        Name to show; default: the last part of ``name_or_path``.
+        Displayed name; default: the last part of ``name_or_path``.
 
     Notes
     -----
-    With the extra ``onnx``, many texts run in ONNX Runtime on a CPU where the model is a
-    transformer whose last states are averaged; the features are the same to 1e-3.
+    With the extra ``onnx``, many texts run in ONNX Runtime on a CPU if the model is a transformer
+    with mean pooling. The features agree to 1e-3.
     """
 
     kind = "text"
@@ -43,7 +43,7 @@ class SentenceTransformerBackbone(LoadedOnDemand):
 
     @property
     def _full_name(self) -> str:
-        # As sentence-transformers itself completes the names of its own models.
+        # sentence-transformers completes the names of its own models in the same way.
         is_short = "/" not in self.name_or_path and not Path(self.name_or_path).exists()
         return f"sentence-transformers/{self.name_or_path}" if is_short else self.name_or_path
 
@@ -60,7 +60,7 @@ class SentenceTransformerBackbone(LoadedOnDemand):
 
     @property
     def n_features_out(self) -> int | None:
-        """Width of the pooled vector, where the model's files say it."""
+        """Width of the pooled vector if the model's files contain it, else None."""
         pooling = Path(self.name_or_path, "1_Pooling", "config.json")
         last = Path(self.name_or_path, "2_Dense")
         if not pooling.exists() or last.exists():
@@ -68,17 +68,17 @@ class SentenceTransformerBackbone(LoadedOnDemand):
         return json.loads(pooling.read_text()).get("word_embedding_dimension")
 
     def load(self, device: torch.device) -> tuple[Any, Network | None]:
-        """Load the model; beside it, as a network on tokens if it is no more than that."""
+        """Load the model, and a network on its tokens if its pooling is a plain mean."""
         package = import_optional(
             "sentence_transformers", extra="text", purpose="sentence-transformers models"
         )
-        with quiet_if_here(self.name_or_path):
+        with quiet_if_local(self.name_or_path):
             model = package.SentenceTransformer(self._full_name, device=str(device)).eval()
         is_plain = device.type == "cpu" and _is_mean_over_tokens(model)
         return model, token_network(_OnTokens(model), device) if is_plain else None
 
     def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
-        """Encode the texts, those of like length together."""
+        """Encode the texts; texts of similar length share a batch."""
         model, network = self.loaded(device)
         if network is not None:
             tokenize = getattr(model, "preprocess", None) or model.tokenize
@@ -97,7 +97,7 @@ class _OnTokens(torch.nn.Module):
 
 
 def _is_mean_over_tokens(model: Any) -> bool:
-    """Whether a model does no more than: tokens, transformer, mean, perhaps unit length."""
+    """Return whether a model is only a transformer, mean pooling and perhaps normalisation."""
     names = [type(part).__name__ for part in model]
     if names not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         return False

@@ -1,4 +1,4 @@
-"""What a user may call a foundation model, and the backbone it stands for."""
+"""The specs of foundation models and the backbones they stand for."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PREFIXES: dict[str, Callable[[str], Backbone]] = {
 
 
 def resolve_backbone(model: Any) -> Backbone:
-    """Turn whatever a user gives as a model into a backbone.
+    """Return the backbone of whatever a user gives as a model.
 
     Parameters
     ----------
@@ -39,12 +39,12 @@ def resolve_backbone(model: Any) -> Backbone:
     Returns
     -------
     backbone : Backbone
-        Not loaded yet.
+        The model is not loaded yet.
 
     Raises
     ------
     ValueError
-        If a spec is unknown; lists the known ones.
+        If a spec is unknown; the message lists the known ones.
     TypeError
         If the object cannot serve as a model.
     """

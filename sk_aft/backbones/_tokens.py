@@ -1,4 +1,4 @@
-"""Tokenized texts through a network, texts of like length together."""
+"""Running tokenized texts through a network in batches of similar length."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from sk_aft.backbones._network import Network
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-# Where each core has a batch of its own, so many tokens keep to its caches: twice as many or half
-# as many were not faster (MiniLM, measured).
+# In ONNX Runtime each core runs its own batch; this many tokens fit its caches. Twice as many and
+# half as many were measured with MiniLM, and neither was faster.
 _TOKENS_PER_CORE = 256
-# Bounds the memory of the tokens, padded to the longest text.
+# Texts tokenized at a time: bounds the memory of the tokens, padded to the longest text.
 _TEXTS_TOKENIZED = 4096
-# An export of a second or two against about a millisecond a text that it saves.
+# The export takes a second or two and saves about a millisecond a text.
 _TEXTS_WORTH_EXPORT = 1000
 
 
@@ -37,18 +37,18 @@ def embed_texts(
     Parameters
     ----------
     network : Network
-        Takes tensors of token numbers, of the mask and, if there are any, of token types.
+        Takes the token ids, the attention mask and, if there are any, the token types.
     tokenize : callable
-        Returns these for a list of texts, padded to the longest.
+        Returns these tensors for a list of texts, padded to the longest.
     texts : sequence of str
-        The texts.
+        Texts of any length.
     batch_size : int
-        Most texts to run through the network at a time.
+        Largest number of texts in a batch.
 
     Returns
     -------
     features : ndarray of shape (n_texts, n_features), float32
-        One vector a text.
+        One vector for each text.
     """
     parts = []
     for start in range(0, len(texts), _TEXTS_TOKENIZED):
@@ -63,15 +63,15 @@ def _embed(network: Network, tokens: Mapping[str, Tensor], batch_size: int) -> n
     lengths = mask.sum(dim=1).numpy()
 
     def without_padding(batch: np.ndarray) -> tuple[Tensor, ...]:
-        rows = torch.from_numpy(batch)
-        # Wherever the tokenizer pads, left or right.
-        columns = mask[rows].any(dim=0)
-        columns[0] |= not columns.any()
-        return tuple(tensor[rows][:, columns] for tensor in inputs)
+        indices = torch.from_numpy(batch)
+        # By column, since tokenizers pad on the left or on the right.
+        column_mask = mask[indices].any(dim=0)
+        column_mask[0] |= not column_mask.any()  # a batch of empty texts keeps one
+        return tuple(tensor[indices][:, column_mask] for tensor in inputs)
 
-    network.prepare(len(lengths), lambda: without_padding(np.argsort(-lengths)[:4]))
+    network.export(len(lengths), lambda: without_padding(np.argsort(-lengths)[:4]))
     budget = None if network.session is None else _TOKENS_PER_CORE
-    batches = list(_batches_of_like_length(lengths, batch_size, budget))
+    batches = list(_batches_of_similar_length(lengths, batch_size, budget))
     matrices = network.run(map(without_padding, batches))
     features: np.ndarray | None = None
     for batch, matrix in zip(batches, matrices, strict=True):
@@ -82,10 +82,10 @@ def _embed(network: Network, tokens: Mapping[str, Tensor], batch_size: int) -> n
     return features
 
 
-def _batches_of_like_length(
+def _batches_of_similar_length(
     lengths: np.ndarray, batch_size: int, budget: int | None
 ) -> Iterator[np.ndarray]:
-    """Yield row numbers, the longest first: what memory allows is known at once."""
+    """Yield indices, those of the longest texts first, so that a lack of memory shows at once."""
     order = np.argsort(-lengths, kind="stable")
     while len(order):
         longest = max(int(lengths[order[0]]), 1)

@@ -1,39 +1,34 @@
-"""Any torch module as a foundation model."""
+"""A torch module as a foundation model."""
 
 from __future__ import annotations
 
-import functools
-import types
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-import xxhash
 
 from sk_aft._rows import Rows
 from sk_aft.backbones._base import Backbone
-from sk_aft.backbones._code import describe_classes
-from sk_aft.store._session import adopt_session, session_state, session_token
-
-_OF_EVERY_MODULE = frozenset(vars(torch.nn.Module()))
+from sk_aft.backbones._fingerprint import describe_classes, is_digestible, module_digest
+from sk_aft.store._process import inherit, process_state, process_token
 
 
 class TorchBackbone(Backbone):
-    """A torch module, with a function that prepares each row for it.
+    """A torch module, with an optional function that turns each row into a tensor.
 
     Parameters
     ----------
     module : torch.nn.Module
         Returns an (n, d) tensor. Run in evaluation mode, without gradients.
     preprocess : callable, optional
-        Called with one row (a str, a 1-D array of numbers, or a PIL image), returns a tensor;
-        the tensors of a batch are stacked. The transforms of torchvision fit. Default: numbers
-        become float32, images float32 in [0, 1], channels first.
+        Called with one row (a str, a 1-D array of numbers, or a PIL image), returns a tensor,
+        for example a transform of torchvision. The tensors of a batch are stacked. By default
+        numbers become float32, and images float32 in [0, 1], channels first.
     fingerprint : str, optional
-        A name for this preprocessing; change it whenever the preprocessing changes. Without
-        one, features made with a ``preprocess`` are kept only as long as this process lives.
-        The module's weights are always digested.
+        Identifies the preprocessing; change it whenever the preprocessing changes. By default
+        features made with ``preprocess`` are kept only while this process lives. The module's
+        weights are always digested.
 
     Examples
     --------
@@ -57,33 +52,33 @@ class TorchBackbone(Backbone):
         self.name = type(module).__name__.lower()
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return a digest of the weights, the architecture and the preprocessing's name."""
+        """Return the digest of the weights, the architecture and the preprocessing's name."""
         preprocessing = self.declared_fingerprint
         if preprocessing is None and self.preprocess is not None:
-            preprocessing = f"session {session_token(self.preprocess)}"
+            preprocessing = f"session {process_token(self.preprocess)}"
         return {
             "type": "torch",
             "class": f"{type(self.module).__module__}.{type(self.module).__qualname__}",
             "architecture": repr(self.module),
             "code": describe_classes(type(layer) for layer in self.module.modules()),
-            "weights": _digest(self.module),
+            "weights": module_digest(self.module),
             "preprocessing": preprocessing,
-            "session": session_token(self.module) if self.holds_unknown else None,
+            "session": process_token(self.module) if self.holds_unknown else None,
         }
 
     @property
     def is_persistent(self) -> bool:
-        """Whether all that takes part can be digested or has a name."""
+        """Whether the module can be digested and the preprocessing has a declared fingerprint."""
         is_named = self.preprocess is None or self.declared_fingerprint is not None
         return is_named and not self.holds_unknown
 
     @property
     def holds_unknown(self) -> bool:
-        """Whether layers hold something that cannot be digested, such as a function of yours."""
-        return any(_content(value) is None for _, value in _held(self.module))
+        """Whether layers hold an object that cannot be digested, such as a user's function."""
+        return not is_digestible(self.module)
 
     def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
-        """Run the module on each batch."""
+        """Run the module on each batch, in evaluation mode and without gradients."""
         modes = [(layer, layer.training) for layer in self.module.modules()]
         home = next(self.module.parameters(), torch.empty(0)).device
         module = self.module.to(device).eval()
@@ -91,7 +86,7 @@ class TorchBackbone(Backbone):
         try:
             with torch.inference_mode():
                 for start in range(0, len(rows.values), batch_size):
-                    batch = self._prepare(rows, range(start, min(start + batch_size, len(rows))))
+                    batch = self._to_tensor(rows, range(start, min(start + batch_size, len(rows))))
                     features = module(batch.to(device))
                     if not isinstance(features, torch.Tensor) or features.ndim != 2:
                         shape = getattr(features, "shape", type(features).__name__)
@@ -106,7 +101,7 @@ class TorchBackbone(Backbone):
                 layer.training = was_training
         return np.concatenate(matrices)
 
-    def _prepare(self, rows: Rows, indices: range) -> torch.Tensor:
+    def _to_tensor(self, rows: Rows, indices: range) -> torch.Tensor:
         if self.preprocess is not None:
             batch = torch.stack([self.preprocess(_single_row(rows, row)) for row in indices])
             return batch.float() if batch.dtype == torch.float64 else batch
@@ -121,67 +116,12 @@ class TorchBackbone(Backbone):
 
     def __getstate__(self) -> dict[str, Any]:
         functions = [] if self.is_persistent else [self.preprocess, self.module]
-        return {**vars(self), "_session": session_state(functions)}
+        return {**vars(self), "_session": process_state(functions)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        session = state.pop("_session")
+        inherited = state.pop("_session")
         vars(self).update(state)
-        adopt_session([self.preprocess, self.module], session)
-
-
-def _digest(module: torch.nn.Module) -> str:
-    """Digest weights, buffers and the values that layers hold beside them."""
-    digest = xxhash.xxh3_128()
-    tensors = [*module.named_parameters(), *module.named_buffers()]
-    for name, value in [*tensors, *_held(module)]:
-        digest.update(name.encode())
-        digest.update(_content(value) or b"")
-    return digest.hexdigest()
-
-
-def _held(module: torch.nn.Module) -> list[tuple[str, Any]]:
-    return [
-        (f"{prefix}.{name}", value)
-        for prefix, layer in module.named_modules()
-        for name, value in vars(layer).items()
-        if name not in _OF_EVERY_MODULE
-    ]
-
-
-def _content(value: Any) -> bytes | None:
-    """Return bytes that are equal for equal values, None for what cannot be told apart."""
-    if isinstance(value, torch.Tensor):
-        # Bytes, since NumPy has no bfloat16.
-        flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-        return f"{value.dtype} {tuple(value.shape)}".encode() + _bytes_digest(flat)
-    if isinstance(value, np.ndarray) and value.dtype != object:
-        header = f"{value.dtype.str} {value.shape}".encode()
-        return header + _bytes_digest(np.ascontiguousarray(value))
-    if isinstance(value, dict):
-        return _joined("dict", [part for pair in value.items() for part in pair])
-    if isinstance(value, (list, tuple)):
-        return _joined(type(value).__name__, value)
-    if isinstance(value, functools.partial):
-        return _joined("partial", [value.func, value.args, value.keywords])
-    if isinstance(value, (types.FunctionType, types.BuiltinFunctionType)):
-        is_torch = str(value.__module__).partition(".")[0] in ("torch", "builtins", "math")
-        return f"{value.__module__}.{value.__qualname__}".encode() if is_torch else None
-    if isinstance(value, type):
-        return "\n".join(describe_classes([value])).encode()
-    description = repr(value)
-    return None if " at 0x" in description else description.encode()
-
-
-def _joined(kind: str, values: Any) -> bytes | None:
-    contents = [_content(value) for value in values]
-    known = [content for content in contents if content is not None]
-    if len(known) < len(contents):
-        return None
-    return kind.encode() + b"".join(len(part).to_bytes(8, "little") + part for part in known)
-
-
-def _bytes_digest(array: np.ndarray) -> bytes:
-    return xxhash.xxh3_128_digest(array.data)
+        inherit([self.preprocess, self.module], inherited)
 
 
 def _single_row(rows: Rows, row: int) -> Any:

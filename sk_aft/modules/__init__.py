@@ -1,18 +1,18 @@
-"""Small student networks: each returns (logits, features)."""
+"""Small student networks, each of which returns (logits, features)."""
 
 from sk_aft.modules._augmentation import RandomCropAndFlip
 from sk_aft.modules._bilinear_head import BilinearHead
-from sk_aft.modules._last_linear import LastLinearInput
 from sk_aft.modules._mixed_net import MixedNet, network_for
 from sk_aft.modules._mlp import MLP
+from sk_aft.modules._penultimate_features import PenultimateFeatures
 from sk_aft.modules._resnet import ResNet
 from sk_aft.modules._text_bag import TextBag
 
 __all__ = [
     "MLP",
     "BilinearHead",
-    "LastLinearInput",
     "MixedNet",
+    "PenultimateFeatures",
     "RandomCropAndFlip",
     "ResNet",
     "TextBag",

@@ -1,4 +1,4 @@
-"""Random crops and mirror images, while a network learns."""
+"""Random crops and flips of images in training."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from torch.nn import functional as F
 
 
 class RandomCropAndFlip(nn.Module):
-    """Shift every image by a few pixels and mirror half of them; only in training mode.
+    """Shift every image by a few pixels and flip half of them, in training mode only.
 
     Parameters
     ----------
     max_shift : float, default=0.125
-        How far at most, as a share of the height and the width. What comes in at the border is
-        0, the mean where images are standardised.
+        Largest shift, as a fraction of the height and the width. New pixels at the border are
+        0, which is the mean of standardised images.
     flip : bool, default=True
-        Whether to mirror images left to right: not for digits, letters, or whatever else means
-        something else then.
+        Whether to flip images horizontally. Use False if that changes their meaning, as it does
+        for digits and letters.
 
     Examples
     --------

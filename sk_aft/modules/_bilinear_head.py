@@ -1,4 +1,4 @@
-"""A linear layer over products of two vectors, which are never built."""
+"""A bilinear layer that computes no outer products."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from torch import Tensor, nn
 
 
 class BilinearHead(nn.Module):
-    r"""Outputs that depend on how the features of two modalities go together.
+    r"""Outputs that depend on the interaction of two modalities' features.
 
     .. math::
         o_k = \phi_1^\top W_k \phi_2 + a_k^\top \phi_1 + b_k^\top \phi_2 + c_k
 
-    is linear in the outer product of :math:`\phi_1` and :math:`\phi_2`, as the last layer of a
-    network should be whose transfer is `sk_aft.transfer.ProductKernelAlignment`. The
-    (B, n_first, n_second) outer products are not built: the largest tensor beside the weights
-    has n_outputs * B * n_second entries.
+    is linear in the outer product of :math:`\phi_1` and :math:`\phi_2`. Use it as the last layer
+    of a network whose transfer is `sk_aft.transfer.ProductKernelAlignment`. The form is computed
+    without materialising the (B, n_first, n_second) outer products: apart from the weights, the
+    largest tensor has n_outputs * B * n_second entries.
 
     Parameters
     ----------
@@ -29,10 +29,10 @@ class BilinearHead(nn.Module):
     Attributes
     ----------
     weight : Parameter of shape (n_outputs, n_first, n_second)
-        W, initially 0: the head starts as a linear layer, and learns what of the products the
-        task needs.
+        W, initially 0: the head starts as a linear layer and learns the products that the task
+        needs.
     linear : torch.nn.Linear
-        The other terms, over both features side by side.
+        The linear terms, over the concatenated features.
 
     Examples
     --------

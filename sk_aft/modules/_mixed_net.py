@@ -1,4 +1,4 @@
-"""A network for rows of several parts: numbers, texts and images."""
+"""A network for rows with several parts: numbers, texts and images."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _HEADS = ("auto", "bilinear", "concatenation")
 
 
 class MixedNet(nn.Module):
-    """One small network for each part of the rows, and a head over all of them.
+    """One small network for each part of the rows, and a head over their features.
 
     Parameters
     ----------
     parts : mapping of str to mapping of str to int
-        For each part the sizes of its inputs: ``n_tokens`` makes it a `TextBag`, ``n_channels``
-        a `ResNet`, ``n_inputs`` alone an `MLP`.
+        Input sizes of each part. A part with ``n_tokens`` gets a `TextBag`, one with
+        ``n_channels`` a `ResNet`, and one with only ``n_inputs`` an `MLP`.
     n_outputs : int
         Number of classes or targets.
     head : {"auto", "bilinear", "concatenation"}, default="auto"
-        What makes outputs of the parts' features: a `BilinearHead`, for two parts, whose products
-        say what goes together; or an `MLP` of one hidden layer over all of them side by side.
-        "auto" is bilinear for two parts.
+        - "bilinear": a `BilinearHead`, for two parts; its products model their interaction.
+        - "concatenation": an `MLP` with one hidden layer over the concatenated features.
+        - "auto": "bilinear" for two parts, else "concatenation".
     sparse : bool, default=False
-        As of `TextBag`.
+        See `TextBag`.
 
     Examples
     --------
@@ -91,7 +91,7 @@ class MixedNet(nn.Module):
         hidden, features = [], []
         for name, branch in zip(self.names, self.branches, strict=True):
             inputs = parts[name]
-            # Without a head of its own a branch returns what that would have got.
+            # A branch whose head is the identity returns the head's input as its first output.
             outputs = branch(**inputs) if isinstance(inputs, Mapping) else branch(inputs)
             hidden.append(outputs[0])
             features.append(outputs[1])
@@ -101,7 +101,7 @@ class MixedNet(nn.Module):
 
 
 def network_for(sizes: Mapping[str, Any]) -> type[nn.Module]:
-    """Return the class of a network for inputs of such sizes, as the preprocessor made them."""
+    """Return the network class for input sizes, as a preprocessor reports them."""
     if "parts" in sizes:
         return MixedNet
     if "n_tokens" in sizes:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class MLP(nn.Module):
-    """Linear layers with GELU between them.
+    """Linear layers with GELU activations between them.
 
     Parameters
     ----------
@@ -19,7 +19,7 @@ class MLP(nn.Module):
     hidden_sizes : sequence of int, default=(128, 128)
         Width of each hidden layer; the last one is the width of the features.
     dropout : float, default=0.0
-        Probability of dropping a hidden value in training.
+        Probability of dropping a hidden unit in training.
 
     Examples
     --------

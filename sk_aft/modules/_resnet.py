@@ -12,10 +12,10 @@ from sk_aft.modules._augmentation import RandomCropAndFlip
 
 
 class ResNet(nn.Module):
-    """A residual network (He et al. 2016, arXiv 1512.03385) of one block a stage.
+    """A residual network (He et al. 2016, arXiv 1512.03385) with one block per stage by default.
 
-    The default has about 78 thousand parameters. Images are standardised by a batch
-    normalisation of the inputs, so their scale does not matter.
+    With the default sizes it has about 78 thousand parameters. A batch normalisation of the
+    inputs standardises the images, so their scale does not matter.
 
     Parameters
     ----------
@@ -25,14 +25,15 @@ class ResNet(nn.Module):
         Number of classes or targets.
     widths : sequence of int, default=(16, 32, 64)
         Channels of each stage; every stage after the first halves height and width. The last
-        one is the width of the features.
+        entry is the width of the features.
     blocks_per_stage : int, default=1
-        Residual blocks a stage.
+        Residual blocks per stage.
     max_shift : float, default=0.125
-        How far images are shifted at random while the network learns, as a share of their height
-        and width; see `RandomCropAndFlip`.
+        Largest random shift of images in training, as a fraction of their height and width; see
+        `RandomCropAndFlip`.
     flip : bool, default=True
-        Whether half of them are mirrored left to right. False for digits, letters and the like.
+        Whether to flip half of the images horizontally in training. Use False for digits and
+        letters.
 
     Examples
     --------

@@ -7,12 +7,12 @@ from torch.nn import functional as F
 
 
 class TextBag(nn.Module):
-    """Embeddings of a text's n-grams, added up and normalized, then a linear layer.
+    """The normalised sum of a text's n-gram embeddings, followed by a linear layer.
 
-    Much cheaper than anything that reads a text in order, and hard to beat with the labels that
-    one usually has: a text costs as many additions as it has n-grams, and one small matrix
-    product. What makes it learn well are the weights of `sk_aft.preprocessing.NgramTokenizer`
-    and the step sizes of `sk_aft.optim.RowwiseAdamW`.
+    It is much faster than networks that read a text in order, and hard to beat with the usual
+    number of labels. A text costs one addition per n-gram and one small matrix product. It learns
+    well thanks to the weights of `sk_aft.preprocessing.NgramTokenizer` and the step sizes of
+    `sk_aft.optim.RowwiseAdamW`.
 
     Parameters
     ----------
@@ -23,13 +23,13 @@ class TextBag(nn.Module):
     width : int, default=128
         Width of the embeddings and of the features.
     token_dropout : float, default=0.0
-        Probability of leaving a token out in training: the network learns not to rely on any
-        single one. Try 0.3 without transfer.
+        Probability of dropping a token in training, so that the network does not rely on any
+        single token. Try 0.3 without transfer.
     dropout : float, default=0.0
         Probability of dropping a feature in training.
     sparse : bool, default=False
-        Whether gradients of the embeddings hold the rows of a batch only, which
-        `sk_aft.optim.RowwiseAdamW` takes.
+        Whether the embedding gradients are sparse: they hold only the tokens of a batch.
+        `sk_aft.optim.RowwiseAdamW` supports that.
 
     Examples
     --------
@@ -88,7 +88,7 @@ class TextBag(nn.Module):
         weights = F.dropout(weights, self.token_dropout)
         if not self.sparse:
             return self.embedding(indices, offsets, per_sample_weights=weights)
-        # One gradient for each token of the batch, not for each time that it occurs.
+        # One gradient for each distinct token of the batch, not for each occurrence.
         tokens, places = indices.unique(return_inverse=True)
         rows = F.embedding(tokens, self.embedding.weight, sparse=True)
         return F.embedding_bag(places, rows, offsets, mode="sum", per_sample_weights=weights)

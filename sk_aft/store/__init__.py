@@ -1,4 +1,4 @@
-"""The feature store: what foundation models said about each row, on disk, by content."""
+"""The feature store: features of foundation models on disk, keyed by the content of each row."""
 
 from sk_aft.store._keys import digest_array, model_digest, row_digests
 from sk_aft.store._store import FeatureStore, default_store_path

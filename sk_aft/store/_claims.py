@@ -1,4 +1,4 @@
-"""Who computes what: processes that share a store tell each other, so that no row is done twice."""
+"""Claims: processes that share a store announce which rows they compute, so none is done twice."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from sk_aft.store._keys import DIGEST_SIZE
 class Claims:
     """The rows of one model that this worker is computing; a context manager.
 
-    A worker writes the digests of its rows into a file and holds an operating system's lock on
-    another beside it. The lock dies with the process, and with it the claim: whoever needs the
-    rows next takes them over.
+    A worker writes the digests of its rows to a file and holds an operating system lock on a
+    second file beside it. The lock is released when the process ends, and the claim ends with
+    it: the next process that needs the rows claims them.
 
     Parameters
     ----------
     directory : Path
-        Where the workers of one model leave their claims.
+        Directory of the claims on one model's rows.
     lock : filelock.BaseFileLock
-        Held while claims are read and made, so that two workers never claim the same row.
+        Held while claims are read and written, so that no two workers claim the same row.
     writing : callable, optional
-        Returns a context in which files are written: explains what goes wrong.
+        Returns a context manager in which files are written; it explains errors.
     """
 
     def __init__(
@@ -63,30 +63,30 @@ class Claims:
     def claim(
         self, digests: Sequence[bytes], missing: Callable[[], np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Claim rows in the place of those claimed before.
+        """Claim rows; this replaces earlier claims.
 
         Parameters
         ----------
         digests : sequence of bytes of length 16
-            Distinct rows that are needed.
+            Digests of the rows that are needed, all distinct.
         missing : callable
-            Returns the positions of those that are not in the store; called when no other worker
+            Returns the indices of those that are not in the store; called while no other worker
             can write or claim.
 
         Returns
         -------
         mine : ndarray of int
-            Positions of the rows that this worker has to compute now.
+            Indices of the rows that this worker has to compute now.
         others : ndarray of int
-            Positions of the rows that other workers are computing.
+            Indices of the rows that other workers are computing.
         """
         with self._writing(), self._lock:
             claimed = self._claimed_by_others()
             absent = missing()
-            others = np.array([digests[i] in claimed for i in absent.tolist()], dtype=bool)
-            mine = absent[~others]
+            others_mask = np.array([digests[i] in claimed for i in absent.tolist()], dtype=bool)
+            mine = absent[~others_mask]
             self._rows.write_bytes(b"".join(digests[i] for i in mine.tolist()))
-        return mine, absent[others]
+        return mine, absent[others_mask]
 
     def _claimed_by_others(self) -> set[bytes]:
         claimed: set[bytes] = set()
@@ -109,7 +109,7 @@ def _lock_of(rows: Path) -> Path:
 
 
 def _is_held(path: Path) -> bool:
-    """Whether a living process holds a lock; removes the file of one that died."""
+    """Return whether a running process holds a lock; remove the lock file of one that ended."""
     lock = filelock.FileLock(path)
     try:
         lock.acquire(blocking=False)

@@ -18,20 +18,20 @@ KEY_SIZE = 2 * DIGEST_SIZE
 
 
 def model_digest(fingerprint: Mapping[str, Any], dtype: str = "float32") -> bytes:
-    """Digest what determines a model's features.
+    """Return the digest of everything that determines a model's features.
 
     Parameters
     ----------
     fingerprint : mapping
-        JSON-serialisable description: weights, pooling, preprocessing. Never the batch size or
-        the device, which must not change the features.
+        JSON-serialisable description: weights, pooling, preprocessing. It excludes the batch
+        size and the device, which must not change the features.
     dtype : str, default="float32"
-        How the features are stored.
+        Storage type of the features.
 
     Returns
     -------
     digest : bytes of length 16
-        Equal for equal fingerprints, whatever the order of their entries.
+        Equal for equal fingerprints, regardless of the order of their entries.
     """
     text = json.dumps([dtype, fingerprint], sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=DIGEST_SIZE).digest()
@@ -42,18 +42,19 @@ def row_digests(
 ) -> list[bytes]:
     """Digest the content of each row.
 
-    Texts are digested as UTF-8, image files by their bytes whether given as path or bytes,
-    arrays and PIL images by dtype, shape and pixels. A file that changed is a new row.
+    Texts are digested as UTF-8. Image files, given as path or bytes, are digested by their
+    bytes. Arrays and PIL images are digested by dtype, shape and pixels. A file whose content
+    changed is a new row.
 
     Parameters
     ----------
     rows : Rows
         Rows of any kind.
     first_row : int, default=0
-        Number of the first row, for messages.
+        Number of the first row in error messages.
     on_error : callable, optional
-        Called with the number of a row that cannot be read, and why; its digest is zero. Without
-        it the error is raised.
+        Called with the number of a row that cannot be read and the error; the digest of such a
+        row is zero. By default the error is raised.
 
     Returns
     -------
@@ -82,7 +83,7 @@ def row_digests(
 
 
 def digest_array(digests: Sequence[bytes]) -> np.ndarray:
-    """Return digests as numbers, (n_rows, 2) uint64."""
+    """Return digests as an array of shape (n_rows, 2), uint64."""
     return np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2)
 
 
@@ -93,7 +94,7 @@ def _array_header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
 def _image_digest(value: Any, row: int) -> bytes:
     if isinstance(value, (str, PurePath, bytes, bytearray, memoryview)):
         return xxhash.xxh3_128_digest(b"file\0" + image_bytes(value, row))
-    # As the model will see it: a palette or a mode is decoded, not digested.
+    # The decoded pixels, as the model sees them: a palette and a mode change them.
     array = np.ascontiguousarray(load_image(value, row))
     seed = xxhash.xxh3_64_intdigest(_array_header(array.dtype, array.shape))
     return xxhash.xxh3_128_digest(array.data, seed)

@@ -16,7 +16,7 @@ import xxhash
 from sk_aft.store._index import DigestIndex
 from sk_aft.store._row_reader import RowReader
 
-# What is written about each row, in the order of the rows of features.
+# One entry for each row, in the order of the rows of the features file.
 RECORD = np.dtype([("digest", "<u8", 2), ("checksum", "<u8")])
 STORED_DTYPES = {"float32": "<f4", "float16": "<f2", "bfloat16": "<u2"}
 _NAME = re.compile(r"(\d{4})-([0-9a-f]{8})_(\d+)_([a-z]+\d+)\.keys")
@@ -24,10 +24,10 @@ _ROWS_AT_A_TIME = 4096
 
 
 class RowFiles(NamedTuple):
-    """Where the rows of one model are.
+    """The two files of one model's rows.
 
-    Width and dtype are part of the name, where no flipped byte reaches them. Removing rows
-    writes both files anew, under the next number and another identity.
+    Width and dtype are part of the file name, so damaged file content cannot change them.
+    Removing rows rewrites both files under the next number and a new identity.
     """
 
     directory: Path
@@ -52,23 +52,23 @@ class RowFiles(NamedTuple):
 
     @classmethod
     def next(cls, directory: Path, width: int, dtype: str) -> RowFiles:
-        """Name the files that come after the latest."""
+        """Return names for files that follow the latest, and remove leftovers of dead writers."""
         for features in directory.glob("*.features"):
             if not features.with_suffix(".keys").exists():
-                features.unlink()  # left behind by a writer that died
+                features.unlink()  # its writer died before listing the rows
         for unfinished in directory.glob("*.tmp"):
             unfinished.unlink()
         latest = cls.latest(directory)
         for keys in directory.glob("*.keys"):
             if latest is not None and keys != latest.keys:
-                keys.unlink()  # the older files of a process that died while removing rows
+                keys.unlink()  # its process died while removing rows
                 keys.with_suffix(".features").unlink(missing_ok=True)
         number = 1 if latest is None else latest.number + 1
         return cls(directory, number, uuid.uuid4().hex[:8], width, dtype)
 
     @property
     def keys(self) -> Path:
-        """The file of digests and checksums; a row exists when it is listed here."""
+        """The file of digests and checksums; a row exists once it is listed here."""
         return self.directory / f"{self.number:04}-{self.identity}_{self.width}_{self.dtype}.keys"
 
     @property
@@ -78,7 +78,7 @@ class RowFiles(NamedTuple):
 
     @property
     def row_bytes(self) -> int:
-        """Size of the features of one row."""
+        """Size of one row's features in bytes."""
         return self.width * np.dtype(STORED_DTYPES[self.dtype]).itemsize
 
     def n_rows(self) -> tuple[int, int]:
@@ -88,9 +88,10 @@ class RowFiles(NamedTuple):
         return min(n_listed, size // self.row_bytes), n_listed
 
     def append(self, digests: np.ndarray, stored: np.ndarray) -> None:
-        """Write rows: on disk when this returns, and never listed before they are there.
+        """Write rows; they are on disk when this returns.
 
-        Whatever a writer that died left behind the last complete row is overwritten.
+        Features are written before the rows are listed. Incomplete data that a dead writer left
+        after the last complete row is overwritten.
         """
         n_rows = self.n_rows()[0] if self.keys.exists() else 0
         records: np.ndarray = np.empty(len(digests), dtype=RECORD)
@@ -99,14 +100,14 @@ class RowFiles(NamedTuple):
         _write_at(self.features, n_rows * self.row_bytes, [stored])
         _write_at(self.keys, n_rows * RECORD.itemsize, [records])
 
-    def write_anew(self, rows: ModelRows, places: np.ndarray) -> None:
-        """Copy rows of older files into these, which count only once they are complete."""
+    def rewrite(self, rows: ModelRows, indices: np.ndarray) -> None:
+        """Copy rows of older files into these; they become visible once they are complete."""
         listed = self.keys.with_suffix(".tmp")
-        steps = range(0, len(places), _ROWS_AT_A_TIME)
-        copies = (rows._read(places[i : i + _ROWS_AT_A_TIME])[0] for i in steps)
+        steps = range(0, len(indices), _ROWS_AT_A_TIME)
+        copies = (rows._read(indices[i : i + _ROWS_AT_A_TIME])[0] for i in steps)
         try:
             _write_at(self.features, 0, copies)
-            _write_at(listed, 0, [rows.records[places]])
+            _write_at(listed, 0, [rows.records[indices]])
             listed.replace(self.keys)
         except BaseException:
             self.features.unlink(missing_ok=True)
@@ -115,21 +116,21 @@ class RowFiles(NamedTuple):
 
 
 class ModelRows:
-    """The rows of one model as they were when this was opened; later ones need `refreshed`.
+    """A snapshot of the rows of one model; `refreshed` returns a newer one.
 
     Parameters
     ----------
     files : RowFiles
-        Where they are.
+        The files of the rows.
 
     Attributes
     ----------
     n_rows : int
-        How many there are.
+        Number of complete rows.
     n_lost : int
-        How many more are listed, but lost with the end of the file of features.
+        Number of rows that are listed but missing from a truncated features file.
     records : ndarray of shape (n_rows,)
-        Digest and checksum of each, oldest first.
+        Digest and checksum of each row, oldest first.
     """
 
     is_on_disk = True
@@ -149,7 +150,7 @@ class ModelRows:
         self._index: DigestIndex = index
 
     def refreshed(self) -> ModelRows | None:
-        """Return the rows as they are now, None if there are none any more."""
+        """Return the rows as they are now, None if they were all removed."""
         files = RowFiles.latest(self.files.directory)
         if files is None:
             return None
@@ -161,11 +162,11 @@ class ModelRows:
 
     @property
     def width(self) -> int:
-        """Number of features of a row."""
+        """Number of features in a row."""
         return self.files.width
 
     def find(self, digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Look rows up.
+        """Look rows up without returning their features.
 
         Parameters
         ----------
@@ -174,19 +175,19 @@ class ModelRows:
 
         Returns
         -------
-        places : ndarray of shape (n_rows,), int64
-            Numbers for `take`; -1 where there is no such row, or a damaged one.
+        indices : ndarray of shape (n_rows,), int64
+            Indices for `take`; -1 for rows that are absent or damaged.
         damaged : ndarray of int
-            Positions of the rows that do not have their checksum any more.
+            Positions in ``digests`` of the rows whose checksum is wrong.
         """
-        places = self._index.find(digests, self.records["digest"])
-        found = np.flatnonzero(places >= 0)
-        damaged = found[~self._are_intact(places[found])]
-        places[damaged] = -1
-        return places, damaged
+        indices = self._index.find(digests, self.records["digest"])
+        found = np.flatnonzero(indices >= 0)
+        damaged = found[~self._intact_mask(indices[found])]
+        indices[damaged] = -1
+        return indices, damaged
 
     def read(self, digests: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Look rows up and read them, in one pass over their bytes.
+        """Look rows up and read them in one pass over their bytes.
 
         Parameters
         ----------
@@ -196,97 +197,98 @@ class ModelRows:
         Returns
         -------
         matrix : ndarray of shape (n_rows, width), float32
-            NaN for rows that are not there, or damaged.
-        places, damaged : ndarray
-            As of `find`.
+            NaN for rows that are absent or damaged.
+        indices, damaged : ndarray
+            See `find`.
         """
-        places = self._index.find(digests, self.records["digest"])
-        found = np.flatnonzero(places >= 0)
-        stored, intact = self._read(places[found])
-        damaged = found[~intact]
-        places[damaged] = -1
-        return self._spread(stored[intact] if len(damaged) else stored, places), places, damaged
+        indices = self._index.find(digests, self.records["digest"])
+        found = np.flatnonzero(indices >= 0)
+        stored, intact_mask = self._read(indices[found])
+        damaged = found[~intact_mask]
+        indices[damaged] = -1
+        intact = stored[intact_mask] if len(damaged) else stored
+        return self._scatter(intact, indices), indices, damaged
 
     def damaged(self) -> np.ndarray:
-        """Return the digests of all rows that do not have their checksum."""
-        intact = self._are_intact(np.arange(self.n_rows))
-        return self.records["digest"][~intact]
+        """Return the digests of all rows whose checksum is wrong."""
+        intact_mask = self._intact_mask(np.arange(self.n_rows))
+        return self.records["digest"][~intact_mask]
 
-    def take(self, places: np.ndarray) -> np.ndarray:
-        """Return rows as a float32 array in memory; NaN where the place is -1.
+    def take(self, indices: np.ndarray) -> np.ndarray:
+        """Return rows as a float32 array in memory; NaN where the index is -1.
 
         Raises
         ------
         OSError
-            If a row does not have its checksum any more.
+            If the checksum of a row is wrong.
         """
-        stored, intact = self._read(places[places >= 0])
-        n_damaged = int((~intact).sum())
+        stored, intact_mask = self._read(indices[indices >= 0])
+        n_damaged = int((~intact_mask).sum())
         if n_damaged:
             raise OSError(
                 f"{n_damaged} rows of {self.files.features} were damaged since they were looked "
-                "up. Run again: they are found out then, and computed again."
+                "up. Run again: they will be detected and computed again."
             )
-        return self._spread(stored, places)
+        return self._scatter(stored, indices)
 
     def view(self, start: int, stop: int) -> np.ndarray:
-        """Return rows that follow each other; memory-mapped if they are stored as float32."""
+        """Return consecutive rows; memory-mapped if they are stored as float32."""
         if self.files.dtype != "float32":
             return self.take(np.arange(start, stop))
         return self._reader.map(np.dtype("<f4"), (self.n_rows, self.width))[start:stop]
 
-    def _spread(self, stored: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Return the stored rows as float32, with NaN between them where the place is -1."""
+    def _scatter(self, stored: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        """Return the stored rows as float32, with NaN rows where the index is -1."""
         rows = as_float32(stored, self.files.dtype)
-        if len(rows) == len(places):
+        if len(rows) == len(indices):
             return rows
-        spread: np.ndarray = np.full((len(places), self.width), np.nan, dtype=np.float32)
-        spread[places >= 0] = rows
-        return spread
+        scattered: np.ndarray = np.full((len(indices), self.width), np.nan, dtype=np.float32)
+        scattered[indices >= 0] = rows
+        return scattered
 
-    def _read(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return rows as they are stored, and which of them have their checksums."""
-        stored: np.ndarray = np.empty((len(places), self.width), STORED_DTYPES[self.files.dtype])
-        if not len(places):
+    def _read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows as they are stored, and a mask of those whose checksum is right."""
+        stored: np.ndarray = np.empty((len(indices), self.width), STORED_DTYPES[self.files.dtype])
+        if not len(indices):
             return stored, np.empty(0, dtype=bool)
-        self._reader.read(places, stored)
-        records = self.records[places]
+        self._reader.read(indices, stored)
+        records = self.records[indices]
         return stored, checksums(stored, records["digest"]) == records["checksum"]
 
-    def _are_intact(self, places: np.ndarray) -> np.ndarray:
-        """Return which rows have their checksums, without keeping the rows."""
-        intact: np.ndarray = np.empty(len(places), dtype=bool)
-        order = np.argsort(places)
-        for start in range(0, len(places), _ROWS_AT_A_TIME):
-            some = order[start : start + _ROWS_AT_A_TIME]
-            intact[some] = self._read(places[some])[1]
-        return intact
+    def _intact_mask(self, indices: np.ndarray) -> np.ndarray:
+        """Return a mask of the rows whose checksum is right, without keeping the rows in memory."""
+        intact_mask: np.ndarray = np.empty(len(indices), dtype=bool)
+        order = np.argsort(indices)
+        for start in range(0, len(indices), _ROWS_AT_A_TIME):
+            chunk = order[start : start + _ROWS_AT_A_TIME]
+            intact_mask[chunk] = self._read(indices[chunk])[1]
+        return intact_mask
 
 
 def checksums(stored: np.ndarray, digests: np.ndarray) -> np.ndarray:
-    """Return one number for the content of each row and whose it is."""
+    """Return a checksum of each row's content and digest."""
     digest = xxhash.xxh3_64_intdigest
     seeds = digests[:, 1].tolist()
-    found = [digest(row, seed) for row, seed in zip(stored, seeds, strict=True)]
-    return np.array(found, dtype=np.uint64)
+    values = [digest(row, seed) for row, seed in zip(stored, seeds, strict=True)]
+    return np.array(values, dtype=np.uint64)
 
 
 def as_stored(matrix: np.ndarray, dtype: str) -> np.ndarray:
-    """Round a float32 matrix to a storage dtype; refuse what is not finite then."""
+    """Round a float32 matrix to a storage dtype; raise if the result is not finite."""
     if dtype == "bfloat16":
-        # NumPy has no bfloat16: its bits are kept.
+        # NumPy has no bfloat16, so its bits are stored as integers.
         rounded = torch.from_numpy(matrix).to(torch.bfloat16)
         stored = rounded.view(torch.int16).numpy().view("<u2")
-        finite = rounded.isfinite().numpy()
+        finite_mask = rounded.isfinite().numpy()
     else:
         with np.errstate(over="ignore"):
             stored = np.ascontiguousarray(matrix, dtype=STORED_DTYPES[dtype])
-        finite = np.isfinite(stored)
-    if not finite.all():
-        row, column = np.argwhere(~finite)[0]
+        finite_mask = np.isfinite(stored)
+    if not finite_mask.all():
+        row, column = np.argwhere(~finite_mask)[0]
         raise ValueError(
             f"The store keeps finite numbers that {dtype} can hold, got {matrix[row, column]} in "
-            f"column {column} of a row. bfloat16 holds numbers as large as float32 does."
+            f"column {column} of a row. bfloat16 has the range of float32."
         )
     return stored
 

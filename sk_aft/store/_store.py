@@ -1,4 +1,4 @@
-"""A store of feature rows on disk, found by content."""
+"""A store of feature rows on disk, keyed by content."""
 
 from __future__ import annotations
 
@@ -25,38 +25,39 @@ from sk_aft.store._model_rows import RECORD, STORED_DTYPES, ModelRows, RowFiles,
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-# What this process has open and looked up, whatever number of FeatureStore objects it makes.
+# Open models and counts of look-ups, shared by all FeatureStore objects of this process.
 _lock = threading.Lock()
 _open_models: dict[Path, ModelRows] = {}
 _lookups: dict[Path, dict[str, int]] = {}
 
 
 def default_store_path() -> Path:
-    """Return where features are kept unless told otherwise.
+    """Return the default directory of the store.
 
-    The environment variable ``SK_AFT_CACHE``, or the user's cache directory of the platform.
+    It is the environment variable ``SK_AFT_CACHE`` if set, else the platform's user cache
+    directory.
     """
     configured = os.environ.get("SK_AFT_CACHE")
     return Path(configured) if configured else Path(platformdirs.user_cache_dir("sk_aft"))
 
 
 class FeatureStore:
-    """Feature rows on disk, found by the content of the row and the model that made them.
+    """Feature rows on disk, keyed by the content of the row and the model that computed them.
 
     Each model has a directory with two append-only files: the features, and a list of the rows'
-    digests and checksums. A row is listed only when its features are on disk, so a process that
-    dies leaves nothing half-written to be found; a row whose checksum is wrong is not found
-    either, and will be computed again. Any number of processes may read and write.
+    digests and checksums. A row is listed only after its features are on disk, so a process that
+    dies leaves no partial row to be found. A row whose checksum is wrong counts as absent and is
+    computed again. Any number of processes may read and write.
 
     Parameters
     ----------
     path : path-like, optional
-        Directory; created, private to its user, when first written to. Default: the variable
+        Directory; created at the first write, readable by its user only. Default: the variable
         ``SK_AFT_CACHE`` or the user's cache directory.
     dtype : {"float32", "float16", "bfloat16"}, default="float32"
-        How features are stored; part of the key, so that rounded features are never taken for
-        exact ones. They are returned as float32. The 16-bit types take half the space: float16
-        keeps 11 bits of numbers up to 65,504, bfloat16 keeps 8 bits of numbers of any size.
+        Storage type; features are returned as float32. It is part of the key, so rounded
+        features are never returned for exact ones. The 16-bit types take half the space: float16
+        has 11 significant bits up to 65,504; bfloat16 has 8 and the range of float32.
 
     Examples
     --------
@@ -94,17 +95,15 @@ class FeatureStore:
     def __hash__(self) -> int:
         return hash((self.path, self.dtype))
 
-    # ---------------------------------------------------------------- rows
-
     def register_model(self, fingerprint: Mapping[str, Any], *, name: str = "") -> bytes:
-        """Say what a model is; its rows' keys start with what this returns.
+        """Register a model and return its digest, the first half of its rows' keys.
 
         Parameters
         ----------
         fingerprint : mapping
             JSON-serialisable description of everything that determines the features.
         name : str, optional
-            What to call the model in `stats`, `explain_key` and `remove`.
+            Name of the model in `stats`, `explain_key` and `remove`.
 
         Returns
         -------
@@ -121,7 +120,7 @@ class FeatureStore:
                 written.write_text(json.dumps(description, indent=1), encoding="utf-8")
                 written.replace(path)
         elif os.access(path, os.W_OK):
-            os.utime(path)  # when it was last used, for reduce_size
+            os.utime(path)  # the time of last use, for reduce_size
         return model
 
     def get_many(self, keys: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
@@ -135,9 +134,9 @@ class FeatureStore:
         Returns
         -------
         matrix : ndarray of shape (n_keys, n_features), float32
-            Rows that were not found are NaN.
+            Rows that are absent or damaged are NaN.
         found : ndarray of shape (n_keys,), bool
-            Which rows are in the store, intact.
+            Whether each row is in the store and intact.
         """
         if not len(keys):
             return np.empty((0, 0), np.float32), np.empty(0, bool)
@@ -145,20 +144,20 @@ class FeatureStore:
         rows = self._rows(model)
         if rows is None:
             matrix: np.ndarray = np.empty((len(keys), 0), np.float32)
-            places, damaged = _nowhere(digests)
+            indices, damaged = _none_found(digests)
         else:
-            matrix, places, damaged = rows.read(digests)
-        self._count(places, damaged)
-        return matrix, places >= 0
+            matrix, indices, damaged = rows.read(digests)
+        self._count(indices, damaged)
+        return matrix, indices >= 0
 
     def missing(self, keys: Sequence[bytes]) -> np.ndarray:
-        """Return the positions of the keys that are not in the store."""
+        """Return the indices of the keys that are not in the store."""
         if not len(keys):
             return np.empty(0, np.int64)
         return np.flatnonzero(self.locate(*split_keys(keys), count=False)[1] < 0)
 
     def put_many(self, keys: Sequence[bytes], matrix: Any) -> None:
-        """Write rows; when this returns they are on disk. Keys already there are left alone.
+        """Write rows; they are on disk when this returns. Keys already stored are skipped.
 
         Parameters
         ----------
@@ -170,10 +169,10 @@ class FeatureStore:
         Raises
         ------
         ValueError
-            If the shapes disagree, also with what the store holds of this model, or a number is
-            not finite or too large for the store's dtype.
+            If ``matrix`` does not have one row per key, its width differs from that of the stored
+            rows of this model, or a number is not finite or too large for the store's dtype.
         OSError
-            If the disk is full; what was written before stays.
+            If the disk is full; rows written before are kept.
         """
         matrix = np.asarray(matrix, dtype=np.float32)
         if matrix.ndim != 2 or len(matrix) != len(keys) or matrix.shape[1:] == (0,):
@@ -182,11 +181,11 @@ class FeatureStore:
             return
         model, digests = split_keys(keys)
         with self._writing(), self.lock(model):
-            rows, places = self.locate(model, digests, count=False)
+            rows, indices = self.locate(model, digests, count=False)
             if rows is not None and rows.n_lost:
-                _write_anew(rows, first=0)  # without the list of what was lost
-                rows, places = self.locate(model, digests, count=False)
-            first = {keys[i]: i for i in np.flatnonzero(places < 0)[::-1]}
+                _rewrite(rows, first=0)  # drops the lost rows from the list
+                rows, indices = self.locate(model, digests, count=False)
+            first = {keys[i]: i for i in np.flatnonzero(indices < 0)[::-1]}
             fresh = np.array(sorted(first.values()), dtype=np.int64)
             if not len(fresh):
                 return
@@ -206,12 +205,12 @@ class FeatureStore:
     def locate(
         self, model: bytes, digests: np.ndarray, *, count: bool = True
     ) -> tuple[ModelRows | None, np.ndarray]:
-        """Look rows up without reading them.
+        """Look rows up without returning their features.
 
         Parameters
         ----------
         model : bytes of length 16
-            What `register_model` returned.
+            Digest of the model, as `register_model` returns it.
         digests : ndarray of shape (n_rows, 2), uint64
             Digests of the rows.
         count : bool, default=True
@@ -220,34 +219,33 @@ class FeatureStore:
         Returns
         -------
         rows : ModelRows or None
-            The model's rows as they are now, with ``take(places)``; None if there are none.
-        places : ndarray of shape (n_rows,), int64
-            -1 where a row is not in the store, or is damaged.
+            The model's rows as they are now; ``rows.take(indices)`` reads them. None if there are
+            none.
+        indices : ndarray of shape (n_rows,), int64
+            Index of each row for ``take``; -1 if it is absent or damaged.
         """
         rows = self._rows(model)
         if rows is None:
-            places, damaged = _nowhere(digests)
+            indices, damaged = _none_found(digests)
         else:
-            places, damaged = rows.find(digests)
+            indices, damaged = rows.find(digests)
         if count:
-            self._count(places, damaged)
-        return rows, places
+            self._count(indices, damaged)
+        return rows, indices
 
     def claims(self, model: bytes) -> Claims:
-        """Return a context in which rows can be claimed, so that no other process computes them."""
+        """Return a context in which rows are claimed, so that no other process computes them."""
         with self._writing():
             self._make_directory(self.path / "locks")
         return Claims(self.path / "locks" / model.hex(), self.lock(model), self._writing)
 
     def lock(self, model: bytes) -> filelock.BaseFileLock:
-        """Return the lock that one writer of this model holds; it dies with its process."""
+        """Return the lock for writing this model's rows; it is released when its process ends."""
         self._make_directory(self.path / "locks")
         return filelock.FileLock(self.path / "locks" / f"{model.hex()}.lock", mode=0o600)
 
-    # ---------------------------------------------------------------- care
-
     def stats(self) -> dict[str, Any]:
-        """Return what is in the store and how often it was of use.
+        """Return the contents of the store and the hit rate of this process.
 
         Returns
         -------
@@ -283,7 +281,7 @@ class FeatureStore:
     def verify(self) -> dict[str, Any]:
         """Read every row and compare it with its checksum.
 
-        Damaged rows are never returned by the store; they are computed again when needed.
+        The store never returns damaged rows; they are computed again when needed.
 
         Returns
         -------
@@ -299,7 +297,7 @@ class FeatureStore:
                 continue
             n_rows += rows.n_rows + rows.n_lost
             damaged = rows.damaged()
-            # One that was computed again since is no loss.
+            # A damaged row that was computed again since does not count.
             n_damaged = int((rows.find(damaged)[0] < 0).sum()) + rows.n_lost
             if n_damaged:
                 names = {"name": self._name(model), "model": model.hex()}
@@ -311,17 +309,17 @@ class FeatureStore:
         }
 
     def remove(self, *, model: str | bytes) -> int:
-        """Forget the rows of a model.
+        """Remove the rows of a model.
 
         Parameters
         ----------
         model : str or bytes
-            Its name (all models of this name go) or its digest, see `stats`.
+            Its digest, or its name, which removes all models of this name; see `stats`.
 
         Returns
         -------
         n_rows : int
-            How many rows were removed.
+            Number of rows removed.
         """
         wanted = model.hex() if isinstance(model, bytes) else model
         names = {known: self._name(known) for known in self._models()}
@@ -338,19 +336,20 @@ class FeatureStore:
         return n_rows
 
     def reduce_size(self, max_bytes: int | str) -> int:
-        """Remove rows until the store is no larger than asked.
+        """Remove rows until the store is no larger than ``max_bytes``.
 
-        The models that were not used for longest go first; of the last to go, its oldest rows.
+        The least recently used models are removed first. Of the last model, only as many of its
+        oldest rows are removed as needed.
 
         Parameters
         ----------
         max_bytes : int or str
-            Size to keep, for example ``"10G"``.
+            Largest size of the store, for example ``"10G"``.
 
         Returns
         -------
         n_rows : int
-            How many rows were removed.
+            Number of rows removed.
         """
         limit = memstr_to_bytes(max_bytes) if isinstance(max_bytes, str) else max_bytes
         if limit < 0:
@@ -369,13 +368,13 @@ class FeatureStore:
                 if n_rows == rows.n_rows:
                     shutil.rmtree(self._directory(model))
                 else:
-                    n_rows = _write_anew(rows, first=n_rows)
+                    n_rows = _rewrite(rows, first=n_rows)
                 n_removed += n_rows
                 excess -= n_rows * row_bytes
         return n_removed
 
     def explain_key(self, key: bytes | str) -> dict[str, Any]:
-        """Say what a key stands for, and what else is known about its row.
+        """Return what a key stands for and what the store holds for it.
 
         Parameters
         ----------
@@ -385,16 +384,16 @@ class FeatureStore:
         Returns
         -------
         explanation : dict
-            "model" and "row" (the key's halves, as digits), "name" and "fingerprint" of the model
-            (None if it was never registered), "stored" and "damaged" (bool), and
-            "other_models": names of the models that the store has the same row of, each with
-            the entries of its fingerprint that differ (theirs, ours).
+            "model" and "row" (the key's halves in hexadecimal), "name" and "fingerprint" of the
+            model (None if it was never registered), "stored" and "damaged" (bool), and
+            "other_models": maps each model with the same row to the entries of its fingerprint
+            that differ from this model's, as (theirs, ours).
         """
         key = bytes.fromhex(key) if isinstance(key, str) else key
         model, digests = split_keys([key])
         description = self._description(model)
         rows = self._rows(model)
-        places, damaged = _nowhere(digests) if rows is None else rows.find(digests)
+        indices, damaged = _none_found(digests) if rows is None else rows.find(digests)
         others = {}
         for other in self._models():
             if other != model and self.locate(other, digests, count=False)[1][0] >= 0:
@@ -406,12 +405,10 @@ class FeatureStore:
             "row": key[DIGEST_SIZE:].hex(),
             "name": description["name"] if description else None,
             "fingerprint": description["fingerprint"] if description else None,
-            "stored": bool(places[0] >= 0),
+            "stored": bool(indices[0] >= 0),
             "damaged": len(damaged) > 0,
             "other_models": others,
         }
-
-    # ---------------------------------------------------------------- internals
 
     def _rows(self, model: bytes) -> ModelRows | None:
         """Return the rows of a model as they are now."""
@@ -425,7 +422,7 @@ class FeatureStore:
                         rows = known.refreshed()
                     else:
                         rows = None if files is None else ModelRows(files)
-                except FileNotFoundError:  # removed or written anew at this very moment
+                except FileNotFoundError:  # another process is removing or rewriting them
                     _open_models.pop(directory, None)
                     if attempt == 2:
                         raise
@@ -439,19 +436,19 @@ class FeatureStore:
                 return rows
         raise AssertionError("unreachable")
 
-    def _count(self, places: np.ndarray, damaged: np.ndarray) -> None:
-        hits = int((places >= 0).sum())
+    def _count(self, indices: np.ndarray, damaged: np.ndarray) -> None:
+        hits = int((indices >= 0).sum())
         with _lock:
             counts = _lookups.setdefault(self.path.absolute(), {"hits": 0, "misses": 0})
             counts["hits"] += hits
-            counts["misses"] += len(places) - hits
+            counts["misses"] += len(indices) - hits
         if len(damaged):
             self._warn_of_damage(len(damaged))
 
     def _warn_of_damage(self, n_rows: int) -> None:
         warnings.warn(
-            f"{n_rows} rows in {self} were damaged: a file is not what was written. They are not "
-            "used, and are computed again when features of these rows are needed.",
+            f"{n_rows} rows in {self} were damaged: a file differs from what was written. They are "
+            "not used, and are computed again when their features are needed.",
             stacklevel=4,
         )
 
@@ -465,7 +462,7 @@ class FeatureStore:
         return [bytes.fromhex(name) for name in names if _is_digest(name)]
 
     def _description(self, model: bytes) -> dict[str, Any] | None:
-        """Return what was registered, None if nothing was or the file is damaged."""
+        """Return the registered description; None if there is none or the file is damaged."""
         try:
             text = (self._directory(model) / "model.json").read_text(encoding="utf-8")
             description = json.loads(text)
@@ -489,7 +486,7 @@ class FeatureStore:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Explain why the store cannot be written to."""
+        """Raise errors of writing with an explanation of what to do."""
         try:
             yield
         except OSError as error:
@@ -497,8 +494,8 @@ class FeatureStore:
                 raise OSError(
                     error.errno,
                     "The disk of the feature store is full. What was computed before this batch "
-                    "is kept: make room (FeatureStore.reduce_size, remove) and run again to go on "
-                    "from there, or give cache= a directory on another disk",
+                    "is kept: free space (FeatureStore.reduce_size, remove) and run again to "
+                    "resume, or give cache= a directory on another disk",
                     str(self.path),
                 ) from error
             if isinstance(error, PermissionError):
@@ -513,29 +510,29 @@ class FeatureStore:
 
 
 def split_keys(keys: Sequence[bytes]) -> tuple[bytes, np.ndarray]:
-    """Return the model that all keys are of, and the digests of the rows as numbers."""
+    """Return the model of all keys, and the digests of the rows as in `digest_array`."""
     joined = b"".join(keys)
     are_keys = set(map(len, keys)) == {KEY_SIZE}
-    numbers = np.frombuffer(joined, dtype="<u8").reshape(len(keys), -1) if are_keys else None
-    if numbers is None or (numbers[:, :2] != numbers[0, :2]).any():
+    words = np.frombuffer(joined, dtype="<u8").reshape(len(keys), -1) if are_keys else None
+    if words is None or (words[:, :2] != words[0, :2]).any():
         raise ValueError(
             f"Keys have to be {KEY_SIZE} bytes, a model's digest and a row's, of one model."
         )
-    return joined[:DIGEST_SIZE], numbers[:, 2:]
+    return joined[:DIGEST_SIZE], words[:, 2:]
 
 
-def _nowhere(digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _none_found(digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.full(len(digests), -1, dtype=np.int64), np.empty(0, dtype=np.int64)
 
 
-def _write_anew(rows: ModelRows, *, first: int) -> int:
-    """Keep the intact rows from ``first`` on, in new files; return how many rows went."""
+def _rewrite(rows: ModelRows, *, first: int) -> int:
+    """Keep the intact rows from ``first`` on, in new files; return the number of rows dropped."""
     digests = rows.records["digest"][first:]
-    places = rows.find(digests)[0]
-    # A row that was written twice is kept once; a damaged one is not kept.
-    kept = np.unique(places[places >= first])
+    indices = rows.find(digests)[0]
+    # A row that was written twice is kept once; a damaged row is dropped.
+    kept = np.unique(indices[indices >= first])
     files = RowFiles.next(rows.files.directory, rows.width, rows.files.dtype)
-    files.write_anew(rows, kept)
+    files.rewrite(rows, kept)
     rows.files.keys.unlink()
     rows.files.features.unlink(missing_ok=True)
     return rows.n_rows - len(kept)

@@ -55,7 +55,7 @@ def test_a_wrong_shape_names_the_function():
         embed(CallableBackbone(len), ["a", "b"])
 
 
-def test_declared_fingerprints_and_sessions():
+def test_declared_fingerprints_and_process_tokens():
     first, second = CallableBackbone(lengths, "v1"), CallableBackbone(len, "v1")
     assert first.fingerprint() == second.fingerprint()
     assert first.is_persistent

@@ -13,7 +13,7 @@ from sk_aft import FoundationFeatureExtractor
 from sk_aft._rows import as_rows
 from sk_aft.backbones import EfficientNetLiteBackbone, resolve_backbone
 from sk_aft.backbones._network import Network
-from sk_aft.backbones._onnx import export
+from sk_aft.backbones._onnx import export_to_onnx
 
 CPU = torch.device("cpu")
 WORDS = ["card", "money", "lost", "transfer", "why", "my", "account", "exchange", "rate", "fee"]
@@ -111,7 +111,7 @@ def test_threads_keep_the_order_of_the_batches():
     module = nn.Sequential(nn.Linear(3, 3), nn.ReLU())
     X = torch.randn(101, 3)
     network = Network(module, CPU, n_rows_worth_export=1)
-    network.prepare(101, lambda: (X[:4],))
+    network.export(101, lambda: (X[:4],))
     assert network.session is not None
     n_threads = torch.get_num_threads()
     try:
@@ -141,9 +141,9 @@ class CannotBeTraced(nn.Module):
 @pytest.mark.parametrize("module", [DoublesLargeBatches(), LooksAtTheColumns(), CannotBeTraced()])
 def test_an_export_that_differs_is_not_used(module):
     X = torch.rand(8, 6)
-    assert export(module.eval(), (X,), (0, 1)) is None
+    assert export_to_onnx(module.eval(), (X,), (0, 1)) is None
     network = Network(module, CPU, n_rows_worth_export=1, varying_axes=(0, 1))
-    network.prepare(8, lambda: (X,))
+    network.export(8, lambda: (X,))
     assert network.session is None
     assert next(network.run([(X,)])).shape[0] == 8
 
@@ -153,8 +153,8 @@ def test_one_row_is_no_example_of_many():
         def forward(self, inputs):
             return 2 * inputs if inputs.shape[0] > 1 else inputs
 
-    assert export(OfMany().eval(), (torch.randn(1, 3),), (0,)) is None
-    session = export(nn.Linear(3, 2).eval(), (torch.randn(1, 3),), (0,))
+    assert export_to_onnx(OfMany().eval(), (torch.randn(1, 3),), (0,)) is None
+    session = export_to_onnx(nn.Linear(3, 2).eval(), (torch.randn(1, 3),), (0,))
     assert session is not None
     assert session((torch.randn(7, 3),)).shape == (7, 2)
 

@@ -137,7 +137,7 @@ def scale(rows):
     return 2 * rows
 
 
-def test_a_function_inside_a_transformer_is_trusted_in_its_session_only(monkeypatch):
+def test_a_function_inside_a_transformer_is_trusted_in_its_process_only(monkeypatch):
     """As when a function is edited in a notebook: the new one must not get the old features."""
     rows = FoundationFeatureExtractor(FunctionTransformer(scale)).fit_transform(X)
     np.testing.assert_allclose(rows, 2 * X, rtol=1e-6)
@@ -197,7 +197,7 @@ def tripling():
     return Scaler
 
 
-def test_an_edited_class_is_trusted_in_its_session_only(monkeypatch, cache):
+def test_an_edited_class_is_trusted_in_its_process_only(monkeypatch, cache):
     """As in a notebook: the same name, another code."""
     for make, factor in ((doubling, 2), (tripling, 3)):
         edited = make()
@@ -239,7 +239,7 @@ def test_a_transformer_that_holds_a_pandas_index_is_a_model(cache):
     assert cache.exists()
 
 
-def test_a_transformer_that_cannot_be_pickled_lives_for_the_session(cache):
+def test_a_transformer_that_cannot_be_pickled_lives_as_long_as_the_process(cache):
     scaler = StandardScaler().fit(X)
     scaler.lock = threading.Lock()
     FoundationFeatureExtractor(scaler).fit_transform(X)

@@ -10,7 +10,7 @@ from sentence_transformers import SentenceTransformer
 
 from sk_aft._rows import as_rows
 from sk_aft.backbones import SentenceTransformerBackbone
-from sk_aft.backbones._tokens import _batches_of_like_length, embed_texts, token_network
+from sk_aft.backbones._tokens import _batches_of_similar_length, embed_texts, token_network
 
 CPU = torch.device("cpu")
 
@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 )
 def test_batches_are_bounded_and_hold_every_row_once(lengths, batch_size, budget):
     lengths = np.array(lengths)
-    batches = list(_batches_of_like_length(lengths, batch_size, budget))
+    batches = list(_batches_of_similar_length(lengths, batch_size, budget))
     rows = np.concatenate(batches)
     assert sorted(rows) == list(range(len(lengths)))
     assert (np.diff(lengths[rows]) <= 0).all()

@@ -241,7 +241,7 @@ def test_an_edited_class_is_another_model():
         np.testing.assert_allclose(rows, factor * X, rtol=1e-5)
 
 
-def test_a_preprocess_without_a_name_is_trusted_in_its_session_only(cache):
+def test_a_preprocess_without_a_name_is_trusted_in_its_process_only(cache):
     bare = TorchBackbone(linear(), preprocess=letters)
     named = TorchBackbone(linear(), preprocess=letters, fingerprint="letters v1")
     renamed = TorchBackbone(linear(), preprocess=letters, fingerprint="letters v2")
@@ -327,6 +327,6 @@ def test_what_a_layer_holds_is_part_of_the_key():
 
 
 @pytest.mark.parametrize("value", [threading.Lock(), functools.partial(len), [lambda x: x]])
-def test_what_cannot_be_told_apart_lives_for_the_session(value):
+def test_what_cannot_be_told_apart_lives_as_long_as_the_process(value):
     expected = isinstance(value, functools.partial)
     assert holding(value).is_persistent == expected

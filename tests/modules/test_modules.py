@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sk_aft.modules import MLP, LastLinearInput, RandomCropAndFlip, ResNet, TextBag
+from sk_aft.modules import MLP, PenultimateFeatures, RandomCropAndFlip, ResNet, TextBag
 
 
 def n_parameters(module):
@@ -164,7 +164,7 @@ def test_a_text_bag_has_features_of_both_signs():
     assert (features < -0.2).any()  # GELU is never below
 
 
-# ---------------------------------------------------------------- LastLinearInput
+# ---------------------------------------------------------------- PenultimateFeatures
 
 
 class Tangled(nn.Module):
@@ -184,7 +184,7 @@ class Tangled(nn.Module):
 
 def test_the_input_of_the_linear_layer_that_ran_last_is_taken():
     network = Tangled()
-    last = LastLinearInput(network)
+    last = PenultimateFeatures(network)
     for n_rows in (3, 5):
         network(torch.randn(n_rows, 4))
         taken = last.take()
@@ -195,7 +195,7 @@ def test_the_input_of_the_linear_layer_that_ran_last_is_taken():
 
 def test_gradients_flow_through_what_was_taken():
     network = Tangled()
-    last = LastLinearInput(network)
+    last = PenultimateFeatures(network)
     network(torch.randn(3, 4))
     last.take().square().sum().backward()
     assert network.first.weight.grad.abs().sum() > 0
@@ -204,7 +204,7 @@ def test_gradients_flow_through_what_was_taken():
 
 def test_nothing_is_left_to_take_twice():
     network = Tangled()
-    last = LastLinearInput(network)
+    last = PenultimateFeatures(network)
     network(torch.randn(3, 4))
     last.take()
     with pytest.raises(ValueError, match=r"runs no torch\.nn\.Linear.*return \(logits, features\)"):
@@ -213,7 +213,7 @@ def test_nothing_is_left_to_take_twice():
 
 def test_a_network_without_linear_layers_says_what_to_do():
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten())
-    last = LastLinearInput(network)
+    last = PenultimateFeatures(network)
     network(torch.rand(2, 1, 4, 4))
     with pytest.raises(ValueError, match=r"return \(logits, features\) from forward"):
         last.take()
@@ -221,7 +221,7 @@ def test_a_network_without_linear_layers_says_what_to_do():
 
 def test_removed_hooks_are_gone():
     network = Tangled()
-    last = LastLinearInput(network)
+    last = PenultimateFeatures(network)
     assert any(layer._forward_pre_hooks for layer in network.modules())
     last.remove()
     assert not any(layer._forward_pre_hooks for layer in network.modules())
@@ -233,7 +233,7 @@ def test_removed_hooks_are_gone():
 
 def test_more_than_one_axis_is_flattened():
     network = nn.Linear(4, 2)
-    last = LastLinearInput(network)
+    last = PenultimateFeatures(network)
     network(torch.randn(3, 5, 4))
     assert last.take().shape == (3, 20)
 
@@ -249,7 +249,7 @@ class ByName(nn.Module):
 
 def test_a_layer_that_is_called_by_name_is_seen_too():
     network = ByName()
-    last = LastLinearInput(network)
+    last = PenultimateFeatures(network)
     network(torch.randn(3, 4))
     assert last.take().shape == (3, 4)
 

@@ -22,7 +22,7 @@ def reader(tmp_path, monkeypatch, request):
 
 
 @pytest.mark.parametrize(
-    "places",
+    "indices",
     [
         np.arange(3000),
         np.random.default_rng(1).permutation(3000),
@@ -33,10 +33,10 @@ def reader(tmp_path, monkeypatch, request):
     ],
     ids=["in order", "shuffled", "few", "repeated", "one", "none"],
 )
-def test_reads_rows_in_any_order(reader, places):
-    out = np.full((len(places), 300), np.nan, np.float32)
-    reader.read(places, out)
-    np.testing.assert_array_equal(out, ROWS[places])
+def test_reads_rows_in_any_order(reader, indices):
+    out = np.full((len(indices), 300), np.nan, np.float32)
+    reader.read(indices, out)
+    np.testing.assert_array_equal(out, ROWS[indices])
 
 
 def test_what_the_file_does_not_have_is_zero(reader, tmp_path):

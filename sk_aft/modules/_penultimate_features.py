@@ -1,4 +1,4 @@
-"""The features of a network that returns only logits."""
+"""The penultimate features of a network that returns only logits."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 
-class LastLinearInput:
-    """Remember the input of the last linear layer that a network runs.
+class PenultimateFeatures:
+    """Record the input of the last linear layer that a network runs.
 
     Parameters
     ----------
@@ -19,30 +19,30 @@ class LastLinearInput:
     --------
     >>> import torch
     >>> from torch import nn
-    >>> from sk_aft.modules import LastLinearInput
+    >>> from sk_aft.modules import PenultimateFeatures
     >>> network = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2))
-    >>> last = LastLinearInput(network)
+    >>> features = PenultimateFeatures(network)
     >>> logits = network(torch.zeros(3, 4))
-    >>> last.take().shape
+    >>> features.take().shape
     torch.Size([3, 5])
-    >>> last.remove()
+    >>> features.remove()
     """
 
     def __init__(self, module: nn.Module) -> None:
         self._input: Tensor | None = None
         self._hooks = [
-            layer.register_forward_pre_hook(self._remember, with_kwargs=True)
+            layer.register_forward_pre_hook(self._record, with_kwargs=True)
             for layer in module.modules()
             if isinstance(layer, nn.Linear)
         ]
 
     def take(self) -> Tensor:
-        """Return the input of the last linear layer that ran, (B, n_features), and forget it.
+        """Return the input of the last linear layer that ran, (B, n_features), and drop it.
 
         Raises
         ------
         ValueError
-            If no linear layer ran.
+            If no linear layer ran since the last call.
         """
         if self._input is None:
             raise ValueError(
@@ -53,15 +53,14 @@ class LastLinearInput:
         return features.flatten(1)
 
     def remove(self) -> None:
-        """Stop watching the network."""
+        """Remove the hooks from the network."""
         while self._hooks:
             self._hooks.pop().remove()
 
     def __getstate__(self) -> dict[str, Any]:
-        # A network may be copied while it is watched; what it saw last is not part of it.
+        # A network may be copied while its hooks are registered. The recorded input is left out:
+        # it belongs to the current batch.
         return {**vars(self), "_input": None}
 
-    def _remember(
-        self, layer: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]
-    ) -> None:
+    def _record(self, layer: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> None:
         self._input = positional[0] if positional else named["input"]

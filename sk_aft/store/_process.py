@@ -1,7 +1,8 @@
-"""A temporary store for models that cannot be recognised in another run.
+"""A temporary store for models that can be identified only within one process.
 
-Nobody can tell whether a function changed since yesterday, so features of a bare function are
-kept for as long as the process that first used it lives, and shared with its workers.
+The content of a function does not tell whether its results changed since an earlier run. The
+features of a bare function are therefore kept only while the process that first used it lives.
+Its worker processes inherit the store and the tokens by which functions are identified.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ _directory: Path | None = None
 _tokens: dict[int, tuple[str, Any]] = {}
 
 
-def session_store() -> FeatureStore:
-    """Return the store that lives as long as this process, or the one it was given."""
+def process_store() -> FeatureStore:
+    """Return the temporary store of this process, or the one that it inherited."""
     global _directory
     with _lock:
         if _directory is None or not _directory.exists():
@@ -35,26 +36,27 @@ def session_store() -> FeatureStore:
         return FeatureStore(_directory)
 
 
-def session_token(function: Any) -> str:
-    """Return the name by which this object is known in this session."""
+def process_token(function: Any) -> str:
+    """Return the token that identifies this object in this process and its workers."""
     with _lock:
         if id(function) not in _tokens:
             _remember(function, uuid.uuid4().hex)
         return _tokens[id(function)][0]
 
 
-def session_state(functions: list) -> dict[str, Any]:
-    """Return what a worker process needs to recognise ``functions``."""
+def process_state(functions: list) -> dict[str, Any]:
+    """Return what a worker process needs to `inherit` these functions; can be pickled."""
     if not functions:
         return {}
-    tokens = [session_token(function) for function in functions]
-    return {"tokens": tokens, "directory": str(session_store().path)}
+    tokens = [process_token(function) for function in functions]
+    return {"tokens": tokens, "directory": str(process_store().path)}
 
 
-def adopt_session(functions: list, state: dict[str, Any]) -> None:
-    """Recognise unpickled ``functions`` if the session they come from is alive.
+def inherit(functions: list, state: dict[str, Any]) -> None:
+    """Give unpickled functions the tokens of the process that pickled them.
 
-    A process that has a session of its own keeps to it.
+    Does nothing if the store of that process no longer exists. A process that already has a
+    store keeps it, and a function that already has a token keeps that.
     """
     global _directory
     if not state or not Path(state["directory"]).exists():
@@ -76,7 +78,7 @@ def _remember(function: Any, token: str) -> None:
 
 
 def _remove(directory: Path, creator: int) -> None:
-    # A forked child inherits the exit handler but not the ownership.
+    # A forked child inherits the exit handler, but only the creator may remove the directory.
     if os.getpid() == creator:
         shutil.rmtree(directory, ignore_errors=True)
 
