@@ -6,19 +6,16 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import _fit_context
-from sklearn.preprocessing import LabelEncoder
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import column_or_1d
 from skorch import NeuralNetClassifier
-from torch import Tensor, nn
+from torch import nn
 
-from sk_aft._net import StudentNet
+from sk_aft._student._estimator import StudentEstimator
+from sk_aft._student._targets import ClassTargets
 from sk_aft.optim import RowwiseAdamW
 
 
-class AFTClassifier(StudentNet, NeuralNetClassifier):
+class AFTClassifier(StudentEstimator, NeuralNetClassifier):
     """A small network that learns from labels and foundation features, and predicts without them.
 
     The loss is the task's plus ``beta`` times a transfer objective that charges the network for
@@ -192,8 +189,10 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
     array([0, 0])
     """
 
+    _targets_type = ClassTargets
+
     _parameter_constraints: dict = {
-        **StudentNet._parameter_constraints,
+        **StudentEstimator._parameter_constraints,
         "class_weight": [dict, StrOptions({"balanced"}), None],
     }
 
@@ -290,7 +289,7 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
             If rows, labels, features or weights cannot be used; says which and why, before any
             training.
         """
-        self._learn(X, y, features, sample_weight, X_unlabeled)
+        self._fit(X, y, features, sample_weight, X_unlabeled)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -331,7 +330,7 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
                 "class_weight='balanced' is not supported for partial_fit, which does not know "
                 "how many rows of each class will come: give a dict of weights."
             )
-        self._learn(X, y, features, sample_weight, incremental=True, classes=classes)
+        self._fit(X, y, features, sample_weight, incremental=True, classes=classes)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -399,59 +398,4 @@ class AFTClassifier(StudentNet, NeuralNetClassifier):
     @property
     def classes_(self) -> np.ndarray:
         """Labels, sorted; shape (n_classes,)."""
-        if "label_encoder_" not in vars(self):
-            raise AttributeError(f"{type(self).__name__} has no classes_ before fit.")
-        return self.label_encoder_.classes_
-
-    def _check_targets(self, y: Any, *, reset: bool, classes: Any) -> np.ndarray:
-        y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
-        if reset:
-            # All that will come, where they were named; else those that are there.
-            self.label_encoder_ = LabelEncoder().fit(y if classes is None else classes)
-            self.n_outputs_ = len(self.label_encoder_.classes_)
-            if self.n_outputs_ < 2:
-                raise ValueError(
-                    f"y holds one class only ({self.label_encoder_.classes_[0]!r}): "
-                    "a classifier needs at least two."
-                )
-        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
-            raise ValueError(
-                f"classes={classes!r} is not the same as in the first call: {self.classes_!r}."
-            )
-        unknown = np.setdiff1d(y, self.classes_)
-        if len(unknown):
-            raise ValueError(
-                f"y holds {unknown.tolist()[0]!r}, which is not among the classes of this network: "
-                f"{self.classes_!r}. Name all of them in the first call of partial_fit, or start "
-                "anew with fit and warm_start=False."
-            )
-        return self.label_encoder_.transform(y).astype(np.int64)
-
-    def _row_weights(self, sample_weight: Any, targets: np.ndarray) -> np.ndarray | None:
-        weights = super()._row_weights(sample_weight, targets)
-        if self.class_weight is None:
-            return weights
-        # A piece of the rows may lack some of the classes.
-        labels = self.label_encoder_.inverse_transform(targets)
-        known = self.classes_ if isinstance(self.class_weight, dict) else np.unique(labels)
-        of_class = compute_class_weight(self.class_weight, classes=known, y=labels)
-        by_class = of_class[np.searchsorted(known, labels)]
-        return by_class if weights is None else weights * by_class
-
-    def _stratify(self, targets: np.ndarray) -> np.ndarray | None:
-        n_valid = round(self.validation_fraction * len(targets))
-        counts = np.bincount(targets)
-        return targets if counts.min() >= 2 and n_valid >= len(counts) else None
-
-    def _check_validation(self, targets: np.ndarray, weights: np.ndarray | None) -> None:
-        """Accuracy needs no more than one row."""
-
-    def _errors(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        return (outputs.argmax(axis=1) != targets).astype(float)
-
-    def _validation_score(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> float:
-        correct = (outputs.argmax(dim=1) == targets).float().cpu().numpy()
-        return float(
-            np.average(correct, weights=None if weights is None else weights.cpu().numpy())
-        )
+        return self._require().targets.classes

@@ -12,11 +12,12 @@ from sklearn.utils.validation import check_array
 from skorch import NeuralNetRegressor
 from torch import Tensor, nn
 
-from sk_aft._net import StudentNet
+from sk_aft._student._estimator import StudentEstimator
+from sk_aft._student._targets import NumericTargets
 from sk_aft.optim import RowwiseAdamW
 
 
-class AFTRegressor(StudentNet, NeuralNetRegressor):
+class AFTRegressor(StudentEstimator, NeuralNetRegressor):
     """A small network that learns numbers from targets and foundation features.
 
     As `AFTClassifier`, which explains the parameters at more length. Targets are standardised
@@ -130,6 +131,8 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
     True
     """
 
+    _targets_type = NumericTargets
+
     def __init__(
         self,
         module: Any = "auto",
@@ -221,7 +224,7 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
             If rows, targets, features or weights cannot be used; says which and why, before any
             training.
         """
-        self._learn(X, y, features, sample_weight, X_unlabeled)
+        self._fit(X, y, features, sample_weight, X_unlabeled)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -257,7 +260,7 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
         self : AFTRegressor
             The fitted estimator.
         """
-        self._learn(X, y, features, sample_weight, incremental=True)
+        self._fit(X, y, features, sample_weight, incremental=True)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -274,50 +277,12 @@ class AFTRegressor(StudentNet, NeuralNetRegressor):
             In the shape and unit of the targets.
         """
         outputs = self.forward(X).double().numpy()
-        predictions = self.target_scaler_.inverse_transform(outputs)
-        return predictions[:, 0] if self.y_ndim_ == 1 else predictions
+        return self._require().targets.decode(outputs)
 
     @property
     def predict_proba(self) -> Any:
         """Not offered: skorch's would return predictions."""
         raise AttributeError("AFTRegressor has no predict_proba; use predict.")
-
-    def _check_targets(self, y: Any, *, reset: bool, classes: Any) -> np.ndarray:
-        y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
-        n_outputs = y.shape[1] if y.ndim == 2 else 1
-        if reset:
-            self.y_ndim_, self.n_outputs_ = y.ndim, n_outputs
-        elif n_outputs != self.n_outputs_:
-            raise ValueError(
-                f"y has {n_outputs} targets, but training began with {self.n_outputs_}."
-            )
-        return y.reshape(len(y), -1)
-
-    def _encode_targets(
-        self, targets: np.ndarray, weights: np.ndarray | None, *, reset: bool
-    ) -> np.ndarray:
-        if reset:
-            self.target_scaler_ = StandardScaler().fit(targets, sample_weight=weights)
-        return self.target_scaler_.transform(targets).astype(np.float32)
-
-    def _stratify(self, targets: np.ndarray) -> None:
-        return None
-
-    def _check_validation(self, targets: np.ndarray, weights: np.ndarray | None) -> None:
-        if len(targets) < 2:
-            raise ValueError(
-                f"validation_fraction={self.validation_fraction} holds out one row, and R² needs "
-                "two: raise it, or set early_stopping=False."
-            )
-
-    def _errors(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        return ((outputs - targets) ** 2).mean(axis=1)
-
-    def _validation_score(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> float:
-        sample_weight = None if weights is None else weights.cpu().numpy()
-        return float(
-            r2_score(targets.cpu().numpy(), outputs.cpu().numpy(), sample_weight=sample_weight)
-        )
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

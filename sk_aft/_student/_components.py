@@ -164,6 +164,14 @@ def build_optimizer(
     return optimizer(groups, **{**preset, **parameters})
 
 
+def same_settings(one: Any, other: Any) -> bool:
+    """Return whether two optimizers differ in their learning rates at most."""
+    if type(one) is not type(other):
+        return False
+    names = {*one.defaults, *other.defaults} - {"lr"}
+    return all(one.defaults.get(name) == other.defaults.get(name) for name in names)
+
+
 def fit_transfer(
     transfer: nn.Module,
     batches: RowBatches,

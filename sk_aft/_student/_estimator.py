@@ -30,7 +30,7 @@ from sk_aft._runtime._seeds import draw_seed, seeded_torch
 from sk_aft._runtime._threads import fitting_threads, flushed_denormals
 from sk_aft._student import _callbacks, _components, _persistence, _training
 from sk_aft._student._inputs import StudentInputs, make_batches
-from sk_aft._student._mixed_precision import PRECISIONS, MixedPrecision, same_settings
+from sk_aft._student._mixed_precision import PRECISIONS, MixedPrecision
 from sk_aft._student._plan import (
     TrainingPlan,
     TransferChoice,
@@ -215,6 +215,8 @@ class StudentEstimator(PrefixedParameters, NeuralNet):
             student = replace(resumed, random=random, history=History(resumed.history))
         student.transfer_method, student.beta = transfer
         student.split_seed = plan.split_seed
+        if data.features is not None:
+            student.n_foundation_features = data.features.shape[1]
         student.trials = trials if resumed is None else resumed.trials
         sizes = {"batch_size": plan.batch_size, "device": plan.device}
         batches = make_batches(
@@ -256,9 +258,11 @@ class StudentEstimator(PrefixedParameters, NeuralNet):
         self._training = state
         try:
             with seeded_torch(plan.seed, plan.device), unchanged_on_error(resumed, optimizer):
-                self.initialize() if resumed is None else self._resume(former)
+                if resumed is None:
+                    self.initialize()
+                else:
+                    self._resume(former)
                 if batches.features is not None:
-                    student.n_foundation_features = batches.features.shape[1]
                     state.has_missing_features = bool(batches.features.missing_mask.any())
                     if not had_transfer or student.replaces_features:
                         batches = self._fit_transfer(batches, shared)
@@ -426,7 +430,7 @@ class StudentEstimator(PrefixedParameters, NeuralNet):
         if former is None:
             return
         state.network = former.network
-        if state.plan.is_incremental and same_settings(former.optimizer, state.optimizer):
+        if state.plan.is_incremental and _components.same_settings(former.optimizer, state.optimizer):
             state.optimizer.state = former.optimizer.state
             state.precision.keep(former.precision)
 
@@ -471,7 +475,7 @@ class StudentEstimator(PrefixedParameters, NeuralNet):
         self.transfer_ = _components.build_transfer(
             student.transfer_method,
             self.get_params_for("transfer"),
-            n_features=state.n_features,
+            n_features=student.n_foundation_features,
             n_student_features=self._penultimate_features(state.example).shape[1],
             n_outputs=student.n_outputs,
             feature_slices=state.feature_slices,

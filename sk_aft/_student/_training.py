@@ -388,6 +388,14 @@ def batch_loss(
     return step
 
 
+def validation_loss(
+    batch: Batch, infer: Infer, *, criterion: nn.Module, mean_weight: float
+) -> Step:
+    """Compute the task loss of one batch that is not learned from; arguments as above."""
+    logits, _ = infer(batch.inputs)
+    return {"loss": task_loss(criterion, logits, batch, mean_weight), "y_pred": logits}
+
+
 def run_network(network: nn.Module, inputs: Inputs, n_outputs: int) -> tuple[Tensor, Any]:
     """Run a network; raise if its outputs have another shape than the targets ask for.
 

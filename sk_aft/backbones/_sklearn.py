@@ -11,7 +11,7 @@ import sklearn
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from sk_aft._rows import Rows
+from sk_aft._data._rows import Rows
 from sk_aft.backbones._base import Backbone
 from sk_aft.backbones._fingerprint import canonical_copy, describe_classes
 from sk_aft.store._process import inherit, process_state, process_token

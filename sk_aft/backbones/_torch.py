@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sk_aft._rows import Rows
+from sk_aft._data._rows import Rows
 from sk_aft.backbones._base import Backbone
 from sk_aft.backbones._fingerprint import describe_classes, is_digestible, module_digest
 from sk_aft.store._process import inherit, process_state, process_token

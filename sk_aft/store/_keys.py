@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from sk_aft._rows import Rows, image_bytes, load_image
+from sk_aft._data._images import image_bytes, load_image
+from sk_aft._data._rows import Rows
 
 DIGEST_SIZE = 16
 KEY_SIZE = 2 * DIGEST_SIZE

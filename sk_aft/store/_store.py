@@ -63,7 +63,7 @@ class FeatureStore:
     --------
     >>> import numpy as np, tempfile
     >>> from sk_aft.store import FeatureStore, row_digests
-    >>> from sk_aft._rows import as_rows
+    >>> from sk_aft._data._rows import as_rows
     >>> store = FeatureStore(tempfile.mkdtemp())
     >>> model = store.register_model({"weights": "a digest"}, name="a model")
     >>> keys = [model + digest for digest in row_digests(as_rows(["a text", "another"]))]
