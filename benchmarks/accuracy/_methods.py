@@ -18,7 +18,7 @@ from benchmarks.accuracy._setfit import SetFitClassifier, SetFitTeacher
 from benchmarks.accuracy._students import student_settings
 from benchmarks.accuracy._teachers import teacher
 from sk_aft import AFTClassifier, AFTRegressor, FoundationFeatureExtractor
-from sk_aft.transfer import default_strength
+from sk_aft.transfer import default_beta
 
 N_TRIALS = 5
 BATCH_SIZE = 128
@@ -68,7 +68,7 @@ class Student:
         lr = student_settings(student, data)["lr"]
         if self.transfer in (None, "auto"):
             return Search({"lr": lr}, (Axis("lr", lr, 3, N_TRIALS - 1),))
-        base = self.strength or default_strength(self.transfer)
+        base = self.strength or default_beta(self.transfer)
         strength = Axis("beta", base, 5, (N_TRIALS - 1) // 2)
         return Search({"lr": lr, "beta": base}, (strength, Axis("lr", lr, 3, (N_TRIALS - 1) // 2)))
 

@@ -39,10 +39,10 @@ class BTuning(TransferMethod):
     Attributes
     ----------
     student_weights : Tensor of shape (n_student_features, n_outputs)
-        m of the student; zeros before ``prepare``.
+        m of the student; zeros before ``fit``.
     model_weights : dict of str to float
-        How much each foundation model counts; set by ``prepare``.
-    default_strength : float
+        How much each foundation model counts; set by ``fit``.
+    default_beta : float
         beta unless tuned: 10.
 
     References
@@ -59,7 +59,7 @@ class BTuning(TransferMethod):
     1.0
     """
 
-    default_strength = 10.0
+    default_beta = 10.0
     student_weights: Tensor
 
     def __init__(self, n_student_features: int, n_outputs: int) -> None:
@@ -76,7 +76,7 @@ class BTuning(TransferMethod):
         student : Tensor of shape (B, n_student_features)
             Input of the student's last linear layer.
         foundation : Tensor of shape (B, n_outputs)
-            What `prepare` returned of the same rows.
+            What `fit` returned of the same rows.
 
         Returns
         -------
@@ -85,7 +85,7 @@ class BTuning(TransferMethod):
         """
         return F.mse_loss(student @ self.student_weights.to(student.dtype), foundation)
 
-    def prepare(self, rows: TransferRows) -> np.ndarray:
+    def fit(self, rows: TransferRows) -> np.ndarray:
         """Fit the Bayesian linear models.
 
         Parameters

@@ -22,9 +22,9 @@ class TransferRows:
         without features.
     targets : ndarray of shape (n,) int64, or (n, n_outputs) float32
         Class numbers, or standardised regression targets.
-    is_labeled : ndarray of shape (n,), bool
+    labeled_mask : ndarray of shape (n,), bool
         Whose target is known; those of other rows mean nothing.
-    is_known : ndarray of shape (n,), bool
+    known_mask : ndarray of shape (n,), bool
         Which rows have features.
     feature_slices : mapping of str to slice
         Which columns of the features are which foundation model's.
@@ -41,8 +41,8 @@ class TransferRows:
 
     features: Any
     targets: np.ndarray
-    is_labeled: np.ndarray
-    is_known: np.ndarray
+    labeled_mask: np.ndarray
+    known_mask: np.ndarray
     feature_slices: Mapping[str, slice]
     n_classes: int | None
     student_features: Callable[[np.ndarray], np.ndarray]
@@ -59,7 +59,7 @@ class TransferMethod(nn.Module):
 
     Attributes
     ----------
-    default_strength : float
+    default_beta : float
         beta unless tuned.
     uses_logits : bool
         Whether ``forward`` takes the student's logits (B, n_outputs) as its third argument.
@@ -68,11 +68,11 @@ class TransferMethod(nn.Module):
         student has such; others get them side by side.
     """
 
-    default_strength: float = 1.0
+    default_beta: float = 1.0
     uses_logits: ClassVar[bool] = False
     accepts_pairs: ClassVar[bool] = False
 
-    def prepare(self, rows: TransferRows) -> Any:
+    def fit(self, rows: TransferRows) -> Any:
         """Learn what has to be known before the first step.
 
         Called once, before training.
@@ -92,11 +92,11 @@ class TransferMethod(nn.Module):
         return None
 
 
-def features_for(method: nn.Module, student: Tensor | tuple[Tensor, ...]) -> Any:
+def student_features_for(method: nn.Module, student: Tensor | tuple[Tensor, ...]) -> Any:
     """Return a student's features as a transfer method takes them; see ``accepts_pairs``."""
-    return student if getattr(method, "accepts_pairs", False) else side_by_side(student)
+    return student if getattr(method, "accepts_pairs", False) else concatenate(student)
 
 
-def side_by_side(student: Tensor | tuple[Tensor, ...]) -> Tensor:
+def concatenate(student: Tensor | tuple[Tensor, ...]) -> Tensor:
     """Return a student's features as one matrix."""
     return torch.cat(student, dim=1) if isinstance(student, tuple) else student

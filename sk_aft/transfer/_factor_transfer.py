@@ -51,7 +51,7 @@ class FactorTransfer(TransferMethod):
         e, frozen. Takes features without their mean, over their scale.
     translator : Sequential
         g, learned.
-    default_strength : float
+    default_beta : float
         beta unless tuned: 50.
 
     References
@@ -68,7 +68,7 @@ class FactorTransfer(TransferMethod):
     torch.Size([5, 4])
     """
 
-    default_strength = 50.0
+    default_beta = 50.0
     mean: Tensor
     scale: Tensor
 
@@ -105,7 +105,7 @@ class FactorTransfer(TransferMethod):
         said, factor = self.translator(student), self.encode(foundation)
         return F.l1_loss(F.normalize(said, eps=1e-8), F.normalize(factor, eps=1e-8))
 
-    def prepare(self, rows: TransferRows) -> None:
+    def fit(self, rows: TransferRows) -> None:
         """Train the autoencoder.
 
         Parameters
@@ -114,7 +114,7 @@ class FactorTransfer(TransferMethod):
             The training rows; those without features are left out.
         """
         random = np.random.default_rng(rows.seed)
-        known = random.permutation(np.flatnonzero(rows.is_known))
+        known = random.permutation(np.flatnonzero(rows.known_mask))
         n_held_out = int(np.ceil(_HELD_OUT * len(known)))
         held_out, train = np.sort(known[:n_held_out]), known[n_held_out:]
         if not len(train):

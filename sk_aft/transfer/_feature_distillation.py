@@ -29,7 +29,7 @@ class FeatureDistillation(TransferMethod):
     ----------
     map : Linear
         W and b, learned.
-    default_strength : float
+    default_beta : float
         beta unless tuned: 1. Foundation features far from unit variance need another.
 
     References

@@ -30,7 +30,7 @@ class FeatureRegression(TransferMethod):
     ----------
     map : Linear
         W, learned.
-    default_strength : float
+    default_beta : float
         beta unless tuned: 1.
 
     References

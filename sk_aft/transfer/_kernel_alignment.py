@@ -60,7 +60,7 @@ class KernelAlignment(TransferMethod):
         With "dense": the map, initially normal of variance 1 / n_features.
     map : Linear
         With a projection: P of shape (n_student_features, projection), learned.
-    default_strength : float
+    default_beta : float
         beta unless tuned: 10, as published.
 
     Notes
@@ -86,7 +86,7 @@ class KernelAlignment(TransferMethod):
     0.0001
     """
 
-    default_strength = 10.0
+    default_beta = 10.0
 
     def __init__(
         self,

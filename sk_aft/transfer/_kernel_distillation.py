@@ -30,7 +30,7 @@ class KernelDistillation(TransferMethod):
     ----------
     map : Linear
         W of shape (p, d), learned.
-    default_strength : float
+    default_beta : float
         beta unless tuned: 10, as of `KernelAlignment`.
 
     References
@@ -48,7 +48,7 @@ class KernelDistillation(TransferMethod):
     0.0001
     """
 
-    default_strength = 10.0
+    default_beta = 10.0
 
     def __init__(self, n_features: int, n_student_features: int) -> None:
         super().__init__()

@@ -135,7 +135,7 @@ def make_transfer(
     >>> make_transfer("aft", 384, kernel="rbf").kernel
     'rbf'
     >>> both = make_transfer([("aft", 10), ("probe-kd", 1)], 384, probe_kd__temperature=2)
-    >>> both.strengths, both.methods[1].temperature
+    >>> both.betas, both.methods[1].temperature
     ([10.0, 1.0], 2)
     """
     sizes = {
@@ -158,15 +158,15 @@ def make_transfer(
             raise ValueError(f"Invalid parameter transfer__{name}: this list takes {known}.")
         of_parts[prefix][parameter] = value
     parts = []
-    for part, strength in pairs:
+    for part, beta in pairs:
         prefix = _prefix(part)
         own = of_parts.get(prefix, {})
-        strength = own.pop("beta", strength)
-        parts.append((_make_one(part, sizes, own, prefix=f"{prefix}__"), strength))
+        beta = own.pop("beta", beta)
+        parts.append((_make_one(part, sizes, own, prefix=f"{prefix}__"), beta))
     return Combination(parts)
 
 
-def default_strength(transfer: Transfer) -> float:
+def default_beta(transfer: Transfer) -> float:
     """Return the strength that a transfer method has unless tuned, without building it.
 
     Parameters
@@ -176,7 +176,7 @@ def default_strength(transfer: Transfer) -> float:
 
     Returns
     -------
-    strength : float
+    beta : float
         1 where the method says nothing.
 
     Raises
@@ -186,16 +186,16 @@ def default_strength(transfer: Transfer) -> float:
 
     Examples
     --------
-    >>> from sk_aft.transfer import default_strength
-    >>> default_strength("aft")
+    >>> from sk_aft.transfer import default_beta
+    >>> default_beta("aft")
     10.0
     """
     if isinstance(transfer, nn.Module):
-        return float(getattr(transfer, "default_strength", 1.0))
+        return float(getattr(transfer, "default_beta", 1.0))
     if isinstance(transfer, str):
-        return _look_up(transfer).method.default_strength
+        return _look_up(transfer).method.default_beta
     _checked_pairs(transfer)
-    return Combination.default_strength
+    return Combination.default_beta
 
 
 def _make_one(

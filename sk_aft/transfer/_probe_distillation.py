@@ -34,7 +34,7 @@ class ProbeDistillation(TransferMethod):
 
     Attributes
     ----------
-    default_strength : float
+    default_beta : float
         beta unless tuned: 1.
 
     Notes
@@ -73,7 +73,7 @@ class ProbeDistillation(TransferMethod):
         student : Tensor of shape (B, p)
             Not used.
         foundation : Tensor of shape (B, n_outputs)
-            What `prepare` returned of the same rows.
+            What `fit` returned of the same rows.
         logits : Tensor of shape (B, n_outputs)
             What the student says.
 
@@ -89,7 +89,7 @@ class ProbeDistillation(TransferMethod):
         said = F.log_softmax(logits / self.temperature, dim=1)
         return self.temperature**2 * F.kl_div(said, targets, reduction="batchmean")
 
-    def prepare(self, rows: TransferRows) -> np.ndarray:
+    def fit(self, rows: TransferRows) -> np.ndarray:
         """Fit the probes.
 
         Parameters
@@ -113,7 +113,7 @@ class ProbeDistillation(TransferMethod):
         probe = RidgeProbe() if rows.n_classes is None else ClassProbe(rows.n_classes)
         folds = default_folds(targets, stratify=rows.n_classes is not None, seed=rows.seed)
         of_labeled = probe.out_of_fold(features, targets, folds)
-        others = rows.is_known & ~rows.is_labeled
+        others = rows.known_mask & ~rows.labeled_mask
         if others.any():
             probe.fit(features, targets)
         predictions = predicted_targets(rows, probe.predict, matrix.shape[1], others)

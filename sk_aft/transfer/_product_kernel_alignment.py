@@ -45,7 +45,7 @@ class ProductKernelAlignment(TransferMethod):
     ----------
     s : Tensor of shape (n_features,)
         Logits of the feature weights, initially 0.
-    default_strength : float
+    default_beta : float
         beta unless tuned: 10.
 
     Notes
@@ -71,7 +71,7 @@ class ProductKernelAlignment(TransferMethod):
     0.0001
     """
 
-    default_strength = 10.0
+    default_beta = 10.0
     accepts_pairs = True
 
     def __init__(

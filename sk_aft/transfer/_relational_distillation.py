@@ -33,7 +33,7 @@ class RelationalDistillation(TransferMethod):
 
     Attributes
     ----------
-    default_strength : float
+    default_beta : float
         beta unless tuned: 50, which makes the published 25 and 50 for distances and angles.
 
     Notes
@@ -54,7 +54,7 @@ class RelationalDistillation(TransferMethod):
     True
     """
 
-    default_strength = 50.0
+    default_beta = 50.0
 
     @in_full_precision
     def forward(self, student: Tensor, foundation: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ def labeled_rows(rows: TransferRows) -> tuple[np.ndarray, np.ndarray]:
     ValueError
         If there is nothing to learn from.
     """
-    labeled = np.flatnonzero(rows.is_labeled & rows.is_known)
+    labeled = np.flatnonzero(rows.labeled_mask & rows.known_mask)
     targets = rows.targets[labeled]
     if rows.n_classes is not None:
         targets = np.eye(rows.n_classes)[targets]
@@ -68,8 +68,8 @@ def predicted_targets(
     predictions : ndarray of shape (n, width), float32
         NaN in the other rows.
     """
-    predictions: np.ndarray = np.full((len(rows.is_known), width), np.nan, dtype=np.float32)
-    wanted = np.flatnonzero(rows.is_known if among is None else among)
+    predictions: np.ndarray = np.full((len(rows.known_mask), width), np.nan, dtype=np.float32)
+    wanted = np.flatnonzero(rows.known_mask if among is None else among)
     for start in range(0, len(wanted), _ROWS_PER_READ):
         some = wanted[start : start + _ROWS_PER_READ]
         predictions[some] = predict(rows.features.take(some))
