@@ -1,4 +1,4 @@
-"""Transfer objectives: what a student's features owe to the foundation features."""
+"""Transfer objectives: regularisers that tie a student's features to the foundation features."""
 
 from sk_aft.transfer._b_tuning import BTuning
 from sk_aft.transfer._base import TransferMethod, TransferRows

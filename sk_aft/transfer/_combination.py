@@ -1,4 +1,4 @@
-"""Several transfer objectives at once."""
+"""A weighted sum of transfer objectives."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class Combination(TransferMethod):
     Parameters
     ----------
     parts : sequence of (nn.Module, float)
-        Objectives and their strengths. A part of strength 0 is neither fitted nor computed.
+        Objectives and their beta. A part with beta 0 is neither fitted nor computed.
 
     Attributes
     ----------
     methods : ModuleList
         The objectives.
     betas : list of float
-        Their strengths.
+        Their beta.
     default_beta : float
-        beta unless tuned: 1, so that the strengths are what they say.
+        beta used unless it is tuned: 1, so that each part has exactly the beta given.
 
     Examples
     --------
@@ -48,16 +48,16 @@ class Combination(TransferMethod):
                 raise ValueError(f"A part has beta={beta}, expected a number of at least 0.")
         self.methods = nn.ModuleList(method for method, _ in parts)
         self.betas = [float(beta) for _, beta in parts]
-        # Of what `fit` returned, which columns are which part's.
+        # For each active part, its columns in what `fit` returned.
         self._columns: list[slice] | None = None
 
     @property
     def feature_weights(self) -> Tensor:
-        """How much each foundation feature counts, of the first part that weights them."""
+        """Weight of each foundation feature in the first part that has feature weights."""
         for method, _ in self._active():
             if hasattr(method, "feature_weights"):
                 return method.feature_weights
-        raise AttributeError("No part weights the features.")
+        raise AttributeError("No part of the combination has feature weights.")
 
     def forward(self, student: Any, foundation: Tensor, logits: Tensor | None = None) -> Tensor:
         """Return the weighted sum.
@@ -67,9 +67,9 @@ class Combination(TransferMethod):
         student : Tensor of shape (B, p)
             Input of the student's last linear layer.
         foundation : Tensor of shape (B, d)
-            Features of the same rows, or what `fit` returned of them.
+            Features of the same rows, or what `fit` returned for them.
         logits : Tensor of shape (B, n_outputs)
-            What the student says, for parts that ask for it.
+            The student's logits, for parts with ``uses_logits``.
 
         Returns
         -------
@@ -80,14 +80,14 @@ class Combination(TransferMethod):
         active = self._active()
         columns = self._columns or [slice(None)] * len(active)
         for (method, beta), own in zip(active, columns, strict=True):
-            said = (logits,) if getattr(method, "uses_logits", False) else ()
+            extra = (logits,) if getattr(method, "uses_logits", False) else ()
             total = total + beta * method(
-                student_features_for(method, student), foundation[:, own], *said
+                student_features_for(method, student), foundation[:, own], *extra
             )
         return total
 
     def fit(self, rows: TransferRows) -> JoinedRows | None:
-        """Prepare the parts.
+        """Fit the parts.
 
         Parameters
         ----------
@@ -97,8 +97,8 @@ class Combination(TransferMethod):
         Returns
         -------
         targets : JoinedRows or None
-            The features, unless each part wants something else in their place, and after them
-            what the parts want; None where all parts take the features as they are.
+            The features, if any part takes them, followed by the targets of the other parts.
+            None if all parts take the features.
         """
         fitted = [
             method.fit(rows) if hasattr(method, "fit") else None for method, _ in self._active()

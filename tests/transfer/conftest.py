@@ -7,7 +7,7 @@ from sk_aft.transfer import TransferRows
 
 
 class CountedFeatures:
-    """Features that note which rows were read at a time."""
+    """Features that record which rows each call reads."""
 
     def __init__(self, matrix):
         self.matrix = matrix
@@ -46,7 +46,9 @@ def make_rows():
                 for i, (width, stop) in enumerate(zip(widths, stops, strict=True))
             },
             "n_classes": n_classes,
-            "student_features": lambda rows: np.tanh(np.nan_to_num(features[rows]) @ projection),
+            "student_features": lambda indices: np.tanh(
+                np.nan_to_num(features[indices]) @ projection
+            ),
             "seed": 0,
         }
         return TransferRows(**{**settings, **changes})

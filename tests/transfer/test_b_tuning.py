@@ -47,7 +47,9 @@ def test_predicts_what_posterior_means_predict(make_rows, n_classes):
         means = np.stack([posterior_mean(F[used], column) for column in y[used].T], axis=1)
         predictions.append(F @ means)
     shares = np.exp(np.array(scores) / 0.1) / np.exp(np.array(scores) / 0.1).sum()
-    expected = sum(share * said for share, said in zip(shares, predictions, strict=True))
+    expected = sum(
+        share * prediction for share, prediction in zip(shares, predictions, strict=True)
+    )
     np.testing.assert_allclose(found[known_mask], expected[known_mask], atol=2e-3)
     assert np.isnan(found[~known_mask]).all()
     np.testing.assert_allclose(list(method.model_weights.values()), shares, rtol=1e-3)

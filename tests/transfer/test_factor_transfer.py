@@ -28,10 +28,10 @@ def test_equals_the_definition(make_rows):
     foundation = rows.features.matrix[:10]
     standardised = (foundation - method.mean.numpy()) / method.scale.numpy()
     vectors = [perceptron(method.translator, student), perceptron(method.encoder, standardised)]
-    said, factor = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in vectors)
-    assert said.shape == factor.shape == (10, 3)
+    predicted, factor = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in vectors)
+    assert predicted.shape == factor.shape == (10, 3)
     found = method(torch.tensor(student), torch.tensor(foundation)).item()
-    assert found == pytest.approx(np.abs(said - factor).mean(), rel=1e-4)
+    assert found == pytest.approx(np.abs(predicted - factor).mean(), rel=1e-4)
 
 
 @pytest.mark.usefixtures("_short_training")
@@ -52,7 +52,7 @@ def test_the_encoder_is_trained_on_rows_with_features_and_then_frozen(make_rows)
 
 
 def test_the_factor_keeps_what_can_be_kept(make_rows):
-    """Features of 12 columns with two directions: four factors say where a row is."""
+    """Features of 12 columns with two directions: four factors determine a row."""
     rng = np.random.default_rng(0)
     rows = make_rows(300, (12,))
     rows.features.matrix[:] = 5 + rng.normal(size=(300, 2)) @ rng.normal(size=(2, 12))

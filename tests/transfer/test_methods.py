@@ -193,7 +193,7 @@ def test_unknown_values_name_the_known_ones(name):
 
 
 def test_a_size_that_is_missing_is_named():
-    with pytest.raises(ValueError, match="'kd' needs to know n_student_features"):
+    with pytest.raises(ValueError, match="'kd' needs n_student_features"):
         make_transfer("kd", 7)
 
 
