@@ -75,7 +75,8 @@ class TransferMethod(nn.Module):
     def fit(self, rows: TransferRows) -> Any:
         """Learn what the method needs before the first training step.
 
-        Called before training starts.
+        Called once, before training. If it returns targets, it is called again before each
+        resumed training, with the rows of that training.
 
         Parameters
         ----------
