@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.accuracy._experiments import Experiment
-from benchmarks.accuracy._methods import LEARNING_RATES, BETAS
+from benchmarks.accuracy._methods import BETAS, LEARNING_RATES
 from benchmarks.accuracy._runs import RESULTS, Runs
 from benchmarks.accuracy._suites import FAMILIES, IN_MEANS, OF_TEACHERS, sensitivity
 from benchmarks.accuracy.report._scores import Scores, alone_of, normalized
