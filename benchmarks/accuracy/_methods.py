@@ -18,7 +18,7 @@ from benchmarks.accuracy._setfit import SetFitClassifier, SetFitTeacher
 from benchmarks.accuracy._students import student_settings
 from benchmarks.accuracy._teachers import teacher
 from sk_aft import AFTClassifier, AFTRegressor, FoundationFeatureExtractor
-from sk_aft.transfer import default_strength
+from sk_aft.transfer import default_beta
 
 N_TRIALS = 5
 BATCH_SIZE = 128
@@ -40,8 +40,8 @@ class Student:
         Whether rows without label take part.
     uses_mixtures : bool
         Whether mixtures of two training images are added, without label.
-    strength : float, optional
-        Where trials start, in the place of the usual strength.
+    initial_beta : float, optional
+        The beta that trials start from, instead of the method's `default_beta`.
     grid : tuple of dict
         What to try, in place of the usual trials.
     learned_teacher : callable, optional
@@ -54,7 +54,7 @@ class Student:
     is_tuned: bool = True
     uses_unlabeled: bool = False
     uses_mixtures: bool = False
-    strength: float | None = None
+    initial_beta: float | None = None
     grid: tuple[Setting, ...] = ()
     learned_teacher: Callable[[int], Any] | None = None
     is_student = True
@@ -68,9 +68,9 @@ class Student:
         lr = student_settings(student, data)["lr"]
         if self.transfer in (None, "auto"):
             return Search({"lr": lr}, (Axis("lr", lr, 3, N_TRIALS - 1),))
-        base = self.strength or default_strength(self.transfer)
-        strength = Axis("beta", base, 5, (N_TRIALS - 1) // 2)
-        return Search({"lr": lr, "beta": base}, (strength, Axis("lr", lr, 3, (N_TRIALS - 1) // 2)))
+        base = self.initial_beta or default_beta(self.transfer)
+        beta = Axis("beta", base, 5, (N_TRIALS - 1) // 2)
+        return Search({"lr": lr, "beta": base}, (beta, Axis("lr", lr, 3, (N_TRIALS - 1) // 2)))
 
     def build(
         self,
@@ -220,14 +220,14 @@ _PUBLISHED: Setting = {"transfer__weights": "published"}
 _BOTH = [("aft", 10), ("probe-kd", 1)]
 
 LEARNING_RATES = (3e-4, 1e-3, 3e-3)
-STRENGTHS = (0, 1, 10, 100)
-_GRID = tuple({"lr": lr, "beta": beta} for lr in LEARNING_RATES for beta in STRENGTHS)
+BETAS = (0, 1, 10, 100)
+_GRID = tuple({"lr": lr, "beta": beta} for lr in LEARNING_RATES for beta in BETAS)
 
 METHODS: dict[str, Student | Linear | FineTuned] = {
     "student alone": Student(None),
     "default": Student("auto"),
     "aft": Student("aft"),
-    "aft, from 1": Student("aft", strength=1.0),
+    "aft, from 1": Student("aft", initial_beta=1.0),
     "aft, grid": Student("aft", grid=_GRID),
     "default, not tuned": Student("auto", is_tuned=False),
     "student alone, not tuned": Student(None, is_tuned=False),

@@ -79,15 +79,15 @@ def terms(n_rows: int, width: int, device: str) -> list[dict[str, Any]]:
             column_slices=halves,
         ).to(device)
         compared = predictions if name in ("b-tuning", "probe-kd") else foundation
-        said = (logits,) if method.uses_logits else ()
+        extra = (logits,) if method.uses_logits else ()
 
         def step(
-            method: torch.nn.Module = method, compared: Tensor = compared, said: Any = said
+            method: torch.nn.Module = method, compared: Tensor = compared, extra: Any = extra
         ) -> None:
             for _ in range(n_calls):
                 student.grad = logits.grad = None
                 method.zero_grad()
-                method(student, compared, *said).backward()
+                method(student, compared, *extra).backward()
 
         ways[name] = step
     seconds = medians({"floor": floor, **ways}, rounds=7)

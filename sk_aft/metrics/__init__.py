@@ -1,4 +1,4 @@
-"""Measures of features: what they say about targets, and about each other."""
+"""Measures of how well features predict targets, and how similar two sets of features are."""
 
 from sk_aft.metrics._cka import cka
 from sk_aft.metrics._logme import logme_score

@@ -9,14 +9,14 @@ from sklearn.utils import check_array, check_consistent_length
 
 
 def cka(A: Any, B: Any) -> float:
-    r"""Return how alike two sets of features of the same rows are: linear CKA.
+    r"""Return the similarity of two sets of features of the same rows (samples): linear CKA.
 
     .. math::
         \mathrm{CKA} = \frac{\lVert \bar A^\top \bar B \rVert_F^2}
             {\lVert \bar A^\top \bar A \rVert_F \lVert \bar B^\top \bar B \rVert_F}
 
-    where a bar means centred, column by column. Blind to rotations, shifts and isotropic
-    scaling of either side; the widths may differ.
+    where a bar means centred, column by column. CKA is invariant to rotation, translation and
+    isotropic scaling of either side; the widths may differ.
 
     Parameters
     ----------
@@ -28,13 +28,13 @@ def cka(A: Any, B: Any) -> float:
     Returns
     -------
     similarity : float
-        Between 0 (no column of one correlates with one of the other) and 1 (equal up to what
-        CKA is blind to).
+        Between 0 (no column of A correlates with a column of B) and 1 (equal up to the
+        invariances of CKA).
 
     Raises
     ------
     ValueError
-        If the rows of A or B are all equal: they have no directions to compare.
+        If all rows of A, or all rows of B, are equal: CKA is then undefined.
 
     References
     ----------
@@ -52,7 +52,7 @@ def cka(A: Any, B: Any) -> float:
     a, b = _centred(A, "A"), _centred(B, "B")
     check_consistent_length(a, b)
     if len(a) < max(a.shape[1], b.shape[1]):
-        # Inner products of Gram matrices: the same numbers from smaller matrices.
+        # Inner products of Gram matrices give the same values from smaller matrices.
         a, b = a @ a.T, b @ b.T
         cross, of_a, of_b = np.vdot(a, b), np.vdot(a, a), np.vdot(b, b)
     else:
@@ -63,6 +63,6 @@ def cka(A: Any, B: Any) -> float:
 def _centred(features: Any, name: str) -> np.ndarray:
     array = check_array(features, dtype=np.float64, ensure_min_samples=2, input_name=name)
     if (array == array[0]).all():
-        raise ValueError(f"All rows of {name} are equal, so there is nothing to compare.")
+        raise ValueError(f"All rows of {name} are equal, so CKA is undefined.")
     array = array - array.mean(axis=0)
-    return array / np.abs(array).max()  # squares of squares neither over- nor underflow
+    return array / np.abs(array).max()  # so that fourth powers neither overflow nor underflow

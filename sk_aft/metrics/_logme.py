@@ -1,4 +1,4 @@
-"""LogME: how well a linear model of features could explain targets, by its evidence."""
+"""LogME: the evidence of targets under a Bayesian linear model of features."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TASKS = ("auto", "classification", "regression")
 
 
 def logme_score(F: Any, y: Any, *, task: str = "auto") -> float:
-    r"""Return the logarithm of the maximum evidence of targets given features, per row.
+    r"""Return the logarithm of the maximum evidence of targets given features, per row (sample).
 
     A target y (n,) is modelled as :math:`y = F w + \epsilon` with :math:`w \sim N(0, \alpha^{-1})`
     and :math:`\epsilon \sim N(0, \beta^{-1})`. The evidence, with w integrated out, is
@@ -28,8 +28,8 @@ def logme_score(F: Any, y: Any, *, task: str = "auto") -> float:
         \quad A = \alpha I + \beta F^\top F, \quad m = \beta A^{-1} F^\top y
 
     and the score is :math:`\max_{\alpha, \beta} \mathcal{L} / n`. Classes are scored one against
-    the rest, several targets one by one; the mean is returned. Needs no held-out rows and no
-    training: in seconds, it says which of several models has the more useful features.
+    the rest, and several targets separately; the mean is returned. It ranks foundation models by
+    the usefulness of their features in seconds, without training and without held-out rows.
 
     Parameters
     ----------
@@ -38,22 +38,23 @@ def logme_score(F: Any, y: Any, *, task: str = "auto") -> float:
     y : array-like of shape (n_rows,) or (n_rows, n_targets)
         Classes or numbers.
     task : {"auto", "classification", "regression"}, default="auto"
-        What y is. "auto" decides as scikit-learn does, and takes whole numbers for classes.
+        Type of y. "auto" decides as scikit-learn does, which treats integers as classes.
 
     Returns
     -------
     score : float
-        The higher, the better the features suit the task. Compare scores only for the same y.
+        Higher is better. Scores are comparable only for the same y.
 
     Raises
     ------
     ValueError
-        If y has less than two classes, or a target that is constant.
+        If y has fewer than two classes, or a constant target.
 
     Notes
     -----
-    Maximised by the fixed-point iteration of the second reference. The score does not change
-    when F is scaled or rotated, or gains columns of zeros. As published, there is no intercept.
+    The evidence is maximised by the fixed-point iteration of the second reference. The score is
+    invariant to scaling and rotation of F and to added columns of zeros. As published, there is
+    no intercept.
 
     References
     ----------
@@ -74,32 +75,32 @@ def logme_score(F: Any, y: Any, *, task: str = "auto") -> float:
     targets = target_matrix(y, task)
     check_consistent_length(F, targets)
     if (targets == targets[0]).all(axis=0).any():
-        raise ValueError("A target is the same in every row, so there is nothing to explain.")
+        raise ValueError("A target is the same in every row, so there is no variation to explain.")
     return float(fit_logme(F, targets).evidence.mean())
 
 
 def target_matrix(y: Any, task: str) -> np.ndarray:
-    """Return targets as LogME models them.
+    """Return targets in the form that LogME models.
 
     Parameters
     ----------
     y : array-like of shape (n_rows,) or (n_rows, n_targets)
         Classes or numbers.
     task : {"auto", "classification", "regression"}
-        Which of these.
+        Type of y.
 
     Returns
     -------
     targets : ndarray of shape (n_rows, n_targets), float64
-        The numbers; of classes, for each whether it is the row's.
+        The numbers, or one-hot encoded classes.
     """
     if not is_classification(y, task):
         targets = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
         return targets.reshape(len(targets), -1)
-    classes, numbers = np.unique(column_or_1d(y), return_inverse=True)
+    classes, indices = np.unique(column_or_1d(y), return_inverse=True)
     if len(classes) < 2:
-        raise ValueError(f"y has one class only, {classes[0]!r}: at least two are needed.")
-    return np.eye(len(classes))[numbers]
+        raise ValueError(f"y has one class only, {classes[0]!r}, expected at least two.")
+    return np.eye(len(classes))[indices]
 
 
 def is_classification(y: Any, task: str) -> bool:
@@ -110,7 +111,7 @@ def is_classification(y: Any, task: str) -> bool:
     y : array-like of shape (n_rows,) or (n_rows, n_targets)
         Targets.
     task : {"auto", "classification", "regression"}
-        What is known about them.
+        Type of y; "auto" infers it.
     """
     if task not in TASKS:
         raise ValueError(f"task is {task!r}, expected one of {list(TASKS)}.")
@@ -123,13 +124,13 @@ def is_classification(y: Any, task: str) -> bool:
     if kind in ("binary", "multiclass"):
         return True
     raise ValueError(
-        f"y is of type {kind!r}: give a class or a number for each row, or several numbers with "
-        "task='regression'."
+        f"y is of type {kind!r}, expected a class or a number for each row, or several numbers "
+        "with task='regression'."
     )
 
 
 class LogME(NamedTuple):
-    """What LogME finds.
+    """Result of `fit_logme`.
 
     Parameters
     ----------
@@ -144,14 +145,14 @@ class LogME(NamedTuple):
 
 
 def fit_logme(F: np.ndarray, Y: np.ndarray) -> LogME:
-    """Maximise the evidence of each target.
+    """Maximise the evidence of each target separately.
 
     Parameters
     ----------
     F : ndarray of shape (n, d)
         Features.
     Y : ndarray of shape (n, n_targets)
-        Targets, none of them zero in every row.
+        Targets, none of them zero in all rows.
 
     Returns
     -------
@@ -162,7 +163,7 @@ def fit_logme(F: np.ndarray, Y: np.ndarray) -> LogME:
     Y = np.asarray(Y, dtype=np.float64)
     scale = float(np.abs(F).max()) or 1.0
     in_features = d <= n
-    # The squares of F's singular values, from whichever Gram matrix is smaller.
+    # Squared singular values of F, from the smaller of its two Gram matrices.
     eigenvalues, vectors = np.linalg.eigh(_gram(F, scale, in_features))
     kept = eigenvalues > max(eigenvalues[-1], 0.0) * max(n, d) * np.finfo(np.float64).eps
     sigma, vectors = eigenvalues[kept], vectors[:, kept]
@@ -176,7 +177,7 @@ def fit_logme(F: np.ndarray, Y: np.ndarray) -> LogME:
     unexplained = np.clip((Y**2).sum(axis=0) - squares.sum(axis=0), 0.0, None)
     ratio = _best_ratio(sigma, squares, unexplained, n)
     shrunk = sigma[:, None] + ratio
-    # For a given ratio alpha / beta the best beta is n over this sum.
+    # For a given ratio alpha / beta, the optimal beta is n divided by this sum.
     error = unexplained + (squares * ratio / shrunk).sum(axis=0)
     evidence = 0.5 * (
         len(sigma) * np.log(ratio)
@@ -190,9 +191,9 @@ def fit_logme(F: np.ndarray, Y: np.ndarray) -> LogME:
 def _best_ratio(
     sigma: np.ndarray, squares: np.ndarray, unexplained: np.ndarray, n: int
 ) -> np.ndarray:
-    """Return alpha / beta of each target where the evidence is largest, by fixed point.
+    """Return alpha / beta of each target at the maximum of the evidence, by fixed-point iteration.
 
-    Where features say nothing, or everything, there is no maximum: the ratio stops at a bound.
+    If features explain none or all of a target, there is no maximum: the ratio stops at a bound.
     """
     start = float(sigma.mean()) if len(sigma) else 1.0
     ratio = np.full(len(unexplained), start)
@@ -214,7 +215,7 @@ def _best_ratio(
 
 
 def _gram(F: np.ndarray, scale: float, in_features: bool) -> np.ndarray:
-    """Return F'F or FF' of F over its scale, in float64 without a copy of F in it."""
+    """Return F'F or FF' of F / scale in float64. F'F is computed without a float64 copy of F."""
     if not in_features:
         scaled = F.astype(np.float64) / scale
         return scaled @ scaled.T

@@ -1,4 +1,4 @@
-"""Transfer objectives: what a student's features owe to the foundation features."""
+"""Transfer objectives: regularisers that tie a student's features to the foundation features."""
 
 from sk_aft.transfer._b_tuning import BTuning
 from sk_aft.transfer._base import TransferMethod, TransferRows
@@ -8,7 +8,7 @@ from sk_aft.transfer._feature_distillation import FeatureDistillation
 from sk_aft.transfer._feature_regression import FeatureRegression
 from sk_aft.transfer._kernel_alignment import KernelAlignment
 from sk_aft.transfer._kernel_distillation import KernelDistillation
-from sk_aft.transfer._methods import default_strength, make_transfer
+from sk_aft.transfer._methods import default_beta, make_transfer
 from sk_aft.transfer._probe_distillation import ProbeDistillation
 from sk_aft.transfer._product_kernel_alignment import ProductKernelAlignment
 from sk_aft.transfer._relational_distillation import RelationalDistillation
@@ -26,6 +26,6 @@ __all__ = [
     "RelationalDistillation",
     "TransferMethod",
     "TransferRows",
-    "default_strength",
+    "default_beta",
     "make_transfer",
 ]

@@ -1,4 +1,4 @@
-"""B-Tuning: the student predicts what Bayesian linear models of the teachers predict."""
+"""B-Tuning: the student matches predictions of Bayesian linear models of the teachers."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ _TEMPERATURE = 0.1
 
 
 class BTuning(TransferMethod):
-    r"""Difference between what student and foundation features say about the targets.
+    r"""Difference between linear predictions from student and from foundation features.
 
     .. math::
         R = \tfrac{1}{BK} \Bigl\lVert \Phi m_\phi
             - \sum_t \pi_t \Psi_t m_t \Bigr\rVert_F^2, \quad
         \pi = \mathrm{softmax}(\mathrm{LogME}_t / 0.1)
 
-    with :math:`\Psi_t` the features of foundation model t, and m the posterior mean weights of a
-    Bayesian linear model of the K targets (one for each class) that maximises its evidence, whose
-    logarithm is `LogME`. All is found before training, from the rows with label and features;
-    :math:`m_\phi` from the features that the untrained student has of them. Learns no parameters.
+    with :math:`\Psi_t` the features of foundation model t, and m the posterior mean weights of
+    the Bayesian linear model of the K targets (one per class) with maximum evidence; LogME is
+    the logarithm of this evidence. All weights are fixed before training, from the rows with
+    label and features; :math:`m_\phi` is fitted on the untrained student's features of these
+    rows. Learns no parameters.
 
     Parameters
     ----------
@@ -39,11 +40,11 @@ class BTuning(TransferMethod):
     Attributes
     ----------
     student_weights : Tensor of shape (n_student_features, n_outputs)
-        m of the student; zeros before ``prepare``.
+        :math:`m_\phi`; zeros before ``fit``.
     model_weights : dict of str to float
-        How much each foundation model counts; set by ``prepare``.
-    default_strength : float
-        beta unless tuned: 10.
+        :math:`\pi`, the weight of each foundation model; set by ``fit``.
+    default_beta : float
+        beta used unless it is tuned: 10.
 
     References
     ----------
@@ -55,11 +56,11 @@ class BTuning(TransferMethod):
     >>> import torch
     >>> from sk_aft.transfer import BTuning
     >>> tuning = BTuning(n_student_features=3, n_outputs=2)
-    >>> tuning(torch.ones(4, 3), torch.ones(4, 2)).item()  # not prepared: predicts 0
+    >>> tuning(torch.ones(4, 3), torch.ones(4, 2)).item()  # not fitted: predicts 0
     1.0
     """
 
-    default_strength = 10.0
+    default_beta = 10.0
     student_weights: Tensor
 
     def __init__(self, n_student_features: int, n_outputs: int) -> None:
@@ -76,7 +77,7 @@ class BTuning(TransferMethod):
         student : Tensor of shape (B, n_student_features)
             Input of the student's last linear layer.
         foundation : Tensor of shape (B, n_outputs)
-            What `prepare` returned of the same rows.
+            What `fit` returned for the same rows.
 
         Returns
         -------
@@ -85,7 +86,7 @@ class BTuning(TransferMethod):
         """
         return F.mse_loss(student @ self.student_weights.to(student.dtype), foundation)
 
-    def prepare(self, rows: TransferRows) -> np.ndarray:
+    def fit(self, rows: TransferRows) -> np.ndarray:
         """Fit the Bayesian linear models.
 
         Parameters
@@ -96,11 +97,11 @@ class BTuning(TransferMethod):
         Returns
         -------
         predictions : ndarray of shape (n, n_outputs), float32
-            What the foundation models say together; NaN in rows without features.
+            Weighted predictions of the foundation models; NaN in rows without features.
         """
-        starts = not self.model_weights
-        labeled, targets = labeled_rows(rows)
-        features = rows.features.take(labeled)
+        is_first_fit = not self.model_weights
+        indices, targets = labeled_rows(rows)
+        features = rows.features.take(indices)
         models = {
             name: _fit(features[:, columns], targets)
             for name, columns in rows.feature_slices.items()
@@ -110,14 +111,14 @@ class BTuning(TransferMethod):
         weights = np.zeros((features.shape[1], targets.shape[1]))
         for name, columns in rows.feature_slices.items():
             weights[columns] = self.model_weights[name] * models[name].weights
-        if starts:  # later, the student's features are no longer its initial ones
-            of_student = _fit(rows.student_features(labeled), targets).weights
-            self.student_weights.copy_(torch.from_numpy(of_student))
-        return predicted_targets(rows, lambda some: some @ weights, targets.shape[1])
+        if is_first_fit:  # later, the student's features are no longer its initial ones
+            student_weights = _fit(rows.student_features(indices), targets).weights
+            self.student_weights.copy_(torch.from_numpy(student_weights))
+        return predicted_targets(rows, lambda block: block @ weights, targets.shape[1])
 
 
 def _fit(features: np.ndarray, targets: np.ndarray) -> LogME:
-    """Fit LogME to the targets that vary; of others the features can say nothing."""
+    """Fit LogME to the targets that vary; constant targets get weights of 0."""
     varies = (targets != targets[0]).any(axis=0)
     found = fit_logme(features, targets[:, varies])
     weights = np.zeros((features.shape[1], targets.shape[1]))

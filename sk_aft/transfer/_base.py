@@ -1,4 +1,4 @@
-"""What a transfer method is."""
+"""The interface of a transfer method."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class TransferRows:
-    """The training rows, as a transfer method may look at them before the first step.
+    """The training rows (samples) that a transfer method may use before the first step.
 
     Parameters
     ----------
     features : object with ``take(indices) -> ndarray`` and ``shape``
-        Foundation features of the n rows, (n, d) float32, read when asked for; NaN in rows
-        without features.
+        Foundation features of the n rows, (n, d) float32, read on demand; NaN in rows without
+        features.
     targets : ndarray of shape (n,) int64, or (n, n_outputs) float32
-        Class numbers, or standardised regression targets.
-    is_labeled : ndarray of shape (n,), bool
-        Whose target is known; those of other rows mean nothing.
-    is_known : ndarray of shape (n,), bool
+        Class indices, or standardised regression targets.
+    labeled_mask : ndarray of shape (n,), bool
+        Which rows have a label. The targets of the others are arbitrary.
+    known_mask : ndarray of shape (n,), bool
         Which rows have features.
     feature_slices : mapping of str to slice
-        Which columns of the features are which foundation model's.
+        The columns of each foundation model in the features.
     n_classes : int or None
         Number of classes; None for regression.
     student_features : callable
-        From row numbers (m,) to the features (m, p) float32 that the untrained student has of
-        these rows.
+        Maps row indices (m,) to the features (m, p), float32, that the untrained student
+        computes for these rows.
     seed : int
-        Determines splits and initial weights.
+        Seed of the splits and of initial weights.
     shared : dict
-        What another training on the same rows, from the same seed, left for this one.
+        Results to share between trainings on the same rows with the same seed.
     """
 
     features: Any
     targets: np.ndarray
-    is_labeled: np.ndarray
-    is_known: np.ndarray
+    labeled_mask: np.ndarray
+    known_mask: np.ndarray
     feature_slices: Mapping[str, slice]
     n_classes: int | None
     student_features: Callable[[np.ndarray], np.ndarray]
@@ -51,31 +51,32 @@ class TransferRows:
 
 
 class TransferMethod(nn.Module):
-    """Base of the transfer objectives: student and foundation features -> a scalar.
+    """Base class of the transfer objectives: student and foundation features -> a scalar.
 
-    A subclass takes ``n_features``, the width d of the foundation features, and may take
-    ``n_student_features`` and ``n_outputs``, which are passed to whose constructor names them.
-    Its parameters are learned together with the student's.
+    The constructor of a subclass takes any of ``n_features`` (width d of the foundation
+    features), ``n_student_features``, ``n_outputs`` and ``feature_slices``; `make_transfer`
+    passes those that it names. Its parameters are learned together with the student's.
 
     Attributes
     ----------
-    default_strength : float
-        beta unless tuned.
+    default_beta : float
+        beta used unless it is tuned.
     uses_logits : bool
         Whether ``forward`` takes the student's logits (B, n_outputs) as its third argument.
     accepts_pairs : bool
-        Whether ``forward`` takes a tuple of the student's features of each modality, where the
-        student has such; others get them side by side.
+        Whether ``forward`` takes a tuple of the student's features, one tensor per modality,
+        if the student has several. Otherwise it gets one concatenated tensor.
     """
 
-    default_strength: float = 1.0
+    default_beta: float = 1.0
     uses_logits: ClassVar[bool] = False
     accepts_pairs: ClassVar[bool] = False
 
-    def prepare(self, rows: TransferRows) -> Any:
-        """Learn what has to be known before the first step.
+    def fit(self, rows: TransferRows) -> Any:
+        """Learn what the method needs before the first training step.
 
-        Called once, before training.
+        Called once, before training. If it returns targets, it is called again before each
+        resumed training, with the rows of that training.
 
         Parameters
         ----------
@@ -85,18 +86,18 @@ class TransferMethod(nn.Module):
         Returns
         -------
         targets : ndarray or object with ``take(indices)`` and ``shape`` (n, k), or None
-            What ``forward`` is to get of each row in place of its foundation features, float32,
-            NaN in rows without features; None for the features themselves. The object is read
-            when asked for, as the features are.
+            float32 values that ``forward`` receives instead of the foundation features, NaN in
+            rows without features. None if it receives the features themselves. An object with
+            ``take`` is read on demand, as the features are.
         """
         return None
 
 
-def features_for(method: nn.Module, student: Tensor | tuple[Tensor, ...]) -> Any:
-    """Return a student's features as a transfer method takes them; see ``accepts_pairs``."""
-    return student if getattr(method, "accepts_pairs", False) else side_by_side(student)
+def student_features_for(method: nn.Module, student: Tensor | tuple[Tensor, ...]) -> Any:
+    """Return the student's features in the form the method accepts; see ``accepts_pairs``."""
+    return student if getattr(method, "accepts_pairs", False) else concatenate(student)
 
 
-def side_by_side(student: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """Return a student's features as one matrix."""
+def concatenate(student: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """Return a student's features as one matrix, modalities concatenated along columns."""
     return torch.cat(student, dim=1) if isinstance(student, tuple) else student

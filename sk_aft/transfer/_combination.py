@@ -1,4 +1,4 @@
-"""Several transfer objectives at once."""
+"""A weighted sum of transfer objectives."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from sk_aft.transfer._base import TransferMethod, TransferRows, features_for
+from sk_aft.transfer._base import TransferMethod, TransferRows, student_features_for
 
 
 class Combination(TransferMethod):
@@ -17,16 +17,16 @@ class Combination(TransferMethod):
     Parameters
     ----------
     parts : sequence of (nn.Module, float)
-        Objectives and their strengths. A part of strength 0 is neither prepared nor computed.
+        Objectives and their beta. A part with beta 0 is neither fitted nor computed.
 
     Attributes
     ----------
     methods : ModuleList
         The objectives.
-    strengths : list of float
-        Their strengths.
-    default_strength : float
-        beta unless tuned: 1, so that the strengths are what they say.
+    betas : list of float
+        Their beta.
+    default_beta : float
+        beta used unless it is tuned: 1, so that each part has exactly the beta given.
 
     Examples
     --------
@@ -43,21 +43,21 @@ class Combination(TransferMethod):
 
     def __init__(self, parts: Sequence[tuple[nn.Module, float]]) -> None:
         super().__init__()
-        for _, strength in parts:
-            if strength < 0:
-                raise ValueError(f"A strength is {strength}, expected a number of at least 0.")
+        for _, beta in parts:
+            if beta < 0:
+                raise ValueError(f"A part has beta={beta}, expected a number of at least 0.")
         self.methods = nn.ModuleList(method for method, _ in parts)
-        self.strengths = [float(strength) for _, strength in parts]
-        # Of what `prepare` returned, which columns are which part's.
+        self.betas = [float(beta) for _, beta in parts]
+        # For each active part, its columns in what `fit` returned.
         self._columns: list[slice] | None = None
 
     @property
     def feature_weights(self) -> Tensor:
-        """How much each foundation feature counts, of the first part that weights them."""
+        """Weight of each foundation feature in the first part that has feature weights."""
         for method, _ in self._active():
             if hasattr(method, "feature_weights"):
                 return method.feature_weights
-        raise AttributeError("No part weights the features.")
+        raise AttributeError("No part of the combination has feature weights.")
 
     def forward(self, student: Any, foundation: Tensor, logits: Tensor | None = None) -> Tensor:
         """Return the weighted sum.
@@ -67,9 +67,9 @@ class Combination(TransferMethod):
         student : Tensor of shape (B, p)
             Input of the student's last linear layer.
         foundation : Tensor of shape (B, d)
-            Features of the same rows, or what `prepare` returned of them.
+            Features of the same rows, or what `fit` returned for them.
         logits : Tensor of shape (B, n_outputs)
-            What the student says, for parts that ask for it.
+            The student's logits, for parts with ``uses_logits``.
 
         Returns
         -------
@@ -79,15 +79,15 @@ class Combination(TransferMethod):
         total = foundation.new_zeros(())
         active = self._active()
         columns = self._columns or [slice(None)] * len(active)
-        for (method, strength), own in zip(active, columns, strict=True):
-            said = (logits,) if getattr(method, "uses_logits", False) else ()
-            total = total + strength * method(
-                features_for(method, student), foundation[:, own], *said
+        for (method, beta), own in zip(active, columns, strict=True):
+            extra = (logits,) if getattr(method, "uses_logits", False) else ()
+            total = total + beta * method(
+                student_features_for(method, student), foundation[:, own], *extra
             )
         return total
 
-    def prepare(self, rows: TransferRows) -> JoinedRows | None:
-        """Prepare the parts.
+    def fit(self, rows: TransferRows) -> JoinedRows | None:
+        """Fit the parts.
 
         Parameters
         ----------
@@ -97,22 +97,21 @@ class Combination(TransferMethod):
         Returns
         -------
         targets : JoinedRows or None
-            The features, unless each part wants something else in their place, and after them
-            what the parts want; None where all parts take the features as they are.
+            The features, if any part takes them, followed by the targets of the other parts.
+            None if all parts take the features.
         """
-        prepared = [
-            method.prepare(rows) if hasattr(method, "prepare") else None
-            for method, _ in self._active()
+        fitted = [
+            method.fit(rows) if hasattr(method, "fit") else None for method, _ in self._active()
         ]
         self._columns = None
-        if all(targets is None for targets in prepared):
+        if all(targets is None for targets in fitted):
             return None
-        takes_features = any(targets is None for targets in prepared)
+        takes_features = any(targets is None for targets in fitted)
         pieces = [rows.features] if takes_features else []
         width = rows.features.shape[1] if takes_features else 0
         of_features = slice(0, width)
         self._columns = []
-        for targets in prepared:
+        for targets in fitted:
             if targets is None:
                 self._columns.append(of_features)
             else:
@@ -122,8 +121,8 @@ class Combination(TransferMethod):
         return JoinedRows(pieces)
 
     def _active(self) -> list[tuple[Any, float]]:
-        pairs = zip(self.methods, self.strengths, strict=True)
-        return [(method, strength) for method, strength in pairs if strength > 0]
+        pairs = zip(self.methods, self.betas, strict=True)
+        return [(method, beta) for method, beta in pairs if beta > 0]
 
 
 class JoinedRows:

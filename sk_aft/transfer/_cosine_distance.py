@@ -1,4 +1,4 @@
-"""The distance of two cosine kernels, with its gradient worked out."""
+"""The distance between two cosine kernels, with an explicit gradient."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def cosine_kernel_distance(
         R = \sqrt{\tfrac{1}{B^2} \sum_{ij} (K_{ij} - \tilde K_{ij})^2 + 10^{-8}}, \quad
         K_{ij} = G_{ij} / \sqrt{G_{ii} G_{jj}}, \quad G = X X^\top
 
-    with X the rows centred over the batch, :math:`\tilde K` the same of the foundation features
-    times :math:`\sigma(s)`. With :math:`D = K - \tilde K`, :math:`S = \mathrm{diag}(G)^{-1/2}` and
-    :math:`a_i = \sum_j D_{ij} K_{ij}`,
+    with X the student's features centred over the batch, and :math:`\tilde K` the same kernel of
+    the foundation features times :math:`\sigma(s)`. With :math:`D = K - \tilde K`,
+    :math:`S = \mathrm{diag}(G)^{-1/2}` and :math:`a_i = \sum_j D_{ij} K_{ij}`,
 
     .. math::
         \nabla_X R = \frac{2}{B^2 R} \, S (D - \mathrm{diag}(a)) S X, \quad
         \nabla_{s_j} R = - (1 - \sigma(s_j)) \sum_i X_{ij} (\nabla_X R)_{ij}
 
-    (for the foundation features X and K are theirs). So all that touches (B, d) numbers are two
-    products of matrices, which no way around them spares, and a few passes. Left to autograd, it
-    takes three, and about twice the time.
+    (in the second gradient, X and K are those of the foundation features). Only two matrix
+    products and a few elementwise passes touch (B, d) arrays; two products are the minimum.
+    Autograd takes three, and about twice the time.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def cosine_kernel_distance(
     foundation : Tensor of shape (B, d)
         Features of the same rows.
     weight_logits : Tensor of shape (d,), optional
-        s; without it the foundation features count as they are.
+        s; if None, the foundation features are not weighted.
 
     Returns
     -------
@@ -83,23 +83,23 @@ class _CosineKernelDistance(torch.autograd.Function):
 
 
 class _Side(NamedTuple):
-    """The rows of one side and their cosines."""
+    """Intermediate results for one side (student or foundation) and its cosine kernel."""
 
-    rows: Tensor  # (B, d), centred, weighted and scaled
-    factors: Tensor  # what they were multiplied by, () or (d,)
+    rows: Tensor  # (B, d), features after centring, weighting and scaling
+    factors: Tensor  # () or (d,), the product of weights and scale applied to the features
     kernel: Tensor  # (B, B)
     inverse: Tensor  # (B,), 1 / norm; 0 for rows of zeros
     scales: Tensor  # (B,), 1 / (norm + epsilon)
 
     @classmethod
     def of(cls, features: Tensor, weights: Tensor | None = None) -> _Side:
-        # The cosines hardly depend on the scale, but squares would over- or underflow.
+        # Cosines hardly depend on the scale, but squares could overflow or underflow.
         factor = largest(features).reciprocal()
         factors = factor if weights is None else factor * weights
         rows = torch.addcmul(-features.mean(dim=0) * factors, features, factors)
         gram = rows @ rows.T
         squares = gram.diagonal()
-        # What is left of features that do not vary is rounding.
+        # After centring, rows of features that do not vary contain only rounding error.
         size = features.shape[1] if weights is None else weights.square().sum()
         varies = squares > size * (4 * torch.finfo(features.dtype).eps) ** 2
         inverse = torch.where(varies, squares, 1).rsqrt() * varies
@@ -107,7 +107,7 @@ class _Side(NamedTuple):
         return cls(rows, factors, gram.mul_(scales[:, None]).mul_(scales), inverse, scales)
 
     def gradient(self, difference: Tensor) -> Tensor:
-        """Return the gradient for the rows, but for what all of them have in common."""
+        """Return the gradient with respect to ``rows``, up to the factor 2 / (B^2 R)."""
         own = torch.linalg.vecdot(difference, self.kernel)
         between = difference * self.scales[:, None]
         between.diagonal().sub_(own * self.inverse)
@@ -115,5 +115,5 @@ class _Side(NamedTuple):
 
 
 def _uncentred(gradient: Tensor, factors: Tensor) -> Tensor:
-    """Return the gradient for features as they were before they were centred and scaled."""
+    """Return the gradient with respect to the features before centring and scaling."""
     return (gradient - gradient.mean(dim=0)) * factors

@@ -1,4 +1,4 @@
-"""Factor transfer: the student says what an autoencoder makes of the foundation features."""
+"""Factor transfer: the student predicts an autoencoder's code of the foundation features."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _LEARNING_RATE = 3e-3
 _PATIENCE = 3
 _MAX_STEPS = 2000
 _MIN_STEPS_PER_CHECK = 50
-_IMPROVEMENT = 0.01  # smaller ones are not worth the time
+_IMPROVEMENT = 0.01  # relative; smaller ones do not reset the patience
 
 
 class FactorTransfer(TransferMethod):
-    r"""Difference between the foundation features' factor and what the student says it is.
+    r"""Difference between the factor of the foundation features and the student's prediction.
 
     .. math::
         R = \tfrac{1}{Bk} \sum_i \left\lVert \frac{g(\phi_i)}{\lVert g(\phi_i) \rVert_2}
             - \frac{e(\psi_i)}{\lVert e(\psi_i) \rVert_2} \right\rVert_1
 
     The encoder e is one half of an autoencoder of the foundation features. It is trained
-    before the student, on the training rows only, stopped early on a tenth of them that it does
-    not learn from, and frozen. The translator g has three layers and is learned with the student.
+    before the student, on the training rows only, with early stopping on a held-out tenth of
+    them, and then frozen. The translator g has three layers and is learned with the student.
 
     Parameters
     ----------
@@ -48,11 +48,11 @@ class FactorTransfer(TransferMethod):
     Attributes
     ----------
     encoder : Sequential
-        e, frozen. Takes features without their mean, over their scale.
+        e, frozen. Its input is standardised: features minus their mean, divided by their scale.
     translator : Sequential
         g, learned.
-    default_strength : float
-        beta unless tuned: 50.
+    default_beta : float
+        beta used unless it is tuned: 50.
 
     References
     ----------
@@ -68,7 +68,7 @@ class FactorTransfer(TransferMethod):
     torch.Size([5, 4])
     """
 
-    default_strength = 50.0
+    default_beta = 50.0
     mean: Tensor
     scale: Tensor
 
@@ -83,7 +83,7 @@ class FactorTransfer(TransferMethod):
         self.register_buffer("scale", torch.ones(()))
 
     def encode(self, foundation: Tensor) -> Tensor:
-        """Return the factor of some rows, (B, n_factors)."""
+        """Return the factor of foundation features, (B, n_factors)."""
         return self.encoder(self._standardised(foundation))
 
     @in_full_precision
@@ -102,25 +102,25 @@ class FactorTransfer(TransferMethod):
         difference : Tensor, scalar
             Mean over rows and factors.
         """
-        said, factor = self.translator(student), self.encode(foundation)
-        return F.l1_loss(F.normalize(said, eps=1e-8), F.normalize(factor, eps=1e-8))
+        predicted, factor = self.translator(student), self.encode(foundation)
+        return F.l1_loss(F.normalize(predicted, eps=1e-8), F.normalize(factor, eps=1e-8))
 
-    def prepare(self, rows: TransferRows) -> None:
+    def fit(self, rows: TransferRows) -> None:
         """Train the autoencoder.
 
         Parameters
         ----------
         rows : TransferRows
-            The training rows; those without features are left out.
+            The training rows; those without features are ignored.
         """
         random = np.random.default_rng(rows.seed)
-        known = random.permutation(np.flatnonzero(rows.is_known))
-        n_held_out = int(np.ceil(_HELD_OUT * len(known)))
-        held_out, train = np.sort(known[:n_held_out]), known[n_held_out:]
+        indices = random.permutation(np.flatnonzero(rows.known_mask))
+        n_held_out = int(np.ceil(_HELD_OUT * len(indices)))
+        held_out, train = np.sort(indices[:n_held_out]), indices[n_held_out:]
         if not len(train):
-            return  # a single row: nothing to learn, and nothing to stop by
+            return  # at most one row: none is left to train on
         self._fit_scale(rows, train)
-        # The first layer mirrors the encoder's last.
+        # The decoder mirrors the encoder.
         n_factors, n_features = self.encoder[0].weight.shape
         decoder = _perceptron(n_factors, n_factors, n_features).to(self.mean.device)
         best, misses, n_steps = np.inf, 0, 0
@@ -160,9 +160,10 @@ class FactorTransfer(TransferMethod):
         self.scale.fill_(float(np.sqrt(max(variance, 0.0))) or 1.0)
 
     def _batches(self, rows: TransferRows, indices: np.ndarray) -> Iterator[Tensor]:
-        for some in _split(indices):
-            # Sorted: a store reads rows in its own order faster, and a batch has none.
-            features = np.asarray(rows.features.take(np.sort(some)), dtype=np.float32)
+        for batch in _split(indices):
+            # Sorted, as a store reads rows faster in its own order, and the order within a batch
+            # does not matter.
+            features = np.asarray(rows.features.take(np.sort(batch)), dtype=np.float32)
             yield self._standardised(torch.from_numpy(features).to(self.mean.device))
 
     @torch.no_grad()

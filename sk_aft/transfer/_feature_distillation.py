@@ -1,4 +1,4 @@
-"""Knowledge distillation of features: the student's predict the foundation's."""
+"""Feature distillation: the student's features predict the foundation features."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sk_aft.transfer._precision import Linear, in_full_precision
 
 
 class FeatureDistillation(TransferMethod):
-    r"""How well a learned linear map of the student's features predicts the foundation's.
+    r"""Error of a learned linear map from the student's features to the foundation features.
 
     .. math::
         R = \tfrac{1}{Bd} \lVert \Phi W + 1 b^\top - \Psi \rVert_F^2
 
-    Unlike `KernelAlignment`, the student is charged for everything that it does not know of
-    the foundation features, whether or not the task needs it.
+    Unlike `KernelAlignment`, it penalises all information in the foundation features that is
+    absent from the student's, whether or not the task needs it.
 
     Parameters
     ----------
@@ -29,8 +29,9 @@ class FeatureDistillation(TransferMethod):
     ----------
     map : Linear
         W and b, learned.
-    default_strength : float
-        beta unless tuned: 1. Foundation features far from unit variance need another.
+    default_beta : float
+        beta used unless it is tuned: 1. Foundation features whose variance is far from 1 need
+        another value.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""The student's features as a linear function of the foundation's: no kernel."""
+"""Feature regression: the foundation features predict the student's, without a kernel."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from sk_aft.transfer._precision import Linear, in_full_precision
 
 
 class FeatureRegression(TransferMethod):
-    r"""What a learned linear map of the foundation features leaves of the student's.
+    r"""Error of a learned linear map from the foundation features to the student's features.
 
     .. math::
         R = \tfrac{1}{Bp} \lVert \bar\Phi - \overline{\Psi W} \rVert_F^2
 
-    where a bar means centred over the batch, column by column. The ablation of
-    `KernelAlignment` that has a map of features in place of kernels.
+    where a bar means centred over the batch, column by column. This is the ablation of
+    `KernelAlignment` that replaces kernels with a linear map of features.
 
     Parameters
     ----------
@@ -30,8 +30,8 @@ class FeatureRegression(TransferMethod):
     ----------
     map : Linear
         W, learned.
-    default_strength : float
-        beta unless tuned: 1.
+    default_beta : float
+        beta used unless it is tuned: 1.
 
     References
     ----------

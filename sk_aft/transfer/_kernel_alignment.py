@@ -1,4 +1,4 @@
-"""Adaptive Feature Transfer: the student's kernel follows that of weighted foundation features."""
+"""Adaptive Feature Transfer: aligns the student's kernel with the foundation features' kernel."""
 
 from __future__ import annotations
 
@@ -25,51 +25,52 @@ class KernelAlignment(TransferMethod):
     .. math::
         R = \sqrt{\tfrac{1}{B^2} \sum_{ij} (K_{ij} - \tilde K_{ij})^2 + 10^{-8}}
 
-    where :math:`K = \hat\Phi \hat\Phi^\top` and :math:`\tilde K` is the same of
-    :math:`\Psi \odot \sigma(s)`; a hat means centred over the batch column by column, then every
-    row scaled to unit norm. Blind to rotations and isotropic scaling of either side, so the
-    widths may differ. With a projection, :math:`\Phi P` takes the place of :math:`\Phi`.
+    where :math:`K = \hat\Phi \hat\Phi^\top` and :math:`\tilde K` is the same kernel of
+    :math:`\Psi \odot \sigma(s)`. A hat means centred over the batch, column by column, with every
+    row then scaled to unit norm. R is invariant to rotation and isotropic scaling of either side,
+    and the widths may differ. With a projection, :math:`\Phi P` replaces :math:`\Phi`.
 
     Parameters
     ----------
     n_features : int
         Width d of the foundation features.
     kernel : {"linear", "rbf"}, default="linear"
-        What compares two rows that are centred and of unit norm: their product, or
-        :math:`\exp(-\lVert a - b \rVert^2)`.
+        Kernel of two rows a and b of unit norm: their inner product ("linear"), or
+        :math:`\exp(-\lVert a - b \rVert^2)` ("rbf").
     weights : {"diagonal", "published", "fixed", "dense"}, default="diagonal"
-        What is learned of the foundation features: a weight :math:`\sigma(s_j)` for each
-        ("diagonal"; "published" is the same, and has no projection unless one is asked for),
-        nothing ("fixed": s stays 0), or a linear map, :math:`\Psi A` with A of shape (d, d)
-        ("dense").
+        - "diagonal": learn a weight :math:`\sigma(s_j)` for each foundation feature.
+        - "published": the same, with ``projection="auto"`` meaning None.
+        - "fixed": learn nothing; s stays 0.
+        - "dense": learn a linear map, :math:`\Psi A` with A of shape (d, d).
     projection : int, None or "auto", default="auto"
-        Width of a learned linear map P of the student's features that the kernel is taken of, as
-        in `KernelDistillation`. The student then has to hold what the foundation model knows,
-        but may hold other things beside it, which keeps the transfer from harming where the
-        foundation model knows less of the task than the rows tell. None compares the features
-        themselves, as published. "auto" is 128 for ``kernel="linear", weights="diagonal"`` if
-        ``n_student_features`` is given, else None.
+        Width of a learned linear map P of the student's features, whose output the kernel
+        compares. None compares the features themselves, as published. "auto" is 128 for
+        ``kernel="linear", weights="diagonal"`` if ``n_student_features`` is given, else None.
     n_student_features : int, optional
         Width p of the student's features; needed for a projection.
 
     Attributes
     ----------
     s : Tensor of shape (n_features,)
-        Logits of the feature weights, initially 0 (weights of 0.5). Not with "dense".
+        Logits of the feature weights, initially 0 (weights of 0.5). Absent with "dense".
     A : Parameter of shape (n_features, n_features)
-        With "dense": the map, initially normal of variance 1 / n_features.
+        Only with "dense": the map, initially normal with variance 1 / n_features.
     map : Linear
-        With a projection: P of shape (n_student_features, projection), learned.
-    default_strength : float
-        beta unless tuned: 10, as published.
+        Only with a projection: P of shape (n_student_features, projection), learned.
+    default_beta : float
+        beta used unless it is tuned: 10, as published.
 
     Notes
     -----
-    With the linear kernel the gradient is written out, which takes half the time, and has no
-    gradient of its own.
+    With a projection, as in `KernelDistillation`, the student has to represent the foundation
+    model's information but may represent other information as well. This avoids excess error
+    where the foundation model has less information about the task than the training rows.
 
-    Computed in float32 whatever the precision around it: centred features of one batch differ
-    in the digits that 16-bit floats drop, and their norms may underflow. float64 stays float64.
+    With the linear kernel the gradient is computed explicitly, which takes half the time of
+    autograd. It cannot be differentiated again.
+
+    Computed in float32 even under mixed precision: centred features of one batch differ in
+    digits that 16-bit floats drop, and their norms may underflow. float64 stays float64.
 
     References
     ----------
@@ -82,11 +83,11 @@ class KernelAlignment(TransferMethod):
     >>> from sk_aft.transfer import KernelAlignment
     >>> features = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
     >>> alignment = KernelAlignment(4)
-    >>> round(alignment(features, features).item(), 4)  # identical: nothing to learn
+    >>> round(alignment(features, features).item(), 4)  # identical: the minimum
     0.0001
     """
 
-    default_strength = 10.0
+    default_beta = 10.0
 
     def __init__(
         self,
@@ -115,22 +116,22 @@ class KernelAlignment(TransferMethod):
         self.projection = projection
         if projection is not None:
             if n_student_features is None:
-                raise ValueError(f"projection={projection} needs to know n_student_features.")
+                raise ValueError(f"projection={projection} needs n_student_features.")
             self.map = Linear(n_student_features, projection, bias=False)
 
     @property
     def feature_weights(self) -> Tensor:
-        """How much each foundation feature counts, between 0 and 1; shape (n_features,).
+        """Weight of each foundation feature, between 0 and 1; shape (n_features,).
 
-        There is none with ``weights="dense"``.
+        Raises AttributeError with ``weights="dense"``.
         """
         if self.weights == "dense":
-            raise AttributeError("A dense map mixes the features: none has a weight of its own.")
+            raise AttributeError("With weights='dense' the features have no individual weights.")
         return torch.sigmoid(at_least_float32(self.s))
 
     @in_full_precision
     def forward(self, student: Tensor, foundation: Tensor) -> Tensor:
-        """Return the distance of the two kernels.
+        """Return the distance between the two kernels.
 
         Parameters
         ----------
@@ -156,7 +157,7 @@ class KernelAlignment(TransferMethod):
 
 
 def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
-    """Raise if a parameter is none of its choices, which are listed."""
+    """Raise an error that lists the choices if the value is none of them."""
     known = list(choices)
     if value not in known:
         raise ValueError(f"{name} is {value!r}, expected one of {known}.")

@@ -1,4 +1,4 @@
-"""Kernel distillation: kernels match after a learned map of the student's features."""
+"""Kernel distillation: matches kernels after a learned map of the student's features."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class KernelDistillation(TransferMethod):
     .. math::
         R = \sqrt{\tfrac{1}{B^2} \sum_{ij} (K_{ij} - \tilde K_{ij})^2 + 10^{-8}}
 
-    with K the cosine kernel of the centred rows of :math:`\Phi W`, :math:`\tilde K` that of
-    :math:`\Psi`. In `KernelAlignment` it is the foundation features that are weighted: the
-    student may leave out what it has no use for. Here it may not.
+    with K the cosine kernel of the centred rows of :math:`\Phi W`, and :math:`\tilde K` that of
+    :math:`\Psi`. `KernelAlignment` learns weights of the foundation features, so the student may
+    leave out information that it does not need. Here it may not.
 
     Parameters
     ----------
@@ -30,13 +30,13 @@ class KernelDistillation(TransferMethod):
     ----------
     map : Linear
         W of shape (p, d), learned.
-    default_strength : float
-        beta unless tuned: 10, as of `KernelAlignment`.
+    default_beta : float
+        beta used unless it is tuned: 10, as for `KernelAlignment`.
 
     References
     ----------
-    He & Ozay, "Feature Kernel Distillation", ICLR 2022; as compared with in Qiu et al., ICML
-    2024, arXiv 2406.07337.
+    He & Ozay, "Feature Kernel Distillation", ICLR 2022; as used for comparison by Qiu et
+    al., ICML 2024, arXiv 2406.07337.
 
     Examples
     --------
@@ -48,7 +48,7 @@ class KernelDistillation(TransferMethod):
     0.0001
     """
 
-    default_strength = 10.0
+    default_beta = 10.0
 
     def __init__(self, n_features: int, n_student_features: int) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class KernelDistillation(TransferMethod):
 
     @in_full_precision
     def forward(self, student: Tensor, foundation: Tensor) -> Tensor:
-        """Return the distance of the two kernels.
+        """Return the distance between the two kernels.
 
         Parameters
         ----------

@@ -24,20 +24,20 @@ _SIZES = ("n_features", "n_student_features", "n_outputs", "feature_slices")
 
 
 class _Named(NamedTuple):
-    """What a name stands for: a class, and some of its parameters."""
+    """The class that a name stands for, and parameters that the name fixes."""
 
     method: type[TransferMethod]
     preset: Mapping[str, Any] = {}
-    is_by_column: bool = False  # its slices are those of the columns, not of the models
+    is_by_column: bool = False  # feature_slices are per DataFrame column, not per model
 
     @property
     def accepted(self) -> list[str]:
-        """Parameters that a user may give."""
+        """Parameters that a user may set."""
         return [name for name in self._parameters if name not in (*_SIZES, *self.preset)]
 
     @property
     def sizes(self) -> dict[str, bool]:
-        """Sizes that it takes, and whether they have to be known."""
+        """Sizes that the class takes, and whether each is required."""
         return {
             name: parameter.default is parameter.empty
             for name, parameter in self._parameters.items()
@@ -47,7 +47,7 @@ class _Named(NamedTuple):
     @property
     def _parameters(self) -> Mapping[str, inspect.Parameter]:
         if self.method.__init__ is TransferMethod.__init__:
-            return {}  # inherited from torch, which takes anything
+            return {}  # nn.Module.__init__ accepts any arguments
         return inspect.signature(self.method).parameters
 
 
@@ -84,9 +84,8 @@ def make_transfer(
     Parameters
     ----------
     transfer : str, nn.Module, or list of (str or nn.Module, float)
-        A name, listed in the table below; a module from (student features, foundation features)
-        to a scalar, which is returned as it is; or several of these with their strengths, which
-        are added up.
+        A name from the table below; a module that maps (student features, foundation features)
+        to a scalar, returned unchanged; or a list of these with their beta, for a weighted sum.
     n_features : int
         Width of the foundation features.
     n_student_features : int, optional
@@ -94,12 +93,12 @@ def make_transfer(
     n_outputs : int, optional
         Number of the student's outputs.
     feature_slices : mapping of str to slice, optional
-        Which columns of the foundation features are which model's.
+        The columns of each model in the foundation features.
     column_slices : mapping of str to slice, optional
-        Which of them are features of which column of a DataFrame.
+        The columns of the foundation features that come from each column of a DataFrame.
     **parameters
-        Further arguments of the method. Where there are several, ``NAME__argument``, with the
-        hyphens of the name as underscores; ``NAME__beta`` replaces the strength.
+        Further arguments of the method. For a list, ``NAME__argument``, where hyphens of the
+        name are replaced by underscores; ``NAME__beta`` replaces the beta in the list.
 
     Returns
     -------
@@ -109,8 +108,8 @@ def make_transfer(
     Raises
     ------
     ValueError
-        If a name or a parameter is unknown, which lists the known ones, or if a method needs a
-        size that is not given.
+        If a name or a parameter is unknown (the message lists the known ones), or if a size
+        that a method requires is missing.
 
     Notes
     -----
@@ -135,7 +134,7 @@ def make_transfer(
     >>> make_transfer("aft", 384, kernel="rbf").kernel
     'rbf'
     >>> both = make_transfer([("aft", 10), ("probe-kd", 1)], 384, probe_kd__temperature=2)
-    >>> both.strengths, both.methods[1].temperature
+    >>> both.betas, both.methods[1].temperature
     ([10.0, 1.0], 2)
     """
     sizes = {
@@ -158,16 +157,16 @@ def make_transfer(
             raise ValueError(f"Invalid parameter transfer__{name}: this list takes {known}.")
         of_parts[prefix][parameter] = value
     parts = []
-    for part, strength in pairs:
+    for part, beta in pairs:
         prefix = _prefix(part)
         own = of_parts.get(prefix, {})
-        strength = own.pop("beta", strength)
-        parts.append((_make_one(part, sizes, own, prefix=f"{prefix}__"), strength))
+        beta = own.pop("beta", beta)
+        parts.append((_make_one(part, sizes, own, prefix=f"{prefix}__"), beta))
     return Combination(parts)
 
 
-def default_strength(transfer: Transfer) -> float:
-    """Return the strength that a transfer method has unless tuned, without building it.
+def default_beta(transfer: Transfer) -> float:
+    """Return the beta that a transfer method uses unless it is tuned, without building it.
 
     Parameters
     ----------
@@ -176,26 +175,26 @@ def default_strength(transfer: Transfer) -> float:
 
     Returns
     -------
-    strength : float
-        1 where the method says nothing.
+    beta : float
+        The method's ``default_beta``; 1 for a module without this attribute.
 
     Raises
     ------
     ValueError
-        If a name is unknown; lists the known ones.
+        If a name is unknown. The message lists the known ones.
 
     Examples
     --------
-    >>> from sk_aft.transfer import default_strength
-    >>> default_strength("aft")
+    >>> from sk_aft.transfer import default_beta
+    >>> default_beta("aft")
     10.0
     """
     if isinstance(transfer, nn.Module):
-        return float(getattr(transfer, "default_strength", 1.0))
+        return float(getattr(transfer, "default_beta", 1.0))
     if isinstance(transfer, str):
-        return _look_up(transfer).method.default_strength
+        return _look_up(transfer).method.default_beta
     _checked_pairs(transfer)
-    return Combination.default_strength
+    return Combination.default_beta
 
 
 def _make_one(
@@ -205,7 +204,7 @@ def _make_one(
         if parameters:
             raise ValueError(
                 f"Invalid parameter transfer__{prefix}{next(iter(parameters))}: the "
-                f"{type(transfer).__name__} is built already."
+                f"{type(transfer).__name__} is built already, so it takes no parameters."
             )
         return transfer
     named = _look_up(transfer)
@@ -218,13 +217,13 @@ def _make_one(
     if named.is_by_column:
         if not sizes["column_slices"]:
             raise ValueError(
-                f"{transfer!r} is for models of several columns of a DataFrame: give the extractor "
-                "a mapping of columns, model={'image': ..., 'text': ...}."
+                f"{transfer!r} needs foundation models of several columns of a DataFrame: give the "
+                "extractor a mapping of columns, model={'image': ..., 'text': ...}."
             )
         sizes = {**sizes, "feature_slices": sizes["column_slices"]}
     missing = [name for name, needed in named.sizes.items() if needed and sizes[name] is None]
     if missing:
-        raise ValueError(f"{transfer!r} needs to know {' and '.join(missing)}.")
+        raise ValueError(f"{transfer!r} needs {' and '.join(missing)}.")
     return named.method(**{name: sizes[name] for name in named.sizes}, **named.preset, **parameters)
 
 
@@ -244,7 +243,7 @@ def _checked_pairs(transfer: Any) -> list[tuple[str | nn.Module, float]]:
         if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
             raise ValueError(
                 f"transfer is a list with {pair!r} in it, expected pairs of a method and its "
-                'strength, such as [("aft", 10), ("probe-kd", 1)].'
+                'beta, such as [("aft", 10), ("probe-kd", 1)].'
             )
         if isinstance(pair[0], str):
             _look_up(pair[0])
@@ -255,5 +254,5 @@ def _checked_pairs(transfer: Any) -> list[tuple[str | nn.Module, float]]:
 
 
 def _prefix(part: str | nn.Module) -> str:
-    """Return what the parameters of a part begin with; modules take none."""
+    """Return the prefix of a part's parameters; empty for modules, which take none."""
     return part.replace("-", "_") if isinstance(part, str) else ""

@@ -1,4 +1,4 @@
-"""Transfer terms are computed in full precision, whatever the precision around them."""
+"""Full precision for transfer terms, even under mixed precision."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from torch.nn import functional as F
 
 
 def in_full_precision(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Give a method's ``forward`` float32, or float64 where one of its inputs is.
+    """Convert the inputs of a method's ``forward`` to float32, or to float64 if one of them is.
 
-    Centred features of one batch differ in the digits that 16-bit floats drop, and their norms
-    may underflow; so mixed precision ends here.
+    Centred features of one batch differ in digits that 16-bit floats drop, and their norms may
+    underflow, so autocast is disabled inside.
 
     Parameters
     ----------
     forward : callable
-        From student features (a tensor, or a tuple of tensors), foundation features and, for
-        some methods, logits, to a scalar.
+        Maps student features (a tensor or a tuple of tensors), foundation features and, for
+        some methods, logits to a scalar.
 
     Returns
     -------
     forward : callable
-        The same with its inputs converted.
+        The same function, with its inputs converted.
     """
 
     @wraps(forward)
@@ -43,7 +43,7 @@ def in_full_precision(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """Return a parameter in float32, or in float64 if it is."""
+    """Return a parameter in float32; float64 stays float64."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 

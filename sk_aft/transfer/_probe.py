@@ -1,4 +1,4 @@
-"""Linear probes of features: what each says of rows that it was not fitted on."""
+"""Linear probes of features, with predictions for rows that they were not fitted on."""
 
 from __future__ import annotations
 
@@ -13,80 +13,82 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 _MAX_FOLDS = 5
-_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # C of the logistic regression
+_INVERSE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # C of the logistic regression
 _PENALTIES = np.logspace(-2, 5, 8)  # alpha of the ridge regression
 _SMALLEST_PROBABILITY = 1e-6
-_ENOUGH_JUDGES = 500  # rows out of fold that choose C: each fold more takes its time
+_MIN_HELD_OUT = 500  # held-out rows used to choose C: more folds would only cost time
 
 Folds = Iterable[tuple[np.ndarray, np.ndarray]]
 
 
 class ClassProbe:
-    """Logistic regression on standardised features, its C chosen across folds.
+    """Logistic regression on standardised features, with C chosen by cross-validation.
 
     Parameters
     ----------
     n_classes : int
-        Number of classes; labels are below.
+        Number of classes; labels are class indices below it.
     """
 
     def __init__(self, n_classes: int) -> None:
         self.n_classes = n_classes
 
     def out_of_fold(self, features: np.ndarray, labels: np.ndarray, folds: Folds) -> np.ndarray:
-        """Choose C by cross-entropy and say what the other folds' probes think of each row.
+        """Choose C by cross-entropy and return out-of-fold probabilities.
 
-        C is chosen on the first folds that hold 500 rows together.
+        C is chosen on the first folds that together hold out at least 500 rows, or on all.
 
         Parameters
         ----------
         features : ndarray of shape (n, d)
             Features.
         labels : ndarray of shape (n,)
-            Class numbers.
+            Class indices.
         folds : iterable of (train, test)
-            Row numbers.
+            Indices of training and held-out rows.
 
         Returns
         -------
         probabilities : ndarray of shape (n, n_classes)
-            Of a row in no fold, or of a class that the other folds lack, its label.
+            One-hot labels for rows that no fold holds out, and for rows of a fold whose training
+            rows lack the row's class or have a single class.
         """
         folds = list(folds)
         before = np.cumsum([0, *(len(test) for _, test in folds)])[:-1]
-        n_judges = int((before < _ENOUGH_JUDGES).sum())
-        fits = [_FoldFit(features, labels, *fold) for fold in folds[:n_judges]]
+        n_searched = int((before < _MIN_HELD_OUT).sum())
+        fits = [_FoldFit(features, labels, *fold) for fold in folds[:n_searched]]
         best, lowest = np.eye(self.n_classes)[labels], np.inf
-        self._C = _STRENGTHS[0]
-        for C in _STRENGTHS:
+        self._C = _INVERSE_PENALTIES[0]
+        for C in _INVERSE_PENALTIES:
             probabilities = np.eye(self.n_classes)[labels]
             for fit in fits:
                 fit.write(probabilities, C)
-            # Rows of no fold, or of a later one, are as sure as they are with any C.
+            # Rows that are not held out here keep their one-hot label, whose entropy is the same
+            # for every C.
             of_label = probabilities[np.arange(len(labels)), labels]
             entropy = -np.log(np.clip(of_label, _SMALLEST_PROBABILITY, 1)).mean()
             if entropy >= lowest:
-                break  # weaker penalties take longest to fit
+                break  # weaker penalties take longer to fit
             best, lowest, self._C = probabilities, entropy, C
-        for fold in folds[n_judges:]:
+        for fold in folds[n_searched:]:
             _FoldFit(features, labels, *fold).write(best, self._C)
         return best
 
     def fit(self, features: np.ndarray, labels: np.ndarray) -> ClassProbe:
-        """Fit one probe to all rows, with the C that was chosen out of fold."""
+        """Fit one probe to all rows, with the C that `out_of_fold` chose."""
         self._probe = make_pipeline(StandardScaler(), _logistic_regression(C=self._C))
         _fit_quietly(self._probe, features, labels)
         return self
 
     def predict(self, features: np.ndarray) -> np.ndarray:
-        """Return the probabilities of other rows, (n, n_classes)."""
+        """Return class probabilities of new rows, (n, n_classes)."""
         probabilities = np.zeros((len(features), self.n_classes))
         probabilities[:, self._probe.classes_] = self._probe.predict_proba(features)
         return probabilities
 
 
 class _FoldFit:
-    """A fold's probe, which goes on from where it was as the penalty falls."""
+    """The probe of one fold, warm-started as the penalty decreases."""
 
     def __init__(
         self, features: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray
@@ -94,14 +96,14 @@ class _FoldFit:
         self._labels = labels[train]
         seen = np.unique(self._labels)
         self._test = test[np.isin(labels[test], seen)]
-        self._says_nothing = len(seen) < 2 or not len(self._test)
+        self._is_skipped = len(seen) < 2 or not len(self._test)
         scaler = StandardScaler().fit(features[train])
         self._train_features = scaler.transform(features[train])
         self._test_features = scaler.transform(features[self._test]) if len(self._test) else None
         self._probe = _logistic_regression(warm_start=True)
 
     def write(self, probabilities: np.ndarray, C: float) -> None:
-        if self._says_nothing:
+        if self._is_skipped:
             return
         _fit_quietly(self._probe.set_params(C=C), self._train_features, self._labels)
         probabilities[self._test] = 0
@@ -110,10 +112,10 @@ class _FoldFit:
 
 
 class RidgeProbe:
-    """Ridge regression on standardised features, its penalty chosen by leaving out each row."""
+    """Ridge regression on standardised features, with the penalty chosen by leave-one-out."""
 
     def out_of_fold(self, features: np.ndarray, targets: np.ndarray, folds: Folds) -> np.ndarray:
-        """Say what the other folds' probes predict of each row.
+        """Return out-of-fold predictions.
 
         Parameters
         ----------
@@ -122,12 +124,12 @@ class RidgeProbe:
         targets : ndarray of shape (n, n_targets)
             Targets.
         folds : iterable of (train, test)
-            Row numbers.
+            Indices of training and held-out rows.
 
         Returns
         -------
         predictions : ndarray of shape (n, n_targets)
-            Of a row in no fold, its targets.
+            The targets themselves for rows that no fold holds out.
         """
         predictions = np.array(targets)
         for train, test in folds:
@@ -146,47 +148,47 @@ class RidgeProbe:
         return self
 
     def predict(self, features: np.ndarray) -> np.ndarray:
-        """Return predictions of other rows, (n, n_targets)."""
+        """Return predictions of new rows, (n, n_targets)."""
         return self._probe.predict(features).reshape(len(features), self._n_targets)
 
 
 def default_folds(targets: np.ndarray, *, stratify: bool, seed: int) -> Folds:
-    """Return five folds, or as many as the largest class has members; none for too few rows.
+    """Return five folds, or as many as the largest class has members; none if rows are too few.
 
     Parameters
     ----------
     targets : ndarray of shape (n,) or (n, n_targets)
-        Class numbers or regression targets.
+        Class indices or regression targets.
     stratify : bool
-        Whether targets are class numbers.
+        Whether targets are class indices.
     seed : int
-        Determines the folds.
+        Seed of the folds.
 
     Returns
     -------
     folds : list of (train, test)
-        Row numbers.
+        Indices of training and held-out rows.
     """
     largest = np.bincount(targets).max() if stratify else len(targets)
     n_folds = min(_MAX_FOLDS, int(largest))
     if n_folds < (2 if stratify else 3):
-        return []  # one row tells nothing about another
+        return []  # too few rows to fit on some and predict others
     splitter: Any = StratifiedKFold if stratify else KFold
     with warnings.catch_warnings():
-        # Classes with fewer members than folds are provided for.
+        # `out_of_fold` handles classes with fewer members than folds.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         folds = splitter(n_folds, shuffle=True, random_state=seed)
         return list(folds.split(np.zeros(len(targets)), targets))
 
 
 def _logistic_regression(**parameters: Any) -> Any:
-    from sklearn.linear_model import LogisticRegression  # a tenth of the time to import sk_aft
+    from sklearn.linear_model import LogisticRegression  # late: a tenth of sk_aft's import time
 
     return LogisticRegression(**parameters)
 
 
 def _fit_quietly(probe: Any, features: np.ndarray, labels: np.ndarray) -> None:
     with warnings.catch_warnings():
-        # A probe that stops after 100 iterations is good enough a teacher.
+        # A probe that has not converged after 100 iterations is a good enough teacher.
         warnings.simplefilter("ignore", ConvergenceWarning)
         probe.fit(features, labels)

@@ -1,4 +1,4 @@
-"""Distillation of a linear probe: its predictions are soft targets of the student's."""
+"""Distillation of a linear probe: its predictions are soft targets for the student."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ class ProbeDistillation(TransferMethod):
             \mathrm{softmax}(\tfrac{1}{T} f(x_i)) \bigr)
 
     with f(x) the student's logits and q the class probabilities of a logistic regression on
-    the standardised foundation features. Of a labelled row they are those of a probe that has
-    not seen its label (out of fold): one that has would repeat it, and say nothing about what
-    the features know. Of other rows they are those of a probe fitted on all labelled rows.
+    the standardised foundation features. For labelled rows, q is predicted out of fold: a probe
+    fitted on a row would reproduce its label rather than the information in the features. For
+    the other rows, q is predicted by a probe fitted on all labelled rows.
 
-    For regression q is what a ridge regression predicts, and R the mean squared difference.
+    For regression, q is the prediction of a ridge regression and R the mean squared difference.
 
     Parameters
     ----------
     temperature : float, default=1.0
-        T. Larger ones have the student learn the probe's doubts, too.
+        T. Larger values give more weight to the probabilities of unlikely classes.
 
     Attributes
     ----------
-    default_strength : float
-        beta unless tuned: 1.
+    default_beta : float
+        beta used unless it is tuned: 1.
 
     Notes
     -----
-    A row that is the only one of its class keeps its label.
+    A row that is the only one of its class has its one-hot label as target.
 
     References
     ----------
@@ -66,31 +66,31 @@ class ProbeDistillation(TransferMethod):
 
     @in_full_precision
     def forward(self, student: Tensor, foundation: Tensor, logits: Tensor) -> Tensor:
-        """Return the mean divergence, or for regression the mean squared difference.
+        """Return the mean divergence or, for regression, the mean squared difference.
 
         Parameters
         ----------
         student : Tensor of shape (B, p)
             Not used.
         foundation : Tensor of shape (B, n_outputs)
-            What `prepare` returned of the same rows.
+            What `fit` returned for the same rows.
         logits : Tensor of shape (B, n_outputs)
-            What the student says.
+            The student's logits, or predictions of a regressor.
 
         Returns
         -------
         difference : Tensor, scalar
-            Not negative.
+            At least 0.
         """
         if self.is_regression:
             return F.mse_loss(logits, foundation)
         sharpened = foundation ** (1 / self.temperature)
         targets = sharpened / sharpened.sum(dim=1, keepdim=True)
-        said = F.log_softmax(logits / self.temperature, dim=1)
-        return self.temperature**2 * F.kl_div(said, targets, reduction="batchmean")
+        log_predictions = F.log_softmax(logits / self.temperature, dim=1)
+        return self.temperature**2 * F.kl_div(log_predictions, targets, reduction="batchmean")
 
-    def prepare(self, rows: TransferRows) -> np.ndarray:
-        """Fit the probes.
+    def fit(self, rows: TransferRows) -> np.ndarray:
+        """Fit the probes and return their predictions.
 
         Parameters
         ----------
@@ -100,7 +100,7 @@ class ProbeDistillation(TransferMethod):
         Returns
         -------
         targets : ndarray of shape (n, n_outputs), float32
-            Class probabilities, or predictions; NaN in rows without features.
+            Class probabilities, or predictions of the regression; NaN in rows without features.
         """
         self.is_regression = rows.n_classes is None
         if "probe" not in rows.shared:
@@ -108,14 +108,14 @@ class ProbeDistillation(TransferMethod):
         return rows.shared["probe"]
 
     def _predictions(self, rows: TransferRows) -> np.ndarray:
-        labeled, matrix = labeled_rows(rows)
-        features, targets = rows.features.take(labeled), rows.targets[labeled]
+        indices, matrix = labeled_rows(rows)
+        features, targets = rows.features.take(indices), rows.targets[indices]
         probe = RidgeProbe() if rows.n_classes is None else ClassProbe(rows.n_classes)
         folds = default_folds(targets, stratify=rows.n_classes is not None, seed=rows.seed)
-        of_labeled = probe.out_of_fold(features, targets, folds)
-        others = rows.is_known & ~rows.is_labeled
+        out_of_fold = probe.out_of_fold(features, targets, folds)
+        others = rows.known_mask & ~rows.labeled_mask
         if others.any():
             probe.fit(features, targets)
         predictions = predicted_targets(rows, probe.predict, matrix.shape[1], others)
-        predictions[labeled] = of_labeled
+        predictions[indices] = out_of_fold
         return predictions

@@ -16,10 +16,10 @@ _WEIGHTS = ("diagonal", "published", "fixed")
 
 
 class ProductKernelAlignment(TransferMethod):
-    r"""Kernel alignment where a row's features are the outer product of its modalities'.
+    r"""Kernel alignment of the outer products of each row's modalities.
 
-    For images with texts, :math:`\psi = \mathrm{vec}(\psi_{img} \otimes \psi_{txt})` says which
-    properties of image and text occur together. The Gram matrix of such vectors is the
+    For images with texts, :math:`\psi = \mathrm{vec}(\psi_{img} \otimes \psi_{txt})` encodes
+    which properties of image and text occur together. The Gram matrix of such vectors is the
     elementwise product of the modalities' Gram matrices,
 
     .. math::
@@ -28,30 +28,31 @@ class ProductKernelAlignment(TransferMethod):
             + \tfrac{1}{B^2} 1 1^\top G 1 1^\top, \quad
         K_{ij} = C_{ij} / \sqrt{C_{ii} C_{jj}}
 
-    so that a kernel over 1024 x 1024 products costs as much as one over 2048 features. The
-    distance is that of `KernelAlignment`.
+    so a kernel over 1024 x 1024 products costs as much as one over 2048 features. The distance
+    is that of `KernelAlignment`.
 
     Parameters
     ----------
     n_features : int
-        Width d of the foundation features of all modalities together.
+        Total width d of the foundation features of all modalities.
     feature_slices : mapping of str to slice, or to a list of slices
-        Which columns of the foundation features are which modality's.
+        The columns of each modality in the foundation features.
     weights : {"diagonal", "published", "fixed"}, default="diagonal"
-        Whether a weight :math:`\sigma(s_j)` is learned for each column of each modality, before
-        the product ("diagonal", which is also the "published" form), or s stays 0 ("fixed").
+        - "diagonal": learn a weight :math:`\sigma(s_j)` for each column of each modality, before
+          the product. "published" is the same.
+        - "fixed": learn nothing; s stays 0.
 
     Attributes
     ----------
     s : Tensor of shape (n_features,)
         Logits of the feature weights, initially 0.
-    default_strength : float
-        beta unless tuned: 10.
+    default_beta : float
+        beta used unless it is tuned: 10.
 
     Notes
     -----
-    Gram matrices are computed in float64 (but on Apple GPUs, which have none): centring takes
-    differences of products.
+    Gram matrices are computed in float64 (except on Apple GPUs, which do not support it):
+    centring subtracts products of similar size.
 
     References
     ----------
@@ -71,7 +72,7 @@ class ProductKernelAlignment(TransferMethod):
     0.0001
     """
 
-    default_strength = 10.0
+    default_beta = 10.0
     accepts_pairs = True
 
     def __init__(
@@ -83,7 +84,7 @@ class ProductKernelAlignment(TransferMethod):
         super().__init__()
         check_choice("weights", weights, _WEIGHTS)
         self.weights = weights
-        # Of each modality, the numbers of its columns.
+        # Column indices of each modality.
         self.columns = [_columns(slices, n_features) for slices in feature_slices.values()]
         if not self.columns or not all(self.columns):
             raise ValueError(
@@ -97,18 +98,18 @@ class ProductKernelAlignment(TransferMethod):
 
     @property
     def feature_weights(self) -> Tensor:
-        """How much each foundation feature counts, between 0 and 1; shape (n_features,)."""
+        """Weight of each foundation feature, between 0 and 1; shape (n_features,)."""
         return torch.sigmoid(at_least_float32(self.s))
 
     @in_full_precision
     def forward(self, student: Tensor | tuple[Tensor, ...], foundation: Tensor) -> Tensor:
-        """Return the distance of the two kernels.
+        """Return the distance between the two kernels.
 
         Parameters
         ----------
         student : tuple of Tensor of shape (B, p_m), or Tensor of shape (B, p)
-            The student's features of each modality, which are multiplied as the foundation
-            features are; or features of the row as a whole, whose plain cosine kernel is taken.
+            The student's features of each modality, compared with the same product kernel; or
+            features of the whole row, compared with their cosine kernel.
         foundation : Tensor of shape (B, n_features)
             Features of the same rows.
 

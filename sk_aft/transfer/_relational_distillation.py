@@ -13,12 +13,12 @@ from sk_aft.transfer._base import TransferMethod
 from sk_aft.transfer._kernels import centred, squared_distances, to_unit_scale
 from sk_aft.transfer._precision import in_full_precision
 
-# Angles that exist at a time: a few matrices of this many numbers fit in a processor's cache.
+# Angles computed at once: a few matrices of this size fit in a processor's cache.
 _ANGLES_PER_CHUNK = 2**18
 
 
 class RelationalDistillation(TransferMethod):
-    r"""Differences of distances between pairs and of angles in triplets of rows.
+    r"""Differences in the distances of pairs and the angles of triplets of rows.
 
     .. math::
         R = \tfrac{1}{2} \Bigl(
@@ -26,20 +26,21 @@ class RelationalDistillation(TransferMethod):
             + \tfrac{2}{B^3} \sum_{ijk} \ell(\cos\angle^\phi_{jik}, \cos\angle^\psi_{jik})
         \Bigr)
 
-    with :math:`d_{ij}` the distance of two rows divided by the mean over all pairs that are not
-    equal, :math:`\angle_{jik}` the angle at row i between rows j and k (its cosine is 0 where
-    two of them are equal), and :math:`\ell` the smooth L1 loss. Learns no parameters, and blind
-    to rotations, shifts and scale of either side.
+    with :math:`d_{ij}` the distance between two rows divided by the mean over all pairs of unequal
+    rows, :math:`\angle_{jik}` the angle at row i between rows j and k (its cosine is 0 where row i
+    equals row j or k), and :math:`\ell` the smooth L1 loss. R is invariant to rotation, translation
+    and scaling of either side. Learns no parameters.
 
     Attributes
     ----------
-    default_strength : float
-        beta unless tuned: 50, which makes the published 25 and 50 for distances and angles.
+    default_beta : float
+        beta used unless it is tuned: 50, which gives the published weights, 25 for distances and
+        50 for angles.
 
     Notes
     -----
-    Time is cubic in the batch, memory quadratic: distances and angles come from the Gram
-    matrices, and the angles are taken some at a time. The foundation features get no gradient.
+    Time is cubic in the batch size. Memory is quadratic: distances and angles are computed from
+    Gram matrices, and angles in chunks. The foundation features get no gradient.
 
     References
     ----------
@@ -54,11 +55,11 @@ class RelationalDistillation(TransferMethod):
     True
     """
 
-    default_strength = 50.0
+    default_beta = 50.0
 
     @in_full_precision
     def forward(self, student: Tensor, foundation: Tensor) -> Tensor:
-        """Return half the sum of both terms.
+        """Return half the sum of the two terms.
 
         Parameters
         ----------
@@ -70,7 +71,7 @@ class RelationalDistillation(TransferMethod):
         Returns
         -------
         difference : Tensor, scalar
-            Not negative.
+            At least 0.
         """
         gram, other_gram = _gram(student), _gram(foundation.detach())
         distances, others = _distances(gram), _distances(other_gram)
@@ -85,7 +86,7 @@ def _gram(features: Tensor) -> Tensor:
 
 
 def _distances(gram: Tensor) -> Tensor:
-    """Return distances; those that are within rounding of zero are zero, with no gradient."""
+    """Return distances; those within rounding error of zero are zero, without a gradient."""
     squares = squared_distances(gram)
     lengths = gram.detach().diagonal()
     noise = 8 * torch.finfo(gram.dtype).eps * (lengths[:, None] + lengths[None, :])
@@ -107,8 +108,8 @@ def _inverse(distances: Tensor) -> Tensor:
 class _AngleLoss(torch.autograd.Function):
     """Mean smooth L1 loss over the cosines of all triplets, from Gram matrices and 1 / distances.
 
-    The gradient is found together with the value, some angles at a time: keeping what a later
-    backward pass would need takes memory cubic in the batch.
+    The gradient is computed together with the value, in chunks of angles: storing what a separate
+    backward pass needs would take memory cubic in the batch size.
     """
 
     @staticmethod
@@ -142,7 +143,7 @@ class _AngleLoss(torch.autograd.Function):
 
 
 def _cosines_at(vertices: slice, gram: Tensor, inverse: Tensor) -> Tensor:
-    """Return the cosines of the angles at some rows between all rows, (vertices, B, B)."""
+    """Return the cosines of the angles with a vertex in the slice, (n_vertices, B, B)."""
     row, lengths = gram[vertices], inverse[vertices]
     square = gram.diagonal()[vertices]
     products = gram - row[:, :, None] - row[:, None, :] + square[:, None, None]

@@ -1,4 +1,4 @@
-"""Targets that a method prepares: learned from labelled rows, said of every row."""
+"""Targets of a transfer method: learned from labelled rows, predicted for every row."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ROWS_PER_READ = 4096
 
 
 def labeled_rows(rows: TransferRows) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows with label and features, and their targets as a matrix.
+    """Return the indices of rows with label and features, and their targets as a matrix.
 
     Parameters
     ----------
@@ -21,46 +21,46 @@ def labeled_rows(rows: TransferRows) -> tuple[np.ndarray, np.ndarray]:
 
     Returns
     -------
-    labeled : ndarray of shape (m,)
-        Row numbers.
+    indices : ndarray of shape (m,)
+        Rows that have both a label and features.
     targets : ndarray of shape (m, n_outputs), float64
-        Regression targets; of classes, for each whether it is the row's.
+        Regression targets, or one-hot encoded classes.
 
     Raises
     ------
     ValueError
-        If there is nothing to learn from.
+        If there is no such row, or all targets are equal.
     """
-    labeled = np.flatnonzero(rows.is_labeled & rows.is_known)
-    targets = rows.targets[labeled]
+    indices = np.flatnonzero(rows.labeled_mask & rows.known_mask)
+    targets = rows.targets[indices]
     if rows.n_classes is not None:
         targets = np.eye(rows.n_classes)[targets]
     targets = np.asarray(targets, dtype=np.float64)
-    if not len(labeled) or not (targets != targets[0]).any():
+    if not len(indices) or not (targets != targets[0]).any():
         raise ValueError(
-            f"This transfer method learns from rows with labels and foundation features. There "
-            f"are {len(labeled)}, which is too few, or their labels are all equal."
+            "This transfer method learns from rows with labels and foundation features, and needs "
+            f"at least two different labels among them. The {len(indices)} such rows have fewer."
         )
-    return labeled, targets
+    return indices, targets
 
 
 def predicted_targets(
     rows: TransferRows,
     predict: Callable[[np.ndarray], np.ndarray],
     width: int,
-    among: np.ndarray | None = None,
+    mask: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Return what a model of the features says of each row, some rows at a time.
+    """Return predictions of a model of the features, computed in blocks of rows.
 
     Parameters
     ----------
     rows : TransferRows
         The training rows.
     predict : callable
-        From features (m, d) to predictions (m, width).
+        Maps features (m, d) to predictions (m, width).
     width : int
-        Number of columns.
-    among : ndarray of shape (n,), bool, optional
+        Number of columns of the predictions.
+    mask : ndarray of shape (n,), bool, optional
         Which rows to predict. Default: those with features.
 
     Returns
@@ -68,9 +68,9 @@ def predicted_targets(
     predictions : ndarray of shape (n, width), float32
         NaN in the other rows.
     """
-    predictions: np.ndarray = np.full((len(rows.is_known), width), np.nan, dtype=np.float32)
-    wanted = np.flatnonzero(rows.is_known if among is None else among)
-    for start in range(0, len(wanted), _ROWS_PER_READ):
-        some = wanted[start : start + _ROWS_PER_READ]
-        predictions[some] = predict(rows.features.take(some))
+    predictions: np.ndarray = np.full((len(rows.known_mask), width), np.nan, dtype=np.float32)
+    indices = np.flatnonzero(rows.known_mask if mask is None else mask)
+    for start in range(0, len(indices), _ROWS_PER_READ):
+        block = indices[start : start + _ROWS_PER_READ]
+        predictions[block] = predict(rows.features.take(block))
     return predictions

@@ -64,7 +64,7 @@ def test_classes_are_scored_one_against_the_rest():
     assert logme_score(F, y) == pytest.approx(expected)
     assert logme_score(F, names) == pytest.approx(expected)
     assert logme_score(F, np.eye(3)[y], task="regression") == pytest.approx(expected)
-    # Whole numbers are classes, unless they are said to be numbers.
+    # Integers are classes unless task="regression".
     assert logme_score(F, y, task="regression") != pytest.approx(expected)
 
 

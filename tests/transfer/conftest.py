@@ -1,4 +1,4 @@
-"""Rows as an estimator hands them to a method's prepare."""
+"""Rows as an estimator hands them to a method's fit."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from sk_aft.transfer import TransferRows
 
 
 class CountedFeatures:
-    """Features that note which rows were read at a time."""
+    """Features that record which rows each call reads."""
 
     def __init__(self, matrix):
         self.matrix = matrix
@@ -32,21 +32,23 @@ def make_rows():
             targets = np.arange(n_rows) % n_classes
             means = 2 * rng.normal(size=(n_classes, sum(widths)))[targets]
         features = (means + rng.normal(size=(n_rows, sum(widths)))).astype(np.float32)
-        is_known = np.asarray(changes.pop("is_known", np.ones(n_rows, dtype=bool)))
-        features[~is_known] = np.nan
+        known_mask = np.asarray(changes.pop("known_mask", np.ones(n_rows, dtype=bool)))
+        features[~known_mask] = np.nan
         projection = rng.normal(size=(sum(widths), 5)).astype(np.float32)
         stops = np.cumsum(widths)
         settings = {
             "features": CountedFeatures(features),
             "targets": targets,
-            "is_labeled": np.ones(n_rows, dtype=bool),
-            "is_known": is_known,
+            "labeled_mask": np.ones(n_rows, dtype=bool),
+            "known_mask": known_mask,
             "feature_slices": {
                 f"model{i}": slice(stop - width, stop)
                 for i, (width, stop) in enumerate(zip(widths, stops, strict=True))
             },
             "n_classes": n_classes,
-            "student_features": lambda rows: np.tanh(np.nan_to_num(features[rows]) @ projection),
+            "student_features": lambda indices: np.tanh(
+                np.nan_to_num(features[indices]) @ projection
+            ),
             "seed": 0,
         }
         return TransferRows(**{**settings, **changes})

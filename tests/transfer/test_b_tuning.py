@@ -31,14 +31,14 @@ def targets_of(rows):
 
 @pytest.mark.parametrize("n_classes", [3, None])
 def test_predicts_what_posterior_means_predict(make_rows, n_classes):
-    is_labeled, is_known = np.arange(60) % 3 > 0, np.arange(60) % 7 > 0
+    labeled_mask, known_mask = np.arange(60) % 3 > 0, np.arange(60) % 7 > 0
     if n_classes:
-        is_labeled = np.arange(60) < 40
-    rows = make_rows(n_classes=n_classes, is_labeled=is_labeled, is_known=is_known)
+        labeled_mask = np.arange(60) < 40
+    rows = make_rows(n_classes=n_classes, labeled_mask=labeled_mask, known_mask=known_mask)
     y = targets_of(rows)
-    used = is_labeled & is_known
+    used = labeled_mask & known_mask
     method = BTuning(5, y.shape[1])
-    found = method.prepare(rows)
+    found = method.fit(rows)
     matrix = rows.features.matrix.astype(float)
     scores, predictions = [], []
     for columns in rows.feature_slices.values():
@@ -47,23 +47,25 @@ def test_predicts_what_posterior_means_predict(make_rows, n_classes):
         means = np.stack([posterior_mean(F[used], column) for column in y[used].T], axis=1)
         predictions.append(F @ means)
     shares = np.exp(np.array(scores) / 0.1) / np.exp(np.array(scores) / 0.1).sum()
-    expected = sum(share * said for share, said in zip(shares, predictions, strict=True))
-    np.testing.assert_allclose(found[is_known], expected[is_known], atol=2e-3)
-    assert np.isnan(found[~is_known]).all()
+    expected = sum(
+        share * prediction for share, prediction in zip(shares, predictions, strict=True)
+    )
+    np.testing.assert_allclose(found[known_mask], expected[known_mask], atol=2e-3)
+    assert np.isnan(found[~known_mask]).all()
     np.testing.assert_allclose(list(method.model_weights.values()), shares, rtol=1e-3)
     of_student = rows.student_features(np.flatnonzero(used))
     weights = np.stack([posterior_mean(of_student, column) for column in y[used].T], axis=1)
     np.testing.assert_allclose(method.student_weights, weights, atol=2e-3)
     student = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
-    some = np.flatnonzero(is_known)[:8]
+    some = np.flatnonzero(known_mask)[:8]
     value = method(torch.tensor(student), torch.tensor(found[some])).item()
     assert value == pytest.approx(np.mean((student @ weights - expected[some]) ** 2), rel=1e-2)
 
 
 def test_a_class_without_labelled_rows_is_predicted_as_absent(make_rows):
-    rows = make_rows(is_labeled=np.arange(60) % 3 != 2)
+    rows = make_rows(labeled_mask=np.arange(60) % 3 != 2)
     method = BTuning(5, 3)
-    assert not method.prepare(rows)[:, 2].any()
+    assert not method.fit(rows)[:, 2].any()
     assert not method.student_weights[:, 2].any()
 
 
@@ -71,14 +73,14 @@ def test_the_better_model_counts_more(make_rows):
     rows = make_rows(widths=(4, 4))
     rows.features.matrix[:, 4:] = np.random.default_rng(1).normal(size=(60, 4))
     method = BTuning(5, 3)
-    method.prepare(rows)
+    method.fit(rows)
     assert method.model_weights["model0"] > 0.9
     assert sum(method.model_weights.values()) == pytest.approx(1)
 
 
 def test_training_that_goes_on_keeps_the_weights_of_the_initial_features(make_rows):
     method = BTuning(5, 3)
-    method.prepare(make_rows())
+    method.fit(make_rows())
     weights = method.student_weights.clone()
-    method.prepare(make_rows(student_features=lambda rows: np.ones((len(rows), 5))))
+    method.fit(make_rows(student_features=lambda rows: np.ones((len(rows), 5))))
     assert torch.equal(method.student_weights, weights)

@@ -29,7 +29,7 @@ def test_is_the_weighted_sum_of_parts_that_each_get_their_own(make_rows):
         (BTuning(5, 3), 3.0),
     ]
     both = Combination(parts)
-    targets = both.prepare(rows)
+    targets = both.fit(rows)
     assert targets.shape == (60, 7 + 3 + 3)
     taken = targets.take(np.array([4, 2]))
     assert taken.dtype == np.float32
@@ -49,7 +49,7 @@ def test_is_the_weighted_sum_of_parts_that_each_get_their_own(make_rows):
 def test_without_targets_of_a_part_nothing_is_read(make_rows):
     rows = make_rows()
     both = Combination([(KernelAlignment(7), 10), (RelationalDistillation(), 1)])
-    assert both.prepare(rows) is None
+    assert both.fit(rows) is None
     assert not rows.features.reads
     student, features, logits = inputs(rows, None)
     expected = 10 * both.methods[0](student, features) + both.methods[1](student, features)
@@ -60,7 +60,7 @@ def test_without_targets_of_a_part_nothing_is_read(make_rows):
 def test_features_that_no_part_takes_are_left_out(make_rows):
     rows = make_rows()
     both = Combination([(ProbeDistillation(), 1), (BTuning(5, 3), 1)])
-    targets = both.prepare(rows)
+    targets = both.fit(rows)
     assert targets.shape == (60, 6)
     rows.features.reads.clear()
     student, joined, logits = inputs(rows, targets)
@@ -73,7 +73,7 @@ def test_features_that_no_part_takes_are_left_out(make_rows):
 
 def test_only_rows_that_are_asked_for_are_read(make_rows):
     rows = make_rows()
-    targets = Combination([(KernelAlignment(7), 1), (ProbeDistillation(), 1)]).prepare(rows)
+    targets = Combination([(KernelAlignment(7), 1), (ProbeDistillation(), 1)]).fit(rows)
     rows.features.reads.clear()
     targets.take(np.array([3, 1]))
     assert [read.tolist() for read in rows.features.reads] == [[3, 1]]
@@ -83,7 +83,7 @@ def test_combinations_combine(make_rows):
     rows = make_rows()
     inner = Combination([(KernelAlignment(7), 1), (ProbeDistillation(), 1)])
     outer = Combination([(inner, 2), (RelationalDistillation(), 1)])
-    targets = outer.prepare(rows)
+    targets = outer.fit(rows)
     assert targets.shape == (60, 7 + 7 + 3)
     student, joined, logits = inputs(rows, targets)
     expected = 2 * inner(student, joined[:, 7:], logits) + outer.methods[1](student, joined[:, :7])
@@ -94,7 +94,7 @@ def test_a_part_of_strength_zero_costs_nothing(make_rows):
     rows = make_rows()
     off = [(ProbeDistillation(), 0), (FactorTransfer(7, 5), 0.0)]
     both = Combination([*off, (KernelAlignment(7), 1)])
-    assert both.prepare(rows) is None
+    assert both.fit(rows) is None
     assert not rows.features.reads
     student, features, logits = inputs(rows, None)
     assert both(student, features, logits) == both.methods[2](student, features)
@@ -107,7 +107,7 @@ def test_modules_that_know_nothing_of_the_protocol_are_parts_too(make_rows):
 
     rows = make_rows()
     both = Combination([(Difference(), 2), (ProbeDistillation(), 1)])
-    student, joined, logits = inputs(rows, both.prepare(rows))
+    student, joined, logits = inputs(rows, both.fit(rows))
     expected = 2 * Difference()(student, joined[:, :7]) + both.methods[1](
         student, joined[:, 7:], logits
     )

@@ -23,42 +23,42 @@ def perceptron(layers, x):
 def test_equals_the_definition(make_rows):
     rows = make_rows()
     method = FactorTransfer(7, 5)
-    method.prepare(rows)
+    method.fit(rows)
     student = np.random.default_rng(0).normal(size=(10, 5)).astype(np.float32)
     foundation = rows.features.matrix[:10]
     standardised = (foundation - method.mean.numpy()) / method.scale.numpy()
     vectors = [perceptron(method.translator, student), perceptron(method.encoder, standardised)]
-    said, factor = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in vectors)
-    assert said.shape == factor.shape == (10, 3)
+    predicted, factor = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in vectors)
+    assert predicted.shape == factor.shape == (10, 3)
     found = method(torch.tensor(student), torch.tensor(foundation)).item()
-    assert found == pytest.approx(np.abs(said - factor).mean(), rel=1e-4)
+    assert found == pytest.approx(np.abs(predicted - factor).mean(), rel=1e-4)
 
 
 @pytest.mark.usefixtures("_short_training")
 def test_the_encoder_is_trained_on_rows_with_features_and_then_frozen(make_rows):
-    is_known = np.arange(200) % 4 > 0
-    rows = make_rows(200, (8, 4), is_known=is_known)
+    known_mask = np.arange(200) % 4 > 0
+    rows = make_rows(200, (8, 4), known_mask=known_mask)
     torch.manual_seed(0)
     method = FactorTransfer(12, 5, n_factors=4)
     before = [p.clone() for p in method.encoder.parameters()]
-    assert method.prepare(rows) is None
+    assert method.fit(rows) is None
     after = list(method.encoder.parameters())
     assert not any(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert not any(p.requires_grad for p in after)
     assert all(p.requires_grad for p in method.translator.parameters())
-    assert {row for read in rows.features.reads for row in read} == set(np.flatnonzero(is_known))
-    known = rows.features.matrix[is_known]
+    assert {row for read in rows.features.reads for row in read} == set(np.flatnonzero(known_mask))
+    known = rows.features.matrix[known_mask]
     assert method.scale.item() == pytest.approx(known.std(axis=0).mean(), rel=0.3)
 
 
 def test_the_factor_keeps_what_can_be_kept(make_rows):
-    """Features of 12 columns with two directions: four factors say where a row is."""
+    """Features of 12 columns with two directions: four factors determine a row."""
     rng = np.random.default_rng(0)
     rows = make_rows(300, (12,))
     rows.features.matrix[:] = 5 + rng.normal(size=(300, 2)) @ rng.normal(size=(2, 12))
     torch.manual_seed(0)
     method = FactorTransfer(12, 5, n_factors=4)
-    method.prepare(rows)
+    method.fit(rows)
     factors = method.encode(torch.tensor(rows.features.matrix)).numpy()
     known = np.c_[factors, np.ones(300)]
     solution, *_ = np.linalg.lstsq(known, rows.features.matrix, rcond=None)
@@ -79,7 +79,7 @@ def test_stops_by_rows_that_it_does_not_learn_from(make_rows, monkeypatch):
     monkeypatch.setattr(torch.optim.Adam, "step", counted)
     monkeypatch.setattr(FactorTransfer, "_error", lambda *args: 1.0)
     method = FactorTransfer(7, 5)
-    method.prepare(make_rows())
+    method.fit(make_rows())
     assert n_steps == 4 * 50  # one check that is better than none, three that are no better
 
 
@@ -87,7 +87,7 @@ def test_stops_by_rows_that_it_does_not_learn_from(make_rows, monkeypatch):
 def test_few_rows_do_no_harm(make_rows, n_rows):
     rows = make_rows(n_rows)
     method = FactorTransfer(7, 5)
-    method.prepare(rows)
+    method.fit(rows)
     value = method(torch.ones(n_rows, 5), torch.tensor(rows.features.matrix))
     assert torch.isfinite(value)
 

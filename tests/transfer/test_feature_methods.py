@@ -42,8 +42,8 @@ def kernel(features):
 def test_feature_regression_equals_the_definition(n_rows, p, d, seed):
     student, foundation = draw(n_rows, p, d, seed)
     method = FeatureRegression(d, p)
-    said = foundation @ weight(method).T
-    error = (student - student.mean(axis=0)) - (said - said.mean(axis=0))
+    predicted = foundation @ weight(method).T
+    error = (student - student.mean(axis=0)) - (predicted - predicted.mean(axis=0))
     assert compute(method, student, foundation) == pytest.approx(np.mean(error**2), rel=1e-4)
     # Centred on both sides: shifts do not count.
     assert compute(method, student + 1, foundation - 1) == pytest.approx(
@@ -56,8 +56,8 @@ def test_feature_regression_equals_the_definition(n_rows, p, d, seed):
 def test_feature_distillation_equals_the_definition(n_rows, p, d, seed):
     student, foundation = draw(n_rows, p, d, seed)
     method = FeatureDistillation(d, p)
-    said = student @ weight(method).T + method.map.bias.detach().numpy()
-    expected = np.mean((said - foundation) ** 2)
+    predicted = student @ weight(method).T + method.map.bias.detach().numpy()
+    expected = np.mean((predicted - foundation) ** 2)
     assert compute(method, student, foundation) == pytest.approx(expected, rel=1e-4)
 
 

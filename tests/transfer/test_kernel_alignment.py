@@ -387,5 +387,5 @@ def test_what_is_published_has_no_projection_unless_asked(parameters, projection
 def test_a_projection_has_to_make_sense():
     with pytest.raises(ValueError, match="expected a width, None or 'auto'"):
         KernelAlignment(3, projection="wide", n_student_features=4)
-    with pytest.raises(ValueError, match="needs to know n_student_features"):
+    with pytest.raises(ValueError, match="needs n_student_features"):
         KernelAlignment(3, projection=8)

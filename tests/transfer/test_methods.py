@@ -13,7 +13,7 @@ from sk_aft.transfer import (
     KernelAlignment,
     ProbeDistillation,
     TransferMethod,
-    default_strength,
+    default_beta,
     make_transfer,
 )
 
@@ -35,10 +35,10 @@ def draw(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def prepared(name, rows):
+def fitted(name, rows):
     torch.manual_seed(0)
     method = make_transfer(name, 7, **SIZES)
-    targets = method.prepare(rows)
+    targets = method.fit(rows)
     return method, rows.features.matrix if targets is None else targets
 
 
@@ -48,7 +48,7 @@ def value(method, student, foundation, logits):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_gives_a_scalar_that_student_and_method_can_learn_from(name, make_rows):
-    method, targets = prepared(name, make_rows())
+    method, targets = fitted(name, make_rows())
     assert isinstance(method, TransferMethod)
     student, logits = draw(12, 5).requires_grad_(), draw(12, 3, seed=1).requires_grad_()
     result = value(method, student, torch.as_tensor(targets[:12]), logits)
@@ -64,7 +64,7 @@ def test_gives_a_scalar_that_student_and_method_can_learn_from(name, make_rows):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_does_not_depend_on_the_order_of_rows(name, make_rows):
-    method, targets = prepared(name, make_rows())
+    method, targets = fitted(name, make_rows())
     order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
     student, logits = draw(12, 5), draw(12, 3, seed=1)
     foundation = torch.as_tensor(targets[:12])
@@ -76,7 +76,7 @@ def test_does_not_depend_on_the_order_of_rows(name, make_rows):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_copies_and_pickles_give_the_same_number(name, make_rows):
-    method, targets = prepared(name, make_rows())
+    method, targets = fitted(name, make_rows())
     inputs = (draw(12, 5), torch.as_tensor(targets[:12]), draw(12, 3, seed=1))
     plain = value(method, *inputs).item()
     assert value(copy.deepcopy(method), *inputs).item() == plain
@@ -85,7 +85,7 @@ def test_copies_and_pickles_give_the_same_number(name, make_rows):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_mixed_precision_around_it_changes_nothing(name, make_rows):
-    method, targets = prepared(name, make_rows())
+    method, targets = fitted(name, make_rows())
     inputs = (draw(12, 5), torch.as_tensor(targets[:12]), draw(12, 3, seed=1))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = value(method, *inputs)
@@ -97,7 +97,7 @@ def test_mixed_precision_around_it_changes_nothing(name, make_rows):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_are_right_in_double_precision(name, make_rows):
-    method, targets = prepared(name, make_rows())
+    method, targets = fitted(name, make_rows())
     method = method.double()
     student, logits = draw(6, 5).double(), draw(6, 3, seed=1).double()
     foundation = torch.as_tensor(targets[:6]).double()
@@ -128,7 +128,7 @@ DEGENERATE = {
 @pytest.mark.parametrize("case", DEGENERATE)
 @pytest.mark.parametrize("name", NAMES)
 def test_degenerate_batches_have_finite_gradients(name, case, make_rows):
-    method, targets = prepared(name, make_rows())
+    method, targets = fitted(name, make_rows())
     change = DEGENERATE[case]
     student = change(draw(12, 5)).requires_grad_()
     n_rows = len(student)
@@ -148,14 +148,14 @@ def test_degenerate_batches_have_finite_gradients(name, case, make_rows):
 # ------------------------------------------------------------------- names and parameters
 
 
-def test_strengths_are_known_without_building():
+def test_default_betas_are_known_without_building():
     for name in NAMES:
-        assert default_strength(name) == make_transfer(name, 7, **SIZES).default_strength > 0
-    assert default_strength([("aft", 3), ("kd", 1)]) == 1
-    assert default_strength(KernelAlignment(3)) == 10
-    assert default_strength(nn.CosineSimilarity()) == 1
+        assert default_beta(name) == make_transfer(name, 7, **SIZES).default_beta > 0
+    assert default_beta([("aft", 3), ("kd", 1)]) == 1
+    assert default_beta(KernelAlignment(3)) == 10
+    assert default_beta(nn.CosineSimilarity()) == 1
     with pytest.raises(ValueError, match="Unknown transfer method 'atf'"):
-        default_strength("atf")
+        default_beta("atf")
 
 
 def test_a_module_is_returned_as_it_is_and_takes_no_parameters():
@@ -193,7 +193,7 @@ def test_unknown_values_name_the_known_ones(name):
 
 
 def test_a_size_that_is_missing_is_named():
-    with pytest.raises(ValueError, match="'kd' needs to know n_student_features"):
+    with pytest.raises(ValueError, match="'kd' needs n_student_features"):
         make_transfer("kd", 7)
 
 
@@ -207,7 +207,7 @@ def test_a_list_is_a_combination_with_parameters_of_each_part():
         probe_kd__beta=3,
     )
     assert isinstance(both, Combination)
-    assert both.strengths == [10, 3, 2]
+    assert both.betas == [10, 3, 2]
     assert both.methods[0].kernel == "rbf"
     assert isinstance(both.methods[1], ProbeDistillation)
     assert both.methods[1].temperature == 2
@@ -221,7 +221,7 @@ def test_a_list_is_a_combination_with_parameters_of_each_part():
         (["aft", "kd"], "a list with 'aft' in it, expected pairs"),
         ([("aft", 1), ("aft", 2)], "twice"),
         ([("atf", 1)], "Unknown transfer method 'atf'"),
-        ([("aft", -1)], "strength is -1"),
+        ([("aft", -1)], "beta=-1"),
     ],
 )
 def test_a_list_that_cannot_be_combined_is_explained(transfer, message):
@@ -229,34 +229,34 @@ def test_a_list_that_cannot_be_combined_is_explained(transfer, message):
         make_transfer(transfer, 7)
 
 
-def test_prepare_reads_no_rows_unless_it_has_to(make_rows):
+def test_fit_reads_no_rows_unless_it_has_to(make_rows):
     for name in ("aft", "kd", "rkd", "kkd"):
         rows = make_rows()
-        assert prepared(name, rows)[0] is not None
+        assert fitted(name, rows)[0] is not None
         assert not rows.features.reads
 
 
 @pytest.mark.parametrize("name", ["ft", "b-tuning", "probe-kd"])
 def test_rows_without_features_are_never_read(name, make_rows):
-    is_known = np.arange(60) % 4 > 0
-    rows = make_rows(is_known=is_known, is_labeled=np.arange(60) % 5 > 0)
-    _, targets = prepared(name, rows)
-    assert all(is_known[read].all() for read in rows.features.reads)
+    known_mask = np.arange(60) % 4 > 0
+    rows = make_rows(known_mask=known_mask, labeled_mask=np.arange(60) % 5 > 0)
+    _, targets = fitted(name, rows)
+    assert all(known_mask[read].all() for read in rows.features.reads)
     if name != "ft":
-        np.testing.assert_array_equal(np.isnan(targets).any(axis=1), ~is_known)
+        np.testing.assert_array_equal(np.isnan(targets).any(axis=1), ~known_mask)
 
 
 @pytest.mark.parametrize("name", ["b-tuning", "probe-kd"])
-def test_without_labels_there_is_nothing_to_prepare(name, make_rows):
-    rows = make_rows(is_labeled=np.zeros(60, dtype=bool))
+def test_without_labels_there_is_nothing_to_fit(name, make_rows):
+    rows = make_rows(labeled_mask=np.zeros(60, dtype=bool))
     with pytest.raises(ValueError, match="rows with labels and foundation features"):
-        prepared(name, rows)
+        fitted(name, rows)
 
 
 @pytest.mark.parametrize("name", ["ft", "b-tuning", "probe-kd"])
-def test_prepare_is_repeatable(name, make_rows):
+def test_fit_is_repeatable(name, make_rows):
     rows = make_rows()
-    first, second = (prepared(name, rows) for _ in range(2))
+    first, second = (fitted(name, rows) for _ in range(2))
     np.testing.assert_array_equal(first[1], second[1])
     other = second[0].state_dict()
     assert all(torch.equal(value, other[key]) for key, value in first[0].state_dict().items())

@@ -30,10 +30,10 @@ def test_is_the_divergence_of_softened_predictions(temperature):
 
 
 def test_class_probabilities_are_out_of_fold(make_rows):
-    is_labeled, is_known = np.arange(90) < 60, np.arange(90) % 7 > 0
-    rows = make_rows(90, is_labeled=is_labeled, is_known=is_known, seed=3)
-    found = ProbeDistillation().prepare(rows)
-    used = is_labeled & is_known
+    labeled_mask, known_mask = np.arange(90) < 60, np.arange(90) % 7 > 0
+    rows = make_rows(90, labeled_mask=labeled_mask, known_mask=known_mask, seed=3)
+    found = ProbeDistillation().fit(rows)
+    used = labeled_mask & known_mask
     X, y = rows.features.matrix, rows.targets
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
     probes = [make_pipeline(StandardScaler(), LogisticRegression(C=C)) for C in STRENGTHS]
@@ -44,19 +44,19 @@ def test_class_probabilities_are_out_of_fold(make_rows):
     entropies = [-np.log(p[np.arange(used.sum()), y[used]]).mean() for p in out_of_fold]
     best = int(np.argmin(entropies))
     np.testing.assert_allclose(found[used], out_of_fold[best], atol=5e-3)
-    others = is_known & ~is_labeled
+    others = known_mask & ~labeled_mask
     fitted = probes[best].fit(X[used], y[used])
     np.testing.assert_allclose(found[others], fitted.predict_proba(X[others]), atol=5e-3)
-    assert np.isnan(found[~is_known]).all()
-    np.testing.assert_allclose(found[is_known].sum(axis=1), 1, rtol=1e-5)
+    assert np.isnan(found[~known_mask]).all()
+    np.testing.assert_allclose(found[known_mask].sum(axis=1), 1, rtol=1e-5)
 
 
 def test_predictions_of_numbers_are_out_of_fold(make_rows):
-    is_labeled, is_known = np.arange(60) < 40, np.arange(60) % 7 > 0
-    rows = make_rows(n_classes=None, is_labeled=is_labeled, is_known=is_known)
+    labeled_mask, known_mask = np.arange(60) < 40, np.arange(60) % 7 > 0
+    rows = make_rows(n_classes=None, labeled_mask=labeled_mask, known_mask=known_mask)
     method = ProbeDistillation()
-    found = method.prepare(rows)
-    used, others = is_labeled & is_known, is_known & ~is_labeled
+    found = method.fit(rows)
+    used, others = labeled_mask & known_mask, known_mask & ~labeled_mask
     X, y = rows.features.matrix, rows.targets
     probe = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-2, 5, 8)))
     folds = KFold(5, shuffle=True, random_state=0)
@@ -66,7 +66,7 @@ def test_predictions_of_numbers_are_out_of_fold(make_rows):
     np.testing.assert_allclose(
         found[others], probe.fit(X[used], y[used]).predict(X[others]), atol=1e-4
     )
-    assert np.isnan(found[~is_known]).all()
+    assert np.isnan(found[~known_mask]).all()
     logits = torch.randn(5, 2)
     targets = torch.tensor(found[used][:5])
     assert method(torch.zeros(5, 3), targets, logits).item() == pytest.approx(
@@ -78,7 +78,7 @@ def test_a_probe_that_would_have_to_repeat_labels_does_not(make_rows):
     """Features without information: out of fold, the labels cannot be read off the targets."""
     rows = make_rows(120, widths=(100,))
     rows.features.matrix[:] = np.random.default_rng(0).normal(size=(120, 100))
-    found = ProbeDistillation().prepare(rows)
+    found = ProbeDistillation().fit(rows)
     assert found[np.arange(120), rows.targets].mean() < 0.5
 
 
@@ -98,10 +98,10 @@ def test_small_classes_are_provided_for(make_rows, targets):
     rows = make_rows(
         n_rows + 4,
         n_classes=10,
-        is_labeled=np.arange(n_rows + 4) < n_rows,
+        labeled_mask=np.arange(n_rows + 4) < n_rows,
     )
     rows.targets[:n_rows] = targets
-    found = ProbeDistillation().prepare(rows)
+    found = ProbeDistillation().fit(rows)
     assert found.shape == (n_rows + 4, 10)
     np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
     alone = np.bincount(targets, minlength=10)[targets] == 1
@@ -113,7 +113,7 @@ def test_small_classes_are_provided_for(make_rows, targets):
 @pytest.mark.parametrize("n_rows", [2, 3])
 def test_few_numbers_are_provided_for(make_rows, n_rows):
     rows = make_rows(n_rows, n_classes=None)
-    assert np.isfinite(ProbeDistillation().prepare(rows)).all()
+    assert np.isfinite(ProbeDistillation().fit(rows)).all()
 
 
 def test_the_search_for_the_penalty_stops_when_it_gets_worse(monkeypatch):

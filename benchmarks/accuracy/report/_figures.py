@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.accuracy._experiments import Experiment
-from benchmarks.accuracy._methods import LEARNING_RATES, STRENGTHS
+from benchmarks.accuracy._methods import BETAS, LEARNING_RATES
 from benchmarks.accuracy._runs import RESULTS, Runs
 from benchmarks.accuracy._suites import FAMILIES, IN_MEANS, OF_TEACHERS, sensitivity
 from benchmarks.accuracy.report._scores import Scores, alone_of, normalized
@@ -178,18 +178,18 @@ def draw_sensitivity(results: Path = RESULTS) -> Figure:
         for unused in row[len(family[-1]) :]:
             unused.set_visible(False)
     cells = [axes for row in every_axes for axes in row if axes.get_visible()]
-    places = range(len(STRENGTHS))
+    places = range(len(BETAS))
     for axes, experiment in zip(cells, sensitivity(), strict=True):
         runs = Runs(experiment.data, results)
         looks = zip(LEARNING_RATES, "os^", (_PALE_BLUE, _BLUE, _BLACK), strict=True)
         for lr, marker, color in looks:
-            errors = [experiment.trial_errors(runs, {"lr": lr, "beta": b}) for b in STRENGTHS]
+            errors = [experiment.trial_errors(runs, {"lr": lr, "beta": b}) for b in BETAS]
             percent = [100 * np.mean(several) if several else np.nan for several in errors]
             label = f"lr = {lr:g}"
             axes.plot(places, percent, marker=marker, color=color, label=label, markersize=4)
         cell = Cell(experiment.data, experiment.labels)
         axes.set_title(f"{cell.title}\n{experiment.teacher}, {experiment.steps} steps", fontsize=7)
-        axes.set_xticks(places, [f"{b:g}" for b in STRENGTHS])
+        axes.set_xticks(places, [f"{b:g}" for b in BETAS])
         axes.tick_params(labelbottom=True)
         _clean(axes)
     for row in every_axes:
