@@ -6,11 +6,8 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import _fit_context
-from sklearn.metrics import r2_score
-from sklearn.preprocessing import StandardScaler
-from sklearn.utils.validation import check_array
 from skorch import NeuralNetRegressor
-from torch import Tensor, nn
+from torch import nn
 
 from sk_aft._student._estimator import StudentEstimator
 from sk_aft._student._targets import NumericTargets

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sk_aft._batches import RowBatches
-from sk_aft._prepared_inputs import PreparedInputs, prepare_inputs
-from sk_aft._stored_rows import MatrixInMemory, StoredRows
+from sk_aft._data._batches import RowBatches
+from sk_aft._data._feature_rows import MatrixInMemory, StoredRows
+from sk_aft._data._tensors import ArrayTensors, to_tensors
 
 CPU = torch.device("cpu")
 
@@ -16,7 +16,7 @@ def batches(n_rows, batch_size, seed=None):
     """Batches in which everything is the number of the row."""
     numbers = np.arange(n_rows)
     return RowBatches(
-        PreparedInputs(numbers[:, None].astype(np.float32)),
+        ArrayTensors(numbers[:, None].astype(np.float32)),
         torch.tensor(numbers),
         features=StoredRows.of_array(np.arange(2 * n_rows, dtype=np.float32).reshape(-1, 2)),
         weights=torch.tensor(numbers / 2),
@@ -84,7 +84,7 @@ def test_everything_in_a_batch_is_of_the_same_rows(seed):
 
 
 def test_what_was_not_given_is_none():
-    rows = RowBatches(PreparedInputs(np.eye(3)), batch_size=2, device=CPU)
+    rows = RowBatches(ArrayTensors(np.eye(3)), batch_size=2, device=CPU)
     for batch in rows:
         assert batch.targets is batch.features is batch.weights is None
 
@@ -108,7 +108,7 @@ def test_features_are_read_some_batches_at_a_time(is_on_disk, seed):
     n_rows, width = 1000, 20_000  # 80 kB a row: one batch of 30 is 2.4 MB
     features = Watched(n_rows, width, is_on_disk)
     rows = RowBatches(
-        PreparedInputs(np.arange(n_rows)[:, None]),
+        ArrayTensors(np.arange(n_rows)[:, None]),
         features=features,
         batch_size=30,
         device=CPU,
@@ -132,7 +132,7 @@ def test_reading_ahead_passes_errors_on():
             return super().take(indices)
 
     features = Damaged(100, 100_000, is_on_disk=True)
-    rows = RowBatches(PreparedInputs(np.eye(100)), features=features, batch_size=10, device=CPU)
+    rows = RowBatches(ArrayTensors(np.eye(100)), features=features, batch_size=10, device=CPU)
     with pytest.raises(OSError, match="damaged"):
         list(rows)
     next(iter(RowBatches(rows.inputs, features=Watched(100, 9, True), batch_size=9, device=CPU)))
@@ -142,17 +142,17 @@ def test_memory_mapped_features_become_tensors_of_their_own(tmp_path):
     np.arange(12, dtype=np.float32).tofile(tmp_path / "matrix")
     matrix = np.memmap(tmp_path / "matrix", dtype=np.float32, mode="r", shape=(6, 2))
     stored = StoredRows(MatrixInMemory(matrix), np.arange(6))
-    rows = RowBatches(PreparedInputs(np.eye(6)), features=stored, batch_size=4, device=CPU)
+    rows = RowBatches(ArrayTensors(np.eye(6)), features=stored, batch_size=4, device=CPU)
     for batch in rows:
         batch.features.zero_()  # would fail on read-only memory
     np.testing.assert_array_equal(matrix.ravel(), np.arange(12))
 
 
-# ---------------------------------------------------------------- PreparedInputs
+# ---------------------------------------------------------------- ArrayTensors
 
 
 def whole(values):
-    inputs = PreparedInputs(values)
+    inputs = ArrayTensors(values)
     return inputs.take(slice(0, len(inputs)), CPU)
 
 
@@ -194,7 +194,7 @@ def test_read_only_values_are_no_trouble():
 @pytest.mark.parametrize("indices", [slice(1, 3), np.array([2, 0])])
 def test_images_of_8_bits_are_scaled_to_1(photographs, indices):
     images = np.moveaxis(photographs, 3, 1)
-    taken = PreparedInputs(images).take(indices, CPU)
+    taken = ArrayTensors(images).take(indices, CPU)
     assert taken.dtype == torch.float32
     np.testing.assert_allclose(taken, images[indices] / 255, rtol=1e-5)
 
@@ -206,7 +206,7 @@ def test_a_table_of_8_bits_is_no_image():
 
 def test_tensors_are_taken_as_they_are():
     values = torch.randn(4, 2, 2, dtype=torch.float64)
-    inputs = PreparedInputs(values)
+    inputs = ArrayTensors(values)
     assert len(inputs) == 4
     torch.testing.assert_close(inputs.take(np.array([3, 1]), CPU), values[[3, 1]])
 
@@ -216,7 +216,7 @@ def test_tensors_are_taken_as_they_are():
 def test_sparse_rows_become_bags(format, indices):
     dense = np.array([[0, 2.0, 0], [0, 0, 0], [1, 0, 3], [4, 0, 0]])
     bag = torch.nn.EmbeddingBag(3, 5, mode="sum")
-    taken = PreparedInputs(format(dense)).take(indices, CPU)
+    taken = ArrayTensors(format(dense)).take(indices, CPU)
     sums = bag(taken["indices"], taken["offsets"], per_sample_weights=taken["weights"])
     expected = torch.tensor(dense[indices], dtype=torch.float32) @ bag.weight
     torch.testing.assert_close(sums, expected)
@@ -233,7 +233,7 @@ def test_sparse_rows_become_bags(format, indices):
     ],
 )
 def test_says_what_a_network_has_to_know(values, sizes):
-    inputs = PreparedInputs(values)
+    inputs = ArrayTensors(values)
     assert inputs.sizes == sizes
     assert len(inputs) == 2
 
@@ -250,17 +250,17 @@ def test_what_is_no_number_is_refused(values):
     with pytest.raises(
         ValueError, match=r"preprocessor returned an array of dtype .* needs numbers"
     ):
-        PreparedInputs(values)
+        ArrayTensors(values)
 
 
-# ---------------------------------------------------------------- PreparedParts
+# ---------------------------------------------------------------- PartTensors
 
 
 def test_parts_of_rows_stay_together():
     table = np.arange(12.0).reshape(6, 2)
     images = np.full((6, 1, 2, 2), 51, dtype=np.uint8)
     tokens = scipy.sparse.csr_matrix(np.eye(6))
-    inputs = prepare_inputs({"a b": table, "image": images, "text": tokens})
+    inputs = to_tensors({"a b": table, "image": images, "text": tokens})
     assert len(inputs) == 6
     assert inputs.dtype == {"a b": "float32", "image": "uint8", "text": None}
     assert inputs.sizes["parts"]["a b"] == {"n_inputs": 2}
@@ -281,9 +281,9 @@ def test_parts_of_rows_stay_together():
 
 
 def test_parts_keep_the_dtypes_they_had():
-    inputs = prepare_inputs({"a": np.eye(2), "b": np.eye(2, dtype=int)})
-    again = prepare_inputs({"a": np.eye(2, dtype=int), "b": np.eye(2)}, dtype=inputs.dtype)
+    inputs = to_tensors({"a": np.eye(2), "b": np.eye(2, dtype=int)})
+    again = to_tensors({"a": np.eye(2, dtype=int), "b": np.eye(2)}, dtype=inputs.dtype)
     assert again.dtype == inputs.dtype == {"a": "float32", "b": "int64"}
     with pytest.raises(ValueError, match="'b': The preprocessor returned NaN"):
-        prepare_inputs({"a": np.eye(2), "b": np.full((2, 2), np.nan)})
-    assert isinstance(prepare_inputs(np.eye(2)), PreparedInputs)
+        to_tensors({"a": np.eye(2), "b": np.full((2, 2), np.nan)})
+    assert isinstance(to_tensors(np.eye(2)), ArrayTensors)

@@ -168,7 +168,7 @@ def test_auto_without_features_warns_exactly_once(iris):
 def test_auto_with_features_uses_the_published_strength(iris):
     X, y, features = iris
     model = AFTClassifier(max_epochs=1).fit(X, y, features=features)
-    assert model.beta_ == KernelAlignment.default_strength == 10
+    assert model.beta_ == KernelAlignment.default_beta == 10
     assert model.feature_weights_.shape == (2,)
 
 

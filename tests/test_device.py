@@ -3,16 +3,16 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from sk_aft._training_data import FeatureSubset
 from skorch.callbacks import Callback
 from torch import nn
 
 from sk_aft import AFTClassifier, FoundationFeatureExtractor
-from sk_aft._batches import OnDevice, RowBatches
-from sk_aft._prepared_inputs import PreparedInputs
+from sk_aft._data._batches import OnDevice, RowBatches
+from sk_aft._data._feature_rows import StoredRows
+from sk_aft._data._tensors import ArrayTensors
 from sk_aft._runtime._device import has_room, to_device
 from sk_aft._runtime._threads import fitting_threads, flushed_denormals, one_thread
-from sk_aft._stored_rows import StoredRows
-from sk_aft._training_data import FeatureSubset
 
 # A device without memory, on which everything but arithmetic works.
 META = torch.device("meta")
@@ -85,7 +85,7 @@ def stored(matrix):
 def rows_on(device):
     random = np.random.RandomState(0)
     return RowBatches(
-        PreparedInputs(random.normal(size=(10, 3))),
+        ArrayTensors(random.normal(size=(10, 3))),
         torch.arange(10),
         features=stored(random.normal(size=(10, 4))),
         weights=torch.ones(10),
@@ -96,7 +96,7 @@ def rows_on(device):
 
 
 def test_what_fits_stays_on_the_device(monkeypatch):
-    monkeypatch.setattr("sk_aft._batches.has_room", lambda device, n_bytes: True)
+    monkeypatch.setattr("sk_aft._data._batches.has_room", lambda device, n_bytes: True)
     batches = rows_on(META)
     batches.move_to_device()
     assert isinstance(batches.features, OnDevice)
@@ -135,7 +135,7 @@ def test_few_features_on_disk_are_read_once(tmp_path, monkeypatch, kept, n_bytes
     features = FeatureSubset(extractor.fit_transform(X), np.arange(10))
     assert features.is_on_disk
     batches = RowBatches(
-        PreparedInputs(X), features=features, batch_size=4, device=torch.device("cpu")
+        ArrayTensors(X), features=features, batch_size=4, device=torch.device("cpu")
     )
     batches.move_to_device()
     assert isinstance(batches.features, OnDevice) == kept

@@ -3,8 +3,8 @@ import pytest
 import torch
 from PIL import Image
 
+from sk_aft._data._feature_rows import MatrixInMemory, StoredRows
 from sk_aft._embedding import FeatureSource, Reader
-from sk_aft._stored_rows import MatrixInMemory, StoredRows
 from sk_aft.backbones import CallableBackbone, TorchBackbone
 from sk_aft.store import FeatureStore
 

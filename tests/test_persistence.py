@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from skorch.callbacks import Checkpoint, LRScheduler
 
 from sk_aft import AFTClassifier, AFTRegressor, FoundationFeatureExtractor
-from sk_aft._plain_modules import with_tensors, without_tensors
+from sk_aft._student._persistence import with_tensors, without_tensors
 from sk_aft.datasets import load_banking77
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "saving.md"

@@ -12,7 +12,8 @@ import pytest
 import scipy.sparse
 from PIL import Image
 
-from sk_aft._rows import IMAGE_SUFFIXES, as_rows, image_shape, load_image
+from sk_aft._data._images import IMAGE_SUFFIXES, image_shape, load_image
+from sk_aft._data._rows import as_rows
 
 TEXTS = ["one", "two words", ""]
 

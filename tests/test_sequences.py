@@ -7,9 +7,8 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from torch import nn
 
 from sk_aft import AFTClassifier
-from sk_aft._batches import RowBatches
-from sk_aft._prepared_inputs import PreparedParts, prepare_inputs
-from sk_aft._sequences import PreparedSequences, bucketed
+from sk_aft._data._batches import RowBatches, bucketed
+from sk_aft._data._tensors import PartTensors, SequenceTensors, to_tensors
 from sk_aft.datasets import load_banking77
 
 CPU = torch.device("cpu")
@@ -56,7 +55,7 @@ class Recurrent(nn.Module):
 @pytest.mark.parametrize("indices", [slice(1, 4), np.array([3, 0, 2]), np.array([4])])
 def test_rows_are_padded_to_the_longest(indices):
     lengths = np.array([3, 1, 0, 5, 2])
-    taken = PreparedSequences(sequences(lengths)).take(indices, CPU)
+    taken = SequenceTensors(sequences(lengths)).take(indices, CPU)
     assert taken["lengths"].tolist() == lengths[indices].tolist()
     assert taken["tokens"].dtype == torch.int64
     assert taken["tokens"].shape == (len(lengths[indices]), lengths[indices].max())
@@ -68,7 +67,7 @@ def test_rows_are_padded_to_the_longest(indices):
 
 def test_like_lengths_share_a_batch():
     lengths = np.random.RandomState(0).geometric(0.05, 5000)
-    prepared = PreparedSequences(sequences(lengths))
+    prepared = SequenceTensors(sequences(lengths))
     batches = RowBatches(
         prepared,
         torch.arange(5000),
@@ -144,7 +143,7 @@ def test_tokens_that_training_did_not_have():
 
 def test_rows_of_different_lengths_have_to_be_sequences():
     with pytest.raises(ValueError, match=r"rows of different lengths. If they are sequences"):
-        prepare_inputs([[1, 2], [3]])
+        to_tensors([[1, 2], [3]])
 
 
 def test_students_learn_from_sequences():
@@ -173,8 +172,8 @@ def test_students_learn_from_sequences():
 def test_sequences_may_be_a_part():
     lengths = np.random.RandomState(0).randint(1, 50, 400)
     parts = {"text": sequences(lengths), "numbers": np.arange(400)[:, None]}
-    prepared = prepare_inputs(parts)
-    assert isinstance(prepared, PreparedParts)
+    prepared = to_tensors(parts)
+    assert isinstance(prepared, PartTensors)
     batches = list(
         RowBatches(prepared, batch_size=20, device=CPU, shuffle=np.random.RandomState(0))
     )
@@ -183,7 +182,7 @@ def test_sequences_may_be_a_part():
         assert tokens[:, 0].tolist() == (numbers[:, 0] + 1).tolist()  # of one row
     n_places = sum(batch.inputs["text"]["tokens"].numel() for batch in batches)
     assert n_places < 1.3 * lengths.sum()  # without sorting, 1.9 times
-    assert prepare_inputs({"numbers": np.ones((2, 4))}).lengths is None
+    assert to_tensors({"numbers": np.ones((2, 4))}).lengths is None
 
 
 @pytest.mark.parametrize("row", [np.array([0.5]), np.array([-1]), np.ones((2, 2), int)])
@@ -191,7 +190,7 @@ def test_rows_have_to_be_token_numbers(row):
     rows = sequences([2, 3])
     rows[1] = row
     with pytest.raises(ValueError, match="returned for row 1 an array of dtype"):
-        prepare_inputs(rows)
+        to_tensors(rows)
 
 
 def test_the_networks_of_auto_read_no_sequences():

@@ -11,8 +11,8 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from sk_aft import AFTClassifier, AFTRegressor
-from sk_aft._net import _trials
-from sk_aft._net._trials import _CANDIDATES, _chosen
+from sk_aft._student import _trials
+from sk_aft._student._trials import _CANDIDATES, choose_beta
 from sk_aft.transfer import KernelAlignment
 
 
@@ -77,7 +77,7 @@ def test_a_regressor_judges_by_squared_errors():
     ],
 )
 def test_a_tenth_has_to_do_at_least_as_well_as_none(harms, expected):
-    assert _chosen(10, harms.__getitem__) == expected
+    assert choose_beta(10, harms.__getitem__) == expected
 
 
 def test_few_labels_and_pieces_are_not_tried(digits):

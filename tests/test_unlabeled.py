@@ -9,8 +9,8 @@ from sklearn.decomposition import PCA
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from sk_aft import AFTClassifier, AFTRegressor, FoundationFeatureExtractor
-from sk_aft._batches import RowBatches
-from sk_aft._prepared_inputs import PreparedInputs
+from sk_aft._data._batches import RowBatches
+from sk_aft._data._tensors import ArrayTensors
 from sk_aft.transfer import KernelAlignment
 
 
@@ -126,7 +126,7 @@ def test_batches_mix_both_kinds_and_see_every_row():
     import torch
 
     batches = RowBatches(
-        PreparedInputs(values),
+        ArrayTensors(values),
         torch.arange(100),
         batch_size=10,
         device=torch.device("cpu"),

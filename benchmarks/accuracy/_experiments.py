@@ -18,8 +18,8 @@ from benchmarks.accuracy._runs import Runs
 from benchmarks.accuracy._students import student_settings
 from benchmarks.accuracy._teachers import teacher
 from sk_aft import FoundationFeatureExtractor
-from sk_aft._net._mixed_precision import has_bfloat16
-from sk_aft._net._training import DivergenceError
+from sk_aft._student._mixed_precision import has_bfloat16
+from sk_aft.exceptions import DivergenceError
 
 _FEWEST_JUDGES = 100  # held-out rows that choose a setting, of several splits if need be
 _MOST_SPLITS = 3

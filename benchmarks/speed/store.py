@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.speed._timing import medians, options, report
 from sk_aft import AFTClassifier, FoundationFeatureExtractor
-from sk_aft._rows import as_rows
+from sk_aft._data._rows import as_rows
 from sk_aft.backbones import CallableBackbone, resolve_backbone
 from sk_aft.datasets import load_banking77
 from sk_aft.store import FeatureStore, _store, row_digests

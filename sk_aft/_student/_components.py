@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sk_aft._data._batches import RowBatches
+from sk_aft._data._feature_rows import StoredRows
 from sk_aft._data._tensors import Inputs
 from sk_aft._parameters import reject_unknown
 from sk_aft._student._losses import has_plain_mean
@@ -203,14 +204,14 @@ def fit_transfer(
 
     Returns
     -------
-    targets : ndarray, FeatureRows or None
+    targets : FeatureRows or None
         What the objective gets of each row in place of its features; None for the features.
     """
     fit = getattr(transfer, "fit", None)
     if fit is None:
         return None
     features: Any = batches.features
-    return fit(
+    targets = fit(
         TransferRows(
             features=features,
             targets=np.asarray(batches.targets),
@@ -223,6 +224,7 @@ def fit_transfer(
             shared={} if shared is None else shared,
         )
     )
+    return StoredRows.of_array(targets) if isinstance(targets, np.ndarray) else targets
 
 
 def penultimate_features(module: nn.Module, infer: Infer, inputs: Inputs) -> Tensor:

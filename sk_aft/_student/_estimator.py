@@ -29,7 +29,6 @@ from sk_aft._runtime._device import resolve_device
 from sk_aft._runtime._seeds import draw_seed, seeded_torch
 from sk_aft._runtime._threads import fitting_threads, flushed_denormals
 from sk_aft._student import _callbacks, _components, _persistence, _training
-from sk_aft._student._inputs import StudentInputs, make_batches
 from sk_aft._student._mixed_precision import PRECISIONS, MixedPrecision
 from sk_aft._student._plan import (
     TrainingPlan,
@@ -40,9 +39,16 @@ from sk_aft._student._plan import (
 )
 from sk_aft._student._prediction import network_outputs
 from sk_aft._student._schema import check_rows
-from sk_aft._student._state import StudentState, unchanged_on_error
+from sk_aft._student._state import (
+    StudentState,
+    TrainingState,
+    resume_student,
+    start_student,
+    student_batches,
+    unchanged_on_error,
+)
 from sk_aft._student._targets import Targets
-from sk_aft._student._training import TrainedNetwork, TrainingState
+from sk_aft._student._training import TrainedNetwork
 from sk_aft._student._training_data import TrainingData, check_labeled, check_training_data
 from sk_aft._student._trials import TransferTrials, choose_transfer
 from sk_aft.exceptions import DivergenceError
@@ -142,8 +148,8 @@ class StudentEstimator(PrefixedParameters, NeuralNet):
         if incremental and resumed is None and classes is None and self._targets_type.needs_classes:
             raise ValueError("classes must be passed on the first call to partial_fit.")
         if resumed is not None and self._training is not None:
-            built = {"module", "preprocessor", *(["transfer"] if resumed.transfer else [])}
-            check_unchanged(self._training.built_with, built_with(parameters), built=built)
+            before, now = self._training.built_with, built_with(parameters)
+            check_unchanged(before, now, built=resumed.built)
         data = check_training_data(
             X,
             y,
@@ -158,7 +164,8 @@ class StudentEstimator(PrefixedParameters, NeuralNet):
             allow_nan=not (self.preprocessor is None or isinstance(self.preprocessor, str)),
             owner=type(self).__name__,
         )
-        transfer, trials = resolve_transfer(parameters, data, resumed), None
+        kept = {} if resumed is None else resumed.kept_transfer
+        transfer, trials = resolve_transfer(parameters, data, **kept), None
         if resumed is not None:
             self._train(data, transfer, copy.deepcopy(resumed.random), resumed, incremental)
             return
@@ -200,46 +207,20 @@ class StudentEstimator(PrefixedParameters, NeuralNet):
             split_seed=None if resumed is None else resumed.split_seed,
             is_incremental=incremental,
         )
-        train_rows = data.rows.take(plan.split.train)
         if resumed is None:
-            inputs, tensors = StudentInputs.fit(
-                train_rows,
-                data.schema,
+            student, tensors = start_student(
+                data,
+                plan,
                 preprocessor=self.preprocessor,
-                parameters=self.get_params_for("preprocessor"),
+                preprocessor_parameters=self.get_params_for("preprocessor"),
                 keeps_integers=self.module != "auto",
+                random=random,
+                trials=trials,
             )
-            student = StudentState(data.schema, data.encoder, inputs, plan.device, random)
         else:
-            tensors = resumed.inputs.transform(train_rows)
-            student = replace(resumed, random=random, history=History(resumed.history))
-        student.transfer_method, student.beta = transfer
-        student.split_seed = plan.split_seed
-        if data.features is not None:
-            student.n_foundation_features = data.features.shape[1]
-        student.trials = trials if resumed is None else resumed.trials
-        sizes = {"batch_size": plan.batch_size, "device": plan.device}
-        batches = make_batches(
-            data,
-            tensors,
-            plan.split.train,
-            shuffle=random,
-            unlabeled_fraction=plan.unlabeled_fraction,
-            **sizes,
-        )
-        held_out = None
-        if plan.split.held_out is not None:
-            tensors = student.inputs.transform(data.rows.take(plan.split.held_out))
-            held_out = make_batches(data, tensors, plan.split.held_out, **sizes)
-        state = TrainingState(
-            plan,
-            student,
-            built_with(self.get_params()),
-            example=batches.inputs.take(slice(0, 2), plan.device),
-            is_weighted=data.weights is not None,
-            feature_slices=data.feature_slices,
-            column_slices=data.column_slices,
-        )
+            student, tensors = resume_student(resumed, data, plan, random)
+        batches, held_out = student_batches(student, data, plan, tensors)
+        state = TrainingState.of(plan, student, data, batches, self.get_params())
         self._run(state, batches, held_out, resumed, shared)
         self._fitted = student
 
@@ -430,7 +411,9 @@ class StudentEstimator(PrefixedParameters, NeuralNet):
         if former is None:
             return
         state.network = former.network
-        if state.plan.is_incremental and _components.same_settings(former.optimizer, state.optimizer):
+        if state.plan.is_incremental and _components.same_settings(
+            former.optimizer, state.optimizer
+        ):
             state.optimizer.state = former.optimizer.state
             state.precision.keep(former.precision)
 

@@ -39,7 +39,12 @@ def task_loss(criterion: nn.Module, logits: Tensor, batch: Batch, mean_weight: f
 
 
 def transfer_loss(
-    transfer: nn.Module, student: Any, foundation: Tensor, logits: Tensor, *, has_missing_features: bool
+    transfer: nn.Module,
+    student: Any,
+    foundation: Tensor,
+    logits: Tensor,
+    *,
+    has_missing_features: bool,
 ) -> Tensor:
     """Return the transfer objective over the rows that have foundation features."""
     student = student_features_for(transfer, student)

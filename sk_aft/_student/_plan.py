@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from sk_aft._data._batches import batches_per_epoch
-from sk_aft._student._state import StudentState
 from sk_aft._student._training_data import Split, TrainingData, split_rows
 from sk_aft.transfer import default_beta
 
@@ -135,7 +134,12 @@ def resolve_epochs(max_epochs: int | str, n_batches: int) -> int:
 
 
 def resolve_transfer(
-    parameters: Mapping[str, Any], data: TrainingData, resumed: StudentState | None
+    parameters: Mapping[str, Any],
+    data: TrainingData,
+    *,
+    kept_method: Any = None,
+    kept_beta: float | None = None,
+    kept_width: int | None = None,
 ) -> TransferChoice:
     """Return what is transferred before any trial: beta is 0 where there are no features.
 
@@ -145,8 +149,12 @@ def resolve_transfer(
         Of the estimator.
     data : TrainingData
         The rows.
-    resumed : StudentState or None
-        What training resumes.
+    kept_method : optional
+        The method of a transfer objective that exists: training that resumes keeps it.
+    kept_beta : float, optional
+        The strength that trials chose before.
+    kept_width : int, optional
+        Number of foundation features that training began with.
 
     Returns
     -------
@@ -160,22 +168,19 @@ def resolve_transfer(
         wide as those that training began with, or if batches have one row.
     """
     method = "aft" if parameters["transfer"] == "auto" else parameters["transfer"]
-    if resumed is not None and resumed.transfer is not None:
-        method = resumed.transfer_method
+    if kept_method is not None:
+        method = kept_method
     if data.features is None or parameters["transfer"] is None:
         if parameters["transfer"] is not None:
             _check_standard_training(parameters["beta"])
         return TransferChoice(method, 0.0)
     if parameters["beta"] != "auto":
         beta = float(parameters["beta"])
-    elif resumed is not None and resumed.trials is not None:
-        beta = resumed.beta
     else:
-        beta = default_beta(method)
-    known = None if resumed is None else resumed.n_foundation_features
+        beta = default_beta(method) if kept_beta is None else kept_beta
     width = data.features.shape[1]
-    if beta > 0 and known is not None and width != known:
-        raise ValueError(f"features has {width} columns, but training began with {known}.")
+    if beta > 0 and kept_width is not None and width != kept_width:
+        raise ValueError(f"features has {width} columns, but training began with {kept_width}.")
     if beta > 0 and parameters["batch_size"] == 1:
         raise ValueError(
             "batch_size=1 leaves nothing to transfer, which compares the rows of a batch: "
@@ -187,9 +192,7 @@ def resolve_transfer(
 def built_with(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of what is built once."""
     return {
-        name: value
-        for name, value in parameters.items()
-        if name.partition("__")[0] in _BUILT_ONCE
+        name: value for name, value in parameters.items() if name.partition("__")[0] in _BUILT_ONCE
     }
 
 
@@ -216,9 +219,7 @@ def check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any], *, built:
 def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return the names of parameters that differ, sorted."""
     return [
-        name
-        for name in sorted({*before, *now})
-        if not _are_same(before.get(name), now.get(name))
+        name for name in sorted({*before, *now}) if not _are_same(before.get(name), now.get(name))
     ]
 
 

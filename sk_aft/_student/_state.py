@@ -1,20 +1,25 @@
-"""What was fitted: the state of a student, beside its parameters."""
+"""The two states beside the parameters: what was fitted, and what exists only for training."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from skorch.history import History
 from torch import nn
 
-from sk_aft._student._inputs import StudentInputs
+from sk_aft._data._batches import RowBatches
+from sk_aft._data._tensors import Inputs, InputTensors
+from sk_aft._student._inputs import StudentInputs, make_batches
+from sk_aft._student._plan import TrainingPlan, built_with
 from sk_aft._student._schema import RowSchema
 from sk_aft._student._targets import Targets
+from sk_aft._student._training_data import TrainingData
+from sk_aft._student._trials import TransferTrials
 
 
 @dataclass(eq=False)
@@ -57,14 +62,14 @@ class StudentState:
     schema: RowSchema
     targets: Targets
     inputs: StudentInputs
-    device: Any
+    device: Any  # torch.device; None in a pickle
     random: np.random.RandomState
     split_seed: int | None
     transfer_method: Any
     beta: float
     n_foundation_features: int | None = None
     replaces_features: bool = False
-    trials: Any = None
+    trials: TransferTrials | None = None
     module: nn.Module | None = None
     criterion: nn.Module | None = None
     transfer: nn.Module | None = None
@@ -72,9 +77,204 @@ class StudentState:
     n_iter: int = 0
 
     @property
+    def kept_transfer(self) -> dict[str, Any]:
+        """What training that resumes keeps of the transfer; see `resolve_transfer`."""
+        return {
+            "kept_method": None if self.transfer is None else self.transfer_method,
+            "kept_beta": None if self.trials is None else self.beta,
+            "kept_width": self.n_foundation_features,
+        }
+
+    @property
+    def built(self) -> set[str]:
+        """The parts that exist, and that training which resumes keeps."""
+        transfer = set() if self.transfer is None else {"transfer"}
+        return {"module", "preprocessor", *transfer}
+
+    @property
     def n_outputs(self) -> int:
         """Number of classes or targets."""
         return self.targets.n_outputs
+
+
+@dataclass(eq=False)
+class TrainingState:
+    """What exists to train a student; none of it is saved.
+
+    Parameters
+    ----------
+    plan : TrainingPlan
+        How it is trained.
+    student : StudentState
+        What is trained.
+    built_with : mapping
+        Parameters that the network, the preprocessor and the transfer were built with.
+    example : Inputs
+        Two rows, from which the width of the student's features is found.
+    is_weighted : bool
+        Whether rows have weights in the task loss.
+    feature_slices, column_slices : mapping or None
+        Which foundation features are which model's, and which column's.
+    has_missing_features : bool
+        Whether some of the rows have no foundation features.
+    network : TrainedNetwork
+        The network as it is run in training.
+    precision : MixedPrecision
+        What it is run in.
+    optimizer : Optimizer
+        Of the network and the transfer objective.
+    callbacks : list of (str, Callback)
+        skorch's.
+    gradient_listeners : list of callable
+        Those callbacks' methods that look at gradients.
+    is_active : bool
+        Whether training is under way.
+    """
+
+    plan: TrainingPlan
+    student: StudentState
+    built_with: Mapping[str, Any]
+    example: Inputs
+    is_weighted: bool
+    feature_slices: Mapping[str, slice] | None = None
+    column_slices: Mapping[Any, slice] | None = None
+    has_missing_features: bool = False
+    network: Any = None
+    precision: Any = None
+    optimizer: Any = None
+    callbacks: list | None = None
+    gradient_listeners: list[Callable] = field(default_factory=list)
+    is_active: bool = True
+
+    @classmethod
+    def of(
+        cls,
+        plan: TrainingPlan,
+        student: StudentState,
+        data: TrainingData,
+        batches: RowBatches,
+        parameters: Mapping[str, Any],
+    ) -> TrainingState:
+        """Return the state of a training for which nothing is built yet."""
+        return cls(
+            plan,
+            student,
+            built_with(parameters),
+            example=batches.inputs.take(slice(0, 2), plan.device),
+            is_weighted=data.weights is not None,
+            feature_slices=data.feature_slices,
+            column_slices=data.column_slices,
+        )
+
+
+def start_student(
+    data: TrainingData,
+    plan: TrainingPlan,
+    *,
+    preprocessor: Any,
+    preprocessor_parameters: dict[str, Any],
+    keeps_integers: bool,
+    random: np.random.RandomState,
+    trials: TransferTrials | None,
+) -> tuple[StudentState, InputTensors]:
+    """Return a student without a network, its preprocessor fitted to the rows to learn from.
+
+    Parameters
+    ----------
+    data : TrainingData
+        All rows.
+    plan : TrainingPlan
+        How it will be trained.
+    preprocessor, preprocessor_parameters, keeps_integers
+        As of `StudentInputs.fit`.
+    random : RandomState
+        Draws batches.
+    trials : TransferTrials or None
+        What chose the transfer.
+
+    Returns
+    -------
+    student : StudentState
+        The student.
+    tensors : InputTensors
+        The rows to learn from, preprocessed.
+    """
+    inputs, tensors = StudentInputs.fit(
+        data.rows.take(plan.split.train),
+        data.schema,
+        preprocessor=preprocessor,
+        parameters=preprocessor_parameters,
+        keeps_integers=keeps_integers,
+    )
+    student = StudentState(
+        schema=data.schema,
+        targets=data.encoder,
+        inputs=inputs,
+        device=plan.device,
+        random=random,
+        split_seed=plan.split_seed,
+        transfer_method=plan.transfer.method,
+        beta=plan.transfer.beta,
+        n_foundation_features=None if data.features is None else data.features.shape[1],
+        trials=trials,
+    )
+    return student, tensors
+
+
+def resume_student(
+    former: StudentState, data: TrainingData, plan: TrainingPlan, random: np.random.RandomState
+) -> tuple[StudentState, InputTensors]:
+    """Return a student that shares the network of a former one, and the rows to learn from."""
+    width = former.n_foundation_features if data.features is None else data.features.shape[1]
+    student = replace(
+        former,
+        random=random,
+        split_seed=plan.split_seed,
+        transfer_method=plan.transfer.method,
+        beta=plan.transfer.beta,
+        n_foundation_features=width,
+        history=History(former.history),
+    )
+    return student, former.inputs.transform(data.rows.take(plan.split.train))
+
+
+def student_batches(
+    student: StudentState, data: TrainingData, plan: TrainingPlan, tensors: InputTensors
+) -> tuple[RowBatches, RowBatches | None]:
+    """Return batches to learn from, and of the rows that judge the training or None.
+
+    Parameters
+    ----------
+    student : StudentState
+        Preprocesses the rows that are held out.
+    data : TrainingData
+        All rows.
+    plan : TrainingPlan
+        Which rows are held out.
+    tensors : InputTensors
+        Those to learn from, preprocessed.
+
+    Returns
+    -------
+    batches, held_out : RowBatches
+        The batches.
+    """
+    train, held_out = plan.split
+    batches = make_batches(
+        data,
+        tensors,
+        train,
+        batch_size=plan.batch_size,
+        device=plan.device,
+        unlabeled_fraction=plan.unlabeled_fraction,
+        shuffle=student.random,
+    )
+    if held_out is None:
+        return batches, None
+    others = student.inputs.transform(data.rows.take(held_out))
+    return batches, make_batches(
+        data, others, held_out, batch_size=plan.batch_size, device=plan.device
+    )
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,8 +16,6 @@ from sk_aft._data._tensors import Inputs
 from sk_aft._student._components import Infer
 from sk_aft._student._losses import task_loss, transfer_loss
 from sk_aft._student._mixed_precision import MixedPrecision
-from sk_aft._student._plan import TrainingPlan
-from sk_aft._student._state import StudentState
 from sk_aft.exceptions import DivergenceError
 from sk_aft.modules import PenultimateFeatures
 
@@ -86,56 +83,6 @@ class TrainedNetwork:
         """Leave the network as it was, without hooks."""
         if self._penultimate is not None:
             self._penultimate.remove()
-
-
-@dataclass(eq=False)
-class TrainingState:
-    """What exists to train a student; none of it is saved.
-
-    Parameters
-    ----------
-    plan : TrainingPlan
-        How it is trained.
-    student : StudentState
-        What is trained.
-    built_with : mapping
-        Parameters that the network, the preprocessor and the transfer were built with.
-    example : Inputs
-        Two rows, from which the width of the student's features is found.
-    is_weighted : bool
-        Whether rows have weights in the task loss.
-    feature_slices, column_slices : mapping or None
-        Which foundation features are which model's, and which column's.
-    has_missing_features : bool
-        Whether some of the rows have no foundation features.
-    network : TrainedNetwork
-        The network as it is run in training.
-    precision : MixedPrecision
-        What it is run in.
-    optimizer : Optimizer
-        Of the network and the transfer objective.
-    callbacks : list of (str, Callback)
-        skorch's.
-    gradient_listeners : list of callable
-        Those callbacks' methods that look at gradients.
-    is_active : bool
-        Whether training is under way.
-    """
-
-    plan: TrainingPlan
-    student: StudentState
-    built_with: Mapping[str, Any]
-    example: Inputs
-    is_weighted: bool
-    feature_slices: Mapping[str, slice] | None = None
-    column_slices: Mapping[Any, slice] | None = None
-    has_missing_features: bool = False
-    network: TrainedNetwork | None = None
-    precision: Any = None
-    optimizer: Any = None
-    callbacks: list | None = None
-    gradient_listeners: list[Callable] = field(default_factory=list)
-    is_active: bool = True
 
 
 class EpochResult(NamedTuple):

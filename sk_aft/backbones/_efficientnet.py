@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from sk_aft._optional import import_optional
 from sk_aft._data._rows import Rows
+from sk_aft._optional import import_optional
 from sk_aft.backbones._base import LoadedOnDemand
 from sk_aft.backbones._fingerprint import directory_digest
 from sk_aft.backbones._network import Network

@@ -64,7 +64,9 @@ class ImageResizer(TransformerMixin, BaseEstimator):
         if rows.values.dtype != object:
             shapes = {rows.values.shape[1:]}
         else:
-            shapes = {image_shape(value, rows.position(row)) for row, value in enumerate(rows.values)}
+            shapes = {
+                image_shape(value, rows.position(row)) for row, value in enumerate(rows.values)
+            }
         self.n_channels_ = 1 if all(len(s) == 2 or s[2] == 1 for s in shapes) else 3
         sizes = {shape[:2] for shape in shapes}
         if self.size == "auto":

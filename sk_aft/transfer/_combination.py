@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from torch import Tensor, nn
 
+from sk_aft._data._feature_rows import ConcatenatedRows
 from sk_aft.transfer._base import TransferMethod, TransferRows, student_features_for
 
 
@@ -86,7 +86,7 @@ class Combination(TransferMethod):
             )
         return total
 
-    def fit(self, rows: TransferRows) -> JoinedRows | None:
+    def fit(self, rows: TransferRows) -> ConcatenatedRows | None:
         """Fit the parts.
 
         Parameters
@@ -96,7 +96,7 @@ class Combination(TransferMethod):
 
         Returns
         -------
-        targets : JoinedRows or None
+        targets : ConcatenatedRows or None
             The features, if any part takes them, followed by the targets of the other parts.
             None if all parts take the features.
         """
@@ -118,35 +118,8 @@ class Combination(TransferMethod):
                 pieces.append(targets)
                 self._columns.append(slice(width, width + targets.shape[1]))
                 width += targets.shape[1]
-        return JoinedRows(pieces)
+        return ConcatenatedRows(pieces, axis=1)
 
     def _active(self) -> list[tuple[Any, float]]:
         pairs = zip(self.methods, self.betas, strict=True)
         return [(method, beta) for method, beta in pairs if beta > 0]
-
-
-class JoinedRows:
-    """Matrices side by side, of which rows are read when asked for.
-
-    Parameters
-    ----------
-    pieces : list of ndarray or of object with ``take(indices)`` and ``shape``
-        Matrices with as many rows as each other.
-
-    Attributes
-    ----------
-    shape : tuple of int
-        Number of rows, and of the columns of all pieces.
-    """
-
-    def __init__(self, pieces: Sequence[Any]) -> None:
-        self._pieces = pieces
-        self.shape = (pieces[0].shape[0], sum(piece.shape[1] for piece in pieces))
-
-    def take(self, indices: np.ndarray) -> np.ndarray:
-        """Return some rows, float32."""
-        taken = [
-            piece[indices] if isinstance(piece, np.ndarray) else piece.take(indices)
-            for piece in self._pieces
-        ]
-        return np.concatenate(taken, axis=1, dtype=np.float32)

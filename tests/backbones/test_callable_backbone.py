@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from sk_aft._rows import as_rows
+from sk_aft._data._rows import as_rows
 from sk_aft.backbones import CallableBackbone
 
 CPU = torch.device("cpu")

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from sk_aft import FoundationFeatureExtractor
-from sk_aft._rows import as_rows
+from sk_aft._data._rows import as_rows
 from sk_aft.backbones import EfficientNetLiteBackbone, resolve_backbone
 from sk_aft.store import model_digest
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sk_aft import FoundationFeatureExtractor
-from sk_aft._rows import as_rows
+from sk_aft._data._rows import as_rows
 from sk_aft.backbones import EfficientNetLiteBackbone, resolve_backbone
 from sk_aft.backbones._network import Network
 from sk_aft.backbones._onnx import export_to_onnx

@@ -11,7 +11,7 @@ import transformers
 from sentence_transformers import SentenceTransformer
 
 from sk_aft import FoundationFeatureExtractor
-from sk_aft._rows import as_rows
+from sk_aft._data._rows import as_rows
 from sk_aft.backbones import (
     HuggingFaceBackbone,
     SentenceTransformerBackbone,

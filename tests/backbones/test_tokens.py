@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
 
-from sk_aft._rows import as_rows
+from sk_aft._data._rows import as_rows
 from sk_aft.backbones import SentenceTransformerBackbone
 from sk_aft.backbones._tokens import _batches_of_similar_length, embed_texts, token_network
 

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from sk_aft import FoundationFeatureExtractor
-from sk_aft._rows import as_rows
+from sk_aft._data._rows import as_rows
 from sk_aft.backbones import TorchBackbone
 from sk_aft.store import FeatureStore, model_digest
 

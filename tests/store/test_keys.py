@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sk_aft._rows import as_rows, load_image
+from sk_aft._data._images import load_image
+from sk_aft._data._rows import as_rows
 from sk_aft.store import model_digest, row_digests
 
 

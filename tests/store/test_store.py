@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sk_aft._rows import Rows
+from sk_aft._data._rows import Rows
 from sk_aft.store import FeatureStore, default_store_path, model_digest, row_digests
 from sk_aft.store._store import split_keys
 
