@@ -3,13 +3,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from sk_aft._training_data import FeatureSubset
 from skorch.callbacks import Callback
 from torch import nn
 
 from sk_aft import AFTClassifier, FoundationFeatureExtractor
-from sk_aft._data._batches import OnDevice, RowBatches
-from sk_aft._data._feature_rows import StoredRows
+from sk_aft._data._batches import RowBatches, read_features
+from sk_aft._data._feature_rows import RowSubset, StoredRows
 from sk_aft._data._tensors import ArrayTensors
 from sk_aft._runtime._device import has_room, to_device
 from sk_aft._runtime._threads import fitting_threads, flushed_denormals, one_thread
@@ -79,7 +78,7 @@ def test_threads_come_back_whoever_ends_last():
 
 def stored(matrix):
     features = StoredRows.of_array(matrix.astype(np.float32))
-    return FeatureSubset(features, np.arange(len(matrix)))
+    return RowSubset(features, np.arange(len(matrix)))
 
 
 def rows_on(device):
@@ -99,7 +98,7 @@ def test_what_fits_stays_on_the_device(monkeypatch):
     monkeypatch.setattr("sk_aft._data._batches.has_room", lambda device, n_bytes: True)
     batches = rows_on(META)
     batches.move_to_device()
-    assert isinstance(batches.features, OnDevice)
+    assert isinstance(batches.features, torch.Tensor)
     assert batches.features.shape == (10, 4)
     assert batches.inputs._values.device == META
     assert batches.targets.device == batches.weights.device == META
@@ -107,14 +106,14 @@ def test_what_fits_stays_on_the_device(monkeypatch):
         assert {t.device for t in batch} == {META}
         assert batch.features.shape == (len(batch.targets), 4)
     batches.move_to_device()  # once is enough
-    assert isinstance(batches.features, OnDevice)
+    assert isinstance(batches.features, torch.Tensor)
 
 
 def test_what_does_not_fit_stays_where_it_is():
     assert not has_room(META, 1)
     batches = rows_on(META)
     batches.move_to_device()
-    assert not isinstance(batches.features, OnDevice)
+    assert not isinstance(batches.features, torch.Tensor)
     assert batches.inputs._values.device.type == "cpu"
     for batch in batches:
         assert {t.device for t in batch} == {META}
@@ -122,9 +121,9 @@ def test_what_does_not_fit_stays_where_it_is():
 
 def test_features_on_a_device_are_those_that_were_read():
     features = stored(np.arange(20).reshape(10, 2))
-    kept = OnDevice.read(features, torch.device("cpu"))
+    kept = read_features(features, torch.device("cpu"))
     order = np.array([7, 0, 3])
-    np.testing.assert_array_equal(kept.take(order).numpy(), features.take(order))
+    np.testing.assert_array_equal(kept[order].numpy(), features.take(order))
 
 
 @pytest.mark.parametrize(("kept", "n_bytes"), [(True, 160), (False, 159)])
@@ -132,13 +131,13 @@ def test_few_features_on_disk_are_read_once(tmp_path, monkeypatch, kept, n_bytes
     monkeypatch.setattr("sk_aft._runtime._device._KEPT_ON_A_CPU", n_bytes)
     extractor = FoundationFeatureExtractor(np.square, cache=tmp_path)
     X = np.random.RandomState(0).normal(size=(10, 4))
-    features = FeatureSubset(extractor.fit_transform(X), np.arange(10))
+    features = RowSubset(extractor.fit_transform(X), np.arange(10))
     assert features.is_on_disk
     batches = RowBatches(
         ArrayTensors(X), features=features, batch_size=4, device=torch.device("cpu")
     )
     batches.move_to_device()
-    assert isinstance(batches.features, OnDevice) == kept
+    assert isinstance(batches.features, torch.Tensor) == kept
     read = torch.cat([batch.features for batch in batches])
     np.testing.assert_allclose(read.numpy(), X**2, rtol=1e-6)
 

@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from sk_aft._data._feature_rows import MatrixInMemory, StoredRows
+from sk_aft._data._rows import as_rows
 from sk_aft._embedding import FeatureSource, Reader
 from sk_aft.backbones import CallableBackbone, TorchBackbone
 from sk_aft.store import FeatureStore
@@ -62,7 +63,7 @@ def source(*models, cache="auto", batch_size="auto", verbose=0):
 def test_distinct_rows_are_embedded_once_in_the_order_they_came(where):
     lengths = Lengths()
     texts = [*TEXTS[:5], *TEXTS[:5], TEXTS[7], TEXTS[0]]
-    (rows,) = source(lengths, cache=where).compute(texts)
+    (rows,) = source(lengths, cache=where).compute(as_rows(texts))
     assert lengths.rows == [*TEXTS[:5], TEXTS[7]]
     np.testing.assert_array_equal(rows.view(), [[7, 0]] * len(texts))
 
@@ -70,17 +71,17 @@ def test_distinct_rows_are_embedded_once_in_the_order_they_came(where):
 @pytest.mark.parametrize("batch_size", [1, 4, 30, 1000])
 def test_the_batch_size_bounds_the_batches_and_changes_nothing_else(batch_size):
     lengths = Lengths()
-    (rows,) = source(lengths, cache=None, batch_size=batch_size).compute(TEXTS)
+    (rows,) = source(lengths, cache=None, batch_size=batch_size).compute(as_rows(TEXTS))
     assert max(map(len, lengths.batches)) == min(batch_size, 30)
     np.testing.assert_array_equal(rows.view(), Lengths()(TEXTS))
-    source(lengths, batch_size=batch_size).compute(TEXTS)
+    source(lengths, batch_size=batch_size).compute(as_rows(TEXTS))
     before = len(lengths.batches)
-    source(lengths, batch_size=7).compute(TEXTS)
+    source(lengths, batch_size=7).compute(as_rows(TEXTS))
     assert len(lengths.batches) == before
 
 
 def test_each_model_gives_its_part():
-    first, second = source(Lengths(), Lengths()).compute(TEXTS)
+    first, second = source(Lengths(), Lengths()).compute(as_rows(TEXTS))
     np.testing.assert_array_equal(first.view(), second.view())
     assert [model["rows"] for model in FeatureStore().stats()["models"]] == [30, 30]
 
@@ -88,12 +89,12 @@ def test_each_model_gives_its_part():
 def test_what_was_computed_before_an_interruption_is_kept():
     lengths = Lengths(breaks_at=TEXTS[20])
     with pytest.raises(ValueError, match=r"row 20 \('text 20'\): it broke"):
-        source(lengths, batch_size=1).compute(TEXTS)
+        source(lengths, batch_size=1).compute(as_rows(TEXTS))
     kept = FeatureStore().stats()["rows"]
     assert kept == 20
     lengths.breaks_at = None
     lengths.batches = []
-    (rows,) = source(lengths, batch_size=1).compute(TEXTS)
+    (rows,) = source(lengths, batch_size=1).compute(as_rows(TEXTS))
     assert lengths.rows == TEXTS[kept:]
     np.testing.assert_array_equal(rows.view(), Lengths()(TEXTS))
 
@@ -105,27 +106,27 @@ def test_a_row_without_finite_features_is_named_and_the_others_are_kept(bad, whe
         return np.array([[bad if text == TEXTS[11] else 1.0] for text in texts])
 
     with pytest.raises(ValueError, match=r"row 23 \('text 11'\): it gave NaN .*\. Repair"):
-        source(breaks, cache=where).compute([*TEXTS[:6], *TEXTS[:6], *TEXTS])
+        source(breaks, cache=where).compute(as_rows([*TEXTS[:6], *TEXTS[:6], *TEXTS]))
     if where == "auto":
         assert FeatureStore().stats()["rows"] == 29
 
 
 def test_long_rows_are_shortened_in_messages():
     with pytest.raises(ValueError, match=r"row 0 \('long.*\.\.\.\): it") as caught:
-        source(lambda texts: np.full((len(texts), 1), np.nan)).compute(["long" * 1000])
+        source(lambda texts: np.full((len(texts), 1), np.nan)).compute(as_rows(["long" * 1000]))
     assert len(str(caught.value)) < 250
 
 
 def test_a_store_that_cannot_keep_rows_says_so(monkeypatch):
     monkeypatch.setattr(FeatureStore, "put_many", lambda self, keys, matrix: None)
     with pytest.raises(RuntimeError, match=r"features of row 0 were written .* cannot be read"):
-        source(Lengths()).compute(TEXTS)
+        source(Lengths()).compute(as_rows(TEXTS))
 
 
 def test_progress_is_shown_when_asked_for(capsys):
-    source(Lengths()).compute(TEXTS[:3])
+    source(Lengths()).compute(as_rows(TEXTS[:3]))
     assert capsys.readouterr().err == ""
-    source(Lengths(), verbose=1).compute(TEXTS)
+    source(Lengths(), verbose=1).compute(as_rows(TEXTS))
     progress = capsys.readouterr().err
     assert "Lengths" in progress
     assert "27/27" in progress
@@ -143,7 +144,7 @@ def test_an_unreadable_image_stops_the_work_before_it_begins(photographs, tmp_pa
         Image.fromarray(image).save(path)
     paths[4].write_text("not an image")
     with pytest.raises(ValueError, match=r"Row 4 \('.*4\.png'\) is not a readable image"):
-        source(embed, batch_size=1).compute(paths)
+        source(embed, batch_size=1).compute(as_rows(paths))
     assert calls == []
 
 
@@ -178,7 +179,7 @@ OUT_OF_MEMORY = [
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: str(error)[:20])
 def test_an_automatic_batch_size_is_halved_until_the_batches_fit(where, error):
     limited = Limited(10, error)
-    (rows,) = source(limited, cache=where).compute(MANY)
+    (rows,) = source(limited, cache=where).compute(as_rows(MANY))
     np.testing.assert_array_equal(rows.view(), Lengths()(MANY))
     assert limited.n_failures == 3  # 64, 32 and 16; 8 is remembered
     assert max(map(len, limited.batches)) == 8
@@ -186,7 +187,7 @@ def test_an_automatic_batch_size_is_halved_until_the_batches_fit(where, error):
 
 def test_a_batch_size_that_fits_is_looked_for_below_the_number_of_rows():
     limited = Limited(4, OUT_OF_MEMORY[0])
-    source(limited, cache=None).compute(TEXTS[:6])
+    source(limited, cache=None).compute(as_rows(TEXTS[:6]))
     assert limited.n_failures == 1
     assert list(map(len, limited.batches)) == [3, 3]
 
@@ -201,7 +202,7 @@ def test_what_was_stored_before_memory_ran_out_is_not_computed_again():
         return lengths(texts)
 
     readers = [Reader(CallableBackbone(crowd, "crowd"))]
-    (rows,) = lengths_of._replace(readers=readers).compute(MANY)
+    (rows,) = lengths_of._replace(readers=readers).compute(as_rows(MANY))
     np.testing.assert_array_equal(rows.view(), Lengths()(MANY))
     n_again = len(lengths.rows) - len(set(lengths.rows))
     assert n_again < 64 * 8  # those of one commit at most
@@ -211,7 +212,7 @@ def test_what_was_stored_before_memory_ran_out_is_not_computed_again():
 def test_a_given_batch_size_is_kept_and_the_error_says_what_would_help():
     limited = Limited(10, OUT_OF_MEMORY[0])
     with pytest.raises(MemoryError, match=r"'Limited' .* 16 rows at a time: batch_size='auto' f"):
-        source(limited, batch_size=16).compute(TEXTS)
+        source(limited, batch_size=16).compute(as_rows(TEXTS))
     assert limited.n_failures == 1
 
 
@@ -222,7 +223,7 @@ def test_no_memory_for_a_single_row_is_an_error(batch_size, on_error):
         return torch.empty(len(texts), 2**60)
 
     with pytest.raises(MemoryError, match="out of memory on device 'cpu' with a single row") as e:
-        source(absurd, batch_size=batch_size)._replace(on_error=on_error).compute(TEXTS)
+        source(absurd, batch_size=batch_size)._replace(on_error=on_error).compute(as_rows(TEXTS))
     assert "allocate" in str(e.value.__cause__)
 
 
@@ -234,5 +235,5 @@ def test_a_module_that_does_not_fit_runs_in_smaller_batches():
 
     X = np.random.default_rng(0).normal(size=(300, 3)).astype(np.float32)
     readers = [Reader(TorchBackbone(Hungry()))]
-    (rows,) = FeatureSource(readers, None, "auto", "cpu", 0).compute(X)
+    (rows,) = FeatureSource(readers, None, "auto", "cpu", 0).compute(as_rows(X))
     np.testing.assert_array_equal(rows.view(), X * 2)

@@ -612,13 +612,13 @@ def test_masked_rows_keep_their_place_without_features(pictures, where):
     extractor = FoundationFeatureExtractor(model, cache=where, on_error="mask")
     with pytest.warns(UserWarning, match=r"3 of 12 rows have no features of model 'brightness'"):
         rows = extractor.fit_transform(pictures)
-    np.testing.assert_array_equal(np.flatnonzero(rows.is_masked), [3, 7, 9])
-    np.testing.assert_array_equal(np.isnan(rows).all(axis=1), rows.is_masked)
-    assert np.isfinite(rows.features[~rows.is_masked]).all()
-    np.testing.assert_array_equal(rows[[2, 3]].is_masked, [False, True])
+    np.testing.assert_array_equal(np.flatnonzero(rows.missing_mask), [3, 7, 9])
+    np.testing.assert_array_equal(np.isnan(rows).all(axis=1), rows.missing_mask)
+    assert np.isfinite(rows.features[~rows.missing_mask]).all()
+    np.testing.assert_array_equal(rows[[2, 3]].missing_mask, [False, True])
     intact = [path for row, path in enumerate(pictures) if row not in (3, 7, 9)]
     expected = FoundationFeatureExtractor(model, cache=None).fit_transform(intact)
-    np.testing.assert_array_equal(rows.features[~rows.is_masked], expected)
+    np.testing.assert_array_equal(rows.features[~rows.missing_mask], expected)
 
 
 def test_a_row_that_raises_is_named_and_the_others_are_kept(cache):
@@ -635,14 +635,14 @@ def test_a_row_that_raises_is_named_and_the_others_are_kept(cache):
     with pytest.warns(UserWarning, match=rf"1 of 16 rows .* first is row {row}: no oats"):
         rows = extractor.set_params(on_error="mask").fit_transform(TEXTS)
     assert FeatureStore().stats()["rows"] == 15
-    assert rows.is_masked.sum() == 1
+    assert rows.missing_mask.sum() == 1
 
 
 def test_the_first_row_may_be_the_bad_one(pictures):
     extractor = FoundationFeatureExtractor(brightness, on_error="mask")
     with pytest.warns(UserWarning, match="1 of 2 rows"):
         rows = extractor.fit_transform(pictures[3:5])
-    assert rows.is_masked.tolist() == [True, False]
+    assert rows.missing_mask.tolist() == [True, False]
 
 
 @pytest.mark.parametrize("on_error", ["raise", "mask"])
@@ -696,7 +696,7 @@ def test_masked_rows_take_no_part_in_the_transfer_term():
     with pytest.warns(UserWarning, match="3 of 60 rows"):
         rows = FoundationFeatureExtractor(embed, on_error="mask").fit_transform(X)
     student.set_params(random_state=0, transfer__weights="published").fit(rows, y)
-    known = ~rows.is_masked
+    known = ~rows.missing_mask
     inputs = torch.from_numpy(student.preprocessor_.transform(X)).float()
     with torch.no_grad():
         _, features = student.module_(inputs)

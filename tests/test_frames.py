@@ -199,7 +199,7 @@ def test_rows_that_one_model_cannot_read_are_masked(look, count):
     extractor = FoundationFeatureExtractor(models, on_error="mask", inputs="text")
     with pytest.warns(UserWarning, match="1 of 60 rows have no features of model 'look'"):
         rows = extractor.fit_transform(frame)
-    assert np.flatnonzero(rows.is_masked).tolist() == [4]
+    assert np.flatnonzero(rows.missing_mask).tolist() == [4]
     assert student().fit(rows, LABELS).score(TEXTS, LABELS) > 0
 
 

@@ -27,8 +27,9 @@ class InputTensors(Protocol):
 
     @property
     def lengths(self) -> np.ndarray | None:
-        """Number of tokens of each row, where rows are sequences; those of like length share
-        a batch.
+        """Number of tokens of each row, where rows are sequences.
+
+        Those of like length share a batch.
         """
 
     @property

@@ -152,8 +152,8 @@ class _Targets:
     def probe_scores(self, features: np.ndarray, folds: Folds) -> list[float]:
         """Return the accuracy or R² of each fold."""
         if not self._is_classification:
-            said = RidgeProbe().out_of_fold(features, self.values, folds)
-            return [r2_score(self.values[test], said[test]) for _, test in folds]
+            predictions = RidgeProbe().out_of_fold(features, self.values, folds)
+            return [r2_score(self.values[test], predictions[test]) for _, test in folds]
         probabilities = ClassProbe(self._n_classes).out_of_fold(features, self.values, folds)
         is_right = probabilities.argmax(axis=1) == self.values
         scores = []
@@ -174,8 +174,9 @@ def _rows_per_second(extractor: FoundationFeatureExtractor, X: Any) -> float:
     """Return how many rows a second go through a candidate's models, which are run for it."""
     seconds_per_row = 0.0
     device = resolve_device(extractor.device)
+    read = extractor._check_rows(X, reset=False).read
     for reader in extractor._readers:
-        backbone, rows = reader.backbone, reader.rows(X)
+        backbone, rows = reader.backbone, reader.rows(read)
         sample = np.linspace(0, len(rows) - 1, min(_ROWS_TIMED, len(rows))).astype(np.int64)
         backbone.embed(
             rows.take(sample[:_ROWS_TO_WARM_UP]), batch_size=backbone.batch_size, device=device
