@@ -346,8 +346,7 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
         labels : ndarray of shape (n_rows,)
             Labels.
         """
-        best = self.forward(X).argmax(dim=1).numpy()
-        return self.classes_[best]
+        return self._student.targets.decode(self.forward(X))
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class.
@@ -398,4 +397,5 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
     @property
     def classes_(self) -> np.ndarray:
         """Labels, sorted; shape (n_classes,)."""
-        return self._require().targets.classes
+        targets: Any = self._student.targets
+        return targets.classes

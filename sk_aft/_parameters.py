@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sklearn.base import BaseEstimator
+from sklearn.utils.metadata_routing import UNCHANGED
 from torch import nn
 
 PREFIXES = ("module", "optimizer", "criterion", "transfer", "preprocessor", "callbacks", "compile")
@@ -95,6 +96,55 @@ class PrefixedParameters(BaseEstimator):
         BaseEstimator.set_params(self, **own)
         return self
 
+    def set_fit_request(
+        self,
+        *,
+        features: bool | str | None = UNCHANGED,
+        sample_weight: bool | str | None = UNCHANGED,
+        X_unlabeled: bool | str | None = UNCHANGED,
+    ) -> PrefixedParameters:
+        """Say which arguments of ``fit`` a pipeline, search or ensemble routes to it.
+
+        Needs ``sklearn.set_config(enable_metadata_routing=True)``; see the chapter on metadata
+        routing in scikit-learn's user guide.
+
+        Parameters
+        ----------
+        features : bool, str or None
+            True routes the argument, False does not, a string routes the argument of that name,
+            None raises where it is given. Default: as it was.
+        sample_weight, X_unlabeled : bool, str or None
+            Likewise.
+
+        Returns
+        -------
+        self : estimator
+            The estimator itself.
+        """
+        requests = _changed(features=features, sample_weight=sample_weight, X_unlabeled=X_unlabeled)
+        return super().set_fit_request(**requests)
+
+    def set_partial_fit_request(
+        self,
+        *,
+        features: bool | str | None = UNCHANGED,
+        sample_weight: bool | str | None = UNCHANGED,
+    ) -> PrefixedParameters:
+        """Say which arguments of ``partial_fit`` are routed to it, as `set_fit_request`.
+
+        Parameters
+        ----------
+        features, sample_weight : bool, str or None
+            As for `set_fit_request`.
+
+        Returns
+        -------
+        self : estimator
+            The estimator itself.
+        """
+        requests = _changed(features=features, sample_weight=sample_weight)
+        return super().set_partial_fit_request(**requests)
+
 
 def reject_unknown(prefix: str, part: Any, names: Iterable[str]) -> None:
     """Raise if parameters that were set as ``prefix__name`` are none of what they are meant for.
@@ -129,3 +179,7 @@ def reject_unknown(prefix: str, part: Any, names: Iterable[str]) -> None:
 def _is_prefixed(name: str) -> bool:
     prefix, separator, rest = name.partition("__")
     return bool(separator and rest) and prefix in PREFIXES
+
+
+def _changed(**requests: bool | str | None) -> dict[str, Any]:
+    return {name: request for name, request in requests.items() if request != UNCHANGED}

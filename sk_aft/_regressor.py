@@ -273,8 +273,7 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
         predictions : ndarray of shape (n_rows,) or (n_rows, n_targets)
             In the shape and unit of the targets.
         """
-        outputs = self.forward(X).double().numpy()
-        return self._require().targets.decode(outputs)
+        return self._student.targets.decode(self.forward(X))
 
     @property
     def predict_proba(self) -> Any:

@@ -520,7 +520,7 @@ def test_an_own_preprocessor_gets_the_frame_and_may_fill_what_is_missing(digits)
     chosen = [f"pixel {i}" for i in range(20, 50)]
     preprocessor = ColumnTransformer([("filled", SimpleImputer(), chosen)])
     student = AFTClassifier(beta=0, preprocessor=preprocessor, max_epochs=2).fit(frame, y)
-    assert student.module_sizes_["n_inputs"] == 30
+    assert next(student.module_.parameters()).shape[1] == 30
     assert len(student.predict(frame)) == len(y)
     with pytest.raises(ValueError, match="NaN"):
         AFTClassifier(beta=0, max_epochs=1).fit(frame, y)
@@ -583,10 +583,9 @@ def test_a_set_parameter_of_the_preprocessor_overrules_the_constructors(digits):
     assert student.set_params(beta=0, max_epochs=1).fit(*digits).preprocessor_.with_mean
 
 
-def test_a_fit_that_failed_leaves_nothing_to_predict_with(digits):
+def test_a_first_fit_that_fails_leaves_nothing_to_predict_with(digits):
     X, y = digits
-    student = AFTClassifier(beta=0, max_epochs=1).fit(X, y)
-    student.set_params(criterion__reduction="mean")
+    student = AFTClassifier(beta=0, max_epochs=1, criterion__reduction="mean")
     with pytest.raises(ValueError, match="cannot be weighted"):
         student.fit(X, y, sample_weight=np.ones(len(y)))
     with pytest.raises(NotFittedError):

@@ -340,13 +340,13 @@ def test_frames_of_several_kinds_stay_frames_where_they_are_welcome(library):
     rows = as_rows(frame, frames=True)
     assert rows.kind == "frame"
     assert rows.values is frame
-    for taken in (rows.take(np.array([2, 0])).values, rows.values_at(slice(1, 3))):
+    for taken in (rows.take(np.array([2, 0])).values, rows[1:3].values):
         assert isinstance(taken, library.DataFrame)
     assert list(rows.take(np.array([2, 0])).values["title"]) == ["c", "a"]
-    assert list(rows.followed_by(rows.take(np.array([1]))).values["number"]) == [1, 2, 3, 2]
+    assert list(rows.concat(rows.take(np.array([1]))).values["number"]) == [1, 2, 3, 2]
     numbers = as_rows(frame[["number"]], frames=True)
     assert numbers.kind == "numeric"
-    assert len(numbers.followed_by(numbers)) == 6
+    assert len(numbers.concat(numbers)) == 6
     assert as_rows(frame[["number"]], kind="frame").kind == "frame"
     assert as_rows(frame[["title"]], frames=True).kind == "text"
 

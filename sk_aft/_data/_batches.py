@@ -115,7 +115,7 @@ class RowBatches:
         inputs: InputTensors,
         targets: Tensor | None = None,
         *,
-        features: FeatureRows | Tensor | None = None,
+        features: Any = None,
         weights: Tensor | None = None,
         batch_size: int,
         device: torch.device,
@@ -130,8 +130,9 @@ class RowBatches:
         self.batch_size = batch_size
         self.device = device
         self.shuffle = shuffle
-        all_labeled = np.ones(len(inputs), bool)
-        self.labeled_mask = all_labeled if labeled_mask is None else labeled_mask
+        self.labeled_mask: np.ndarray = (
+            np.ones(len(inputs), dtype=bool) if labeled_mask is None else labeled_mask
+        )
         self._n_labeled: int | None = None
         if not self.labeled_mask.all():
             self._n_labeled = batch_size - _unlabeled_per_batch(batch_size, unlabeled_fraction)
@@ -162,6 +163,11 @@ class RowBatches:
                 return self._gather(rows)
 
         return chain.from_iterable(_ahead(gather, pieces))
+
+    @property
+    def has_missing_features(self) -> bool:
+        """Whether some of the rows have no features: they read as NaN."""
+        return self.features is not None and bool(self.features.missing_mask.any())
 
     def with_features(self, features: FeatureRows) -> RowBatches:
         """Return batches of the same rows with other features."""

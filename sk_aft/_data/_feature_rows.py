@@ -207,7 +207,7 @@ class ConcatenatedRows:
         if self._axis == 1:
             taken = [piece.take(indices) for piece in self._pieces]
             return np.concatenate(taken, axis=1, dtype=np.float32)
-        rows = np.empty((len(indices), self.shape[1]), dtype=np.float32)
+        rows: np.ndarray = np.empty((len(indices), self.shape[1]), dtype=np.float32)
         piece_of = np.searchsorted(self._stops, indices, side="right")
         for number, piece in enumerate(self._pieces):
             own = piece_of == number

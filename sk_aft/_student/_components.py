@@ -101,8 +101,8 @@ def build_transfer(
     n_features: int,
     n_student_features: int,
     n_outputs: int,
-    feature_slices: Mapping[str, slice] | None,
-    column_slices: Mapping[Any, slice] | None,
+    feature_slices: Mapping[str, slice],
+    column_slices: Mapping[Any, slice],
     device: torch.device,
 ) -> nn.Module:
     """Build the transfer objective; the arguments are those of `make_transfer`."""

@@ -152,12 +152,14 @@ def make_batches(
     batches : RowBatches
         Inputs, targets, weights and features.
     """
-    learns = shuffle is not None and data.features is not None
+    features = None
+    if shuffle is not None and data.features is not None:
+        features = RowSubset(data.features, indices)
     weights = None if data.weights is None else torch.from_numpy(data.weights[indices]).float()
     return RowBatches(
         tensors,
         torch.from_numpy(data.targets[indices]),
-        features=RowSubset(data.features, indices) if learns else None,
+        features=features,
         weights=weights,
         batch_size=batch_size,
         device=device,

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from skorch.history import History
-from torch import nn
 
 from sk_aft._data._batches import RowBatches
 from sk_aft._data._tensors import Inputs, InputTensors
@@ -67,12 +66,12 @@ class StudentState:
     split_seed: int | None
     transfer_method: Any
     beta: float
-    n_foundation_features: int | None = None
+    n_foundation_features: Any = None
     replaces_features: bool = False
     trials: TransferTrials | None = None
-    module: nn.Module | None = None
-    criterion: nn.Module | None = None
-    transfer: nn.Module | None = None
+    module: Any = None
+    criterion: Any = None
+    transfer: Any = None
     history: History = field(default_factory=History)
     n_iter: int = 0
 
@@ -117,6 +116,8 @@ class TrainingState:
         Which foundation features are which model's, and which column's.
     has_missing_features : bool
         Whether some of the rows have no foundation features.
+    has_new_transfer : bool
+        Whether the transfer objective was built for this training.
     network : TrainedNetwork
         The network as it is run in training.
     precision : MixedPrecision
@@ -136,13 +137,14 @@ class TrainingState:
     built_with: Mapping[str, Any]
     example: Inputs
     is_weighted: bool
-    feature_slices: Mapping[str, slice] | None = None
-    column_slices: Mapping[Any, slice] | None = None
+    feature_slices: Mapping[str, slice]
+    column_slices: Mapping[Any, slice]
     has_missing_features: bool = False
+    has_new_transfer: bool = False
     network: Any = None
     precision: Any = None
     optimizer: Any = None
-    callbacks: list | None = None
+    callbacks: Any = None
     gradient_listeners: list[Callable] = field(default_factory=list)
     is_active: bool = True
 
@@ -164,6 +166,7 @@ class TrainingState:
             is_weighted=data.weights is not None,
             feature_slices=data.feature_slices,
             column_slices=data.column_slices,
+            has_missing_features=batches.has_missing_features,
         )
 
 
@@ -175,7 +178,6 @@ def start_student(
     preprocessor_parameters: dict[str, Any],
     keeps_integers: bool,
     random: np.random.RandomState,
-    trials: TransferTrials | None,
 ) -> tuple[StudentState, InputTensors]:
     """Return a student without a network, its preprocessor fitted to the rows to learn from.
 
@@ -189,8 +191,6 @@ def start_student(
         As of `StudentInputs.fit`.
     random : RandomState
         Draws batches.
-    trials : TransferTrials or None
-        What chose the transfer.
 
     Returns
     -------
@@ -216,7 +216,6 @@ def start_student(
         transfer_method=plan.transfer.method,
         beta=plan.transfer.beta,
         n_foundation_features=None if data.features is None else data.features.shape[1],
-        trials=trials,
     )
     return student, tensors
 
@@ -278,15 +277,17 @@ def student_batches(
 
 
 @contextmanager
-def unchanged_on_error(student: StudentState | None, optimizer: Any) -> Iterator[None]:
-    """Put the weights of a student, and an optimizer's moments, back if its training fails.
+def unchanged_on_error(
+    student: StudentState | None, training: TrainingState | None
+) -> Iterator[None]:
+    """Put the weights of a student, and its optimizer's moments, back if its training fails.
 
     Parameters
     ----------
     student : StudentState or None
         What is trained further; None does nothing.
-    optimizer : Optimizer or None
-        Its optimizer.
+    training : TrainingState or None
+        What trained it last.
     """
     if student is None:
         yield
@@ -297,6 +298,7 @@ def unchanged_on_error(student: StudentState | None, optimizer: Any) -> Iterator
         if module is not None
     ]
     weights = [copy.deepcopy(module.state_dict()) for module in modules]
+    optimizer = None if training is None else training.optimizer
     # Keyed by the parameters themselves, which are not copied.
     moments = {
         parameter: copy.deepcopy(values)

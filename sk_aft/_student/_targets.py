@@ -34,6 +34,9 @@ class Targets(Protocol):
     def encode(self, y: Any, *, classes: Any = None) -> np.ndarray:
         """Return targets as the network learns them."""
 
+    def decode(self, outputs: Tensor) -> np.ndarray:
+        """Return what outputs of the network predict, as the targets were given."""
+
     def weights(
         self, targets: np.ndarray, sample_weight: Any, class_weight: Any
     ) -> np.ndarray | None:
@@ -108,6 +111,10 @@ class ClassTargets:
             )
         return self.encoder.transform(labels).astype(np.int64)
 
+    def decode(self, outputs: Tensor) -> np.ndarray:
+        """Return the most likely label of each row."""
+        return self.classes[outputs.argmax(dim=1).numpy()]
+
     def weights(
         self, targets: np.ndarray, sample_weight: Any, class_weight: Any
     ) -> np.ndarray | None:
@@ -181,9 +188,9 @@ class NumericTargets:
             )
         return self.scaler.transform(numbers.reshape(len(numbers), -1)).astype(np.float32)
 
-    def decode(self, outputs: np.ndarray) -> np.ndarray:
+    def decode(self, outputs: Tensor) -> np.ndarray:
         """Return predictions in the shape and unit of the targets."""
-        predictions = self.scaler.inverse_transform(outputs)
+        predictions = self.scaler.inverse_transform(outputs.double().numpy())
         return predictions[:, 0] if self.ndim == 1 else predictions
 
     def weights(

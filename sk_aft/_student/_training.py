@@ -109,7 +109,9 @@ def train(
     batches: RowBatches,
     held_out: RowBatches | None,
     *,
-    epoch: Callable[[RowBatches | None, bool], None],
+    epoch: Callable[..., None],
+    train_step: Callable[[Batch], Step],
+    validation_step: Callable[[Batch], Step],
     notify: Callable[..., None],
     history: History,
     is_stopped: Callable[[], bool],
@@ -125,7 +127,9 @@ def train(
     held_out : RowBatches or None
         To judge with.
     epoch : callable
-        Runs one pass: takes batches, and whether to learn from them.
+        Runs one pass, as ``skorch.NeuralNet.run_single_epoch``.
+    train_step, validation_step : callable
+        Learn from a batch, and judge it.
     notify : callable
         Calls the callbacks, as ``skorch.NeuralNet.notify``.
     history : History
@@ -149,8 +153,8 @@ def train(
     try:
         for _ in range(n_epochs):
             notify("on_epoch_begin", **datasets)
-            epoch(batches, True)
-            epoch(held_out, False)
+            epoch(batches, True, "train", train_step)
+            epoch(held_out, False, "valid", validation_step)
             notify("on_epoch_end", **datasets)
     except KeyboardInterrupt:
         if not is_stopped():
@@ -223,6 +227,8 @@ def record(history: History, prefix: str, result: EpochResult) -> None:
         history.record(f"{prefix}_{name}", mean)
     losses = history[:, f"{prefix}_loss"]
     history.record(f"{prefix}_loss_best", losses[-1] == min(losses))
+    if prefix == "train":
+        history.record("train_batch_count", result.n_batches)
 
 
 def check_convergence(loss: float, *, epoch: int, lr: float, beta: float, precision: str) -> None:
@@ -238,11 +244,11 @@ def check_convergence(loss: float, *, epoch: int, lr: float, beta: float, precis
 
 
 def mean_feature_weights(
-    transfer: nn.Module | None, feature_slices: Mapping[str, slice] | None
+    transfer: nn.Module | None, feature_slices: Mapping[str, slice]
 ) -> dict[str, float]:
     """Return how much the features of each model count on average, where they have weights."""
     weights = getattr(transfer, "feature_weights", None)
-    if weights is None or feature_slices is None:
+    if weights is None:
         return {}
     return {name: weights[columns].mean().item() for name, columns in feature_slices.items()}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,8 +51,8 @@ class TrainingData:
     labeled_mask: np.ndarray
     weights: np.ndarray | None = None
     features: FeatureRows | None = None
-    feature_slices: Mapping[str, slice] | None = None
-    column_slices: Mapping[Any, slice] | None = None
+    feature_slices: Mapping[str, slice] = field(default_factory=dict)
+    column_slices: Mapping[Any, slice] = field(default_factory=dict)
 
     def subset(self, indices: np.ndarray) -> TrainingData:
         """Return some of the rows."""
@@ -173,7 +173,7 @@ def check_training_data(
     if features is not None:
         features = _check_features(features, n_rows)
     weights = encoder.weights(encoded, _of_labeled(sample_weight, rows, labeled), class_weight)
-    slices = {"features": slice(0, features.shape[1])} if features is not None else None
+    slices = {} if features is None else {"features": slice(0, features.shape[1])}
     data = TrainingData(
         rows,
         schema,
@@ -271,7 +271,7 @@ def _with_unlabeled(data: TrainingData, X_unlabeled: Any, owner: str) -> Trainin
             f"X_unlabeled has rows of shape {further.values.shape[1:]}, but X has rows of "
             f"shape {data.rows.values.shape[1:]}."
         )
-    labeled = np.append(data.labeled_mask, np.zeros(len(further), dtype=bool))
+    labeled: np.ndarray = np.append(data.labeled_mask, np.zeros(len(further), dtype=bool))
     known = data.labeled_mask
     return replace(
         data,

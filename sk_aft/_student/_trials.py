@@ -121,15 +121,13 @@ def choose_transfer(
             method,
             choose_beta(beta, lambda beta: trials.excess_error(TransferChoice(method, beta))),
         )
-        made = TransferTrials(
-            None,
-            {
-                tried: trials.mean_error(TransferChoice(method, tried))
-                for tried in (0.0, beta / 10, beta)
-                if trials.was_tried(tried)
-            },
-        )
-        text, tried = f"beta={chosen.beta:g}", {f"{k:g}": v for k, v in made.by_beta.items()}
+        by_beta = {
+            strength: trials.mean_error(TransferChoice(method, strength))
+            for strength in (0.0, beta / 10, beta)
+            if trials.was_tried(strength)
+        }
+        made = TransferTrials(None, by_beta)
+        text, tried = f"beta={chosen.beta:g}", {f"{k:g}": v for k, v in by_beta.items()}
     if parameters["verbose"]:
         results = ", ".join(f"{error:.4g} at {name}" for name, error in tried.items())
         print(f"{text}: error on held-out rows in short trainings is {results}")
