@@ -105,9 +105,9 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
         of torch stays as it was.
     device : str, default="auto"
         Where to train and predict; "auto" takes a GPU if there is one.
-    precision : {"float32", "bf16-mixed", "fp16-mixed"}, default="float32"
+    precision : {"float32", "bf16-mixed", "16-mixed"}, default="float32"
         Mixed precision trains larger networks faster where 16-bit matrices are multiplied faster,
-        and in half the memory: "bf16-mixed" on GPUs, and CPUs, that have bfloat16; "fp16-mixed"
+        and in half the memory: "bf16-mixed" on GPUs, and CPUs, that have bfloat16; "16-mixed"
         on older GPUs (on CPUs it is slower). The weights, losses, transfer and
         predictions stay in float32.
     compile : bool, default=False

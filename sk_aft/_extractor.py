@@ -17,7 +17,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sk_aft._data._rows import Rows, as_rows, is_frame, select_columns
+from sk_aft._data._rows import Rows, as_rows, is_frame, require_columns, select_columns
 from sk_aft._embedding import FeatureSource, Reader, model_fingerprint
 from sk_aft._features import FoundationFeatures
 from sk_aft.backbones import Backbone, TorchBackbone, resolve_backbone
@@ -441,7 +441,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             # At prediction columns that only the models read may be missing.
             if reset or not is_frame(X):
                 read = [name for column in self.model for name in self._columns_read(column)]
-                select_columns(X, list(dict.fromkeys(read)))
+                require_columns(X, list(dict.fromkeys(read)))
             seen = self._columns_of_frame(X)
             if reset:
                 validate_data(self, X, reset=True, skip_check_array=True)
@@ -464,8 +464,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         """Return the columns of a DataFrame that the student and the models get."""
         read = as_rows(X, kind="frame")
         if self.inputs is not None and not isinstance(self.inputs, list):
-            column = select_columns(X, [self.inputs])[self.inputs]
-            return _Seen(column, read.column(self.inputs), read)
+            require_columns(X, [self.inputs])
+            return _Seen(X[self.inputs], read.column(self.inputs), read)
         frame = X if self.inputs is None else select_columns(X, self.inputs)
         rows = as_rows(frame, frames=True)
         # The same rows, so that a column which both read is recognised once.

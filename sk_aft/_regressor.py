@@ -70,7 +70,7 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
         Determines initial weights, batches and the validation split.
     device : str, default="auto"
         Where to train and predict.
-    precision : {"float32", "bf16-mixed", "fp16-mixed"}, default="float32"
+    precision : {"float32", "bf16-mixed", "16-mixed"}, default="float32"
         Numbers that the network computes with while it is trained.
     compile : bool, default=False
         Whether to train with `torch.compile`.

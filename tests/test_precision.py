@@ -67,7 +67,7 @@ class Recorder(nn.Linear):
 
 
 @pytest.mark.parametrize(
-    ("precision", "dtype"), [("bf16-mixed", torch.bfloat16), ("fp16-mixed", torch.float16)]
+    ("precision", "dtype"), [("bf16-mixed", torch.bfloat16), ("16-mixed", torch.float16)]
 )
 @pytest.mark.parametrize("module", [MLP, LogitsOnly])
 def test_mixed_precision_learns_as_float32_does(digits, precision, dtype, module):
@@ -97,7 +97,7 @@ def test_slow_bfloat16_is_warned_of(digits, has, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("precision", "dtype"), [("bf16-mixed", torch.bfloat16), ("fp16-mixed", torch.float16)]
+    ("precision", "dtype"), [("bf16-mixed", torch.bfloat16), ("16-mixed", torch.float16)]
 )
 def test_only_the_network_in_training_has_16_bits(digits, precision, dtype):
     X, y, features = digits
@@ -130,7 +130,7 @@ def test_callbacks_see_gradients_that_are_not_scaled(digits):
 
     X, y, _ = digits
     norms = {}
-    for precision in ("float32", "fp16-mixed"):
+    for precision in ("float32", "16-mixed"):
         gradients = Gradients()
         AFTClassifier(
             beta=0,
@@ -140,11 +140,11 @@ def test_callbacks_see_gradients_that_are_not_scaled(digits):
             random_state=0,
         ).fit(X, y)
         norms[precision] = gradients.norms
-    np.testing.assert_allclose(norms["fp16-mixed"], norms["float32"], rtol=0.05)
+    np.testing.assert_allclose(norms["16-mixed"], norms["float32"], rtol=0.05)
 
 
 def test_mixed_precision_trains_sparse_embeddings():
-    student = AFTClassifier(beta=0, max_epochs=30, precision="fp16-mixed", random_state=0)
+    student = AFTClassifier(beta=0, max_epochs=30, precision="16-mixed", random_state=0)
     assert student.fit(TEXTS, MOODS).score(TEXTS, MOODS) == 1.0
 
 
@@ -171,7 +171,7 @@ def test_a_step_with_infinite_gradients_is_left_out(digits):
         criterion=Steep(),
         optimizer=Overflow,
         max_epochs=3,
-        precision="fp16-mixed",
+        precision="16-mixed",
         random_state=0,
     ).fit(X, y)
     assert 0 < Overflow.n_steps < 3 * 5
@@ -181,7 +181,7 @@ def test_a_step_with_infinite_gradients_is_left_out(digits):
 def test_pieces_go_on_with_the_scale_that_was_found(digits):
     X, y, _ = digits
     student = AFTClassifier(
-        beta=0, criterion=Steep(), lr=0.01, precision="fp16-mixed", random_state=0
+        beta=0, criterion=Steep(), lr=0.01, precision="16-mixed", random_state=0
     )
     for _ in range(40):
         student.partial_fit(X[:128], y[:128], classes=range(10))
@@ -190,7 +190,7 @@ def test_pieces_go_on_with_the_scale_that_was_found(digits):
 
 def test_overflow_says_what_helps(digits):
     X, y, _ = digits
-    student = AFTClassifier(beta=0, preprocessor=None, precision="fp16-mixed", max_epochs=3)
+    student = AFTClassifier(beta=0, preprocessor=None, precision="16-mixed", max_epochs=3)
     with pytest.raises(ValueError, match=r"diverged.* precision='bf16-mixed' or 'float32'"):
         student.fit(1e6 * X, y)
 
@@ -212,7 +212,7 @@ def test_a_network_of_float64_keeps_its_digits(digits):
 
 def test_fp16_rejects_optimizers_with_several_losses_a_step(digits):
     X, y, _ = digits
-    student = AFTClassifier(beta=0, optimizer=torch.optim.LBFGS, precision="fp16-mixed")
+    student = AFTClassifier(beta=0, optimizer=torch.optim.LBFGS, precision="16-mixed")
     with pytest.raises(ValueError, match=r"does not go with LBFGS.*'bf16-mixed' or 'float32'"):
         student.fit(X, y)
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from sk_aft import AFTClassifier, AFTRegressor
 from sk_aft._student import _trials
-from sk_aft._student._trials import _CANDIDATES, choose_beta
+from sk_aft._student._trials import _CANDIDATES, TransferChoice, choose_beta
 from sk_aft.transfer import KernelAlignment
 
 
@@ -25,7 +25,7 @@ def digits():
 class Flatten(nn.Module):
     """A transfer objective that can only harm: it wants all rows to be the same."""
 
-    default_strength = 1000.0
+    default_beta = 1000.0
 
     def forward(self, student, foundation):
         return (student - student.mean(dim=0)).square().mean()
@@ -166,7 +166,7 @@ def useful(digits):
 def test_what_is_chosen_is_trained_with_as_if_it_was_given(useful, monkeypatch, name):
     X, y, features = useful
     transfer, beta = _CANDIDATES[name]
-    candidates = {name: (transfer, beta / 100), "none": _CANDIDATES["none"]}
+    candidates = {name: TransferChoice(transfer, beta / 100), "none": _CANDIDATES["none"]}
     monkeypatch.setattr(_trials, "_CANDIDATES", candidates)
     chosen = student().fit(X, y, features=features)
     assert list(chosen.transfer_trials_) == [name, "none"]
@@ -183,7 +183,11 @@ def test_the_best_is_chosen_unless_it_harms(useful, monkeypatch):
     assert not hasattr(fitted, "beta_trials_")
     assert fitted.get_params()["transfer"] == "auto"
 
-    candidates = {"bad": (Flatten(), 1000.0), "better": ("probe-kd", 0.1), "none": ("aft", 0.0)}
+    candidates = {
+        "bad": TransferChoice(Flatten(), 1000.0),
+        "better": TransferChoice("probe-kd", 0.1),
+        "none": TransferChoice("aft", 0.0),
+    }
     monkeypatch.setattr(_trials, "_CANDIDATES", candidates)
     fitted = student().fit(X, y, features=features)
     assert fitted.transfer_trials_["bad"] > fitted.transfer_trials_["better"]
@@ -215,9 +219,8 @@ def test_a_probe_needs_unlike_targets():
 
 def test_training_that_goes_on_keeps_the_method_that_was_chosen(useful, monkeypatch):
     X, y, features = useful
-    monkeypatch.setattr(
-        _trials, "_CANDIDATES", {"probe-kd": ("probe-kd", 0.01), "none": ("aft", 0.0)}
-    )
+    candidates = {"probe-kd": TransferChoice("probe-kd", 0.01), "none": _CANDIDATES["none"]}
+    monkeypatch.setattr(_trials, "_CANDIDATES", candidates)
     fitted = student(warm_start=True, max_epochs=8).fit(X, y, features=features)
     transfer, trials = fitted.transfer_, fitted.transfer_trials_
     again = pickle.loads(pickle.dumps(fitted)).fit(X, y, features=features)
@@ -238,8 +241,8 @@ class Diverge(nn.Module):
 def test_a_method_that_diverges_in_a_trial_is_not_chosen(useful, monkeypatch):
     X, y, features = useful
     candidates = {
-        "wild": (Diverge(), 1.0),
-        "tame": ("probe-kd", 0.01),
+        "wild": TransferChoice(Diverge(), 1.0),
+        "tame": TransferChoice("probe-kd", 0.01),
         "none": _CANDIDATES["none"],
     }
     monkeypatch.setattr(_trials, "_CANDIDATES", candidates)
@@ -260,9 +263,9 @@ def test_trials_are_a_part_of_the_training_where_most_rows_have_no_label(useful,
     steps = {}
     trained = _trials._Trials._trained_errors
 
-    def counted(trials, transfer, strength):
-        steps[strength] = trials._n_epochs(strength)
-        return trained(trials, transfer, strength)
+    def counted(trials, transfer):
+        steps[transfer.beta] = trials._n_epochs(transfer.beta)
+        return trained(trials, transfer)
 
     monkeypatch.setattr(_trials._Trials, "_trained_errors", counted)
     student(missing_label=-1, max_epochs=100, batch_size=32, transfer="probe-kd").fit(
@@ -294,7 +297,8 @@ def test_a_later_piece_of_one_class_is_learned_without_a_probe(useful, transfer)
 def test_what_was_chosen_is_public_and_a_copy(useful, monkeypatch):
     X, y, features = useful
     both = _CANDIDATES["aft and probe-kd"]
-    monkeypatch.setattr(_trials, "_CANDIDATES", {"both": (both[0], 0.01), "none": ("aft", 0.0)})
+    candidates = {"both": TransferChoice(both.method, 0.01), "none": _CANDIDATES["none"]}
+    monkeypatch.setattr(_trials, "_CANDIDATES", candidates)
     unfitted = student(max_epochs=8)
     assert not hasattr(unfitted, "chosen_transfer_")
     fitted = unfitted.fit(X, y, features=features)

@@ -114,7 +114,7 @@ def test_regression(digits, teacher):
     student = AFTRegressor(max_epochs=20, missing_label=np.nan, random_state=0)
     student.fit(X, np.where(known, y, np.nan), features=F)
     assert student.score(X[known], y[known]) > 0.5
-    np.testing.assert_allclose(student.target_scaler_.mean_, y[known].mean())
+    np.testing.assert_allclose(student._fitted.targets.scaler.mean_, y[known].mean())
     two = np.c_[y, -y]
     two[~known] = np.nan
     assert clone(student).fit(X, two, features=F).predict(X).shape == (300, 2)
@@ -131,7 +131,7 @@ def test_batches_mix_both_kinds_and_see_every_row():
         batch_size=10,
         device=torch.device("cpu"),
         shuffle=np.random.RandomState(0),
-        is_labeled=known,
+        labeled_mask=known,
         unlabeled_fraction=0.3,
     )
     seen = []
@@ -172,11 +172,11 @@ def test_a_method_may_look_at_the_rows_and_replace_their_features(digits, teache
     X, y = digits[0][:120], digits[1][:120]
 
     class Replacing(KernelAlignment):
-        def prepare(self, rows):
+        def fit(self, rows):
             assert rows.features.take(np.arange(3)).shape == (3, 9)
             assert rows.student_features(np.arange(5)).shape == (5, 128)
             assert rows.n_classes == 10
-            assert rows.is_labeled.sum() == 60
+            assert rows.labeled_mask.sum() == 60
             np.testing.assert_array_equal(rows.targets[:60], y[:60])
             self.seen = rows
             return np.arange(120, dtype=np.float32)[:, None]

@@ -195,8 +195,8 @@ def is_frame(X: Any) -> bool:
     return hasattr(X, "columns") and hasattr(X, "dtypes")
 
 
-def select_columns(X: Any, names: Sequence[Any]) -> Any:
-    """Return a DataFrame of some columns in this order; raises ValueError if one is missing."""
+def require_columns(X: Any, names: Sequence[Any]) -> None:
+    """Raise ValueError if this is no DataFrame, or one that lacks some of the columns."""
     if not is_frame(X):
         raise ValueError(
             f"X has to be a DataFrame with the columns {list(names)}, got a {type(X).__name__}."
@@ -207,7 +207,12 @@ def select_columns(X: Any, names: Sequence[Any]) -> Any:
         which = "column " if len(missing) == 1 else "columns "
         which += ", ".join(map(repr, missing)) + (" is" if len(missing) == 1 else " are")
         raise ValueError(f"{which} missing from X, which has {present}.")
-    return X if present == list(names) else X[list(names)]
+
+
+def select_columns(X: Any, names: Sequence[Any]) -> Any:
+    """Return a DataFrame of some columns in this order; raises ValueError if one is missing."""
+    require_columns(X, names)
+    return X if list(X.columns) == list(names) else X[list(names)]
 
 
 def rows_for(preprocessor: Any, rows: Rows) -> Any:

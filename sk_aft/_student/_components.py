@@ -209,6 +209,11 @@ def fit_transfer(
     """
     fit = getattr(transfer, "fit", None)
     if fit is None:
+        if hasattr(transfer, "prepare"):
+            raise TypeError(
+                f"{type(transfer).__name__}.prepare is not called: what a transfer method learns "
+                "before the first step is its fit(rows) from 0.2 on. Rename the method."
+            )
         return None
     features: Any = batches.features
     targets = fit(

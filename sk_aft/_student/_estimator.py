@@ -456,7 +456,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             transfer=student.transfer if student.beta > 0 else None,
             transfer_lr=self.transfer_lr,
             # A fused step with infinite gradients is left out for some of the weights only.
-            can_fuse=self.precision != "fp16-mixed" and student.device.type in ("cpu", "cuda"),
+            can_fuse=self.precision != "16-mixed" and student.device.type in ("cpu", "cuda"),
         )
         self._run.precision = MixedPrecision(self.precision, student.device, self.optimizer_)
         return self

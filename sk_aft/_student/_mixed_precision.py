@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_DTYPES = {"bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16}
+_DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 PRECISIONS = {"float32", *_DTYPES}
 
 
@@ -28,11 +28,11 @@ class MixedPrecision:
 
     Weights, their updates, losses and transfer objectives are in float32 in all of them.
     Gradients that 16-bit floats with few digits before the comma would round to zero
-    ("fp16-mixed") are multiplied by a large number until they reach the weights.
+    ("16-mixed") are multiplied by a large number until they reach the weights.
 
     Parameters
     ----------
-    precision : {"float32", "bf16-mixed", "fp16-mixed"}
+    precision : {"float32", "bf16-mixed", "16-mixed"}
         What the estimator was asked for.
     device : torch.device
         Where the network is.
@@ -50,11 +50,11 @@ class MixedPrecision:
                 "times as long as 'float32' here.",
                 stacklevel=2,
             )
-        if precision == "fp16-mixed":
+        if precision == "16-mixed":
             closure = inspect.signature(optimizer.step).parameters.get("closure")
             if closure is not None and closure.default is closure.empty:
                 raise ValueError(
-                    f"precision='fp16-mixed' does not go with {type(optimizer).__name__}, which "
+                    f"precision='16-mixed' does not go with {type(optimizer).__name__}, which "
                     "computes several losses a step: take 'bf16-mixed' or 'float32'."
                 )
             self._scaler = torch.amp.GradScaler(self._device)

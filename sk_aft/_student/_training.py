@@ -239,7 +239,7 @@ def check_convergence(loss: float, *, epoch: int, lr: float, beta: float, precis
     raise DivergenceError(
         f"The loss became {loss} in epoch {epoch}: the network diverged. "
         f"Lower lr (now {lr}) or beta (now {beta}), or scale what the "
-        f"preprocessor returns.{or_float32 if precision == 'fp16-mixed' else ''}"
+        f"preprocessor returns.{or_float32 if precision == '16-mixed' else ''}"
     )
 
 
