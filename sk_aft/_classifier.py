@@ -288,6 +288,11 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
         ValueError
             If rows, labels, features or weights cannot be used; says which and why, before any
             training.
+        sk_aft.exceptions.DivergenceError
+            If the loss becomes infinite or NaN; a ValueError, too.
+        KeyboardInterrupt
+            If it is interrupted. An estimator that was fitted before stays as it was; one that was
+            not keeps what whole epochs have taught it.
         """
         self._fit(X, y, features, sample_weight, X_unlabeled)
         return self
