@@ -88,7 +88,7 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes in the task loss.
     warm_start : bool, default=False
-        Whether another `fit` goes on from what was learned instead of starting anew; the
+        Whether another `fit` resumes the training instead of starting anew; the
         network, the preprocessor, the transfer objective and the held out rows are kept, so
         parameters of these may not change.
     missing_label : int, float, str or None, default=None
@@ -137,7 +137,7 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
         such weights, as "aft" has.
     chosen_transfer_ : str, torch.nn.Module, list of (method, strength) or None
         The transfer method that was used, as ``transfer`` takes it; where
-        ``beta_`` is 0, nothing was transferred whatever it says. Training that goes on, with
+        ``beta_`` is 0, nothing was transferred whatever it says. Training that resumes, with
         ``warm_start`` or ``partial_fit``, keeps it.
     beta_ : float
         The strength that was used.
@@ -307,7 +307,7 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
         features: Any = None,
         sample_weight: Any = None,
     ) -> AFTClassifier:
-        """Train the network for one pass over some rows, going on from what it learned.
+        """Train the network for one pass over some rows, resuming what it learned.
 
         The first call builds the network and fits the preprocessor; later ones keep these. The
         learning rate stays at ``lr``.

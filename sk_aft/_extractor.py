@@ -82,7 +82,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         store already.
     on_error : {"raise", "mask"}, default="raise"
         What becomes of rows that a model cannot read, such as broken images. "raise" names the
-        row. "mask" goes on: the row keeps its place with features of NaN and takes no part in
+        row. "mask" continues: the row keeps its place with features of NaN and takes no part in
         the transfer term; a warning counts such rows, `FoundationFeatures.missing_mask` lists them.
         The student still has to be able to read the row itself.
         Either way the other rows are kept in the store.
@@ -260,7 +260,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     def precompute(self, X: Any) -> FoundationFeatureExtractor:
         """Fill the store ahead of a search, then free the models' memory.
 
-        Interrupted, it goes on where it stopped when called again; several processes may share
+        It is resumable: called again, it continues where it stopped. Several processes may share
         the work by calling it with the same rows.
 
         Parameters

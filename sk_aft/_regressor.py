@@ -54,7 +54,7 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
     n_iter_no_change : int, default=10
         Epochs without improvement after which ``early_stopping`` stops.
     warm_start : bool, default=False
-        Whether another `fit` goes on from what was learned instead of starting anew; the
+        Whether another `fit` resumes the training instead of starting anew; the
         network, the preprocessor, the transfer objective and the held out rows are kept, so
         parameters of these may not change.
     missing_label : int, float, str or None, default=None
@@ -239,7 +239,7 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
         features: Any = None,
         sample_weight: Any = None,
     ) -> AFTRegressor:
-        """Train the network for one pass over some rows, going on from what it learned.
+        """Train the network for one pass over some rows, resuming what it learned.
 
         The first call builds the network and fits the preprocessor and the scale of the targets;
         later ones keep these. The learning rate stays at ``lr``.

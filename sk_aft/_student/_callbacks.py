@@ -56,15 +56,7 @@ def default_callbacks(
 
 
 def reject_unknown_names(parameters: Iterable[str], names: list[str]) -> None:
-    """Raise if a parameter ``callbacks__x`` is of no callback.
-
-    Parameters
-    ----------
-    parameters : iterable of str
-        Without ``callbacks__``.
-    names : list of str
-        Of the callbacks.
-    """
+    """Raise if a parameter ``callbacks__x`` is of no callback."""
     for parameter in parameters:
         # The defaults may be switched off while their parameters stay.
         if parameter.partition("__")[0] not in {*names, "lr_scheduler", "early_stopping"}:

@@ -31,24 +31,7 @@ def build_module(
     sizes: Mapping[str, Any],
     device: torch.device,
 ) -> nn.Module:
-    """Build the network.
-
-    Parameters
-    ----------
-    module : "auto", type, callable or nn.Module
-        What to build; a network that is built already is copied.
-    parameters : mapping
-        Arguments of the user's.
-    sizes : mapping
-        Arguments that are known of the data, passed to what names them.
-    device : torch.device
-        Where it goes.
-
-    Returns
-    -------
-    network : nn.Module
-        With initial weights.
-    """
+    """Build the network."""
     build = network_for(sizes) if isinstance(module, str) else module
     reject_unknown("module", build, parameters)
     if isinstance(build, nn.Module):
@@ -61,24 +44,7 @@ def build_module(
 def build_criterion(
     criterion: Any, parameters: Mapping[str, Any], *, is_weighted: bool, device: torch.device
 ) -> nn.Module:
-    """Build the task loss, which returns a number for each row unless a mean will do.
-
-    Parameters
-    ----------
-    criterion : type or nn.Module
-        What to build; a loss that is built already is copied.
-    parameters : mapping
-        Arguments of the user's.
-    is_weighted : bool
-        Whether rows have weights.
-    device : torch.device
-        Where it goes.
-
-    Returns
-    -------
-    criterion : nn.Module
-        The task loss.
-    """
+    """Build the task loss, which returns a number for each row unless a mean will do."""
     reject_unknown("criterion", criterion, parameters)
     if isinstance(criterion, nn.Module):
         built = copy.deepcopy(criterion).to(device)
@@ -128,30 +94,7 @@ def build_optimizer(
     transfer_lr: float,
     can_fuse: bool,
 ) -> torch.optim.Optimizer:
-    """Build the optimizer.
-
-    Parameters
-    ----------
-    optimizer : type
-        What to build.
-    groups : list of dict
-        The network's parameters, as skorch groups them.
-    parameters : mapping
-        Arguments of the user's.
-    module : nn.Module
-        The network.
-    transfer : nn.Module or None
-        The transfer objective, whose parameters are learned, too.
-    transfer_lr : float
-        With this learning rate.
-    can_fuse : bool
-        Whether one kernel may do the whole step.
-
-    Returns
-    -------
-    optimizer : Optimizer
-        Of all parameters.
-    """
+    """Build the optimizer."""
     reject_unknown("optimizer", optimizer, parameters)
     learned = [] if transfer is None else list(transfer.parameters())
     if learned:
@@ -183,30 +126,7 @@ def fit_transfer(
     seed: int,
     shared: dict[str, Any] | None,
 ) -> Any:
-    """Let the transfer objective learn from the rows before the first step.
-
-    Parameters
-    ----------
-    transfer : nn.Module
-        The objective; one without ``fit`` learns nothing.
-    batches : RowBatches
-        The rows to learn from.
-    feature_slices : mapping of str to slice
-        Which features are which model's.
-    n_classes : int or None
-        Number of classes; None for regression.
-    student_features : callable
-        From row numbers to the features that the student has of these rows.
-    seed : int
-        Of what the method draws.
-    shared : dict or None
-        What trainings on the same rows share.
-
-    Returns
-    -------
-    targets : FeatureRows or None
-        What the objective gets of each row in place of its features; None for the features.
-    """
+    """Let the transfer objective learn from the rows before the first step."""
     fit = getattr(transfer, "fit", None)
     if fit is None:
         if hasattr(transfer, "prepare"):

@@ -50,7 +50,7 @@ from sk_aft._student._state import (
 )
 from sk_aft._student._targets import Targets
 from sk_aft._student._training_data import TrainingData, check_labeled, check_training_data
-from sk_aft._student._trials import choose_transfer
+from sk_aft._student._trials import TransferTrials, choose_transfer
 from sk_aft.exceptions import DivergenceError
 
 
@@ -168,21 +168,15 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         transfer, trials = resolve_transfer(parameters, data, **kept), None
         if resumed is not None:
             random = copy.deepcopy(resumed.random)
-            self._fitted = self._trained(data, transfer, random, resumed, incremental)
-            return
-        seed = draw_seed(self.random_state)
-        if self.beta == "auto" and transfer.beta > 0 and not incremental:
-            transfer, trials = choose_transfer(
-                data,
-                transfer,
-                parameters,
-                self._try,
-                chooses_method=self.transfer == "auto" and not self.get_params_for("transfer"),
-                seed=seed,
-            )
-        student = self._trained(data, transfer, np.random.RandomState(seed), None, incremental)
-        student.trials = trials
-        self._fitted = student
+        else:
+            seed = draw_seed(self.random_state)
+            random = np.random.RandomState(seed)
+            if self.beta == "auto" and transfer.beta > 0 and not incremental:
+                is_open = self.transfer == "auto" and not self.get_params_for("transfer")
+                transfer, trials = choose_transfer(
+                    data, transfer, parameters, self._try, chooses_method=is_open, seed=seed
+                )
+        self._fitted = self._trained(data, transfer, random, resumed, incremental, trials=trials)
 
     def _trained(
         self,
@@ -192,6 +186,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         resumed: StudentState | None = None,
         incremental: bool = False,
         *,
+        trials: TransferTrials | None = None,
         shared: dict[str, Any] | None = None,
     ) -> StudentState:
         """Return a trained student; what was fitted before stays whole."""
@@ -216,6 +211,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
                 preprocessor_parameters=self.get_params_for("preprocessor"),
                 keeps_integers=self.module != "auto",
                 random=random,
+                trials=trials,
             )
         else:
             student, tensors = resume_student(resumed, data, plan, random)

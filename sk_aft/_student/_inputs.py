@@ -56,28 +56,7 @@ class StudentInputs:
         parameters: dict[str, Any],
         keeps_integers: bool,
     ) -> tuple[StudentInputs, InputTensors]:
-        """Fit the preprocessor.
-
-        Parameters
-        ----------
-        rows : Rows
-            The rows to learn from.
-        schema : RowSchema
-            What they are.
-        preprocessor : "auto", estimator or None
-            What is fitted; a clone of it.
-        parameters : dict
-            What was given as ``preprocessor__x``.
-        keeps_integers : bool
-            Whether whole numbers stay whole.
-
-        Returns
-        -------
-        inputs : StudentInputs
-            With the fitted preprocessor.
-        tensors : InputTensors
-            What it makes of the rows.
-        """
+        """Fit the preprocessor."""
         unfitted = make_preprocessor(preprocessor, schema.kind, **parameters)
         inputs = cls(unfitted, schema, isinstance(preprocessor, str), keeps_integers)
         if unfitted is not None:
@@ -127,31 +106,7 @@ def make_batches(
     unlabeled_fraction: float = 0.5,
     shuffle: np.random.RandomState | None = None,
 ) -> RowBatches:
-    """Return batches of some rows, with their targets and weights.
-
-    Parameters
-    ----------
-    data : TrainingData
-        All rows.
-    tensors : InputTensors
-        Some of them, preprocessed.
-    indices : ndarray
-        Which these are.
-    batch_size : int
-        Rows a batch.
-    device : torch.device
-        Where the batches go.
-    unlabeled_fraction : float, default=0.5
-        Share of a batch that is rows without a target, where there are any.
-    shuffle : RandomState, optional
-        For rows to learn from, which get their features, too. Rows that are held out keep their
-        order and need none.
-
-    Returns
-    -------
-    batches : RowBatches
-        Inputs, targets, weights and features.
-    """
+    """Return batches of some rows, with their targets and weights."""
     features = None
     if shuffle is not None and data.features is not None:
         features = RowSubset(data.features, indices)

@@ -197,15 +197,7 @@ def built_with(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any], *, built: set[str]) -> None:
-    """Raise if a parameter of a part that is kept is not what the part was built with.
-
-    Parameters
-    ----------
-    before, now : mapping
-        What `built_with` returned then, and returns now.
-    built : set of str
-        Parts that exist: "module", "preprocessor", "transfer".
-    """
+    """Raise if a parameter of a part that is kept is not what the part was built with."""
     for name in changed(before, now):
         part = name.partition("__")[0]
         if part in built:

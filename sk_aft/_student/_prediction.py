@@ -29,28 +29,7 @@ def network_outputs(
     device: torch.device,
     is_training: bool = False,
 ) -> Iterator[Tensor]:
-    """Yield the network's outputs of checked rows, in their order.
-
-    Parameters
-    ----------
-    rows : Rows
-        Rows.
-    inputs : StudentInputs
-        Preprocesses them.
-    infer : callable
-        Runs the network.
-    batch_size : int
-        Rows a call, at least; small rows are run more at a time.
-    device : torch.device
-        Where the network is.
-    is_training : bool, default=False
-        Whether it is in training mode, where batches are not made larger.
-
-    Yields
-    ------
-    logits : Tensor of shape (B, n_outputs)
-        Outputs of one batch.
-    """
+    """Yield the network's outputs of checked rows, in their order."""
     is_small = rows.kind in ("numeric", "text") and not is_training
     rows_per_call = max(batch_size, _FEWEST_ROWS_PER_CALL) if is_small else batch_size
     for start in range(0, len(rows), _ROWS_PER_PIECE):

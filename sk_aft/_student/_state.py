@@ -49,7 +49,7 @@ class StudentState:
     replaces_features : bool
         Whether the transfer method learns from targets of its own instead of the features.
     trials : TransferTrials or None
-        What short trainings said, where they were made.
+        Errors in short trainings, where these chose the transfer.
     module, criterion, transfer : nn.Module or None
         The network, its loss and the transfer objective.
     history : History
@@ -178,27 +178,9 @@ def start_student(
     preprocessor_parameters: dict[str, Any],
     keeps_integers: bool,
     random: np.random.RandomState,
+    trials: TransferTrials | None,
 ) -> tuple[StudentState, InputTensors]:
-    """Return a student without a network, its preprocessor fitted to the rows to learn from.
-
-    Parameters
-    ----------
-    data : TrainingData
-        All rows.
-    plan : TrainingPlan
-        How it will be trained.
-    preprocessor, preprocessor_parameters, keeps_integers
-        As of `StudentInputs.fit`.
-    random : RandomState
-        Draws batches.
-
-    Returns
-    -------
-    student : StudentState
-        The student.
-    tensors : InputTensors
-        The rows to learn from, preprocessed.
-    """
+    """Return a student without a network, its preprocessor fitted to the rows to learn from."""
     inputs, tensors = StudentInputs.fit(
         data.rows.take(plan.split.train),
         data.schema,
@@ -216,6 +198,7 @@ def start_student(
         transfer_method=plan.transfer.method,
         beta=plan.transfer.beta,
         n_foundation_features=None if data.features is None else data.features.shape[1],
+        trials=trials,
     )
     return student, tensors
 
@@ -240,24 +223,7 @@ def resume_student(
 def student_batches(
     student: StudentState, data: TrainingData, plan: TrainingPlan, tensors: InputTensors
 ) -> tuple[RowBatches, RowBatches | None]:
-    """Return batches to learn from, and of the rows that judge the training or None.
-
-    Parameters
-    ----------
-    student : StudentState
-        Preprocesses the rows that are held out.
-    data : TrainingData
-        All rows.
-    plan : TrainingPlan
-        Which rows are held out.
-    tensors : InputTensors
-        Those to learn from, preprocessed.
-
-    Returns
-    -------
-    batches, held_out : RowBatches
-        The batches.
-    """
+    """Return batches to learn from, and of the rows that judge the training or None."""
     train, held_out = plan.split
     batches = make_batches(
         data,
@@ -280,15 +246,7 @@ def student_batches(
 def unchanged_on_error(
     student: StudentState | None, training: TrainingState | None
 ) -> Iterator[None]:
-    """Put the weights of a student, and its optimizer's moments, back if its training fails.
-
-    Parameters
-    ----------
-    student : StudentState or None
-        What is trained further; None does nothing.
-    training : TrainingState or None
-        What trained it last.
-    """
+    """Put the weights of a student, and its optimizer's moments, back if its training fails."""
     if student is None:
         yield
         return

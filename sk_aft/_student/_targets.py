@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, TypeAlias, Union
 
 import numpy as np
 from sklearn.metrics import r2_score
@@ -12,47 +12,6 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_array, column_or_1d
 from torch import Tensor
-
-
-class Targets(Protocol):
-    """What a task's targets are; `ClassTargets` and `NumericTargets` are such."""
-
-    needs_classes: ClassVar[bool]
-
-    @classmethod
-    def fit(cls, y: Any, *, sample_weight: Any = None, classes: Any = None) -> Targets:
-        """Learn from the targets what those to come are encoded with."""
-
-    @property
-    def n_outputs(self) -> int:
-        """Number of columns of the network's outputs."""
-
-    @property
-    def n_classes(self) -> int | None:
-        """Number of classes; None for regression."""
-
-    def encode(self, y: Any, *, classes: Any = None) -> np.ndarray:
-        """Return targets as the network learns them."""
-
-    def decode(self, outputs: Tensor) -> np.ndarray:
-        """Return what outputs of the network predict, as the targets were given."""
-
-    def weights(
-        self, targets: np.ndarray, sample_weight: Any, class_weight: Any
-    ) -> np.ndarray | None:
-        """Return the weights of rows in the task loss; None where all are 1."""
-
-    def strata(self, targets: np.ndarray, validation_fraction: float) -> np.ndarray | None:
-        """Return what a validation split is stratified by."""
-
-    def check_held_out(self, targets: np.ndarray, validation_fraction: float) -> None:
-        """Raise if no score can be computed of rows that were held out."""
-
-    def errors(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Return the error of each row."""
-
-    def score(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> float:
-        """Return accuracy or R²."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,6 +179,9 @@ class NumericTargets:
         return float(
             r2_score(targets.cpu().numpy(), outputs.cpu().numpy(), sample_weight=sample_weight)
         )
+
+
+Targets: TypeAlias = Union[ClassTargets, NumericTargets]  # noqa: UP007 - evaluated by 3.10
 
 
 def row_weights(sample_weight: Any, rows: np.ndarray) -> np.ndarray | None:

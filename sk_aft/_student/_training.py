@@ -86,17 +86,7 @@ class TrainedNetwork:
 
 
 class EpochResult(NamedTuple):
-    """What one pass over batches gave.
-
-    Parameters
-    ----------
-    means : dict of str to float
-        Mean of each term of the loss.
-    n_batches : int
-        Number of batches.
-    outputs, targets : list of Tensor
-        Of the rows that were held out; empty in training.
-    """
+    """What one pass over batches gave."""
 
     means: dict[str, float]
     n_batches: int
@@ -116,31 +106,10 @@ def train(
     history: History,
     is_stopped: Callable[[], bool],
 ) -> None:
-    """Run the epochs; batches and history change.
+    """Run the epochs, and call the callbacks as ``skorch.NeuralNet.fit_loop`` does.
 
-    Parameters
-    ----------
-    n_epochs : int
-        Passes over the rows.
-    batches : RowBatches
-        To learn from.
-    held_out : RowBatches or None
-        To judge with.
-    epoch : callable
-        Runs one pass, as ``skorch.NeuralNet.run_single_epoch``.
-    train_step, validation_step : callable
-        Learn from a batch, and judge it.
-    notify : callable
-        Calls the callbacks, as ``skorch.NeuralNet.notify``.
-    history : History
-        An epoch that does not end is taken from it.
-    is_stopped : callable
-        Whether a callback ended the training early: skorch's do so by KeyboardInterrupt.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        If the user interrupts the training.
+    KeyboardInterrupt is raised, unless a callback ended the training by it, as skorch's do. An
+    epoch that did not end is taken from the history.
     """
     datasets = {
         "dataset_train": batches.inputs,
@@ -174,26 +143,7 @@ def run_batches(
     at_begin: Callable[..., None],
     at_end: Callable[..., None],
 ) -> EpochResult:
-    """Make a step with each batch.
-
-    Parameters
-    ----------
-    batches : iterable of Batch
-        The batches.
-    step : callable
-        Learns from a batch, or judges it.
-    history : History
-        Gets a new entry for every batch, which callbacks may write to.
-    is_training : bool
-        Whether outputs need not be kept.
-    at_begin, at_end : callable
-        Called with each batch before and after its step.
-
-    Returns
-    -------
-    result : EpochResult
-        Mean terms of the loss.
-    """
+    """Make a step with each batch."""
     sums: dict[str, Tensor] = {}
     outputs, targets, n_batches = [], [], 0
     for batch in batches:
@@ -260,24 +210,7 @@ def make_step(
     *,
     at_gradients: Callable[[], None],
 ) -> Step:
-    """Let the optimizer make a step.
-
-    Parameters
-    ----------
-    optimizer : Optimizer
-        Calls for the loss and its gradients, some more than once.
-    precision : MixedPrecision
-        Scales the gradients.
-    loss_and_gradients : callable
-        Computes them.
-    at_gradients : callable
-        Called when the gradients are known.
-
-    Returns
-    -------
-    step : dict of Tensor
-        What ``loss_and_gradients`` returned at its first call.
-    """
+    """Let the optimizer make a step."""
     steps: list[Step] = []
 
     def closure() -> Tensor:
@@ -304,30 +237,7 @@ def batch_loss(
     mean_weight: float,
     has_missing_features: bool,
 ) -> Step:
-    """Compute the loss of one batch.
-
-    Parameters
-    ----------
-    batch : Batch
-        Inputs, targets, features and weights of some rows.
-    network : TrainedNetwork
-        Runs the network ..
-    infer : callable
-        .. by means of this.
-    criterion, transfer : nn.Module
-        Task loss and transfer objective.
-    beta : float
-        Strength of the transfer.
-    mean_weight : float
-        Of all rows that are learned from.
-    has_missing_features : bool
-        Whether some of them have no features.
-
-    Returns
-    -------
-    step : dict of Tensor
-        "loss" and its terms, "task_loss" and with transfer "transfer_loss"; "y_pred".
-    """
+    """Compute "loss", its terms "task_loss" and "transfer_loss", and "y_pred" of one batch."""
     learns_features = batch.features is not None
     logits, features = network.run(infer, batch.inputs, wants_features=learns_features)
     labeled = logits if batch.targets is None else logits[: len(batch.targets)]
@@ -344,31 +254,13 @@ def batch_loss(
 def validation_loss(
     batch: Batch, infer: Infer, *, criterion: nn.Module, mean_weight: float
 ) -> Step:
-    """Compute the task loss of one batch that is not learned from; arguments as above."""
+    """Compute the task loss of one batch that is not learned from."""
     logits, _ = infer(batch.inputs)
     return {"loss": task_loss(criterion, logits, batch, mean_weight), "y_pred": logits}
 
 
 def run_network(network: nn.Module, inputs: Inputs, n_outputs: int) -> tuple[Tensor, Any]:
-    """Run a network; raise if its outputs have another shape than the targets ask for.
-
-    Parameters
-    ----------
-    network : nn.Module
-        Returns logits, or (logits, features).
-    inputs : Tensor, or dict of these or of dict
-        Inputs of one batch; a dict is passed as keyword arguments.
-    n_outputs : int
-        Number of classes or targets.
-
-    Returns
-    -------
-    logits : Tensor of shape (B, n_outputs)
-        Outputs.
-    features : Tensor of shape (B, p), tuple of Tensor of shape (B, p_part), or None
-        The input of its last linear layer, if the network returns it; or what is multiplied
-        to get it.
-    """
+    """Run a network; raise if its outputs have another shape than the targets ask for."""
     outputs = network(**inputs) if isinstance(inputs, Mapping) else network(inputs)
     logits, features = outputs[:2] if isinstance(outputs, tuple) else (outputs, None)
     if logits.ndim == 1 and n_outputs == 1:

@@ -86,15 +86,7 @@ class TrainingData:
 
 
 class Split(NamedTuple):
-    """Which rows are learned from, and which are held out to judge with.
-
-    Parameters
-    ----------
-    train : ndarray of shape (n_train,)
-        Row numbers, sorted.
-    held_out : ndarray of shape (n_held_out,) or None
-        Row numbers, sorted; None without early stopping.
-    """
+    """Which rows are learned from, and which are held out to judge with."""
 
     train: np.ndarray
     held_out: np.ndarray | None
@@ -204,27 +196,7 @@ def check_labeled(y: Any, missing_label: Any) -> np.ndarray:
 
 
 def split_rows(data: TrainingData, validation_fraction: float | None, seed: int | None) -> Split:
-    """Hold out some of the labelled rows.
-
-    Parameters
-    ----------
-    data : TrainingData
-        All rows.
-    validation_fraction : float or None
-        Share of the labelled rows to hold out; None holds out none.
-    seed : int or None
-        Determines which.
-
-    Returns
-    -------
-    split : Split
-        Row numbers.
-
-    Raises
-    ------
-    ValueError
-        If the rows of one side have no weight, or allow no score.
-    """
+    """Hold out some of the labelled rows."""
     train, held_out = np.arange(len(data.rows)), None
     if validation_fraction is not None:
         labeled = np.flatnonzero(data.labeled_mask)

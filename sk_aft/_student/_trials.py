@@ -1,4 +1,4 @@
-"""Short trainings that find out which transfer helps, and whether it harms."""
+"""Short trainings that find out which transfer helps, if any."""
 
 from __future__ import annotations
 
@@ -47,13 +47,7 @@ class TrialTraining(Protocol):
 
 
 class TransferTrials(NamedTuple):
-    """What the trials said.
-
-    Parameters
-    ----------
-    by_method, by_beta : dict or None
-        Mean error on held-out rows, of each method or of each strength; one of them is None.
-    """
+    """Errors on held-out rows in the trials."""
 
     by_method: dict[str, float] | None
     by_beta: dict[float, float] | None
@@ -96,7 +90,7 @@ def choose_transfer(
     transfer : TransferChoice
         What to use.
     trials : TransferTrials or None
-        What the trials said; None where there are too few rows to make any.
+        Their errors; None where there are too few rows to make any.
     """
     trials = _Trials.of(data, parameters, train, seed)
     if trials is None:
@@ -135,20 +129,7 @@ def choose_transfer(
 
 
 def choose_beta(beta: float, excess_error: Callable[[float], tuple[float, float]]) -> float:
-    """Return a strength, a tenth of it, or 0.
-
-    Parameters
-    ----------
-    beta : float
-        The strength.
-    excess_error : callable
-        From a strength to by how much held-out rows get worse, and its standard error.
-
-    Returns
-    -------
-    beta : float
-        The strength to use.
-    """
+    """Return a strength, a tenth of it, or 0."""
     mean, standard_error = excess_error(beta)
     if mean <= standard_error:
         return beta
