@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils import _safe_indexing
 
 from sk_aft._data._feature_rows import StoredRows
-from sk_aft._data._rows import Rows
+from sk_aft._data._rows import Rows, as_rows
 from sk_aft._embedding import FeatureSource
 from sk_aft.store._model_rows import ModelRows
 
@@ -185,10 +185,20 @@ class FoundationFeatures:
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(vars(self))
+        if self._rows.values is not self.inputs:
+            # Recognised again, rather than held twice.
+            state["_rows"] = self._rows.kind
+            state["_read"] = None if self._read is self._rows else self._read
         if self._parts and any(isinstance(part.matrix, ModelRows) for part in self._parts):
             # Looked up again by content: another process may not see this file.
             state["_parts"] = None
         return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if isinstance(self._rows, str):
+            self._rows = as_rows(self.inputs, kind=self._rows)
+            self._read = self._rows if self._read is None else self._read
 
     def __repr__(self) -> str:
         names = ", ".join(reader.backbone.name for reader in self._source.readers)

@@ -235,7 +235,7 @@ def test_a_pickle_of_rows_in_the_store_holds_no_features(model):
     rows = FoundationFeatureExtractor(model).fit_transform(texts)
     n_rows = model.n_rows
     pickled = pickle.dumps(rows)
-    assert len(pickled) < 1.5 * len(pickle.dumps(texts))
+    assert len(pickled) < len(pickle.dumps(texts)) + 2000
     copy = pickle.loads(pickled)
     assert copy.inputs == texts
     np.testing.assert_array_equal(copy, rows)

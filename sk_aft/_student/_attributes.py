@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -15,19 +14,14 @@ class FittedAttributes:
     """The attributes of `AFTClassifier` and `AFTRegressor` that only read what was fitted."""
 
     @property
-    @abstractmethod
     def _student(self) -> StudentState:
         """The student; NotFittedError, which is an AttributeError, where there is none."""
+        raise NotImplementedError
 
     @property
     def n_iter_(self) -> int:
         """Number of epochs run."""
         return self._student.n_iter
-
-    @property
-    def beta_(self) -> float:
-        """The strength that was used."""
-        return self._student.beta
 
     @property
     def chosen_transfer_(self) -> Any:

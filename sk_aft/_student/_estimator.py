@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from numbers import Integral, Real
@@ -49,7 +50,12 @@ from sk_aft._student._state import (
     unchanged_on_error,
 )
 from sk_aft._student._targets import Targets
-from sk_aft._student._training_data import TrainingData, check_labeled, check_training_data
+from sk_aft._student._training_data import (
+    TrainingData,
+    add_unlabeled,
+    check_labeled,
+    check_training_data,
+)
 from sk_aft._student._trials import TransferTrials, choose_transfer
 from sk_aft.exceptions import DivergenceError
 
@@ -121,6 +127,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
     _fitted: StudentState | None = None
     _training: TrainingState | None = None
 
+    beta_ = _part_of("_student", "beta", "The strength that was used.")
     module_ = _part_of("_student", "module", "The trained network.")
     criterion_ = _part_of("_student", "criterion", "The task loss.")
     transfer_ = _part_of("_student", "transfer", "The transfer objective that was used.")
@@ -142,7 +149,8 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
     ) -> None:
         """Do the work of ``fit`` and ``partial_fit``."""
         resumed = self._fitted if incremental or self.warm_start else None
-        parameters = self.get_params()
+        parameters, owner = self.get_params(), type(self).__name__
+        allow_nan = not (self.preprocessor is None or isinstance(self.preprocessor, str))
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True.")
         if incremental and resumed is None and classes is None and self._targets_type.needs_classes:
@@ -155,17 +163,20 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             y,
             features,
             sample_weight,
-            X_unlabeled,
             targets=self._targets_type,
             classes=classes,
             known=None if resumed is None else (resumed.schema, resumed.targets),
             missing_label=self.missing_label,
             class_weight=getattr(self, "class_weight", None),
-            allow_nan=not (self.preprocessor is None or isinstance(self.preprocessor, str)),
-            owner=type(self).__name__,
+            allow_nan=allow_nan,
+            owner=owner,
         )
         kept = {} if resumed is None else resumed.kept_transfer
         transfer, trials = resolve_transfer(parameters, data, **kept), None
+        if transfer.beta == 0:
+            data = data.without_features()  # rows without a target teach nothing
+        elif X_unlabeled is not None:
+            data = add_unlabeled(data, X_unlabeled, allow_nan=allow_nan, owner=owner)
         if resumed is not None:
             random = copy.deepcopy(resumed.random)
         else:
@@ -190,12 +201,12 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         shared: dict[str, Any] | None = None,
     ) -> StudentState:
         """Return a trained student; what was fitted before stays whole."""
-        lacks_targets = resumed is not None and resumed.replaces_features
-        if transfer.beta == 0 or (lacks_targets and not data.has_distinct_targets()):
-            # Rows without a target teach nothing; a probe of this piece would know nothing.
-            data = data.without_features()
+        learns_targets = resumed is not None and resumed.replaces_features
+        if transfer.beta == 0 or (learns_targets and not data.has_distinct_targets()):
+            data = data.without_features()  # a probe of this piece would know nothing
+        parameters = self.get_params()
         plan = TrainingPlan.of(
-            self.get_params(),
+            parameters,
             data,
             transfer,
             device=resolve_device(self.device) if resumed is None else resumed.device,
@@ -216,24 +227,41 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         else:
             student, tensors = resume_student(resumed, data, plan, random)
         batches, held_out = student_batches(student, data, plan, tensors)
-        former = self._training
-        self._training = TrainingState.of(plan, student, data, batches, self.get_params())
-        try:
-            with seeded_torch(plan.seed, plan.device), unchanged_on_error(resumed, former):
-                self._build(former, resumes=resumed is not None)
+        run = TrainingState.of(plan, student, data, batches, parameters)
+        with self._runs(run, resumed) as former:
+            self._build(former, resumes=resumed is not None)
+            if resumed is None or resumed.transfer is None or resumed.replaces_features:
                 batches = self._fit_transfer(batches, shared)
-                with fitting_threads(student.module), flushed_denormals():
-                    self._run_epochs(batches, held_out)
+            with fitting_threads(student.module), flushed_denormals():
+                self._run_epochs(batches, held_out)
+        return student
+
+    @contextmanager
+    def _runs(self, run: TrainingState, resumed: StudentState | None) -> Iterator[Any]:
+        """Show callbacks what is trained; put everything back if that fails.
+
+        Only an interrupted first fit keeps what whole epochs have taught.
+        """
+        attributes, former = dict(vars(self)), self._training
+        modules, optimizer = [], None
+        if resumed is not None:
+            modules = [getattr(self, f"{name}_") for name in (*self._modules, *self._criteria)]
+            optimizer = None if former is None else former.optimizer
+        try:
+            self._training = run
+            plan = run.plan
+            with seeded_torch(plan.seed, plan.device), unchanged_on_error(modules, optimizer):
+                yield former
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt) and self._fitted is None and student.n_iter:
-                self._fitted = student  # interrupted in its first fit: keeps what it learned
+            is_interrupted = isinstance(error, KeyboardInterrupt)
+            if is_interrupted and self._fitted is None and run.student.n_iter > 0:
+                self._fitted = run.student
             else:
-                self._training = former
+                self.__dict__.clear()
+                self.__dict__.update(attributes)
             raise
         finally:
-            if self._training is not None:
-                self._training.is_active = False
-        return student
+            run.is_active = False
 
     def _build(self, former: TrainingState | None, *, resumes: bool) -> None:
         if not resumes:
@@ -256,7 +284,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
     def _fit_transfer(self, batches: RowBatches, shared: dict[str, Any] | None) -> RowBatches:
         """Let the transfer objective look at the rows; it may replace their features."""
         run, student = self._run, self._student
-        if batches.features is None or not (run.has_new_transfer or student.replaces_features):
+        if batches.features is None:
             return batches
 
         def student_features(indices: np.ndarray) -> np.ndarray:
@@ -285,6 +313,13 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             compile_parameters=self.get_params_for("compile") if self.compile else None,
             compiled=getattr(run.network, "compiled", None),
         )
+        run.gradient_listeners = self._listeners("on_grad_computed")
+        history = student.history
+
+        def drop_unfinished() -> None:
+            if history and "train_loss" not in history[-1]:
+                del history[-1]
+
         try:
             with run.precision.quiet():
                 _training.train(
@@ -295,13 +330,13 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
                     train_step=self.train_step,
                     validation_step=self.validation_step,
                     notify=self.notify,
-                    history=student.history,
+                    drop_unfinished=drop_unfinished,
                     is_stopped=lambda: any(_callbacks.has_stopped(cb) for _, cb in run.callbacks),
                 )
         finally:
             run.network.close()
-            student.n_iter = len(student.history)
-        self._set_training(False)
+            self._set_training(False)
+            student.n_iter = len(history)
 
     def _penultimate(self, inputs: Inputs) -> Tensor:
         return _components.penultimate_features(self.module_, self.infer, inputs)
@@ -328,7 +363,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             trial._fitted = trial._trained(rows, transfer, random, shared=shared)
         except DivergenceError:
             return None
-        return torch.cat(list(trial._outputs(held_out.rows))).numpy()
+        return torch.cat([outputs.cpu() for outputs in trial._outputs(held_out.rows)]).numpy()
 
     # The two states, and what skorch knows of them.
 
@@ -345,6 +380,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
     def _run(self) -> TrainingState:
         """The training that is under way, or the last one."""
         if self._training is None:
+            check_is_fitted(self)
             raise AttributeError(f"This {type(self).__name__} was not trained in this process.")
         return self._training
 
@@ -365,10 +401,19 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
     _modules = ["module"]
     _optimizers = ["optimizer"]
     prefixes_ = [*NeuralNet.prefixes_, "module", "criterion", "transfer", "optimizer"]
+    cuda_dependent_attributes_ = ["module_", "criterion_", "transfer_", "optimizer_"]
+
+    _further_criteria: tuple[str, ...] = ()
 
     @property
     def _criteria(self) -> list[str]:
-        return ["criterion", "transfer"] if hasattr(self, "transfer_") else ["criterion"]
+        transfer = ["transfer"] if hasattr(self, "transfer_") else []
+        return ["criterion", *transfer, *self._further_criteria]
+
+    @_criteria.setter
+    def _criteria(self, names: list[str]) -> None:
+        # Those that a subclass adds in initialize_criterion.
+        self._further_criteria = tuple(set(names) - {"criterion", "transfer"})
 
     # What skorch leaves open: building.
 
@@ -426,17 +471,22 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             device=student.device,
         )
         if student.beta > 0 and student.transfer is None:
-            run.has_new_transfer = True
-            self.transfer_ = _components.build_transfer(
-                student.transfer_method,
-                self.get_params_for("transfer"),
-                n_features=student.n_foundation_features,
-                n_student_features=self._penultimate(run.example).shape[1],
-                n_outputs=student.n_outputs,
-                feature_slices=run.feature_slices,
-                column_slices=run.column_slices,
-                device=student.device,
-            )
+            self.initialize_transfer()
+        return self
+
+    def initialize_transfer(self) -> StudentEstimator:
+        """Build the transfer objective."""
+        run, student = self._run, self._student
+        self.transfer_ = _components.build_transfer(
+            student.transfer_method,
+            self.get_params_for("transfer"),
+            n_features=student.n_foundation_features,
+            n_student_features=self._penultimate(run.example).shape[1],
+            n_outputs=student.n_outputs,
+            feature_slices=run.feature_slices,
+            column_slices=run.column_slices,
+            device=student.device,
+        )
         return self
 
     def initialize_optimizer(self, triggered_directly: Any = None) -> StudentEstimator:
@@ -478,33 +528,30 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         """Run one pass over batches and record the mean of each term of the loss."""
         if iterator is None:
             return
-        run, student = self._run, self._student
-        run.gradient_listeners = self._listeners("on_grad_computed")
         result = _training.run_batches(
             iterator,
             step_fn,
-            history=student.history,
             is_training=training,
-            at_begin=self._caller("on_batch_begin"),
+            at_begin=self._caller("on_batch_begin", before=self.history.new_batch),
             at_end=self._caller("on_batch_end"),
         )
-        _training.record(student.history, prefix, result)
-        if not training:
+        for name, mean in result.means.items():
+            self.history.record(f"{prefix}_{name}", mean)
+        losses = self.history[:, f"{prefix}_loss"]
+        self.history.record(f"{prefix}_loss_best", losses[-1] == min(losses))
+        student = self._student
+        if training:
+            _training.check_convergence(self.history, student.beta, self.lr, self.precision)
+            records: dict[str, Any] = {"train_batch_count": result.n_batches}
+            if iterator.features is not None:
+                slices = self._run.feature_slices
+                records |= _training.mean_feature_weights(student.transfer, slices)
+        else:
             outputs, targets = torch.cat(result.outputs), torch.cat(result.targets)
             score = student.targets.score(outputs, targets, iterator.weights)
-            student.history.record("valid_score", score)
-            return
-        _training.check_convergence(
-            result.means["loss"],
-            epoch=len(student.history),
-            lr=self.lr,
-            beta=student.beta,
-            precision=self.precision,
-        )
-        if iterator.features is not None:
-            weights = _training.mean_feature_weights(student.transfer, run.feature_slices)
-            for name, weight in weights.items():
-                student.history.record(f"feature_weight_{name}", weight)
+            records = {"valid_score": score}
+        for name, value in records.items():
+            self.history.record(name, value)
 
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
         """Let one batch teach the student; return the terms of its loss."""
@@ -542,7 +589,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             return _training.validation_loss(
                 batch,
                 self.infer,
-                criterion=self.criterion_,
+                criterion=self._student.criterion,
                 mean_weight=self._run.plan.mean_weight,
             )
 
@@ -551,7 +598,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         student = self._student
         network = None if self._training is None else self._training.network
         called = student.module
-        if network is not None and called.training:
+        if network is not None and self.compile and called.training:
             called = network.callable
         return _training.run_network(called, x, student.n_outputs)
 
@@ -562,10 +609,12 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
     def _listeners(self, event: str) -> list[Callable]:
         return _callbacks.listeners([self, *dict(self.callbacks_).values()], event)
 
-    def _caller(self, event: str) -> Callable[..., None]:
+    def _caller(self, event: str, before: Callable[[], Any] | None = None) -> Callable[..., None]:
         listeners = self._listeners(event)
 
         def call(**arguments: Any) -> None:
+            if before is not None:
+                before()
             for notify in listeners:
                 notify(self, **arguments)
 
@@ -595,7 +644,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             X,
             student.schema,
             owner=type(self).__name__,
-            allow_nan=not student.inputs.is_automatic,
+            allow_nan=student.inputs.allows_nan,
         )
         for outputs in self._outputs(rows, training):
             yield outputs.to(device)
@@ -652,9 +701,10 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         state.pop("_training", None)
         if self.callbacks:
             state["callbacks"] = _persistence.without_optimizers(self.callbacks)
-        if self.initialized_:
-            # A callback may save the student that is trained, between two epochs.
-            student = replace(self._student, n_iter=len(self._student.history))
+        # A callback may save the student that is trained, between two epochs.
+        student = self._student if self.initialized_ else self._fitted
+        if student is not None:
+            student = replace(student, n_iter=len(student.history))
             state["_fitted"] = _persistence.saved_student(student)
         return {name: _persistence.saved_value(value) for name, value in state.items()}
 

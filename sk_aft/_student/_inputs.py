@@ -64,6 +64,11 @@ class StudentInputs:
         tensors = inputs.transform(rows)
         return replace(inputs, dtype=tensors.dtype, sizes=tensors.sizes), tensors
 
+    @property
+    def allows_nan(self) -> bool:
+        """Whether rows may hold NaN: a preprocessor of the user's own may fill it in."""
+        return not (self.is_automatic or self.preprocessor is None)
+
     def transform(self, rows: Rows) -> InputTensors:
         """Return rows as the numbers that the network reads."""
         values: Any = rows.values

@@ -71,6 +71,8 @@ def check_rows(
         rows = X._rows if schema is None else X._rows.read_as(schema.kind)
     else:
         rows = as_rows(X, kind=None if schema is None else schema.kind, frames=schema is None)
+    if len(rows) == 0:
+        raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
     if rows.kind not in ("numeric", "frame"):
         return rows, schema or RowSchema(rows.kind)
     checker = _checker_class(owner)()

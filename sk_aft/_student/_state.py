@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
 from skorch.history import History
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from sk_aft._data._batches import RowBatches
 from sk_aft._data._tensors import Inputs, InputTensors
@@ -116,8 +119,6 @@ class TrainingState:
         Which foundation features are which model's, and which column's.
     has_missing_features : bool
         Whether some of the rows have no foundation features.
-    has_new_transfer : bool
-        Whether the transfer objective was built for this training.
     network : TrainedNetwork
         The network as it is run in training.
     precision : MixedPrecision
@@ -140,7 +141,6 @@ class TrainingState:
     feature_slices: Mapping[str, slice]
     column_slices: Mapping[Any, slice]
     has_missing_features: bool = False
-    has_new_transfer: bool = False
     network: Any = None
     precision: Any = None
     optimizer: Any = None
@@ -162,7 +162,8 @@ class TrainingState:
             plan,
             student,
             built_with(parameters),
-            example=batches.inputs.take(slice(0, 2), plan.device),
+            # A copy: a view would keep the whole training set alive.
+            example=batches.inputs.take(np.arange(min(2, len(batches.inputs))), plan.device),
             is_weighted=data.weights is not None,
             feature_slices=data.feature_slices,
             column_slices=data.column_slices,
@@ -243,31 +244,30 @@ def student_batches(
 
 
 @contextmanager
-def unchanged_on_error(
-    student: StudentState | None, training: TrainingState | None
-) -> Iterator[None]:
-    """Put the weights of a student, and its optimizer's moments, back if its training fails."""
-    if student is None:
-        yield
-        return
-    modules = [
-        module
-        for module in (student.module, student.criterion, student.transfer)
-        if module is not None
+def unchanged_on_error(modules: Iterable[nn.Module], optimizer: Any) -> Iterator[None]:
+    """Put weights and buffers, and an optimizer's moments, back if what is done fails."""
+    tensors = [
+        (tensor, tensor.detach().clone())
+        for module in modules
+        for tensor in (*module.parameters(), *module.buffers())
+        if not is_lazy(tensor)
     ]
-    weights = [copy.deepcopy(module.state_dict()) for module in modules]
-    optimizer = None if training is None else training.optimizer
     # Keyed by the parameters themselves, which are not copied.
     moments = {
-        parameter: copy.deepcopy(values)
+        parameter: {name: _copied(value) for name, value in values.items()}
         for parameter, values in getattr(optimizer, "state", {}).items()
     }
     try:
         yield
     except BaseException:
-        for module, former in zip(modules, weights, strict=True):
-            module.load_state_dict(former)
+        with torch.no_grad():
+            for tensor, former in tensors:
+                tensor.copy_(former)
         if optimizer is not None:
             optimizer.state.clear()
             optimizer.state.update(moments)
         raise
+
+
+def _copied(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else copy.deepcopy(value)

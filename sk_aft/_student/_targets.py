@@ -27,10 +27,16 @@ class ClassTargets:
     encoder: LabelEncoder
     needs_classes: ClassVar[bool] = True
 
+    @staticmethod
+    def check(y: Any) -> np.ndarray:
+        """Return labels as an array, (n_rows,)."""
+        labels = column_or_1d(y, warn=True)
+        check_classification_targets(labels)
+        return labels
+
     @classmethod
-    def fit(cls, y: Any, *, sample_weight: Any = None, classes: Any = None) -> ClassTargets:
-        """Learn the classes: all that will come, where they are named; else those in y."""
-        labels = _check_labels(y)
+    def fit(cls, labels: np.ndarray, *, sample_weight: Any, classes: Any) -> ClassTargets:
+        """Learn the classes: all that will come, where they are named; else those of labels."""
         encoder = LabelEncoder().fit(labels if classes is None else classes)
         if len(encoder.classes_) < 2:
             raise ValueError(
@@ -54,9 +60,8 @@ class ClassTargets:
         """Number of classes."""
         return len(self.classes)
 
-    def encode(self, y: Any, *, classes: Any = None) -> np.ndarray:
+    def encode(self, labels: np.ndarray, *, classes: Any) -> np.ndarray:
         """Return class numbers, (n_rows,) int64; raise for labels that are not known."""
-        labels = _check_labels(y)
         if classes is not None and not np.array_equal(np.unique(classes), self.classes):
             raise ValueError(
                 f"classes={classes!r} is not the same as in the first call: {self.classes!r}."
@@ -124,10 +129,14 @@ class NumericTargets:
     needs_classes: ClassVar[bool] = False
     n_classes: ClassVar[None] = None
 
+    @staticmethod
+    def check(y: Any) -> np.ndarray:
+        """Return numbers as an array, (n_rows,) or (n_rows, n_outputs)."""
+        return check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+
     @classmethod
-    def fit(cls, y: Any, *, sample_weight: Any = None, classes: Any = None) -> NumericTargets:
+    def fit(cls, numbers: np.ndarray, *, sample_weight: Any, classes: Any) -> NumericTargets:
         """Learn mean and scale of the targets."""
-        numbers = _check_numbers(y)
         matrix = numbers.reshape(len(numbers), -1)
         weights = row_weights(sample_weight, matrix)
         return cls(StandardScaler().fit(matrix, sample_weight=weights), numbers.ndim)
@@ -137,9 +146,8 @@ class NumericTargets:
         """Number of targets."""
         return len(self.scaler.mean_)
 
-    def encode(self, y: Any, *, classes: Any = None) -> np.ndarray:
+    def encode(self, numbers: np.ndarray, *, classes: Any) -> np.ndarray:
         """Return standardised targets, (n_rows, n_outputs) float32."""
-        numbers = _check_numbers(y)
         n_outputs = numbers.shape[1] if numbers.ndim == 2 else 1
         if n_outputs != self.n_outputs:
             raise ValueError(
@@ -192,16 +200,6 @@ def row_weights(sample_weight: Any, rows: np.ndarray) -> np.ndarray | None:
     if not weights.any():
         raise ValueError("sample_weight is zero for every row: there is nothing to learn.")
     return weights
-
-
-def _check_labels(y: Any) -> np.ndarray:
-    labels = column_or_1d(y, warn=True)
-    check_classification_targets(labels)
-    return labels
-
-
-def _check_numbers(y: Any) -> np.ndarray:
-    return check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
 
 
 def _as_array(weights: Tensor | None) -> np.ndarray | None:

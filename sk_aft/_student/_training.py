@@ -24,7 +24,7 @@ Step = dict[str, Tensor]
 
 
 class TrainedNetwork:
-    """A network as it is run in training: in its precision, and compiled if that is asked for.
+    """A network as training runs it: in its precision, compiled if asked for, watched if needed.
 
     Parameters
     ----------
@@ -103,13 +103,13 @@ def train(
     train_step: Callable[[Batch], Step],
     validation_step: Callable[[Batch], Step],
     notify: Callable[..., None],
-    history: History,
+    drop_unfinished: Callable[[], None],
     is_stopped: Callable[[], bool],
 ) -> None:
     """Run the epochs, and call the callbacks as ``skorch.NeuralNet.fit_loop`` does.
 
-    KeyboardInterrupt is raised, unless a callback ended the training by it, as skorch's do. An
-    epoch that did not end is taken from the history.
+    KeyboardInterrupt is raised in the end, unless a callback ended the training by it, as skorch's
+    EarlyStopping does.
     """
     datasets = {
         "dataset_train": batches.inputs,
@@ -118,6 +118,7 @@ def train(
     batches.move_to_device()
     if held_out is not None:
         held_out.move_to_device()
+    interruption = None
     notify("on_train_begin", X=batches.inputs, y=None)
     try:
         for _ in range(n_epochs):
@@ -125,20 +126,19 @@ def train(
             epoch(batches, True, "train", train_step)
             epoch(held_out, False, "valid", validation_step)
             notify("on_epoch_end", **datasets)
-    except KeyboardInterrupt:
-        if not is_stopped():
-            raise
+    except KeyboardInterrupt as error:
+        interruption = None if is_stopped() else error
     finally:
-        if history and "train_loss" not in history[-1]:
-            del history[-1]
+        drop_unfinished()
     notify("on_train_end", X=batches.inputs, y=None)
+    if interruption is not None:
+        raise interruption
 
 
 def run_batches(
     batches: Iterable[Batch],
     step: Callable[[Batch], Step],
     *,
-    history: History,
     is_training: bool,
     at_begin: Callable[..., None],
     at_end: Callable[..., None],
@@ -147,7 +147,6 @@ def run_batches(
     sums: dict[str, Tensor] = {}
     outputs, targets, n_batches = [], [], 0
     for batch in batches:
-        history.new_batch()
         pair = (batch.inputs, batch.targets)  # what skorch's callbacks call a batch
         at_begin(batch=pair, training=is_training)
         terms = step(batch)
@@ -171,18 +170,9 @@ def run_batches(
     return EpochResult(means, n_batches, outputs, targets)
 
 
-def record(history: History, prefix: str, result: EpochResult) -> None:
-    """Write the mean terms of the loss of one pass into the history, and whether it is best."""
-    for name, mean in result.means.items():
-        history.record(f"{prefix}_{name}", mean)
-    losses = history[:, f"{prefix}_loss"]
-    history.record(f"{prefix}_loss_best", losses[-1] == min(losses))
-    if prefix == "train":
-        history.record("train_batch_count", result.n_batches)
-
-
-def check_convergence(loss: float, *, epoch: int, lr: float, beta: float, precision: str) -> None:
-    """Raise `DivergenceError` if the loss of an epoch is infinite or NaN."""
+def check_convergence(history: History, beta: float, lr: float, precision: str) -> None:
+    """Raise `DivergenceError` if the loss of the last epoch is infinite or NaN."""
+    loss, epoch = history[-1]["train_loss"], len(history)
     if np.isfinite(loss):
         return
     or_float32 = " Or take precision='bf16-mixed' or 'float32', which hold larger numbers."
@@ -200,7 +190,10 @@ def mean_feature_weights(
     weights = getattr(transfer, "feature_weights", None)
     if weights is None:
         return {}
-    return {name: weights[columns].mean().item() for name, columns in feature_slices.items()}
+    return {
+        f"feature_weight_{name}": weights[columns].mean().item()
+        for name, columns in feature_slices.items()
+    }
 
 
 def make_step(

@@ -97,7 +97,6 @@ def check_training_data(
     y: Any,
     features: Any,
     sample_weight: Any,
-    X_unlabeled: Any,
     *,
     targets: type[Targets],
     classes: Any,
@@ -107,11 +106,11 @@ def check_training_data(
     allow_nan: bool,
     owner: str,
 ) -> TrainingData:
-    """Check everything that ``fit`` is given; sets nothing.
+    """Check what ``fit`` is given; sets nothing.
 
     Parameters
     ----------
-    X, y, features, sample_weight, X_unlabeled : as of ``fit``
+    X, y, features, sample_weight : as of ``fit``
         What the user gave.
     targets : type
         `ClassTargets` or `NumericTargets`.
@@ -131,7 +130,7 @@ def check_training_data(
     Returns
     -------
     data : TrainingData
-        The rows, those of ``X_unlabeled`` last.
+        The rows.
 
     Raises
     ------
@@ -150,7 +149,7 @@ def check_training_data(
     schema, encoder = known or (None, None)
     rows, schema = check_rows(X, schema, owner=owner, allow_nan=allow_nan)
     labeled = check_labeled(y, missing_label)
-    y = known_targets(y, labeled)
+    y = targets.check(known_targets(y, labeled))
     n_rows = len(rows)
     if encoder is None:
         # The scale of numbers depends on their weights; bad lengths are reported below.
@@ -166,7 +165,7 @@ def check_training_data(
         features = _check_features(features, n_rows)
     weights = encoder.weights(encoded, _of_labeled(sample_weight, rows, labeled), class_weight)
     slices = {} if features is None else {"features": slice(0, features.shape[1])}
-    data = TrainingData(
+    return TrainingData(
         rows,
         schema,
         encoder,
@@ -177,9 +176,41 @@ def check_training_data(
         feature_slices=getattr(features, "feature_slices", slices),
         column_slices=getattr(features, "column_slices", {}),
     )
-    if X_unlabeled is None or features is None:
-        return data
-    return _with_unlabeled(data, X_unlabeled, owner)
+
+
+def add_unlabeled(
+    data: TrainingData, X_unlabeled: Any, *, allow_nan: bool, owner: str
+) -> TrainingData:
+    """Return the rows followed by those of ``X_unlabeled``, checked."""
+    if not isinstance(X_unlabeled, FoundationFeatures):
+        raise ValueError(
+            "X_unlabeled has to hold foundation features, which a FoundationFeatureExtractor "
+            "puts beside the rows: call extractor.transform(X_unlabeled), or make a "
+            "Pipeline(..., transform_input=['X_unlabeled']). Plain rows with features= can be "
+            "given among X, marked by missing_label in y."
+        )
+    assert data.features is not None
+    if X_unlabeled.shape[1] != data.features.shape[1]:
+        raise ValueError(
+            f"X_unlabeled has {X_unlabeled.shape[1]} foundation features a row, but X has "
+            f"{data.features.shape[1]}."
+        )
+    further, _ = check_rows(X_unlabeled, data.schema, owner=owner, allow_nan=allow_nan)
+    if data.rows.values.shape[1:] != further.values.shape[1:]:
+        raise ValueError(
+            f"X_unlabeled has rows of shape {further.values.shape[1:]}, but X has rows of "
+            f"shape {data.rows.values.shape[1:]}."
+        )
+    labeled: np.ndarray = np.append(data.labeled_mask, np.zeros(len(further), dtype=bool))
+    known = data.labeled_mask
+    return replace(
+        data,
+        rows=data.rows.concat(further),
+        targets=_scatter(data.targets[known], labeled),
+        labeled_mask=labeled,
+        weights=None if data.weights is None else _scatter(data.weights[known], labeled),
+        features=ConcatenatedRows([data.features, X_unlabeled], axis=0),
+    )
 
 
 def check_labeled(y: Any, missing_label: Any) -> np.ndarray:
@@ -220,39 +251,6 @@ def split_rows(data: TrainingData, validation_fraction: float | None, seed: int 
             "All rows to learn from have weight 0, of sample_weight and class_weight together."
         )
     return Split(train, held_out)
-
-
-def _with_unlabeled(data: TrainingData, X_unlabeled: Any, owner: str) -> TrainingData:
-    """Return the rows followed by those of ``X_unlabeled``."""
-    if not isinstance(X_unlabeled, FoundationFeatures):
-        raise ValueError(
-            "X_unlabeled has to hold foundation features, which a FoundationFeatureExtractor "
-            "puts beside the rows: call extractor.transform(X_unlabeled), or make a "
-            "Pipeline(..., transform_input=['X_unlabeled']). Plain rows with features= can be "
-            "given among X, marked by missing_label in y."
-        )
-    assert data.features is not None
-    if X_unlabeled.shape[1] != data.features.shape[1]:
-        raise ValueError(
-            f"X_unlabeled has {X_unlabeled.shape[1]} foundation features a row, but X has "
-            f"{data.features.shape[1]}."
-        )
-    further, _ = check_rows(X_unlabeled, data.schema, owner=owner)
-    if data.rows.values.shape[1:] != further.values.shape[1:]:
-        raise ValueError(
-            f"X_unlabeled has rows of shape {further.values.shape[1:]}, but X has rows of "
-            f"shape {data.rows.values.shape[1:]}."
-        )
-    labeled: np.ndarray = np.append(data.labeled_mask, np.zeros(len(further), dtype=bool))
-    known = data.labeled_mask
-    return replace(
-        data,
-        rows=data.rows.concat(further),
-        targets=_scatter(data.targets[known], labeled),
-        labeled_mask=labeled,
-        weights=None if data.weights is None else _scatter(data.weights[known], labeled),
-        features=ConcatenatedRows([data.features, X_unlabeled], axis=0),
-    )
 
 
 def _of_labeled(sample_weight: Any, rows: Rows, labeled: np.ndarray) -> Any:
