@@ -390,6 +390,31 @@ def test_quiet_by_default_and_a_table_when_asked(iris, capsys):
     assert "train_transfer_loss" in capsys.readouterr().out
 
 
+def test_a_callback_may_change_the_strength(iris):
+    from skorch.callbacks import Callback
+
+    class Anneal(Callback):
+        def on_epoch_begin(self, net, **kwargs):
+            net.beta_ = net.beta_ / 2
+
+    X, y, features = iris
+    model = AFTClassifier(beta=1, max_epochs=2, callbacks=[Anneal()], random_state=0)
+    model.fit(X, y, features=features)
+    assert model.beta_ == 0.25
+    halved = model.history_[-1]["train_loss"] - model.history_[-1]["train_task_loss"]
+    assert halved == pytest.approx(0.25 * model.history_[-1]["train_transfer_loss"], rel=1e-4)
+
+
+def test_a_subclass_may_take_parameters_as_keywords(iris):
+    class Student(AFTClassifier):
+        def __init__(self, module="auto", *, alpha=1.0, **parameters):
+            super().__init__(module, **parameters)
+            self.alpha = alpha
+
+    X, y, features = iris
+    assert Student(alpha=3.0, beta=3, max_epochs=1).fit(X, y, features=features).beta_ == 3
+
+
 def test_interrupting_keeps_what_was_learned(iris):
     from skorch.callbacks import Callback
 

@@ -1,3 +1,4 @@
+import gc
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -153,5 +154,19 @@ def test_a_gpu_learns_the_same():
         for device in ("cuda", "cpu")
     )
     np.testing.assert_allclose(on_gpu.loss_curve_, on_cpu.loss_curve_, rtol=0.05)
+    # By default short trainings choose the transfer, and they run on the GPU, too.
+    chosen = AFTClassifier(max_epochs=2, device="cuda", random_state=0).fit(X, y, features=features)
+    assert chosen.transfer_trials_
     pinned = to_device(torch.ones(3), torch.device("cuda"))
     assert pinned.sum().item() == 3
+
+
+def test_nothing_keeps_the_training_rows_alive():
+    X = np.random.RandomState(0).normal(size=(5000, 50)).astype(np.float32)
+    model = AFTClassifier(transfer="aft", beta=1, preprocessor=None, max_epochs=1, random_state=0)
+    model.fit(X, np.arange(5000) % 3, features=X[:, :4])
+    gc.collect()
+    alive = [value for value in gc.get_objects() if type(value) in (torch.Tensor, nn.Parameter)]
+    largest = max(value.untyped_storage().nbytes() for value in alive)
+    assert largest < X.nbytes / 2
+    assert model.optimizer_.state  # what resuming needs is kept

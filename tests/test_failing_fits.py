@@ -139,3 +139,60 @@ def test_a_student_of_another_kind_of_rows_survives_too():
         model.fit(X, LABELS[1:])
     np.testing.assert_array_equal(model.predict_proba(texts), before)
     assert not hasattr(model, "n_features_in_")
+
+
+def test_divergence_in_the_last_step_is_noticed_before_the_student_is_replaced():
+    model = AFTClassifier(beta=3, batch_size=200, max_epochs=1, random_state=0)
+    model.fit(X, LABELS, features=FEATURES)
+    before = state_of(model)
+    model.set_params(lr=1e30, optimizer=torch.optim.SGD)
+    with pytest.raises(DivergenceError, match="in the last step"):
+        model.fit(X, LABELS, features=FEATURES)
+    assert_same(model, before)
+
+
+class Averaged(AFTClassifier):
+    """Keeps a module of its own beside the network, and a loss."""
+
+    def initialize_module(self):
+        super().initialize_module()
+        self.average_ = torch.nn.Linear(1, 1)
+        return self
+
+    def initialize_criterion(self):
+        super().initialize_criterion()
+        self.auxiliary_ = torch.nn.MSELoss()
+        return self
+
+    def train_step(self, batch, **fit_params):
+        with torch.no_grad():
+            self.average_.weight += 1
+        return super().train_step(batch, **fit_params)
+
+
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_what_a_subclass_added_is_put_back_too(warm_start):
+    model = Averaged(transfer="aft", beta=1, max_epochs=2, warm_start=warm_start, random_state=0)
+    model.fit(X, LABELS, features=FEATURES)
+    assert model._criteria == ["criterion", "transfer", "auxiliary"]
+    before, kept = state_of(model), (model.average_, model.average_.weight.item())
+    divergence(model, fitting(AFTClassifier))
+    assert_same(model, before)
+    assert (model.average_, model.average_.weight.item()) == kept
+
+
+def test_an_interrupted_first_fit_keeps_what_the_trials_chose():
+    rows = RNG.normal(size=(240, 5))
+    labels = (rows[:, 0] > 0).astype(int)
+    model = AFTClassifier(max_epochs=8, callbacks=[InterruptWhole()], random_state=0)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(rows, labels, features=np.tanh(rows))
+    assert model.transfer_trials_
+    assert not model.module_.training
+
+
+class InterruptWhole(Callback):
+    """Interrupt the training with callbacks: trials have none."""
+
+    def on_epoch_end(self, net, **kwargs):
+        raise KeyboardInterrupt

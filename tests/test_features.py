@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_array, check_X_y, resample
 from sklearn.utils.validation import _num_samples
 
-from sk_aft import FoundationFeatureExtractor, FoundationFeatures
+from sk_aft import AFTClassifier, FoundationFeatureExtractor, FoundationFeatures
 from sk_aft.backbones import CallableBackbone
 
 LETTERS = "aeinort"
@@ -228,6 +228,13 @@ def test_images_and_numbers_are_inputs_too(photographs):
         rows = FoundationFeatureExtractor(mean).fit_transform(X)
         np.testing.assert_array_equal(rows[[1, 0]].inputs, X[[1, 0]])
         np.testing.assert_allclose(rows[[1, 0]], mean(X[[1, 0]]), rtol=1e-6)
+
+
+def test_no_rows_are_refused_by_a_student(model):
+    rows = FoundationFeatureExtractor(model).fit_transform(TEXTS)
+    student = AFTClassifier(beta=0, max_epochs=1).fit(rows, np.arange(len(TEXTS)) % 2)
+    with pytest.raises(ValueError, match="0 sample"):
+        student.predict(rows[:0])
 
 
 def test_a_pickle_of_rows_in_the_store_holds_no_features(model):

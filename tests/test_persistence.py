@@ -119,6 +119,14 @@ def test_skops_reads_a_student_with_the_documented_types(rows, estimator):
     assert again.n_iter_ == model.n_iter_ + 2
 
 
+def test_skops_reads_a_student_whose_transfer_was_chosen():
+    X = np.random.default_rng(0).normal(size=(240, 4))
+    model = AFTClassifier(max_epochs=4, random_state=0).fit(X, X[:, 0] > 0, features=np.tanh(X))
+    again = skops.io.loads(skops.io.dumps(model), trusted=trusted_types())
+    np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+    assert again.transfer_trials_ == model.transfer_trials_
+
+
 def test_a_pickle_holds_no_tensors():
     """So a device that is not there when it is read does not matter."""
     X, y, features = table()

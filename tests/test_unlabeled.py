@@ -1,6 +1,7 @@
 """Rows without labels take part in the transfer and not in the task loss."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 from sklearn.base import clone
@@ -153,6 +154,32 @@ def test_a_mark_that_became_a_text_is_refused(marker, digits, teacher):
         small(missing_label=marker).fit(X, y, features=teacher.transform(X))
 
 
+@pytest.mark.parametrize("setting", [{"beta": 0}, {"transfer": None}])
+def test_without_transfer_rows_without_labels_are_not_looked_at(digits, teacher, setting):
+    X, y = digits[0][:50], digits[1][:50]
+    F = teacher.transform(X)
+    alone = small(**setting).fit(X, y, features=F)
+    beside = small(**setting).fit(X, y, features=F, X_unlabeled=object())
+    np.testing.assert_array_equal(alone.predict_proba(X), beside.predict_proba(X))
+
+
+def test_an_own_preprocessor_may_fill_what_rows_without_labels_lack(digits):
+    from sklearn.impute import SimpleImputer
+
+    frame = pd.DataFrame(digits[0][:100], columns=[f"p{i}" for i in range(64)])
+    frame["text"] = "a row"
+    further = frame.copy()
+    further.iloc[3, 30] = np.nan
+    extractor = FoundationFeatureExtractor(
+        {"text": lambda texts: np.array([[len(text)] for text in texts])},
+        inputs=[f"p{i}" for i in range(64)],
+    )
+    rows = extractor.fit_transform(frame)
+    student = small(transfer="aft", beta=1, preprocessor=SimpleImputer())
+    student.fit(rows, digits[1][:100], X_unlabeled=extractor.transform(further))
+    assert student.predict(further[[f"p{i}" for i in range(64)]]).shape == (100,)
+
+
 def test_errors(digits, teacher):
     X, y = digits[0][:50], digits[1][:50]
     F = teacher.transform(X)
@@ -189,3 +216,21 @@ def test_a_method_may_look_at_the_rows_and_replace_their_features(digits, teache
     student = small(transfer=Replacing(9), beta=1.0, missing_label=-1)
     student.fit(X, np.where(np.arange(120) < 60, y, -1), features=teacher.transform(X))
     assert set(student.transfer_.rows[:, 0].int().tolist()) <= set(range(120))
+
+
+class Prepares(KernelAlignment):
+    def prepare(self, rows):
+        """The former name of fit."""
+
+
+class Strong(KernelAlignment):
+    default_strength = 7.0
+
+
+@pytest.mark.parametrize(("method", "name"), [(Prepares, "fit"), (Strong, "default_beta")])
+@pytest.mark.parametrize("combined", [False, True])
+def test_a_method_with_a_former_name_is_refused(digits, teacher, method, name, combined):
+    X, y = digits[0][:50], digits[1][:50]
+    transfer = [(method(9), 1.0), ("probe-kd", 1.0)] if combined else method(9)
+    with pytest.raises(TypeError, match=f"from 0.2 on its name is {name}"):
+        small(transfer=transfer, beta=1).fit(X, y, features=teacher.transform(X))

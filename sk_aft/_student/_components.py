@@ -20,6 +20,9 @@ from sk_aft.modules import PenultimateFeatures, network_for
 from sk_aft.transfer import TransferRows, make_transfer
 from sk_aft.transfer._base import concatenate
 
+# What a transfer method of the user's own may still be called by.
+_FORMER_NAMES = {"prepare": "fit", "default_strength": "default_beta"}
+
 # Runs the network: from inputs to logits, and features or None.
 Infer = Callable[[Inputs], tuple[Tensor, Any]]
 
@@ -72,7 +75,7 @@ def build_transfer(
     device: torch.device,
 ) -> nn.Module:
     """Build the transfer objective; the arguments are those of `make_transfer`."""
-    transfer = make_transfer(
+    transfer: Any = make_transfer(
         method,
         n_features,
         n_student_features=n_student_features,
@@ -81,6 +84,13 @@ def build_transfer(
         column_slices=column_slices,
         **parameters,
     )
+    for part in (transfer, *getattr(transfer, "methods", ())):
+        for former, name in _FORMER_NAMES.items():
+            if hasattr(part, former):
+                raise TypeError(
+                    f"{type(part).__name__}.{former} has no effect: from 0.2 on its name is "
+                    f"{name}. Rename it."
+                )
     return copy.deepcopy(transfer).to(device)
 
 
@@ -129,11 +139,6 @@ def fit_transfer(
     """Let the transfer objective learn from the rows before the first step."""
     fit = getattr(transfer, "fit", None)
     if fit is None:
-        if hasattr(transfer, "prepare"):
-            raise TypeError(
-                f"{type(transfer).__name__}.prepare is not called: what a transfer method learns "
-                "before the first step is its fit(rows) from 0.2 on. Rename the method."
-            )
         return None
     features: Any = batches.features
     targets = fit(

@@ -149,7 +149,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
     ) -> None:
         """Do the work of ``fit`` and ``partial_fit``."""
         resumed = self._fitted if incremental or self.warm_start else None
-        parameters, owner = self.get_params(), type(self).__name__
+        parameters, owner = self._settings(), type(self).__name__
         allow_nan = not (self.preprocessor is None or isinstance(self.preprocessor, str))
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True.")
@@ -189,6 +189,11 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
                 )
         self._fitted = self._trained(data, transfer, random, resumed, incremental, trials=trials)
 
+    def _settings(self) -> dict[str, Any]:
+        # A subclass may take parameters as **kwargs, which get_params does not list.
+        own = {name: getattr(self, name) for name in self._parameter_constraints}
+        return {**own, **self.get_params()}
+
     def _trained(
         self,
         data: TrainingData,
@@ -204,7 +209,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         learns_targets = resumed is not None and resumed.replaces_features
         if transfer.beta == 0 or (learns_targets and not data.has_distinct_targets()):
             data = data.without_features()  # a probe of this piece would know nothing
-        parameters = self.get_params()
+        parameters = self._settings()
         plan = TrainingPlan.of(
             parameters,
             data,
@@ -337,6 +342,9 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             run.network.close()
             self._set_training(False)
             student.n_iter = len(history)
+        with torch.inference_mode():
+            outputs, _ = self.infer(run.example)
+            _training.check_outputs(outputs, student.beta, self.lr)
 
     def _penultimate(self, inputs: Inputs) -> Tensor:
         return _components.penultimate_features(self.module_, self.infer, inputs)

@@ -183,6 +183,18 @@ def check_convergence(history: History, beta: float, lr: float, precision: str) 
     )
 
 
+def check_outputs(outputs: Tensor, beta: float, lr: float) -> None:
+    """Raise `DivergenceError` if a trained network's outputs are infinite or NaN.
+
+    The loss of the last step is computed before the weights change for the last time.
+    """
+    if not outputs.isfinite().all():
+        raise DivergenceError(
+            "The outputs became infinite or NaN in the last step: the network diverged. Lower lr "
+            f"(now {lr}) or beta (now {beta}), or scale what the preprocessor returns."
+        )
+
+
 def mean_feature_weights(
     transfer: nn.Module | None, feature_slices: Mapping[str, slice]
 ) -> dict[str, float]:
