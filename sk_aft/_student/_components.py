@@ -130,9 +130,10 @@ def fit_transfer(
     transfer: nn.Module,
     batches: RowBatches,
     *,
+    module: nn.Module,
+    infer: Infer,
     feature_slices: Mapping[str, slice],
     n_classes: int | None,
-    student_features: Callable[[np.ndarray], np.ndarray],
     seed: int,
     shared: dict[str, Any] | None,
 ) -> Any:
@@ -140,6 +141,13 @@ def fit_transfer(
     fit = getattr(transfer, "fit", None)
     if fit is None:
         return None
+
+    def student_features(indices: np.ndarray) -> np.ndarray:
+        pieces = np.array_split(indices, -(-len(indices) // batches.batch_size))
+        inputs = (batches.inputs.take(piece, batches.device) for piece in pieces)
+        features = [penultimate_features(module, infer, piece) for piece in inputs]
+        return np.concatenate([piece.cpu().numpy() for piece in features])
+
     features: Any = batches.features
     targets = fit(
         TransferRows(

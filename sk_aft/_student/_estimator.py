@@ -291,18 +291,13 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         run, student = self._run, self._student
         if batches.features is None:
             return batches
-
-        def student_features(indices: np.ndarray) -> np.ndarray:
-            pieces = np.array_split(indices, -(-len(indices) // run.plan.batch_size))
-            inputs = (batches.inputs.take(piece, run.plan.device) for piece in pieces)
-            return np.concatenate([self._penultimate(piece).cpu().numpy() for piece in inputs])
-
         targets = _components.fit_transfer(
             student.transfer,
             batches,
+            module=student.module,
+            infer=self.infer,
             feature_slices=run.feature_slices,
             n_classes=student.targets.n_classes,
-            student_features=student_features,
             seed=run.plan.seed,
             shared=shared,
         )
@@ -345,9 +340,6 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         with torch.inference_mode():
             outputs, _ = self.infer(run.example)
             _training.check_outputs(outputs, student.beta, self.lr)
-
-    def _penultimate(self, inputs: Inputs) -> Tensor:
-        return _components.penultimate_features(self.module_, self.infer, inputs)
 
     def _try(
         self,
@@ -485,11 +477,12 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
     def initialize_transfer(self) -> StudentEstimator:
         """Build the transfer objective."""
         run, student = self._run, self._student
+        features = _components.penultimate_features(student.module, self.infer, run.example)
         self.transfer_ = _components.build_transfer(
             student.transfer_method,
             self.get_params_for("transfer"),
             n_features=student.n_foundation_features,
-            n_student_features=self._penultimate(run.example).shape[1],
+            n_student_features=features.shape[1],
             n_outputs=student.n_outputs,
             feature_slices=run.feature_slices,
             column_slices=run.column_slices,

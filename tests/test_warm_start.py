@@ -1,4 +1,4 @@
-"""Training that goes on: partial_fit and warm_start; and what training leaves to look at."""
+"""Training that resumes, partial_fit and warm_start; and what training leaves to look at."""
 
 import pickle
 import threading
@@ -248,7 +248,7 @@ def test_fits_in_threads_are_those_of_one_thread(iris):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-# ---------------------------------------------------------------- going on with less or more
+# ---------------------------------------------------------------- resuming with less or more
 
 
 @pytest.mark.parametrize("warm", [False, True])
