@@ -6,17 +6,55 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.utils.validation import check_is_fitted
 
-from sk_aft._student._state import StudentState
+from sk_aft._student._state import StudentState, TrainingState
+
+
+def _part_of(state: str, name: str, doc: str) -> Any:
+    """Return a property for a part of a state that skorch and users know as an attribute."""
+
+    def read(net: FittedAttributes) -> Any:
+        value = getattr(getattr(net, state), name)
+        if value is None:
+            raise AttributeError(f"This {type(net).__name__} has no {name}_.")
+        return value
+
+    def write(net: FittedAttributes, value: Any) -> None:
+        setattr(getattr(net, state), name, value)
+
+    return property(read, write, doc=doc)
 
 
 class FittedAttributes:
-    """The attributes of `AFTClassifier` and `AFTRegressor` that only read what was fitted."""
+    """The states of `AFTClassifier` and `AFTRegressor`, and the attributes that show them."""
+
+    _fitted: StudentState | None = None
+    _training: TrainingState | None = None
+
+    beta_ = _part_of("_student", "beta", "The strength that was used.")
+    module_ = _part_of("_student", "module", "The trained network.")
+    criterion_ = _part_of("_student", "criterion", "The task loss.")
+    transfer_ = _part_of("_student", "transfer", "The transfer objective that was used.")
+    optimizer_ = _part_of("_run", "optimizer", "The optimizer of the last training.")
+    callbacks_ = _part_of("_run", "callbacks", "The callbacks of the last training.")
 
     @property
     def _student(self) -> StudentState:
-        """The student; NotFittedError, which is an AttributeError, where there is none."""
-        raise NotImplementedError
+        """The student that is trained now; else the one that was fitted."""
+        if self._training is not None and self._training.is_active:
+            return self._training.student
+        if self._fitted is None:
+            check_is_fitted(self)
+        return self._fitted  # type: ignore[return-value]
+
+    @property
+    def _run(self) -> TrainingState:
+        """The training that is under way, or the last one."""
+        if self._training is None:
+            check_is_fitted(self)
+            raise AttributeError(f"This {type(self).__name__} was not trained in this process.")
+        return self._training
 
     @property
     def n_iter_(self) -> int:

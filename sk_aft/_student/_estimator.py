@@ -15,7 +15,6 @@ import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 from skorch.history import History
 from skorch.utils import TeeGenerator
@@ -58,21 +57,6 @@ from sk_aft._student._training_data import (
 )
 from sk_aft._student._trials import TransferTrials, choose_transfer
 from sk_aft.exceptions import DivergenceError
-
-
-def _part_of(state: str, name: str, doc: str) -> Any:
-    """Return a property for a part of a state that skorch and users know as an attribute."""
-
-    def read(net: StudentEstimator) -> Any:
-        value = getattr(getattr(net, state), name)
-        if value is None:
-            raise AttributeError(f"This {type(net).__name__} has no {name}_.")
-        return value
-
-    def write(net: StudentEstimator, value: Any) -> None:
-        setattr(getattr(net, state), name, value)
-
-    return property(read, write, doc=doc)
 
 
 class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
@@ -124,16 +108,6 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
     device: Any
 
     _targets_type: type[Targets]
-    _fitted: StudentState | None = None
-    _training: TrainingState | None = None
-
-    beta_ = _part_of("_student", "beta", "The strength that was used.")
-    module_ = _part_of("_student", "module", "The trained network.")
-    criterion_ = _part_of("_student", "criterion", "The task loss.")
-    transfer_ = _part_of("_student", "transfer", "The transfer objective that was used.")
-    optimizer_ = _part_of("_run", "optimizer", "The optimizer of the last training.")
-    callbacks_ = _part_of("_run", "callbacks", "The callbacks of the last training.")
-
     # From rows to a trained network: check, plan, build, train.
 
     def _fit(
@@ -365,24 +339,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             return None
         return torch.cat([outputs.cpu() for outputs in trial._outputs(held_out.rows)]).numpy()
 
-    # The two states, and what skorch knows of them.
-
-    @property
-    def _student(self) -> StudentState:
-        """The student that is trained now; else the one that was fitted."""
-        if self._training is not None and self._training.is_active:
-            return self._training.student
-        if self._fitted is None:
-            check_is_fitted(self)
-        return self._fitted  # type: ignore[return-value]
-
-    @property
-    def _run(self) -> TrainingState:
-        """The training that is under way, or the last one."""
-        if self._training is None:
-            check_is_fitted(self)
-            raise AttributeError(f"This {type(self).__name__} was not trained in this process.")
-        return self._training
+    # What skorch knows of the two states.
 
     @property
     def initialized_(self) -> bool:
