@@ -150,7 +150,7 @@ class ArrayTensors:
         else:
             rows = self._values.index_select(0, torch.from_numpy(indices).to(self._values.device))
         batches = in_batches(to_device(rows, device), batch_size)
-        return (batch / 255 if batch.dtype == torch.uint8 else batch for batch in batches)
+        return (batch.float() / 255 if batch.dtype == torch.uint8 else batch for batch in batches)
 
     def _split_sparse(
         self, indices: np.ndarray | slice, batch_size: int, device: torch.device

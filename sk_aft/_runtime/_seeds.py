@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from sklearn.utils import check_random_state
 
+from sk_aft._runtime._dtype import float32_by_default
 from sk_aft._runtime._threads import call_after_fork
 
 _fitting = threading.RLock()
@@ -22,12 +23,12 @@ def draw_seed(random_state: Any) -> int:
 
 @contextmanager
 def seeded_torch(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch and put its global random state back afterwards.
+    """Seed torch, with float32 as its default, and put its global state back afterwards.
 
     All threads share that state, so one of them fits at a time.
     """
     devices = [device] if device.type == "cuda" else []
-    with _fitting, torch.random.fork_rng(devices=devices):
+    with _fitting, torch.random.fork_rng(devices=devices), float32_by_default():
         torch.default_generator.manual_seed(seed)
         if device.type == "cuda":  # this one only: others' states are not put back
             with torch.cuda.device(device):

@@ -62,20 +62,10 @@ class FittedAttributes:
         return self._student.n_iter
 
     @property
-    def chosen_transfer_(self) -> Any:
-        """The transfer method that was used, as ``transfer`` takes it."""
-        chosen = self._student.transfer_method
-        return list(chosen) if isinstance(chosen, list) else chosen
-
-    @property
-    def transfer_trials_(self) -> dict[str, float]:
-        """Errors in short trainings by method, where they chose it."""
-        return self._trial_errors("by_method")
-
-    @property
-    def beta_trials_(self) -> dict[float, float]:
-        """Errors in short trainings by strength, where they chose it."""
-        return self._trial_errors("by_beta")
+    def transfer_method_(self) -> Any:
+        """The transfer method that was used; None where nothing was transferred."""
+        method = self._student.transfer_method if self._student.beta > 0 else None
+        return list(method) if isinstance(method, list) else method
 
     @property
     def preprocessor_(self) -> Any:
@@ -126,9 +116,3 @@ class FittedAttributes:
         if value is None:
             raise AttributeError(f"Rows of kind {schema.kind!r} have no {name}_.")
         return value
-
-    def _trial_errors(self, name: str) -> Any:
-        errors = getattr(self._student.trials, name, None)
-        if errors is None:
-            raise AttributeError("There were no short trainings that chose this.")
-        return errors

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, EpochTimer, LRScheduler, PrintLog
+from skorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    EpochTimer,
+    GradientNormClipping,
+    LRScheduler,
+    PrintLog,
+)
+from skorch.dataset import Dataset
+from torch import nn
+
+from sk_aft._data._batches import Batch
+from sk_aft._student._inputs import named_values
+from sk_aft._student._targets import Targets
+from sk_aft._student._training_data import TrainingData
 
 _MONITORED_ON_HELD_OUT_ROWS = ("valid_loss", "valid_loss_best", "valid_score")
 
@@ -51,8 +69,96 @@ def default_callbacks(
             sink=print if verbose else _discard,
         )
         callbacks.append(("early_stopping", stopping))
-    callbacks.append(("print_log", PrintLog()))
+    callbacks.append(("print_log", PrintLog(sink=print_line if verbose else _discard)))
     return callbacks
+
+
+class LabeledRows(Dataset):
+    """The labelled rows among some rows of a training, as callbacks see them.
+
+    Parameters
+    ----------
+    data : TrainingData
+        The training's rows and targets.
+    indices : ndarray
+        Some of the rows.
+    """
+
+    def __init__(self, data: TrainingData, indices: np.ndarray) -> None:
+        self._data, self._indices = data, indices[data.labeled_mask[indices]]
+
+    @cached_property
+    def X(self) -> Any:
+        """The rows, as ``predict`` takes them."""
+        return named_values(self._data.rows.take(self._indices), self._data.schema)
+
+    @cached_property
+    def y(self) -> np.ndarray:
+        """Their labels or numbers, as ``fit`` was given them."""
+        return self._data.encoder.original(self._data.targets[self._indices])
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        X = self.X.iloc[index] if hasattr(self.X, "iloc") else self.X[index]
+        return X, self.y[index]
+
+
+class BatchView(Sequence):
+    """A batch as callbacks unpack it: its inputs, and targets as ``fit`` was given them.
+
+    Targets are read when somebody asks for them, which costs a GPU a stall.
+
+    Parameters
+    ----------
+    batch : Batch
+        The batch.
+    encoder : Targets
+        What encoded the targets.
+    """
+
+    def __init__(self, batch: Batch, encoder: Targets) -> None:
+        self._batch, self._encoder = batch, encoder
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: Any) -> Any:
+        if index in (0, -2):
+            return self._batch.inputs
+        if index in (1, -1):
+            targets = self._batch.targets
+            return None if targets is None else self._encoder.original(targets.cpu().numpy())
+        raise IndexError(index)
+
+
+def print_line(text: str) -> None:
+    """Print, in colour on a terminal only."""
+    print(text if sys.stdout.isatty() else re.sub(r"\x1b\[[0-9;]*m", "", text))
+
+
+def reject_other_types(callbacks: Iterable[Any]) -> None:
+    """Raise if something among the callbacks is none."""
+    for given in callbacks:
+        callback = given[1] if isinstance(given, tuple) and len(given) == 2 else given
+        is_class = isinstance(callback, type) and issubclass(callback, Callback)
+        if not (is_class or isinstance(callback, Callback)):
+            raise TypeError(
+                f"callbacks holds {given!r}: expected callbacks of skorch, their classes, or pairs "
+                "of a name and one of these."
+            )
+
+
+def reject_sparse_gradients(callbacks: Iterable[Any], module: nn.Module) -> None:
+    """Raise if gradients are to be clipped that torch cannot clip."""
+    is_clipped = any(isinstance(callback, GradientNormClipping) for callback in callbacks)
+    sparse = [name for name, layer in module.named_modules() if getattr(layer, "sparse", False)]
+    if is_clipped and sparse:
+        raise ValueError(
+            f"GradientNormClipping cannot clip the sparse gradients of the layer {sparse[0]!r}: "
+            "build the network with sparse=False, and start anew where a training resumes."
+        )
 
 
 def reject_unknown_names(parameters: Iterable[str], names: list[str]) -> None:

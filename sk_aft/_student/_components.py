@@ -23,8 +23,32 @@ from sk_aft.transfer._base import concatenate
 # What a transfer method of the user's own may still be called by.
 _FORMER_NAMES = {"prepare": "fit", "default_strength": "default_beta"}
 
+# Methods of skorch that are not called.
+_UNUSED_HOOKS: dict[str, Any] = {}
+
 # Runs the network: from inputs to logits, and features or None.
 Infer = Callable[[Inputs], tuple[Tensor, Any]]
+
+
+def unused_hook(name: str, instead: str) -> Any:
+    """Return what stands for a method of skorch that a student's training does not call."""
+
+    def hook(self: Any, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(
+            f"{type(self).__name__} does not use skorch's {name}: see {instead}."
+        )
+
+    hook.__doc__ = f"Not used: see {instead}."
+    hook.__name__ = name
+    _UNUSED_HOOKS[name] = hook
+    return hook
+
+
+def reject_unused_hooks(estimator: type) -> None:
+    """Raise if a subclass overrides a method of skorch that training does not call."""
+    for name, hook in _UNUSED_HOOKS.items():
+        if getattr(estimator, name) is not hook:
+            raise TypeError(f"{estimator.__name__}.{name} has no effect. {hook.__doc__}")
 
 
 def build_module(
@@ -38,10 +62,11 @@ def build_module(
     build = network_for(sizes) if isinstance(module, str) else module
     reject_unknown("module", build, parameters)
     if isinstance(build, nn.Module):
-        return copy.deepcopy(build).to(device)  # the estimator's parameter stays as it was given
+        # The estimator's parameter stays as it was given. Inputs are float32.
+        return copy.deepcopy(build).float().to(device)
     accepted = inspect.signature(build).parameters
     known = {name: size for name, size in sizes.items() if name in accepted}
-    return build(**{**known, **parameters}).to(device)
+    return build(**{**known, **parameters}).float().to(device)
 
 
 def build_criterion(
@@ -50,13 +75,13 @@ def build_criterion(
     """Build the task loss, which returns a number for each row unless a mean will do."""
     reject_unknown("criterion", criterion, parameters)
     if isinstance(criterion, nn.Module):
-        built = copy.deepcopy(criterion).to(device)
+        built = copy.deepcopy(criterion).float().to(device)
         if hasattr(built, "reduction"):
             built.reduction = "none"
     else:
         takes_reduction = "reduction" in inspect.signature(criterion).parameters
         preset = {"reduction": "none"} if takes_reduction else {}
-        built = criterion(**{**preset, **parameters}).to(device)
+        built = criterion(**{**preset, **parameters}).float().to(device)
     leaves_rows = getattr(built, "reduction", None) == "none"
     if leaves_rows and not is_weighted and has_plain_mean(built):
         built.reduction = "mean"  # two operations less than the mean of what is left
@@ -91,7 +116,7 @@ def build_transfer(
                     f"{type(part).__name__}.{former} has no effect: from 0.2 on its name is "
                     f"{name}. Rename it."
                 )
-    return copy.deepcopy(transfer).to(device)
+    return copy.deepcopy(transfer).float().to(device)
 
 
 def build_optimizer(
@@ -107,6 +132,12 @@ def build_optimizer(
     """Build the optimizer."""
     reject_unknown("optimizer", optimizer, parameters)
     learned = [] if transfer is None else list(transfer.parameters())
+    if learned and inspect.isclass(optimizer) and issubclass(optimizer, torch.optim.LBFGS):
+        raise ValueError(
+            "LBFGS trains one group of parameters, but this transfer method learns some of its own "
+            "with the learning rate transfer_lr: take another optimizer, or a method that learns "
+            "nothing, such as transfer='probe-kd' or 'aft-fixed'."
+        )
     if learned:
         groups = [*groups, {"params": learned, "lr": transfer_lr, "weight_decay": 0.0}]
     takes_sparse = getattr(optimizer, "supports_sparse", False)
@@ -135,7 +166,6 @@ def fit_transfer(
     feature_slices: Mapping[str, slice],
     n_classes: int | None,
     seed: int,
-    shared: dict[str, Any] | None,
 ) -> Any:
     """Let the transfer objective learn from the rows before the first step."""
     fit = getattr(transfer, "fit", None)
@@ -159,7 +189,6 @@ def fit_transfer(
             n_classes=n_classes,
             student_features=student_features,
             seed=seed,
-            shared={} if shared is None else shared,
         )
     )
     return StoredRows.of_array(targets) if isinstance(targets, np.ndarray) else targets

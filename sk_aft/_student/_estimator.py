@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from numbers import Integral, Real
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval, StrOptions
 from skorch import NeuralNet
@@ -55,8 +56,6 @@ from sk_aft._student._training_data import (
     check_labeled,
     check_training_data,
 )
-from sk_aft._student._trials import TransferTrials, choose_transfer
-from sk_aft.exceptions import DivergenceError
 
 
 class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
@@ -122,6 +121,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         classes: Any = None,
     ) -> None:
         """Do the work of ``fit`` and ``partial_fit``."""
+        _components.reject_unused_hooks(type(self))
         resumed = self._fitted if incremental or self.warm_start else None
         parameters, owner = self._settings(), type(self).__name__
         allow_nan = not (self.preprocessor is None or isinstance(self.preprocessor, str))
@@ -146,7 +146,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             owner=owner,
         )
         kept = {} if resumed is None else resumed.kept_transfer
-        transfer, trials = resolve_transfer(parameters, data, **kept), None
+        transfer = resolve_transfer(parameters, data, is_incremental=incremental, **kept)
         if transfer.beta == 0:
             data = data.without_features()  # rows without a target teach nothing
         elif X_unlabeled is not None:
@@ -154,14 +154,9 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         if resumed is not None:
             random = copy.deepcopy(resumed.random)
         else:
-            seed = draw_seed(self.random_state)
-            random = np.random.RandomState(seed)
-            if self.beta == "auto" and transfer.beta > 0 and not incremental:
-                is_open = self.transfer == "auto" and not self.get_params_for("transfer")
-                transfer, trials = choose_transfer(
-                    data, transfer, parameters, self._try, chooses_method=is_open, seed=seed
-                )
-        self._fitted = self._trained(data, transfer, random, resumed, incremental, trials=trials)
+            random = np.random.RandomState(draw_seed(self.random_state))
+        given = {"X": X, "y": y}
+        self._fitted = self._trained(data, transfer, random, resumed, incremental, given)
 
     def _settings(self) -> dict[str, Any]:
         # A subclass may take parameters as **kwargs, which get_params does not list.
@@ -175,9 +170,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         random: np.random.RandomState,
         resumed: StudentState | None = None,
         incremental: bool = False,
-        *,
-        trials: TransferTrials | None = None,
-        shared: dict[str, Any] | None = None,
+        given: Mapping[str, Any] = MappingProxyType({}),
     ) -> StudentState:
         """Return a trained student; what was fitted before stays whole."""
         learns_targets = resumed is not None and resumed.replaces_features
@@ -201,7 +194,6 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
                 preprocessor_parameters=self.get_params_for("preprocessor"),
                 keeps_integers=self.module != "auto",
                 random=random,
-                trials=trials,
             )
         else:
             student, tensors = resume_student(resumed, data, plan, random)
@@ -210,9 +202,9 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         with self._runs(run, resumed) as former:
             self._build(former, resumes=resumed is not None)
             if resumed is None or resumed.transfer is None or resumed.replaces_features:
-                batches = self._fit_transfer(batches, shared)
+                batches = self._fit_transfer(batches)
             with fitting_threads(student.module), flushed_denormals():
-                self._run_epochs(batches, held_out)
+                self._run_epochs(batches, held_out, data, given)
         return student
 
     @contextmanager
@@ -260,7 +252,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             run.optimizer.state = former.optimizer.state
             run.precision.keep(former.precision)
 
-    def _fit_transfer(self, batches: RowBatches, shared: dict[str, Any] | None) -> RowBatches:
+    def _fit_transfer(self, batches: RowBatches) -> RowBatches:
         """Let the transfer objective look at the rows; it may replace their features."""
         run, student = self._run, self._student
         if batches.features is None:
@@ -273,12 +265,17 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             feature_slices=run.feature_slices,
             n_classes=student.targets.n_classes,
             seed=run.plan.seed,
-            shared=shared,
         )
         student.replaces_features = targets is not None
         return batches if targets is None else batches.with_features(targets)
 
-    def _run_epochs(self, batches: RowBatches, held_out: RowBatches | None) -> None:
+    def _run_epochs(
+        self,
+        batches: RowBatches,
+        held_out: RowBatches | None,
+        data: TrainingData,
+        given: Mapping[str, Any],
+    ) -> None:
         run, student = self._run, self._student
         run.network = _training.TrainedNetwork(
             student.module,
@@ -288,7 +285,13 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             compiled=getattr(run.network, "compiled", None),
         )
         run.gradient_listeners = self._listeners("on_grad_computed")
+        _callbacks.reject_sparse_gradients(dict(run.callbacks).values(), student.module)
         history = student.history
+        learned, judged = run.plan.split
+        datasets = {
+            "dataset_train": _callbacks.LabeledRows(data, learned),
+            "dataset_valid": None if judged is None else _callbacks.LabeledRows(data, judged),
+        }
 
         def drop_unfinished() -> None:
             if history and "train_loss" not in history[-1]:
@@ -304,6 +307,8 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
                     train_step=self.train_step,
                     validation_step=self.validation_step,
                     notify=self.notify,
+                    datasets=datasets,
+                    given=given,
                     drop_unfinished=drop_unfinished,
                     is_stopped=lambda: any(_callbacks.has_stopped(cb) for _, cb in run.callbacks),
                 )
@@ -314,30 +319,6 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         with torch.inference_mode():
             outputs, _ = self.infer(run.example)
             _training.check_outputs(outputs, student.beta, self.lr)
-
-    def _try(
-        self,
-        rows: TrainingData,
-        held_out: TrainingData,
-        transfer: TransferChoice,
-        *,
-        n_epochs: int,
-        seed: int,
-        shared: dict[str, Any],
-    ) -> np.ndarray | None:
-        """Train a copy for a while; return its outputs of rows, None where it diverged."""
-        trial = clone(self).set_params(
-            max_epochs=n_epochs, callbacks=None, early_stopping=False, compile=False, verbose=0
-        )
-        for name in trial.get_params(deep=False):
-            if name.startswith("callbacks__") and not name.startswith("callbacks__lr_scheduler"):
-                delattr(trial, name)
-        random = np.random.RandomState(seed)
-        try:
-            trial._fitted = trial._trained(rows, transfer, random, shared=shared)
-        except DivergenceError:
-            return None
-        return torch.cat([outputs.cpu() for outputs in trial._outputs(held_out.rows)]).numpy()
 
     # What skorch knows of the two states.
 
@@ -398,6 +379,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
 
     def initialize_callbacks(self) -> StudentEstimator:
         """Build the callbacks; raise for what cannot work, before any training."""
+        _callbacks.reject_other_types(self.callbacks or ())
         names = [name for name, _ in self._uniquely_named_callbacks()]
         _callbacks.reject_unknown_names(self.get_params_for("callbacks"), names)
         super().initialize_callbacks()
@@ -410,6 +392,8 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         reject_unknown("compile", torch.compile, self.get_params_for("compile"))
         student = self._student
         takes_sparse = getattr(self.optimizer, "supports_sparse", False)
+        # What looks at gradients, as GradientNormClipping does, looks at dense ones.
+        takes_sparse = takes_sparse and not self._listeners("on_grad_computed")
         self.module_ = _components.build_module(
             self.module,
             self.get_params_for("module"),
@@ -490,8 +474,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             iterator,
             step_fn,
             is_training=training,
-            at_begin=self._caller("on_batch_begin", before=self.history.new_batch),
-            at_end=self._caller("on_batch_end"),
+            **self._batch_callers(training, prefix),
         )
         for name, mean in result.means.items():
             self.history.record(f"{prefix}_{name}", mean)
@@ -521,7 +504,11 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
                 notify(self, named_parameters=named, batch=batch, training=True)
 
         step = partial(self.train_step_single, batch)
-        return _training.make_step(run.optimizer, run.precision, step, at_gradients=at_gradients)
+        made = _training.make_step(run.optimizer, run.precision, step, at_gradients=at_gradients)
+        if not run.has_checked_outputs:
+            self._student.targets.check_outputs(made["y_pred"].detach())
+            run.has_checked_outputs = True
+        return made
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
         """Compute the loss of one batch, its terms and their gradients."""
@@ -567,16 +554,31 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
     def _listeners(self, event: str) -> list[Callable]:
         return _callbacks.listeners([self, *dict(self.callbacks_).values()], event)
 
-    def _caller(self, event: str, before: Callable[[], Any] | None = None) -> Callable[..., None]:
-        listeners = self._listeners(event)
+    def _batch_callers(self, training: bool, prefix: str) -> dict[str, Callable[..., None]]:
+        """Return what tells callbacks of the begin and the end of a batch."""
+        history, encoder = self.history, self._student.targets
+        begin, end = self._listeners("on_batch_begin"), self._listeners("on_batch_end")
 
-        def call(**arguments: Any) -> None:
-            if before is not None:
-                before()
-            for notify in listeners:
-                notify(self, **arguments)
+        def at_begin(batch: Batch) -> None:
+            history.new_batch()
+            for notify in begin:
+                notify(self, batch=_callbacks.BatchView(batch, encoder), training=training)
 
-        return call
+        def at_end(batch: Batch, step: dict[str, Tensor]) -> None:
+            outputs = step["y_pred"].detach()
+            history.record_batch(f"{prefix}_batch_size", len(outputs))
+            view = _callbacks.BatchView(batch, encoder)
+            for notify in end:
+                notify(self, batch=view, training=training, **{**step, "y_pred": outputs})
+
+        return {"at_begin": at_begin, "at_end": at_end}
+
+    get_dataset = _components.unused_hook("get_dataset", "preprocessor=")
+    get_iterator = _components.unused_hook("get_iterator", "batch_size= and preprocessor=")
+    get_split_datasets = _components.unused_hook("get_split_datasets", "early_stopping=")
+    get_loss = _components.unused_hook("get_loss", "criterion=")
+    fit_loop = _components.unused_hook("fit_loop", "callbacks=")
+    evaluation_step = _components.unused_hook("evaluation_step", "forward_iter")
 
     # What skorch leaves open: prediction.
 

@@ -91,14 +91,19 @@ class StudentInputs:
 
     def _given(self, rows: Rows) -> Any:
         """Return what the preprocessor is given; a frame where the rows came as one."""
-        names = self.schema.feature_names_in
-        if self.schema.kind == "frame" or names is None or self.is_automatic:
+        if self.schema.kind == "frame" or self.is_automatic:
             return rows_for(self.preprocessor, rows)
-        if find_spec("pandas") is None:
-            return rows.values
-        import pandas
+        return named_values(rows, self.schema)
 
-        return pandas.DataFrame(rows.values, columns=names)
+
+def named_values(rows: Rows, schema: RowSchema) -> Any:
+    """Return plain rows: a DataFrame where they came as one and pandas is installed."""
+    names = schema.feature_names_in
+    if schema.kind != "numeric" or names is None or find_spec("pandas") is None:
+        return rows.values
+    import pandas
+
+    return pandas.DataFrame(rows.values, columns=names)
 
 
 def make_batches(

@@ -137,11 +137,11 @@ def resolve_transfer(
     parameters: Mapping[str, Any],
     data: TrainingData,
     *,
+    is_incremental: bool = False,
     kept_method: Any = None,
-    kept_beta: float | None = None,
     kept_width: int | None = None,
 ) -> TransferChoice:
-    """Return what is transferred before any trial: beta is 0 where there are no features.
+    """Return what is transferred; beta is 0 where there are no features.
 
     Parameters
     ----------
@@ -149,10 +149,10 @@ def resolve_transfer(
         Of the estimator.
     data : TrainingData
         The rows.
+    is_incremental : bool, default=False
+        Whether this is one pass of ``partial_fit``.
     kept_method : optional
         The method of a transfer objective that exists: training that resumes keeps it.
-    kept_beta : float, optional
-        The strength that trials chose before.
     kept_width : int, optional
         Number of foundation features that training began with.
 
@@ -167,17 +167,16 @@ def resolve_transfer(
         If there is nothing to transfer though ``beta`` asks for it, if the features are not as
         wide as those that training began with, or if batches have one row.
     """
-    method = "aft" if parameters["transfer"] == "auto" else parameters["transfer"]
-    if kept_method is not None:
-        method = kept_method
+    method = parameters["transfer"] if kept_method is None else kept_method
+    if method == "auto":
+        # A piece of partial_fit may be too small for a probe, or hold one class.
+        can_probe = not is_incremental and data.has_distinct_targets()
+        method = "probe-kd" if can_probe else "aft"
     if data.features is None or parameters["transfer"] is None:
         if parameters["transfer"] is not None:
             _check_standard_training(parameters["beta"])
         return TransferChoice(method, 0.0)
-    if parameters["beta"] != "auto":
-        beta = float(parameters["beta"])
-    else:
-        beta = default_beta(method) if kept_beta is None else kept_beta
+    beta = default_beta(method) if parameters["beta"] == "auto" else float(parameters["beta"])
     width = data.features.shape[1]
     if beta > 0 and kept_width is not None and width != kept_width:
         raise ValueError(f"features has {width} columns, but training began with {kept_width}.")

@@ -21,7 +21,6 @@ from sk_aft._student._plan import TrainingPlan, built_with
 from sk_aft._student._schema import RowSchema
 from sk_aft._student._targets import Targets
 from sk_aft._student._training_data import TrainingData
-from sk_aft._student._trials import TransferTrials
 
 
 @dataclass(eq=False)
@@ -44,15 +43,13 @@ class StudentState:
         Of the validation split, which training that resumes keeps: rows that were learned from
         could not judge it.
     transfer_method : str, nn.Module, list or None
-        The transfer method that was used.
+        The transfer method; training that resumes keeps it once there is a transfer objective.
     beta : float
-        Its strength.
+        Its strength; 0 where nothing is transferred.
     n_foundation_features : int or None
         Width of the foundation features, once there was a transfer.
     replaces_features : bool
         Whether the transfer method learns from targets of its own instead of the features.
-    trials : TransferTrials or None
-        Errors in short trainings, where these chose the transfer.
     module, criterion, transfer : nn.Module or None
         The network, its loss and the transfer objective.
     history : History
@@ -71,7 +68,6 @@ class StudentState:
     beta: float
     n_foundation_features: Any = None
     replaces_features: bool = False
-    trials: TransferTrials | None = None
     module: Any = None
     criterion: Any = None
     transfer: Any = None
@@ -83,7 +79,6 @@ class StudentState:
         """What training that resumes keeps of the transfer; see `resolve_transfer`."""
         return {
             "kept_method": None if self.transfer is None else self.transfer_method,
-            "kept_beta": None if self.trials is None else self.beta,
             "kept_width": self.n_foundation_features,
         }
 
@@ -129,6 +124,8 @@ class TrainingState:
         skorch's.
     gradient_listeners : list of callable
         Those callbacks' methods that look at gradients.
+    has_checked_outputs : bool
+        Whether the first outputs were looked at, for what a network should not return.
     is_active : bool
         Whether training is under way.
     """
@@ -146,6 +143,7 @@ class TrainingState:
     optimizer: Any = None
     callbacks: Any = None
     gradient_listeners: list[Callable] = field(default_factory=list)
+    has_checked_outputs: bool = False
     is_active: bool = True
 
     @classmethod
@@ -179,7 +177,6 @@ def start_student(
     preprocessor_parameters: dict[str, Any],
     keeps_integers: bool,
     random: np.random.RandomState,
-    trials: TransferTrials | None,
 ) -> tuple[StudentState, InputTensors]:
     """Return a student without a network, its preprocessor fitted to the rows to learn from."""
     inputs, tensors = StudentInputs.fit(
@@ -199,7 +196,6 @@ def start_student(
         transfer_method=plan.transfer.method,
         beta=plan.transfer.beta,
         n_foundation_features=None if data.features is None else data.features.shape[1],
-        trials=trials,
     )
     return student, tensors
 

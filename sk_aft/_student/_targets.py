@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias, Union
 
@@ -77,7 +78,27 @@ class ClassTargets:
 
     def decode(self, outputs: Tensor) -> np.ndarray:
         """Return the most likely label of each row."""
-        return self.classes[outputs.argmax(dim=1).numpy()]
+        return self.original(outputs.argmax(dim=1).numpy())
+
+    def check_outputs(self, outputs: Tensor) -> None:
+        """Raise, or warn, if the network's first outputs look like probabilities."""
+        lies_between = bool(((outputs > 0) & (outputs < 1)).all())
+        sums = outputs.float().sum(dim=1)
+        if bool((outputs >= 0).all()) and bool(((sums - 1).abs() < 0.02).all()):
+            raise ValueError(
+                "The module returns probabilities: every row of its outputs sums to 1. Leave out "
+                "its last softmax and return logits; the loss and predict_proba apply one."
+            )
+        if lies_between:
+            warnings.warn(
+                "All outputs of the module lie between 0 and 1, as those of a sigmoid do. Return "
+                "logits: the loss and predict_proba apply a softmax.",
+                stacklevel=2,
+            )
+
+    def original(self, targets: np.ndarray) -> np.ndarray:
+        """Return the labels of class numbers."""
+        return self.classes[targets]
 
     def weights(
         self, targets: np.ndarray, sample_weight: Any, class_weight: Any
@@ -101,10 +122,6 @@ class ClassTargets:
 
     def check_held_out(self, targets: np.ndarray, validation_fraction: float) -> None:
         """Do nothing: accuracy needs no more than one row."""
-
-    def errors(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Return 1 for a row whose class is not the most likely one, else 0."""
-        return (outputs.argmax(axis=1) != targets).astype(float)
 
     def score(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> float:
         """Return the accuracy."""
@@ -157,8 +174,15 @@ class NumericTargets:
 
     def decode(self, outputs: Tensor) -> np.ndarray:
         """Return predictions in the shape and unit of the targets."""
-        predictions = self.scaler.inverse_transform(outputs.double().numpy())
-        return predictions[:, 0] if self.ndim == 1 else predictions
+        return self.original(outputs.double().numpy())
+
+    def check_outputs(self, outputs: Tensor) -> None:
+        """Do nothing: a regressor's outputs may be any numbers."""
+
+    def original(self, targets: np.ndarray) -> np.ndarray:
+        """Return standardised targets in the shape and unit of y."""
+        numbers = self.scaler.inverse_transform(targets.astype(np.float64))
+        return numbers[:, 0] if self.ndim == 1 else numbers
 
     def weights(
         self, targets: np.ndarray, sample_weight: Any, class_weight: Any
@@ -176,10 +200,6 @@ class NumericTargets:
                 f"validation_fraction={validation_fraction} holds out one row, and R² needs "
                 "two: raise it, or set early_stopping=False."
             )
-
-    def errors(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Return the mean squared error of each row."""
-        return ((outputs - targets) ** 2).mean(axis=1)
 
     def score(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> float:
         """Return R² of the standardised targets."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sk_aft._data._batches import Batch, RowBatches
 from sk_aft._data._tensors import Inputs
+from sk_aft._runtime._dtype import float32_by_default
 from sk_aft._student._components import Infer
 from sk_aft._student._losses import task_loss, transfer_loss
 from sk_aft._student._mixed_precision import MixedPrecision
@@ -103,23 +104,22 @@ def train(
     train_step: Callable[[Batch], Step],
     validation_step: Callable[[Batch], Step],
     notify: Callable[..., None],
+    datasets: Mapping[str, Any],
+    given: Mapping[str, Any],
     drop_unfinished: Callable[[], None],
     is_stopped: Callable[[], bool],
 ) -> None:
     """Run the epochs, and call the callbacks as ``skorch.NeuralNet.fit_loop`` does.
 
+    Callbacks are told of ``datasets`` around every epoch and of ``given`` around the training.
     KeyboardInterrupt is raised in the end, unless a callback ended the training by it, as skorch's
     EarlyStopping does.
     """
-    datasets = {
-        "dataset_train": batches.inputs,
-        "dataset_valid": None if held_out is None else held_out.inputs,
-    }
     batches.move_to_device()
     if held_out is not None:
         held_out.move_to_device()
     interruption = None
-    notify("on_train_begin", X=batches.inputs, y=None)
+    notify("on_train_begin", **given)
     try:
         for _ in range(n_epochs):
             notify("on_epoch_begin", **datasets)
@@ -130,7 +130,7 @@ def train(
         interruption = None if is_stopped() else error
     finally:
         drop_unfinished()
-    notify("on_train_end", X=batches.inputs, y=None)
+    notify("on_train_end", **given)
     if interruption is not None:
         raise interruption
 
@@ -140,17 +140,16 @@ def run_batches(
     step: Callable[[Batch], Step],
     *,
     is_training: bool,
-    at_begin: Callable[..., None],
-    at_end: Callable[..., None],
+    at_begin: Callable[[Batch], None],
+    at_end: Callable[[Batch, Step], None],
 ) -> EpochResult:
     """Make a step with each batch."""
     sums: dict[str, Tensor] = {}
     outputs, targets, n_batches = [], [], 0
     for batch in batches:
-        pair = (batch.inputs, batch.targets)  # what skorch's callbacks call a batch
-        at_begin(batch=pair, training=is_training)
+        at_begin(batch)
         terms = step(batch)
-        at_end(batch=pair, training=is_training, **terms)
+        at_end(batch, terms)
         n_batches += 1
         for name, value in terms.items():
             if value.ndim > 0 or (name == "task_loss" and value is terms["loss"]):
@@ -266,8 +265,14 @@ def validation_loss(
 
 def run_network(network: nn.Module, inputs: Inputs, n_outputs: int) -> tuple[Tensor, Any]:
     """Run a network; raise if its outputs have another shape than the targets ask for."""
-    outputs = network(**inputs) if isinstance(inputs, Mapping) else network(inputs)
-    logits, features = outputs[:2] if isinstance(outputs, tuple) else (outputs, None)
+    with float32_by_default():
+        outputs = network(**inputs) if isinstance(inputs, Mapping) else network(inputs)
+    logits, features = outputs[:2] if isinstance(outputs, (tuple, list)) else (outputs, None)
+    if not isinstance(logits, Tensor):
+        raise TypeError(
+            f"The module returned a {type(outputs).__name__}, expected a tensor of outputs "
+            f"(n_rows, {n_outputs}), or a tuple of it and the features."
+        )
     if logits.ndim == 1 and n_outputs == 1:
         logits = logits.unsqueeze(1)
     if logits.ndim != 2 or logits.shape[1] != n_outputs:

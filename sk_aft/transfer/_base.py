@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -35,8 +35,6 @@ class TransferRows:
         computes for these rows.
     seed : int
         Seed of the splits and of initial weights.
-    shared : dict
-        Results to share between trainings on the same rows with the same seed.
     """
 
     features: Any
@@ -47,7 +45,6 @@ class TransferRows:
     n_classes: int | None
     student_features: Callable[[np.ndarray], np.ndarray]
     seed: int
-    shared: dict[str, Any] = field(default_factory=dict)
 
 
 class TransferMethod(nn.Module):

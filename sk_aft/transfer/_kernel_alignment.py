@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,7 @@ from sk_aft.transfer._kernels import kernel_distance, rbf_kernel
 from sk_aft.transfer._precision import Linear, at_least_float32, in_full_precision
 
 _KERNELS = ("linear", "rbf")
-_DEFAULT_WIDTH = 128
-_WEIGHTS = ("diagonal", "published", "fixed", "dense")
+_WEIGHTS = ("diagonal", "fixed", "dense")
 
 
 class KernelAlignment(TransferMethod):
@@ -37,15 +37,13 @@ class KernelAlignment(TransferMethod):
     kernel : {"linear", "rbf"}, default="linear"
         Kernel of two rows a and b of unit norm: their inner product ("linear"), or
         :math:`\exp(-\lVert a - b \rVert^2)` ("rbf").
-    weights : {"diagonal", "published", "fixed", "dense"}, default="diagonal"
+    weights : {"diagonal", "fixed", "dense"}, default="diagonal"
         - "diagonal": learn a weight :math:`\sigma(s_j)` for each foundation feature.
-        - "published": the same, with ``projection="auto"`` meaning None.
         - "fixed": learn nothing; s stays 0.
         - "dense": learn a linear map, :math:`\Psi A` with A of shape (d, d).
-    projection : int, None or "auto", default="auto"
+    projection : int or None, default=None
         Width of a learned linear map P of the student's features, whose output the kernel
-        compares. None compares the features themselves, as published. "auto" is 128 for
-        ``kernel="linear", weights="diagonal"`` if ``n_student_features`` is given, else None.
+        compares, for example 128. None compares the features themselves, as published.
     n_student_features : int, optional
         Width p of the student's features; needed for a projection.
 
@@ -62,9 +60,9 @@ class KernelAlignment(TransferMethod):
 
     Notes
     -----
-    With a projection, as in `KernelDistillation`, the student has to represent the foundation
-    model's information but may represent other information as well. This avoids excess error
-    where the foundation model has less information about the task than the training rows.
+    The defaults are the published method. A projection is an extension: as in
+    `KernelDistillation`, the student has to represent the foundation model's information but may
+    represent other information as well.
 
     With the linear kernel the gradient is computed explicitly, which takes half the time of
     autograd. It cannot be differentiated again.
@@ -94,7 +92,7 @@ class KernelAlignment(TransferMethod):
         n_features: int,
         kernel: str = "linear",
         weights: str = "diagonal",
-        projection: int | str | None = "auto",
+        projection: int | None = None,
         n_student_features: int | None = None,
     ) -> None:
         super().__init__()
@@ -108,11 +106,10 @@ class KernelAlignment(TransferMethod):
             self.register_buffer("s", torch.zeros(n_features))
         else:
             self.s = nn.Parameter(torch.zeros(n_features))
-        if projection == "auto":
-            is_default = kernel == "linear" and weights == "diagonal"
-            projection = _DEFAULT_WIDTH if is_default and n_student_features else None
-        elif isinstance(projection, str):
-            raise ValueError(f"projection is {projection!r}, expected a width, None or 'auto'.")
+        if not (projection is None or (isinstance(projection, Integral) and projection > 0)):
+            raise ValueError(
+                f"projection is {projection!r}, expected a width of 1 or more or None."
+            )
         self.projection = projection
         if projection is not None:
             if n_student_features is None:

@@ -103,11 +103,6 @@ class ProbeDistillation(TransferMethod):
             Class probabilities, or predictions of the regression; NaN in rows without features.
         """
         self.is_regression = rows.n_classes is None
-        if "probe" not in rows.shared:
-            rows.shared["probe"] = self._predictions(rows)
-        return rows.shared["probe"]
-
-    def _predictions(self, rows: TransferRows) -> np.ndarray:
         indices, matrix = labeled_rows(rows)
         features, targets = rows.features.take(indices), rows.targets[indices]
         probe = RidgeProbe() if rows.n_classes is None else ClassProbe(rows.n_classes)

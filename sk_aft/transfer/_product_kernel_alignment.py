@@ -12,7 +12,7 @@ from sk_aft.transfer._kernel_alignment import check_choice
 from sk_aft.transfer._kernels import cosine_kernel, kernel_distance, product_kernel
 from sk_aft.transfer._precision import at_least_float32, in_full_precision
 
-_WEIGHTS = ("diagonal", "published", "fixed")
+_WEIGHTS = ("diagonal", "fixed")
 
 
 class ProductKernelAlignment(TransferMethod):
@@ -37,9 +37,9 @@ class ProductKernelAlignment(TransferMethod):
         Total width d of the foundation features of all modalities.
     feature_slices : mapping of str to slice, or to a list of slices
         The columns of each modality in the foundation features.
-    weights : {"diagonal", "published", "fixed"}, default="diagonal"
+    weights : {"diagonal", "fixed"}, default="diagonal"
         - "diagonal": learn a weight :math:`\sigma(s_j)` for each column of each modality, before
-          the product. "published" is the same.
+          the product.
         - "fixed": learn nothing; s stays 0.
 
     Attributes
