@@ -33,7 +33,9 @@ ROOT = Path(__file__).parents[1]
 def texts() -> np.ndarray:
     """Fit a bag of n-grams that learns from MiniLM."""
     rows, labels = load_banking77(labels_per_class=5, return_X_y=True)
-    student = AFTClassifier(transfer="aft", beta=10, max_epochs=8, random_state=0)
+    student = AFTClassifier(
+        transfer="aft", transfer__projection=128, beta=10, max_epochs=8, random_state=0
+    )
     pipe = make_pipeline(FoundationFeatureExtractor("minilm"), student).fit(rows, labels)
     return pipe[-1].predict_proba(rows)
 
@@ -55,7 +57,11 @@ def table() -> np.ndarray:
     weights = np.random.default_rng(0).uniform(0.5, 2, len(rows))
     teachers = [PCA(3).fit(rows), PCA(5).fit(rows)]
     student = AFTRegressor(
-        transfer=[("aft", 10), ("probe-kd", 1)], beta=1, max_epochs=10, random_state=0
+        transfer=[("aft", 10), ("probe-kd", 1)],
+        transfer__aft__projection=128,
+        beta=1,
+        max_epochs=10,
+        random_state=0,
     )
     pipe = make_pipeline(FoundationFeatureExtractor(teachers), student)
     pipe.fit(rows, targets, aftregressor__sample_weight=weights)

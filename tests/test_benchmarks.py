@@ -1,8 +1,10 @@
 """The benchmarks of accuracy: a fair choice of settings, runs that are kept, honest tables."""
 
+import ast
 import itertools
 import re
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -25,7 +27,7 @@ from benchmarks.accuracy._methods import METHODS, N_TRIALS  # noqa: E402
 from benchmarks.accuracy._runs import Runs  # noqa: E402
 from benchmarks.accuracy._search import Axis, climb  # noqa: E402
 from benchmarks.accuracy._setfit import SetFitClassifier  # noqa: E402
-from benchmarks.accuracy._suites import COMPARED, SUITES  # noqa: E402
+from benchmarks.accuracy._suites import SUITES  # noqa: E402
 from benchmarks.accuracy.report.__main__ import main as report  # noqa: E402
 from benchmarks.accuracy.report._scores import Scores  # noqa: E402
 from benchmarks.accuracy.report._tables import (  # noqa: E402
@@ -38,9 +40,10 @@ from benchmarks.accuracy.report._tables import (  # noqa: E402
     mean_normalized,
     steps_table,
 )
-from benchmarks.accuracy.report._targets import targets_table  # noqa: E402
 from sk_aft import FoundationFeatureExtractor  # noqa: E402
 from sk_aft.datasets import load_banking77, load_fashion_mnist  # noqa: E402
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +152,7 @@ def test_a_teacher_learns_from_the_labelled_rows_alone(texts, tmp_path, monkeypa
     assert labels.tolist() == [of_text[row] for row in rows]
     assert np.bincount(labels).tolist() == [5] * 8
     (line,) = experiment.lines(runs, 1)
-    assert (line["transfer"], line["beta"], line["setting"]) == ("probe-kd", 1, {})
+    assert (line["beta"], line["setting"]) == (1, {})
 
 
 def test_a_training_that_diverges_is_kept(texts):
@@ -164,7 +167,7 @@ def test_a_training_that_diverges_is_kept(texts):
     assert "the network diverged" in line["failed"]
     line = experiment._line(lambda: fit(1e-2), texts.test_rows, texts.test_labels)
     assert line["error"] < 1
-    assert (line["transfer"], line["beta"]) == ("aft", 10)
+    assert line["beta"] == 10
     with pytest.raises(ValueError, match="lr"):
         experiment._line(lambda: fit(-1), texts.test_rows, texts.test_labels)
 
@@ -322,59 +325,6 @@ def test_the_front_is_what_nothing_as_fast_is_better_than():
     assert [is_on_front(one, found, costs) for one in found[:3]] == [True, False, True]
 
 
-def test_targets_are_judged_by_the_runs():
-    alone = scores("student alone", [0.4, 0.4])
-    by_teacher = [
-        scores("default", [0.3, 0.3]),
-        scores("default", [0.2, 0.2], teacher="wordllama"),
-        scores("default", [0.1, 0.11], teacher="minilm + wordllama"),
-    ]
-    others = [scores(method, [0.35, 0.35]) for method in COMPARED[2:]]
-    few = Experiment("trec", "student alone", "bag of n-grams", labels="10 a class")
-    unlabeled = replace(few, method="aft + unlabelled", teacher="minilm")
-    worse = replace(few, method="default", teacher="minilm")
-    found = {
-        "methods": [alone, by_teacher[0], *others],
-        "language": [alone, *by_teacher],
-        "labels": [
-            Scores(few, np.array([0.6, 0.6]), []),
-            Scores(unlabeled, np.array([0.4, 0.4]), []),
-            Scores(worse, np.array([0.7, 0.7]), []),
-        ],
-        "teachers": [
-            scores(method, [error, error], teacher=teacher)
-            for teacher, error in zip(("minilm", "wordllama", "e5"), (0.1, 0.2, 0.4), strict=True)
-            for method in ("probe", "aft")
-        ],
-        "pareto": [alone, by_teacher[0], scores("kd", [0.1, 0.1])],
-    }
-    costs = [
-        {
-            "experiment": asdict(one.experiment),
-            "milliseconds": {"1": of_one, "256": of_256},
-            "parameters": size,
-        }
-        for one, of_one, of_256, size in zip(
-            found["pareto"], (1, 1, 2), (1, 1, 1), (10, 10, 20), strict=True
-        )
-    ]
-    table = targets_table(lambda suite: found.get(suite, []), costs)
-    rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
-    assert [row[2:] for row in rows] == [
-        ["0.750", "met"],
-        ["1 of 10; first is default", "met"],
-        ["0.67", "missed"],
-        ["1.00", "met"],
-        ["1 of 1, 1 by two standard errors", "missed"],
-        ["1 of 4", "missed"],
-        ["1 of 1", "met"],
-        ["0 of 1", "missed"],
-        ["1 of 1", "met"],
-    ]
-    one_seed = {"language": [scores("default", [0.1])]}
-    assert not targets_table(lambda suite: one_seed.get(suite, []), [])
-
-
 def test_settings_of_kept_scores_are_those_that_their_trials_chose():
     wrong = []
     for one in dict.fromkeys(itertools.chain.from_iterable(make() for make in SUITES.values())):
@@ -391,3 +341,25 @@ def test_settings_of_kept_scores_are_those_that_their_trials_chose():
         chosen = search.best(error)
         wrong += [(one, line, chosen) for line in lines if line["setting"] != chosen]
     assert not wrong
+
+
+def private_imports(source):
+    """Return what a source imports from sk_aft that has an underscore in front."""
+    names = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    parts = [name.split(".") for name in names]
+    return [".".join(of) for of in parts if of[0] == "sk_aft" and any(p[0] == "_" for p in of)]
+
+
+@pytest.mark.parametrize("path", sorted(BENCHMARKS.rglob("*.py")), ids=lambda path: path.stem)
+def test_benchmarks_import_public_names_only(path):
+    assert not private_imports(path.read_text())
+
+
+def test_private_names_are_found_wherever_the_imports_stand():
+    source = "def late():\n    import sk_aft._data\nfrom sk_aft.store import _store, FeatureStore"
+    assert set(private_imports(source)) == {"sk_aft._data", "sk_aft.store._store"}

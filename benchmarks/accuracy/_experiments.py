@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from sklearn.pipeline import Pipeline
 
+from benchmarks._bfloat16 import lacks_bfloat16
 from benchmarks.accuracy._data import Task, draw, held_out, load, mixtures, take
 from benchmarks.accuracy._methods import BATCH_SIZE, METHODS, Setting
 from benchmarks.accuracy._runs import Runs
 from benchmarks.accuracy._students import student_settings
 from benchmarks.accuracy._teachers import teacher
 from sk_aft import FoundationFeatureExtractor
-from sk_aft._student._mixed_precision import has_bfloat16
 from sk_aft.exceptions import DivergenceError
 
 _FEWEST_JUDGES = 100  # held-out rows that choose a setting, of several splits if need be
@@ -241,7 +241,7 @@ class Experiment:
         )
         if method.is_student:
             student = _student_of(model).set_params(device=device)
-            if student.precision == "bf16-mixed" and _lacks_bfloat16(device):
+            if student.precision == "bf16-mixed" and lacks_bfloat16(device):
                 student.set_params(precision="float32")
         return model.fit(rows, labels)
 
@@ -263,7 +263,7 @@ class Experiment:
         }
         if METHODS[self.method].is_student:
             student = _student_of(model)
-            line["transfer"], line["beta"] = student.chosen_transfer_, student.beta_
+            line["beta"] = student.beta_
             line["n_parameters"] = sum(part.numel() for part in student.module_.parameters())
             lacking = student.precision == "float32" and _is_in_bfloat16(self.student, self.data)
             without = " without bfloat16" if lacking else ""
@@ -273,12 +273,6 @@ class Experiment:
 
 def _is_in_bfloat16(student: str, data: str) -> bool:
     return student_settings(student, data).get("precision") == "bf16-mixed"
-
-
-def _lacks_bfloat16(device: str) -> bool:
-    """Whether students are trained on a CPU where bfloat16 takes many times as long as float32."""
-    on_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
-    return on_cpu and not has_bfloat16(torch.device("cpu"))
 
 
 def _student_of(model: Any) -> Any:

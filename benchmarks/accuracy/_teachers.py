@@ -16,6 +16,12 @@ from sk_aft import FoundationFeatureExtractor
 from sk_aft.backbones import CallableBackbone
 
 _N_MINILM = 384
+_N_WEIGHTS = {
+    "minilm": 22_713_216,
+    "effnet-lite0": 3_371_008,
+    "effnet-lite2": 4_811_072,
+    "wordllama": 32_000 * 256,
+}
 
 
 def teacher(name: str) -> Any:
@@ -35,8 +41,8 @@ def teacher(name: str) -> Any:
 
 
 def n_weights(name: str) -> int:
-    """Return the number of weights of those teachers that do not tell it themselves."""
-    return 32_000 * 256 if "wordllama" in name.split(" + ") else 0
+    """Return the number of weights of teachers that are compared by what they cost."""
+    return sum(_N_WEIGHTS[part] for part in name.split(" + ") if part)
 
 
 def wordllama(texts: list[str], width: int) -> np.ndarray:

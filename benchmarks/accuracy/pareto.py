@@ -19,7 +19,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import FeatureUnion, Pipeline
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
@@ -28,7 +28,7 @@ from benchmarks.accuracy._runs import RESULTS
 from benchmarks.accuracy._suites import SUITES
 from benchmarks.accuracy._teachers import n_weights
 from benchmarks.accuracy.report._scores import Scores, scores
-from sk_aft._quickstart._measure import count_parameters, deployed
+from sk_aft import FoundationFeatureExtractor
 
 COSTS = RESULTS / "pareto.json"
 BATCHES = (1, 256)
@@ -72,7 +72,26 @@ def _fitted(one: Scores, task: Task) -> Any:
     experiment = replace(one.experiment, steps=1)
     labeled = draw(task, experiment.labels, 0)
     model = experiment.fit(task, labeled, one.lines[0]["setting"], 0, "auto")
-    return deployed(model) if isinstance(model, Pipeline) else model
+    if not isinstance(model, Pipeline):
+        return model
+    if one.experiment.student:
+        return model[-1]
+    for step in model:
+        if isinstance(step, FoundationFeatureExtractor):
+            step.set_params(cache=None)  # new rows are in no store
+    return model
+
+
+def count_parameters(model: Any) -> int:
+    """Return how many learned numbers a prediction needs, beside those of a foundation model."""
+    if isinstance(model, Pipeline):
+        return sum(count_parameters(step) for step in model)
+    if isinstance(model, FeatureUnion):
+        return sum(count_parameters(step) for _, step in model.transformer_list)
+    if hasattr(model, "module_"):
+        return sum(weights.numel() for weights in model.module_.parameters())
+    learned = ("coef_", "intercept_", "idf_", "mean_", "scale_", "support_vectors_", "dual_coef_")
+    return sum(getattr(model, name).size for name in learned if hasattr(model, name))
 
 
 def milliseconds(models: Sequence[Any], rows: Any, batch: int) -> list[float]:

@@ -8,7 +8,8 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,17 @@ def medians(ways: Mapping[str, Callable[[], Any]], *, rounds: int = 7) -> dict[s
                 torch.cuda.synchronize()
             seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run PyTorch on one core, as the estimators run small networks."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def report(name: str, rows: list[dict[str, Any]], device: str = "cpu") -> None:

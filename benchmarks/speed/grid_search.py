@@ -23,9 +23,8 @@ from sklearn.pipeline import make_pipeline
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.speed._timing import medians, options, ratio, report
+from benchmarks.speed._timing import medians, one_thread, options, ratio, report
 from sk_aft import AFTClassifier, FoundationFeatureExtractor
-from sk_aft._runtime._threads import fitting_threads
 from sk_aft.datasets import load_banking77
 from sk_aft.modules import TextBag
 from sk_aft.optim import RowwiseAdamW
@@ -141,7 +140,7 @@ def loop(
     optimizer = RowwiseAdamW(groups, fused=True)
     n_steps = EPOCHS * -(-len(y) // BATCH)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
-    with fitting_threads(network):
+    with one_thread():
         for _ in range(EPOCHS):
             for inputs, targets, foundation in batches(counts, y, features):
                 logits, of_student = network(**inputs)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,9 @@ from sklearn.base import clone
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.speed._timing import medians, options, ratio, report
+from benchmarks._bfloat16 import lacks_bfloat16
+from benchmarks.speed._timing import medians, one_thread, options, ratio, report
 from sk_aft import AFTClassifier, FoundationFeatureExtractor
-from sk_aft._runtime._threads import fitting_threads
 from sk_aft.modules import MLP, ResNet
 
 BATCH = 128
@@ -34,15 +35,22 @@ def main() -> None:
     report("training", figures, device)
 
 
-def loop(build: Callable[[], nn.Module], X: Tensor, y: Tensor, n_epochs: int, device: str) -> None:
-    """Train as one would by hand."""
+def loop(
+    build: Callable[[], nn.Module],
+    X: Tensor,
+    y: Tensor,
+    n_epochs: int,
+    device: str,
+    threads: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> None:
+    """Train as one would by hand, on as many threads as the estimator uses for the network."""
     torch.manual_seed(0)
     network = build().to(device).train()
     X, y = X.to(device), y.to(device)
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)
     n_steps = n_epochs * -(-len(X) // BATCH)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
-    with fitting_threads(network):
+    with threads():
         for _ in range(n_epochs):
             for rows in torch.randperm(len(X), device=device).split(BATCH):
                 inputs = X[rows]
@@ -71,7 +79,9 @@ def perceptron(device: str) -> dict[str, Any]:
     tensors = torch.from_numpy(X), torch.from_numpy(y)
     seconds = medians(
         {
-            "loop": lambda: loop(lambda: MLP(64, 10, hidden_sizes=(128,)), *tensors, 5, device),
+            "loop": lambda: loop(
+                lambda: MLP(64, 10, hidden_sizes=(128,)), *tensors, 5, device, one_thread
+            ),
             "ours": lambda: student.fit(X, y),
         }
     )
@@ -99,8 +109,11 @@ def residual_network(device: str) -> list[dict[str, Any]]:
         "beta=0": (student, {}),
         "ours": (taught, {"features": features}),
         "compile=True": (clone(student).set_params(compile=True), {}),
-        "precision='bf16-mixed'": (clone(student).set_params(precision="bf16-mixed"), {}),
     }
+    if lacks_bfloat16(device):
+        print("precision='bf16-mixed': skipped, this CPU has no instructions for bfloat16.")
+    else:
+        ways["precision='bf16-mixed'"] = (clone(student).set_params(precision="bf16-mixed"), {})
     durations: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(5):
         for name, (estimator, arguments) in ways.items():

@@ -16,15 +16,14 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.speed._timing import medians, options, report
-from sk_aft.transfer import make_transfer
-from sk_aft.transfer._kernels import product_kernel, unit_rows
+from sk_aft.transfer import KernelAlignment, ProductKernelAlignment, make_transfer
 
 STUDENT_WIDTH = 128
 N_CALLS = 200
 SIZES = [(n_rows, width) for n_rows in (128, 512, 1024) for width in (384, 2560, 8192)]
-# "aft" has a map of the student's features as wide as 1,024; without it, it is as published.
+# "aft" with a learned map of the student's features, and without as published.
 METHODS: dict[str, dict[str, Any]] = {
-    "aft": {},
+    "aft": {"projection": 128},
     "aft, published": {"transfer": "aft", "weights": "published"},
     "aft-fixed": {},
     "aft-dense": {},
@@ -104,18 +103,22 @@ def terms(n_rows: int, width: int, device: str) -> list[dict[str, Any]]:
 
 
 def product(device: str) -> list[dict[str, Any]]:
-    """Time product kernels of 1,024 x 1,024 features and 128 rows, and the explicit way."""
+    """Time the distance to products of 1,024 x 1,024 features, and the explicit way."""
     torch.manual_seed(0)
+    student = torch.randn(128, STUDENT_WIDTH, device=device)
     image, text = torch.randn(128, 1024, device=device), torch.randn(128, 1024, device=device)
+    both = torch.cat([image, text], dim=1)
+    halves = {"image": slice(0, 1024), "text": slice(1024, 2048)}
+    of_products = KernelAlignment(1024 * 1024, weights="fixed").to(device)
+    by_column = ProductKernelAlignment(2048, halves, weights="fixed").to(device)
 
     def explicit() -> torch.Tensor:
-        unit = unit_rows(torch.einsum("bi,bj->bij", image, text).flatten(1))
-        return unit @ unit.T
+        return of_products(student, torch.einsum("bi,bj->bij", image, text).flatten(1))
 
     def ours() -> torch.Tensor:
         for _ in range(N_CALLS):  # as often as in a training, not once after a pause
-            kernel = product_kernel((image, text))
-        return kernel
+            distance = by_column(student, both)
+        return distance
 
     torch.testing.assert_close(ours(), explicit(), atol=1e-4, rtol=0)  # float32's digits
     seconds = medians({"explicit": explicit, "ours": ours}, rounds=5)
@@ -123,19 +126,17 @@ def product(device: str) -> list[dict[str, Any]]:
     faster = seconds["explicit"] / seconds["ours"]
     figures = [
         {
-            "what": "product kernel, 1,024 x 1,024, B = 128",
+            "what": "aft-product, 1,024 x 1,024, B = 128",
             "floor": f"{1e3 * seconds['explicit']:.0f} ms (explicit outer product)",
             "ours": f"{1e3 * seconds['ours']:.2f} ms, {faster:.0f}x faster",
-            "target": "1000x faster",
         }
     ]
     if device == "cpu":
         figures.append(
             {
-                "what": "product kernel, 1,024 x 1,024, B = 128: memory at its peak",
+                "what": "aft-product, 1,024 x 1,024, B = 128: memory at its peak",
                 "floor": f"{4 * 128 * 1024**2 / 1e6:.0f} MB (one explicit outer product)",
-                "ours": f"{peak_bytes(lambda: product_kernel((image, text))) / 1e6:.2f} MB",
-                "target": "1 MB",
+                "ours": f"{peak_bytes(lambda: by_column(student, both)) / 1e6:.2f} MB",
             }
         )
     return figures

@@ -43,7 +43,6 @@ from benchmarks.accuracy.report._tables import (
     steps_table,
     teachers_table,
 )
-from benchmarks.accuracy.report._targets import targets_table
 
 _NOT_RUN = "*(The runs for this table are not made yet.)*"
 _ROOT = Path(__file__).parents[3]
@@ -137,7 +136,6 @@ class Report:
         for data in dict.fromkeys(one.experiment.data for one in labels):
             of_data = [one for one in labels if one.experiment.data == data]
             tables[f"labels {data}"] = comparison(of_data, of_data[0].experiment.student)
-        tables["targets"] = targets_table(self._found, self._costs())
         if costs := self._costs():
             tables["pareto"] = costs_table(self._found("pareto"), costs)
         return tables
