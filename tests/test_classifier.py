@@ -13,9 +13,9 @@ from sklearn.preprocessing import MinMaxScaler
 from skorch import NeuralNetClassifier
 from torch import nn
 
-from sk_aft import AFTClassifier, FoundationFeatureExtractor
+from sk_aft import AFTClassifier, AFTRegressor, FoundationFeatureExtractor
 from sk_aft.modules import MLP, ResNet, TextBag
-from sk_aft.transfer import KernelAlignment
+from sk_aft.transfer import KernelAlignment, ProbeDistillation
 
 TEXTS = [f"{word} {i}" for i in range(20) for word in ("good film", "bad film", "dull book")]
 MOODS = ["glad", "sad", "bored"] * 20
@@ -165,11 +165,40 @@ def test_auto_without_features_warns_exactly_once(iris):
     assert "standard training" in messages[0]
 
 
-def test_auto_with_features_uses_the_published_strength(iris):
+def test_auto_teaches_by_a_probe_with_the_strength_of_the_method(iris):
     X, y, features = iris
     model = AFTClassifier(max_epochs=1).fit(X, y, features=features)
-    assert model.beta_ == KernelAlignment.default_beta == 10
+    assert (model.transfer_method_, model.beta_) == ("probe-kd", 1)
+    assert isinstance(model.transfer_, ProbeDistillation)
+    model = AFTClassifier(transfer="aft", max_epochs=1).fit(X, y, features=features)
+    assert (model.transfer_method_, model.beta_) == ("aft", KernelAlignment.default_beta)
+    assert model.beta_ == 10
     assert model.feature_weights_.shape == (2,)
+    assert model.transfer_.projection is None  # as published
+
+
+def test_auto_aligns_kernels_where_no_probe_can_be_fitted(iris):
+    X, y, features = iris
+    pieces = AFTClassifier().partial_fit(X, y, [0, 1, 2], features=features)
+    assert (pieces.transfer_method_, pieces.beta_) == ("aft", 10)
+    constant = AFTRegressor(max_epochs=1).fit(X, np.ones(len(X)), features=features)
+    assert constant.transfer_method_ == "aft"
+
+
+def test_where_nothing_was_transferred_the_attributes_say_so(iris):
+    X, y, features = iris
+    for student in (AFTClassifier(beta=0), AFTClassifier(transfer=None)):
+        student.set_params(max_epochs=1).fit(X, y, features=features)
+        assert (student.transfer_method_, student.beta_) == (None, 0)
+        assert not hasattr(student, "transfer_")
+    both = AFTClassifier(transfer=[("aft", 10), ("probe-kd", 1)], max_epochs=1)
+    assert both.fit(X, y, features=features).transfer_method_ == [("aft", 10), ("probe-kd", 1)]
+
+
+def test_a_projection_is_an_option(iris):
+    X, y, features = iris
+    student = AFTClassifier(transfer="aft", transfer__projection=128, max_epochs=1)
+    assert student.fit(X, y, features=features).transfer_.map.weight.shape == (128, 128)
 
 
 def test_feature_weights_exist_only_with_transfer(iris):
@@ -182,7 +211,7 @@ def test_a_useless_feature_loses_weight():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(400, 2))
     features = np.c_[X, rng.normal(size=(400, 1)) * 2]
-    model = AFTClassifier(beta=10, lr=0.01, random_state=0)
+    model = AFTClassifier(transfer="aft", lr=0.01, random_state=0)
     model.fit(X, X[:, 0] > 0, features=features)
     assert model.feature_weights_[2] < model.feature_weights_[:2].min() - 0.1
 
@@ -369,7 +398,7 @@ def test_optimizer_parameters_reach_the_optimizer_and_not_the_feature_weights(ir
     X, y, features = iris
     model = AFTClassifier(
         optimizer=torch.optim.SGD, optimizer__momentum=0.5, optimizer__weight_decay=0.3,
-        lr_schedule="constant", beta=1, max_epochs=1,
+        lr_schedule="constant", transfer="aft", max_epochs=1,
     ).fit(X, y, features=features)  # fmt: skip
     student, transfer = model.optimizer_.param_groups
     assert (student["lr"], student["weight_decay"], student["momentum"]) == (1e-3, 0.3, 0.5)

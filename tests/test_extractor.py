@@ -692,10 +692,12 @@ def test_masked_rows_take_no_part_in_the_transfer_term():
             raise ValueError("bad")
         return np.tanh(rows)
 
-    student = AFTClassifier(beta=5, max_epochs=1, batch_size=60, optimizer=torch.optim.SGD, lr=1e-9)
+    student = AFTClassifier(
+        transfer="aft", beta=5, max_epochs=1, batch_size=60, optimizer=torch.optim.SGD, lr=1e-9
+    )
     with pytest.warns(UserWarning, match="3 of 60 rows"):
         rows = FoundationFeatureExtractor(embed, on_error="mask").fit_transform(X)
-    student.set_params(random_state=0, transfer__weights="published").fit(rows, y)
+    student.set_params(random_state=0).fit(rows, y)
     known = ~rows.missing_mask
     inputs = torch.from_numpy(student.preprocessor_.transform(X)).float()
     with torch.no_grad():

@@ -218,7 +218,7 @@ def _hog(_: str) -> list[Any]:
 
 # A learned map of the student's features before the kernel, as measured; not in the paper.
 _PROJECTED: Setting = {"transfer__projection": 128}
-_PUBLISHED: Setting = {"transfer__weights": "published"}
+
 _BOTH = [("aft", 10), ("probe-kd", 1)]
 
 LEARNING_RATES = (3e-4, 1e-3, 3e-3)
@@ -233,7 +233,7 @@ METHODS: dict[str, Student | Linear | FineTuned] = {
     "aft, grid": Student("aft", settings=_PROJECTED, grid=_GRID),
     "default, not tuned": Student("auto", is_tuned=False),
     "student alone, not tuned": Student(None, is_tuned=False),
-    "aft, published": Student("aft", settings=_PUBLISHED),
+    "aft, published": Student("aft"),
     "aft-fixed": Student("aft-fixed"),
     "aft-dense": Student("aft-dense"),
     "aft-rbf": Student("aft-rbf"),
@@ -246,7 +246,7 @@ METHODS: dict[str, Student | Linear | FineTuned] = {
     "b-tuning": Student("b-tuning"),
     "probe-kd": Student("probe-kd"),
     "aft and probe-kd": Student(_BOTH, settings={"transfer__aft__projection": 128}),
-    "aft + unlabelled": Student("aft", settings=_PUBLISHED, uses_unlabeled=True),
+    "aft + unlabelled": Student("aft", uses_unlabeled=True),
     "probe-kd + unlabelled": Student("probe-kd", uses_unlabeled=True),
     "probe-kd by SetFit + unlabelled, not tuned": Student(
         "probe-kd",
@@ -255,11 +255,9 @@ METHODS: dict[str, Student | Linear | FineTuned] = {
         uses_unlabeled=True,
         learned_teacher=SetFitTeacher,
     ),
-    "aft + mixtures": Student("aft", settings=_PUBLISHED, uses_mixtures=True),
+    "aft + mixtures": Student("aft", uses_mixtures=True),
     "probe-kd + mixtures": Student("probe-kd", uses_mixtures=True),
-    "aft and probe-kd + mixtures": Student(
-        _BOTH, settings={"transfer__aft__weights": "published"}, uses_mixtures=True
-    ),
+    "aft and probe-kd + mixtures": Student(_BOTH, uses_mixtures=True),
     "TF-IDF + linear": Linear(_tfidf, 10),
     "HOG + SVM": Linear(_hog, 1, lambda C: SVC(C=C)),
     "SetFit": FineTuned(),

@@ -24,7 +24,7 @@ SIZES = [(n_rows, width) for n_rows in (128, 512, 1024) for width in (384, 2560,
 # "aft" with a learned map of the student's features, and without as published.
 METHODS: dict[str, dict[str, Any]] = {
     "aft": {"projection": 128},
-    "aft, published": {"transfer": "aft", "weights": "published"},
+    "aft, published": {"transfer": "aft"},
     "aft-fixed": {},
     "aft-dense": {},
     "aft-rbf": {},

@@ -35,7 +35,6 @@ class FittedAttributes:
     beta_ = _part_of("_student", "beta", "The strength that was used.")
     module_ = _part_of("_student", "module", "The trained network.")
     criterion_ = _part_of("_student", "criterion", "The task loss.")
-    transfer_ = _part_of("_student", "transfer", "The transfer objective that was used.")
     optimizer_ = _part_of("_run", "optimizer", "The optimizer of the last training.")
     callbacks_ = _part_of("_run", "callbacks", "The callbacks of the last training.")
 
@@ -55,6 +54,17 @@ class FittedAttributes:
             check_is_fitted(self)
             raise AttributeError(f"This {type(self).__name__} was not trained in this process.")
         return self._training
+
+    @property
+    def transfer_(self) -> Any:
+        """The transfer objective that was used; absent where nothing was transferred."""
+        if self._student.beta == 0 or self._student.transfer is None:
+            raise AttributeError("transfer_ exists only where something was transferred.")
+        return self._student.transfer
+
+    @transfer_.setter
+    def transfer_(self, transfer: Any) -> None:
+        self._student.transfer = transfer
 
     @property
     def n_iter_(self) -> int:

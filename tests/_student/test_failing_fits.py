@@ -179,20 +179,3 @@ def test_what_a_subclass_added_is_put_back_too(warm_start):
     divergence(model, fitting(AFTClassifier))
     assert_same(model, before)
     assert (model.average_, model.average_.weight.item()) == kept
-
-
-def test_an_interrupted_first_fit_keeps_what_the_trials_chose():
-    rows = RNG.normal(size=(240, 5))
-    labels = (rows[:, 0] > 0).astype(int)
-    model = AFTClassifier(max_epochs=8, callbacks=[InterruptWhole()], random_state=0)
-    with pytest.raises(KeyboardInterrupt):
-        model.fit(rows, labels, features=np.tanh(rows))
-    assert model.transfer_trials_
-    assert not model.module_.training
-
-
-class InterruptWhole(Callback):
-    """Interrupt the training with callbacks: trials have none."""
-
-    def on_epoch_end(self, net, **kwargs):
-        raise KeyboardInterrupt

@@ -57,7 +57,9 @@ def test_pieces_teach_what_the_whole_does(iris):
 
 def test_passes_over_the_same_rows_are_the_epochs_of_fit(iris):
     X, y = iris
-    whole = AFTClassifier(beta=1, lr_schedule="constant", max_epochs=4, random_state=0)
+    whole = AFTClassifier(
+        transfer="aft", beta=1, lr_schedule="constant", max_epochs=4, random_state=0
+    )
     whole.fit(X, y, features=X)
     pieces = AFTClassifier(beta=1, random_state=0)
     for _ in range(4):
@@ -164,7 +166,8 @@ def test_the_history_holds_each_term_and_the_weight_of_each_model(iris):
     X, y = iris
     teachers = [PCA(2).fit(X), PCA(3).fit(X)]
     pipe = make_pipeline(
-        FoundationFeatureExtractor(teachers), AFTClassifier(beta=1, max_epochs=3, random_state=0)
+        FoundationFeatureExtractor(teachers),
+        AFTClassifier(transfer="aft", beta=1, max_epochs=3, random_state=0),
     ).fit(X, y)
     history = pipe[-1].history_
     for epoch in history:
@@ -174,7 +177,7 @@ def test_the_history_holds_each_term_and_the_weight_of_each_model(iris):
     weights = pipe[-1].feature_weights_
     assert history[-1]["feature_weight_pca"] == pytest.approx(weights[:2].mean(), rel=1e-5)
     assert history[-1]["feature_weight_pca-2"] == pytest.approx(weights[2:].mean(), rel=1e-5)
-    plain = AFTClassifier(beta=1, max_epochs=1).fit(X, y, features=X)
+    plain = AFTClassifier(transfer="aft", beta=1, max_epochs=1).fit(X, y, features=X)
     assert 0 < plain.history_[-1]["feature_weight_features"] < 1
 
 
@@ -329,7 +332,8 @@ def test_an_epoch_that_did_not_end_is_no_epoch(iris):
 
 def test_a_call_that_is_refused_changes_nothing(iris):
     X, y = iris
-    model = AFTClassifier(warm_start=True, max_epochs=1, random_state=0).fit(X, y, features=X)
+    model = AFTClassifier(transfer="aft", warm_start=True, max_epochs=1, random_state=0)
+    model.fit(X, y, features=X)
     with pytest.raises(ValueError, match=r"non-zero|zero for every row"):
         model.fit(X, y, sample_weight=np.zeros(150))
     assert model.beta_ == 10

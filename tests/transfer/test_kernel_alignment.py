@@ -275,7 +275,7 @@ def naive_rbf(features):
     n_features=st.integers(1, 8),
     seed=st.integers(0, 2**32 - 1),
     kernel=st.sampled_from(["linear", "rbf"]),
-    weights=st.sampled_from(["diagonal", "published", "fixed", "dense"]),
+    weights=st.sampled_from(["diagonal", "fixed", "dense"]),
 )
 def test_variants_equal_their_definition(n_rows, width, n_features, seed, kernel, weights):
     student, foundation = draw(n_rows, width, [seed, 0]), draw(n_rows, n_features, [seed, 1])
@@ -318,16 +318,10 @@ def test_the_rbf_kernel_takes_no_memory_for_differences_of_rows():
 
 def test_what_is_learned_depends_on_the_weights():
     learned = {}
-    for weights in ("diagonal", "published", "fixed", "dense"):
+    for weights in ("diagonal", "fixed", "dense"):
         parameters = KernelAlignment(4, weights=weights).named_parameters()
         learned[weights] = {name: tuple(parameter.shape) for name, parameter in parameters}
-    diagonal = {"s": (4,)}
-    assert learned == {
-        "diagonal": diagonal,
-        "published": diagonal,
-        "fixed": {},
-        "dense": {"A": (4, 4)},
-    }
+    assert learned == {"diagonal": {"s": (4,)}, "fixed": {}, "dense": {"A": (4, 4)}}
     np.testing.assert_array_equal(KernelAlignment(4, weights="fixed").feature_weights, [0.5] * 4)
     assert not hasattr(KernelAlignment(4, weights="dense"), "feature_weights")
     big = KernelAlignment(300, weights="dense").A
@@ -370,22 +364,23 @@ def test_what_the_projection_leaves_out_is_free():
 @pytest.mark.parametrize(
     ("parameters", "projection"),
     [
-        ({}, 128),
-        ({"weights": "published"}, None),
+        ({}, None),
         ({"weights": "fixed"}, None),
+        ({"projection": 128}, 128),
         ({"kernel": "rbf"}, None),
         ({"weights": "fixed", "projection": 16}, 16),
         ({"projection": None}, None),
     ],
 )
-def test_what_is_published_has_no_projection_unless_asked(parameters, projection):
+def test_there_is_no_projection_unless_asked(parameters, projection):
     alignment = make_transfer("aft", 6, n_student_features=4, **parameters)
     assert alignment.projection == projection
     assert hasattr(alignment, "map") == (projection is not None)
 
 
 def test_a_projection_has_to_make_sense():
-    with pytest.raises(ValueError, match="expected a width, None or 'auto'"):
-        KernelAlignment(3, projection="wide", n_student_features=4)
+    for projection in ("auto", 0, 1.5):
+        with pytest.raises(ValueError, match="expected a width above 0, or None"):
+            KernelAlignment(3, projection=projection, n_student_features=4)
     with pytest.raises(ValueError, match="needs n_student_features"):
         KernelAlignment(3, projection=8)
