@@ -223,13 +223,13 @@ def test_class_weight_is_sample_weight():
     ).all()
 
 
-def test_a_row_of_weight_zero_stays_in_the_kernel():
-    """It is no row of the task, but one of those whose kernels are compared."""
+@pytest.mark.parametrize("transfer", ["aft", "probe-kd"])
+def test_the_label_of_a_row_of_weight_zero_does_not_matter_but_its_features_do(transfer):
     y = Y.copy()
     weights = np.ones(150)
     weights[::3] = 0
     y[::3] = (Y[::3] + 1) % 3  # what its label is does not matter
-    parameters = {"beta": 5, "max_epochs": 3}
+    parameters = {"transfer": transfer, "beta": 5, "max_epochs": 3}
     model = short(**parameters).fit(X, Y, features=X, sample_weight=weights)
     relabelled = short(**parameters).fit(X, y, features=X, sample_weight=weights)
     np.testing.assert_array_equal(model.predict_proba(X), relabelled.predict_proba(X))

@@ -177,7 +177,8 @@ def test_several_models_and_a_column_of_a_frame(model):
     frame = pd.DataFrame({"text": TEXTS, "other": 1.0})
     lengths = CallableBackbone(lambda texts: np.array([[len(t)] for t in texts]), "lengths v1")
     pipe = make_pipeline(
-        FoundationFeatureExtractor([model, lengths]), AFTClassifier(max_epochs=1, random_state=0)
+        FoundationFeatureExtractor([model, lengths]),
+        AFTClassifier(transfer="aft", max_epochs=1, random_state=0),
     )
     pipe.fit(frame["text"], LABELS)
     assert pipe[-1].feature_weights_.shape == (16,)

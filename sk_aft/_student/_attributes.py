@@ -69,7 +69,7 @@ class FittedAttributes:
     @property
     def n_iter_(self) -> int:
         """Number of epochs run."""
-        return self._student.n_iter
+        return len(self._student.history)
 
     @property
     def transfer_method_(self) -> Any:

@@ -138,6 +138,12 @@ def print_line(text: str) -> None:
     print(text if sys.stdout.isatty() else re.sub(r"\x1b\[[0-9;]*m", "", text))
 
 
+def has_scheduler(callbacks: Iterable[Any]) -> bool:
+    """Return whether a learning rate scheduler is among the callbacks that a user gave."""
+    plain = [given[1] if isinstance(given, tuple) else given for given in callbacks]
+    return any(isinstance(callback, LRScheduler) or callback is LRScheduler for callback in plain)
+
+
 def reject_other_types(callbacks: Iterable[Any]) -> None:
     """Raise if something among the callbacks is none."""
     for given in callbacks:

@@ -57,31 +57,46 @@ def build_module(
     *,
     sizes: Mapping[str, Any],
     device: torch.device,
+    made_in: torch.dtype,
 ) -> nn.Module:
-    """Build the network."""
+    """Build the network; ``made_in`` is torch's default dtype, as the user has set it."""
     build = network_for(sizes) if isinstance(module, str) else module
     reject_unknown("module", build, parameters)
     if isinstance(build, nn.Module):
-        # The estimator's parameter stays as it was given. Inputs are float32.
-        return copy.deepcopy(build).float().to(device)
+        return _copied(build, device, made_in)
     accepted = inspect.signature(build).parameters
     known = {name: size for name, size in sizes.items() if name in accepted}
-    return build(**{**known, **parameters}).float().to(device)
+    return build(**{**known, **parameters}).to(device)
+
+
+def _copied(module: nn.Module, device: torch.device, made_in: torch.dtype) -> nn.Module:
+    """Return a copy: the estimator's parameter stays as it was given.
+
+    Under ``torch.set_default_dtype(torch.float64)`` a module is float64 by accident, and its inputs
+    are float32; otherwise float64 was asked for.
+    """
+    copied = copy.deepcopy(module).to(device)
+    return copied.float() if made_in == torch.float64 else copied
 
 
 def build_criterion(
-    criterion: Any, parameters: Mapping[str, Any], *, is_weighted: bool, device: torch.device
+    criterion: Any,
+    parameters: Mapping[str, Any],
+    *,
+    is_weighted: bool,
+    device: torch.device,
+    made_in: torch.dtype,
 ) -> nn.Module:
     """Build the task loss, which returns a number for each row unless a mean will do."""
     reject_unknown("criterion", criterion, parameters)
     if isinstance(criterion, nn.Module):
-        built = copy.deepcopy(criterion).float().to(device)
+        built = _copied(criterion, device, made_in)
         if hasattr(built, "reduction"):
             built.reduction = "none"
     else:
         takes_reduction = "reduction" in inspect.signature(criterion).parameters
         preset = {"reduction": "none"} if takes_reduction else {}
-        built = criterion(**{**preset, **parameters}).float().to(device)
+        built = criterion(**{**preset, **parameters}).to(device)
     leaves_rows = getattr(built, "reduction", None) == "none"
     if leaves_rows and not is_weighted and has_plain_mean(built):
         built.reduction = "mean"  # two operations less than the mean of what is left
@@ -98,6 +113,7 @@ def build_transfer(
     feature_slices: Mapping[str, slice],
     column_slices: Mapping[Any, slice],
     device: torch.device,
+    made_in: torch.dtype,
 ) -> nn.Module:
     """Build the transfer objective; the arguments are those of `make_transfer`."""
     transfer: Any = make_transfer(
@@ -116,7 +132,7 @@ def build_transfer(
                     f"{type(part).__name__}.{former} has no effect: from 0.2 on its name is "
                     f"{name}. Rename it."
                 )
-    return copy.deepcopy(transfer).float().to(device)
+    return _copied(transfer, device, made_in)
 
 
 def build_optimizer(
@@ -179,11 +195,13 @@ def fit_transfer(
         return np.concatenate([piece.cpu().numpy() for piece in features])
 
     features: Any = batches.features
+    # A label whose row has weight 0 teaches nothing; rows without a label have that weight, too.
+    labeled = batches.labeled_mask if batches.weights is None else batches.weights.numpy() > 0
     targets = fit(
         TransferRows(
             features=features,
             targets=np.asarray(batches.targets),
-            labeled_mask=batches.labeled_mask,
+            labeled_mask=labeled,
             known_mask=~features.missing_mask,
             feature_slices=feature_slices,
             n_classes=n_classes,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from numbers import Integral, Real
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from sk_aft._data._batches import Batch, RowBatches
 from sk_aft._data._labels import known_targets
 from sk_aft._data._rows import Rows
 from sk_aft._data._tensors import Inputs
+from sk_aft._features import FoundationFeatures
 from sk_aft._parameters import PrefixedParameters, reject_unknown
 from sk_aft._runtime._device import resolve_device
 from sk_aft._runtime._seeds import draw_seed, seeded_torch
@@ -107,6 +107,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
     device: Any
 
     _targets_type: type[Targets]
+
     # From rows to a trained network: check, plan, build, train.
 
     def _fit(
@@ -120,63 +121,21 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         incremental: bool = False,
         classes: Any = None,
     ) -> None:
-        """Do the work of ``fit`` and ``partial_fit``."""
+        """Do the work of ``fit`` and ``partial_fit``; what was fitted before stays whole."""
         _components.reject_unused_hooks(type(self))
+        parameters = self._settings()
         resumed = self._fitted if incremental or self.warm_start else None
-        parameters, owner = self._settings(), type(self).__name__
-        allow_nan = not (self.preprocessor is None or isinstance(self.preprocessor, str))
-        if incremental and self.early_stopping:
-            raise ValueError("partial_fit does not support early_stopping=True.")
-        if incremental and resumed is None and classes is None and self._targets_type.needs_classes:
-            raise ValueError("classes must be passed on the first call to partial_fit.")
+        if incremental:
+            self._check_incremental(resumed, classes)
         if resumed is not None and self._training is not None:
             before, now = self._training.built_with, built_with(parameters)
             check_unchanged(before, now, built=resumed.built)
-        data = check_training_data(
-            X,
-            y,
-            features,
-            sample_weight,
-            targets=self._targets_type,
-            classes=classes,
-            known=None if resumed is None else (resumed.schema, resumed.targets),
-            missing_label=self.missing_label,
-            class_weight=getattr(self, "class_weight", None),
-            allow_nan=allow_nan,
-            owner=owner,
-        )
-        kept = {} if resumed is None else resumed.kept_transfer
-        transfer = resolve_transfer(parameters, data, is_incremental=incremental, **kept)
-        if transfer.beta == 0:
-            data = data.without_features()  # rows without a target teach nothing
-        elif X_unlabeled is not None:
-            data = add_unlabeled(data, X_unlabeled, allow_nan=allow_nan, owner=owner)
+        rows = (X, y, features, sample_weight, X_unlabeled)
+        data, transfer = self._checked(*rows, parameters, resumed, incremental, classes)
         if resumed is not None:
             random = copy.deepcopy(resumed.random)
         else:
             random = np.random.RandomState(draw_seed(self.random_state))
-        given = {"X": X, "y": y}
-        self._fitted = self._trained(data, transfer, random, resumed, incremental, given)
-
-    def _settings(self) -> dict[str, Any]:
-        # A subclass may take parameters as **kwargs, which get_params does not list.
-        own = {name: getattr(self, name) for name in self._parameter_constraints}
-        return {**own, **self.get_params()}
-
-    def _trained(
-        self,
-        data: TrainingData,
-        transfer: TransferChoice,
-        random: np.random.RandomState,
-        resumed: StudentState | None = None,
-        incremental: bool = False,
-        given: Mapping[str, Any] = MappingProxyType({}),
-    ) -> StudentState:
-        """Return a trained student; what was fitted before stays whole."""
-        learns_targets = resumed is not None and resumed.replaces_features
-        if transfer.beta == 0 or (learns_targets and not data.has_distinct_targets()):
-            data = data.without_features()  # a probe of this piece would know nothing
-        parameters = self._settings()
         plan = TrainingPlan.of(
             parameters,
             data,
@@ -204,8 +163,59 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             if resumed is None or resumed.transfer is None or resumed.replaces_features:
                 batches = self._fit_transfer(batches)
             with fitting_threads(student.module), flushed_denormals():
-                self._run_epochs(batches, held_out, data, given)
-        return student
+                self._run_epochs(batches, held_out, data, given={"X": X, "y": y})
+        self._fitted = student
+
+    def _check_incremental(self, resumed: StudentState | None, classes: Any) -> None:
+        if self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True.")
+        if resumed is None and classes is None and self._targets_type.needs_classes:
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+
+    def _checked(
+        self,
+        X: Any,
+        y: Any,
+        features: Any,
+        sample_weight: Any,
+        X_unlabeled: Any,
+        parameters: Mapping[str, Any],
+        resumed: StudentState | None,
+        incremental: bool,
+        classes: Any,
+    ) -> tuple[TrainingData, TransferChoice]:
+        """Return the rows to learn from, and what is transferred."""
+        owner = type(self).__name__
+        allow_nan = not (self.preprocessor is None or isinstance(self.preprocessor, str))
+        data = check_training_data(
+            X,
+            y,
+            features,
+            sample_weight,
+            targets=self._targets_type,
+            classes=classes,
+            known=None if resumed is None else (resumed.schema, resumed.targets),
+            missing_label=self.missing_label,
+            class_weight=getattr(self, "class_weight", None),
+            allow_nan=allow_nan,
+            owner=owner,
+        )
+        kept = {} if resumed is None else resumed.kept_transfer
+        transfer = resolve_transfer(
+            parameters, data, owner=owner, is_incremental=incremental, **kept
+        )
+        learns_targets = resumed is not None and resumed.replaces_features
+        if transfer.beta > 0 and X_unlabeled is not None:
+            data = add_unlabeled(data, X_unlabeled, allow_nan=allow_nan, owner=owner)
+        if transfer.beta == 0 or (learns_targets and not data.has_distinct_targets()):
+            # Rows without a target teach nothing, and a probe of one target knows nothing.
+            data = data.without_features()
+        return data, transfer
+
+    def _settings(self) -> dict[str, Any]:
+        # A subclass may take parameters as **kwargs, which get_params does not list.
+        own = {name: getattr(self, name) for name in self._parameter_constraints}
+        return {**own, **self.get_params()}
 
     @contextmanager
     def _runs(self, run: TrainingState, resumed: StudentState | None) -> Iterator[Any]:
@@ -225,7 +235,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
                 yield former
         except BaseException as error:
             is_interrupted = isinstance(error, KeyboardInterrupt)
-            if is_interrupted and self._fitted is None and run.student.n_iter > 0:
+            if is_interrupted and self._fitted is None and run.student.history:
                 self._fitted = run.student
             else:
                 self.__dict__.clear()
@@ -315,7 +325,6 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         finally:
             run.network.close()
             self._set_training(False)
-            student.n_iter = len(history)
         with torch.inference_mode():
             outputs, _ = self.infer(run.example)
             _training.check_outputs(outputs, student.beta, self.lr)
@@ -370,6 +379,8 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
     def _default_callbacks(self) -> list:
         plan = None if self._training is None else self._training.plan
         has_cosine = self.lr_schedule == "cosine" and not (plan and plan.is_incremental)
+        # A scheduler of the user's own takes the place of the cosine: two would multiply.
+        has_cosine = has_cosine and not _callbacks.has_scheduler(self.callbacks or ())
         n_steps = 1 if plan is None else plan.n_steps
         return _callbacks.default_callbacks(
             n_cosine_steps=n_steps if has_cosine else None,
@@ -399,6 +410,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             self.get_params_for("module"),
             sizes={**student.inputs.sizes, "n_outputs": student.n_outputs, "sparse": takes_sparse},
             device=student.device,
+            made_in=self._run.default_dtype,
         )
         return self
 
@@ -410,6 +422,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             self.get_params_for("criterion"),
             is_weighted=run.is_weighted,
             device=student.device,
+            made_in=run.default_dtype,
         )
         if student.beta > 0 and student.transfer is None:
             self.initialize_transfer()
@@ -428,6 +441,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             feature_slices=run.feature_slices,
             column_slices=run.column_slices,
             device=student.device,
+            made_in=self._run.default_dtype,
         )
         return self
 
@@ -599,11 +613,18 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         logits : Tensor of shape (B, n_outputs)
             Outputs of one batch.
         """
-        student = self._student
+        student, owner = self._student, type(self).__name__
+        if student.lacks_features and isinstance(X, FoundationFeatures):
+            raise ValueError(
+                f"{owner} was trained on plain rows that no foundation features came with, and is "
+                "asked to predict rows from a FoundationFeatureExtractor: a step between the two "
+                "(a sampler, say) made a plain table of the features in fit. Move it before the "
+                "extractor. If the rows are the same, pass X.inputs, or train with beta=0."
+            )
         rows, _ = check_rows(
             X,
             student.schema,
-            owner=type(self).__name__,
+            owner=owner,
             allow_nan=student.inputs.allows_nan,
         )
         for outputs in self._outputs(rows, training):
@@ -640,6 +661,12 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         """
         labeled = check_labeled(y, self.missing_label)
         if not labeled.all():
+            warnings.warn(
+                f"{len(labeled) - labeled.sum()} of {len(labeled)} rows have no label and are left "
+                "out of the score. In cross-validation, cv=LabeledFold(missing_label=...) scores "
+                "labelled rows alone; other scorers than the default would count them as errors.",
+                stacklevel=2,
+            )
             rows = np.flatnonzero(labeled)
             X, y = _safe_indexing(X, rows), known_targets(y, labeled)
             sample_weight = None if sample_weight is None else np.asarray(sample_weight)[rows]
@@ -650,9 +677,12 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
     def load_params(self, *args: Any, **kwargs: Any) -> None:
         """Load weights that ``save_params`` wrote; arguments as of `skorch.NeuralNet`."""
         device = self.device
+        modules = [getattr(self, f"{name}_") for name in (*self._modules, *self._criteria)]
+        optimizer = None if self._training is None else self._training.optimizer
         self.device = str(self.device_)  # skorch does not know of "auto"
         try:
-            super().load_params(*args, **kwargs)
+            with unchanged_on_error(modules, optimizer):
+                super().load_params(*args, **kwargs)
         finally:
             self.device = device
 
@@ -664,7 +694,6 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         # A callback may save the student that is trained, between two epochs.
         student = self._student if self.initialized_ else self._fitted
         if student is not None:
-            student = replace(student, n_iter=len(student.history))
             state["_fitted"] = _persistence.saved_student(student)
         return {name: _persistence.saved_value(value) for name, value in state.items()}
 

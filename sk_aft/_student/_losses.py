@@ -55,6 +55,11 @@ def transfer_loss(
         foundation, logits = foundation[known], logits[known]
         is_whole = isinstance(student, Tensor)
         student = student[known] if is_whole else tuple(part[known] for part in student)
-    if getattr(transfer, "uses_logits", False):
-        return transfer(student, foundation, logits)
-    return transfer(student, foundation)
+    uses_logits = getattr(transfer, "uses_logits", False)
+    loss = transfer(student, foundation, *([logits] if uses_logits else []))
+    if loss.ndim > 0:
+        raise ValueError(
+            f"The transfer method {type(transfer).__name__} returned a tensor of shape "
+            f"{tuple(loss.shape)}, expected a scalar: the mean over the batch, say."
+        )
+    return loss

@@ -32,10 +32,13 @@ class TransferChoice(NamedTuple):
         The transfer method.
     beta : float
         Its strength; 0 is standard training.
+    lacks_features : bool
+        Whether a transfer was asked for, and there are no foundation features.
     """
 
     method: Any
     beta: float
+    lacks_features: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +140,7 @@ def resolve_transfer(
     parameters: Mapping[str, Any],
     data: TrainingData,
     *,
+    owner: str,
     is_incremental: bool = False,
     kept_method: Any = None,
     kept_width: int | None = None,
@@ -149,6 +153,8 @@ def resolve_transfer(
         Of the estimator.
     data : TrainingData
         The rows.
+    owner : str
+        Class of the estimator, for messages.
     is_incremental : bool, default=False
         Whether this is one pass of ``partial_fit``.
     kept_method : optional
@@ -174,8 +180,9 @@ def resolve_transfer(
         method = "probe-kd" if can_probe else "aft"
     if data.features is None or parameters["transfer"] is None:
         if parameters["transfer"] is not None:
-            _check_standard_training(parameters["beta"])
-        return TransferChoice(method, 0.0)
+            _check_standard_training(parameters["beta"], owner)
+        lacks_features = parameters["transfer"] is not None and parameters["beta"] == "auto"
+        return TransferChoice(method, 0.0, lacks_features)
     beta = default_beta(method) if parameters["beta"] == "auto" else float(parameters["beta"])
     width = data.features.shape[1]
     if beta > 0 and kept_width is not None and width != kept_width:
@@ -218,21 +225,24 @@ def _are_same(one: Any, other: Any) -> bool:
     return one is other or np.array_equal(one, other)
 
 
-def _check_standard_training(beta: Any) -> None:
-    """Warn, or raise, where there are no features: standard training is what comes of it."""
+def _check_standard_training(beta: Any, owner: str) -> None:
+    """Warn, or raise, where there are no features though a transfer was asked for."""
+    if beta == 0:
+        return
+    order = (
+        "If a FoundationFeatureExtractor comes before it, a step between the two (a scaler, a "
+        "sampler, bagging, a ColumnTransformer, set_output) made a plain table of the foundation "
+        "model's features, and these are the rows now: move that step before the extractor, so "
+        f"that the extractor is right before {owner}. Without an extractor, pass features= to fit."
+    )
     if beta == "auto":
         warnings.warn(
-            "No foundation features were given, so this is standard training. Put a "
-            "FoundationFeatureExtractor right before this estimator (not inside a "
-            "ColumnTransformer, with no scaler between, and without set_output, which make "
-            "a plain table of the features) or give features= to fit; set beta=0 to say "
-            "that this is what you want.",
+            f"No foundation features reached {owner}, so this is standard training. {order} "
+            "beta=0 says that standard training is what you want.",
             stacklevel=6,
         )
-    elif beta > 0:
+    else:
         raise ValueError(
-            f"beta={beta} needs foundation features, and there are none: put a "
-            "FoundationFeatureExtractor before this estimator in a pipeline, or call "
-            "fit(X, y, features=F) with an array of shape (n_rows, n_features). "
+            f"beta={beta} needs foundation features, and none reached {owner}. {order} "
             "beta=0 trains without."
         )

@@ -50,12 +50,12 @@ class StudentState:
         Width of the foundation features, once there was a transfer.
     replaces_features : bool
         Whether the transfer method learns from targets of its own instead of the features.
+    lacks_features : bool
+        Whether a transfer was asked for, and no foundation features were given.
     module, criterion, transfer : nn.Module or None
         The network, its loss and the transfer objective.
     history : History
         Of all epochs.
-    n_iter : int
-        Number of epochs.
     """
 
     schema: RowSchema
@@ -68,11 +68,11 @@ class StudentState:
     beta: float
     n_foundation_features: Any = None
     replaces_features: bool = False
+    lacks_features: bool = False
     module: Any = None
     criterion: Any = None
     transfer: Any = None
     history: History = field(default_factory=History)
-    n_iter: int = 0
 
     @property
     def kept_transfer(self) -> dict[str, Any]:
@@ -112,6 +112,8 @@ class TrainingState:
         Whether rows have weights in the task loss.
     feature_slices, column_slices : mapping or None
         Which foundation features are which model's, and which column's.
+    default_dtype : torch.dtype
+        torch's default, as the user has set it.
     has_missing_features : bool
         Whether some of the rows have no foundation features.
     network : TrainedNetwork
@@ -137,6 +139,7 @@ class TrainingState:
     is_weighted: bool
     feature_slices: Mapping[str, slice]
     column_slices: Mapping[Any, slice]
+    default_dtype: torch.dtype
     has_missing_features: bool = False
     network: Any = None
     precision: Any = None
@@ -165,6 +168,7 @@ class TrainingState:
             is_weighted=data.weights is not None,
             feature_slices=data.feature_slices,
             column_slices=data.column_slices,
+            default_dtype=torch.get_default_dtype(),
             has_missing_features=batches.has_missing_features,
         )
 
@@ -195,6 +199,7 @@ def start_student(
         split_seed=plan.split_seed,
         transfer_method=plan.transfer.method,
         beta=plan.transfer.beta,
+        lacks_features=plan.transfer.lacks_features,
         n_foundation_features=None if data.features is None else data.features.shape[1],
     )
     return student, tensors

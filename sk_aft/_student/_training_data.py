@@ -72,14 +72,14 @@ class TrainingData:
             data = self.subset(np.flatnonzero(self.labeled_mask))
         return replace(data, features=None)
 
-    def has_distinct_targets(self, indices: np.ndarray | None = None) -> bool:
+    def has_distinct_targets(self) -> bool:
         """Return whether rows with features have at least two distinct targets.
 
         A probe needs them.
         """
         if self.features is None:
             return False
-        indices = np.flatnonzero(self.labeled_mask) if indices is None else indices
+        indices = np.flatnonzero(self.labeled_mask if self.weights is None else self.weights > 0)
         missing = self.features.missing_mask[indices]
         targets = self.targets[indices[~missing]]
         return len(targets) > 0 and bool((targets != targets[0]).any())

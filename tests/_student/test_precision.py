@@ -72,7 +72,7 @@ class Recorder(nn.Linear):
 @pytest.mark.parametrize("module", [MLP, LogitsOnly])
 def test_mixed_precision_learns_as_float32_does(digits, precision, dtype, module):
     X, y, features = digits
-    full = AFTClassifier(module, beta=10, lr=0.01, max_epochs=15, random_state=0)
+    full = AFTClassifier(module, transfer="aft", lr=0.01, max_epochs=15, random_state=0)
     mixed = clone(full).set_params(precision=precision)
     full.fit(X, y, features=features)
     mixed.fit(X, y, features=features)
