@@ -52,7 +52,7 @@ def texts():
     test_rows, test_labels = load_banking77(subset="test", return_X_y=True)
     _, classes = np.unique(np.append(labels, test_labels), return_inverse=True)
     kept = np.isin(classes[: len(labels)], range(8))
-    kept_test = np.isin(classes[len(labels) :], range(8))
+    kept_test = np.flatnonzero(np.isin(classes[len(labels) :], range(8)))[::4]
     return Task(
         np.array(rows, dtype=object)[kept],
         classes[: len(labels)][kept],
@@ -326,9 +326,9 @@ def test_the_front_is_what_nothing_as_fast_is_better_than():
 
 
 def test_settings_of_kept_scores_are_those_that_their_trials_chose():
-    wrong = []
+    wrong, kept = [], {}
     for one in dict.fromkeys(itertools.chain.from_iterable(make() for make in SUITES.values())):
-        runs = Runs(one.data)
+        runs = kept[one.data] = kept.get(one.data) or Runs(one.data)
         if not (lines := one.lines(runs, 3) or one.lines(runs, 1)):
             continue
 

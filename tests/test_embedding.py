@@ -117,10 +117,13 @@ def test_long_rows_are_shortened_in_messages():
     assert len(str(caught.value)) < 250
 
 
-def test_a_store_that_cannot_keep_rows_says_so(monkeypatch):
-    monkeypatch.setattr(FeatureStore, "put_many", lambda self, keys, matrix: None)
+def test_a_store_that_cannot_keep_rows_says_so(cache):
+    class Forgets(FeatureStore):
+        def put_many(self, keys, matrix):
+            pass
+
     with pytest.raises(RuntimeError, match=r"features of row 0 were written .* cannot be read"):
-        source(Lengths()).compute(as_rows(TEXTS))
+        source(Lengths(), cache=Forgets(cache)).compute(as_rows(TEXTS))
 
 
 def test_progress_is_shown_when_asked_for(capsys):

@@ -241,8 +241,9 @@ def test_a_clone_shares_the_model():
     assert again.model[0] is heavy
     assert again is not extractor
     assert again.get_params(deep=False) == extractor.get_params(deep=False)
-    assert again._sklearn_output_config == {"transform": "pandas"}
     assert not hasattr(again, "backbones_")
+    squares = FoundationFeatureExtractor(np.square).set_output(transform="pandas")
+    assert isinstance(clone(squares).fit_transform(np.eye(2)), pd.DataFrame)
 
 
 def test_refuses_to_transform_before_it_is_fitted(model):

@@ -1,6 +1,7 @@
 """The package is built in one direction: what a file imports never leads back to it."""
 
 import ast
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def imports_of(name, source, files):
     return {module for module in found if module in files and module != name}
 
 
+@cache
 def graph():
     return {name: imports_of(name, path.read_text(), FILES) for name, path in FILES.items()}
 

@@ -41,7 +41,8 @@ def reading(root: Path) -> dict[str, Any]:
     order = np.random.default_rng(1).permutation(20_000)
     np.save(root / "matrix.npy", matrix)
     store = FeatureStore(root / "reading")
-    keys = [number.to_bytes(32, "big") for number in range(len(matrix))]
+    random = np.random.default_rng(2)
+    keys = [bytes(16) + random.bytes(16) for _ in matrix]
     store.put_many(keys, matrix)
     shuffled = [keys[i] for i in order]
     seconds = medians(

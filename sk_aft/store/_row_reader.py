@@ -14,7 +14,6 @@ import numpy as np
 _MAX_GAP = 16 * 1024
 # Bytes of one read at most: they stay in the processor's cache while the rows are copied out.
 _SPAN = 2 * 1024 * 1024
-_HAS_PREADV = hasattr(os, "preadv")
 
 
 class RowReader:
@@ -90,7 +89,7 @@ class RowReader:
         content[done:] = 0
 
     def _read_once(self, part: memoryview, offset: int) -> int:
-        if _HAS_PREADV:
+        if hasattr(os, "preadv"):
             return os.preadv(self._file.fileno(), [part], offset)
         with self._position_lock:
             self._file.seek(offset)

@@ -148,8 +148,8 @@ def test_rows_of_different_lengths_have_to_be_sequences():
 
 def test_students_learn_from_sequences():
     bunch = load_banking77()
-    keep = np.flatnonzero(np.isin(bunch.target, np.unique(bunch.target)[:2]))
-    texts = [bunch.data[row] for row in keep]
+    keep = np.flatnonzero(np.isin(bunch.target, np.unique(bunch.target)[:2]))[::2]
+    texts = [bunch.data[row][:30] for row in keep]
     labels = np.asarray(bunch.target)[keep]
     features = np.random.RandomState(0).normal(size=(len(texts), 8)).astype(np.float32)
     student = AFTClassifier(
@@ -157,7 +157,7 @@ def test_students_learn_from_sequences():
         preprocessor=Bytes(),
         beta=1,
         max_epochs=12,
-        batch_size=32,
+        batch_size=16,
         lr=5e-3,
         random_state=0,
     ).fit(texts, labels, features=features)

@@ -95,19 +95,17 @@ def rows_on(device):
     )
 
 
-def test_what_fits_stays_on_the_device(monkeypatch):
-    monkeypatch.setattr("sk_aft._data._batches.has_room", lambda device, n_bytes: True)
-    batches = rows_on(META)
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_what_fits_stays_on_the_device():
+    device = torch.device("cuda", 0)
+    batches, expected = rows_on(device), torch.cat([batch.features for batch in rows_on(device)])
     batches.move_to_device()
-    assert isinstance(batches.features, torch.Tensor)
-    assert batches.features.shape == (10, 4)
-    assert batches.inputs._values.device == META
-    assert batches.targets.device == batches.weights.device == META
-    for batch in batches:
-        assert {t.device for t in batch} == {META}
-        assert batch.features.shape == (len(batch.targets), 4)
     batches.move_to_device()  # once is enough
     assert isinstance(batches.features, torch.Tensor)
+    assert batches.features.device == batches.targets.device == batches.weights.device == device
+    read = list(batches)
+    assert {tensor.device for batch in read for tensor in batch} == {device}
+    assert torch.equal(torch.cat([batch.features for batch in read]), expected)
 
 
 def test_what_does_not_fit_stays_where_it_is():
@@ -115,7 +113,6 @@ def test_what_does_not_fit_stays_where_it_is():
     batches = rows_on(META)
     batches.move_to_device()
     assert not isinstance(batches.features, torch.Tensor)
-    assert batches.inputs._values.device.type == "cpu"
     for batch in batches:
         assert {t.device for t in batch} == {META}
 
@@ -127,9 +124,12 @@ def test_features_on_a_device_are_those_that_were_read():
     np.testing.assert_array_equal(kept[order].numpy(), features.take(order))
 
 
-@pytest.mark.parametrize(("kept", "n_bytes"), [(True, 160), (False, 159)])
-def test_few_features_on_disk_are_read_once(tmp_path, monkeypatch, kept, n_bytes):
-    monkeypatch.setattr("sk_aft._runtime._device._KEPT_ON_A_CPU", n_bytes)
+def test_a_cpu_has_room_for_128_mebibytes():
+    assert has_room(torch.device("cpu"), 128 * 2**20)
+    assert not has_room(torch.device("cpu"), 128 * 2**20 + 1)
+
+
+def test_few_features_on_disk_are_read_once(tmp_path):
     extractor = FoundationFeatureExtractor(np.square, cache=tmp_path)
     X = np.random.RandomState(0).normal(size=(10, 4))
     features = RowSubset(extractor.fit_transform(X), np.arange(10))
@@ -138,7 +138,7 @@ def test_few_features_on_disk_are_read_once(tmp_path, monkeypatch, kept, n_bytes
         ArrayTensors(X), features=features, batch_size=4, device=torch.device("cpu")
     )
     batches.move_to_device()
-    assert isinstance(batches.features, torch.Tensor) == kept
+    assert isinstance(batches.features, torch.Tensor)
     read = torch.cat([batch.features for batch in batches])
     np.testing.assert_allclose(read.numpy(), X**2, rtol=1e-6)
 

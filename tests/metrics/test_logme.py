@@ -116,12 +116,18 @@ def test_targets_that_features_explain_entirely_have_a_high_finite_score():
     assert score > logme_score(F, F[:, 0] + 0.01 * rng.normal(size=30)) > 0
 
 
-def test_large_matrices_are_added_up_in_blocks(monkeypatch):
+def test_the_score_of_many_rows_depends_on_their_second_moments_alone():
+    """So it is that of any rotation of the rows, although they are added up in blocks."""
     rng = np.random.default_rng(0)
-    F, y = rng.normal(size=(50, 7)), rng.normal(size=50)
-    plain = logme_score(F, y)
-    monkeypatch.setattr("sk_aft.metrics._logme._ROWS_PER_BLOCK", 8)
-    assert logme_score(F, y) == pytest.approx(plain)
+    F, y = rng.normal(size=(10_000, 7)), rng.normal(size=10_000)
+    reflection = rng.normal(size=10_000)
+    reflection /= np.linalg.norm(reflection)
+    rotated = [values - 2 * np.outer(reflection, reflection @ values) for values in (F, y[:, None])]
+    score = logme_score(F, y, task="regression")
+    assert score == pytest.approx(logme_score(rotated[0], rotated[1][:, 0], task="regression"))
+    weights = fit_logme(F, y[:, None]).weights[:, 0]
+    residual = F.T @ (y - F @ weights)  # = (alpha / beta) weights
+    np.testing.assert_allclose(residual, residual @ weights / (weights @ weights) * weights)
 
 
 @pytest.mark.parametrize(

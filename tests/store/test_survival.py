@@ -33,12 +33,18 @@ def processes():
     return context
 
 
-def test_a_hundred_kills_lose_no_committed_row(tmp_path):
+@pytest.fixture
+def n_harms(pytestconfig):
+    """How often something is killed or damaged."""
+    return 100 if pytestconfig.getoption("--all-kills") else 20
+
+
+def test_kills_lose_no_committed_row(tmp_path, n_harms):
     model = Logged(tmp_path / "log", seconds_per_row=0.0005)
     rng = random.Random(0)
     context, kept, n_kills, n_rounds = processes(), 0, 0, 0
     model.log.touch()
-    while n_kills < 100:
+    while n_kills < n_harms:
         texts = [f"{text} of round {n_rounds}" for text in TEXTS]
         path = tmp_path / "store"
         process = context.Process(target=precompute, args=(path, model, texts))
@@ -53,10 +59,10 @@ def test_a_hundred_kills_lose_no_committed_row(tmp_path):
         now = assert_intact(path, model, texts)
         assert now >= kept
         kept = now
-        if kept > 300:
+        if kept > 100:
             assert_completed(path, model, texts)
             n_rounds, kept = n_rounds + 1, 0
-    assert n_rounds >= 5
+    assert n_rounds >= n_harms // 20
     # A killed process loses what it had claimed, 8 rows, and no more.
     assert sum(n - 1 for n in model.count().values()) <= 8 * n_kills
 
@@ -117,12 +123,12 @@ def files_of(path):
 
 
 @pytest.mark.parametrize("harm", ["flip", "truncate", "zero", "remove", "append"])
-def test_damaged_files_are_noticed_and_mended(tmp_path, harm):
+def test_damaged_files_are_noticed_and_mended(tmp_path, harm, n_harms):
     """Power loss, a bad disk: whatever became of whichever file, wrong rows are not returned."""
     path, model = tmp_path / "store", Logged(tmp_path / "log")
     rng = random.Random(harm)
     precompute(path, model, TEXTS)
-    for _ in range(25):
+    for _ in range(n_harms // 4):
         file = rng.choice(files_of(path))
         content = bytearray(file.read_bytes())
         where = rng.randrange(len(content))
@@ -182,6 +188,7 @@ except OSError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_tiny_filesystem_that_is_full_and_then_grows(tmp_path):
     """A real one, where this user may mount one."""
     disk = tmp_path / "disk"

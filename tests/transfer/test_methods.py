@@ -26,11 +26,6 @@ SIZES = {"n_student_features": 5, "n_outputs": 3, "feature_slices": {"a": slice(
 SIZES["column_slices"] = {"image": slice(0, 4), "text": slice(4, 7)}
 
 
-@pytest.fixture(autouse=True)
-def _short_training_of_autoencoders(monkeypatch):
-    monkeypatch.setattr("sk_aft.transfer._factor_transfer._MAX_STEPS", 60)
-
-
 def draw(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 

@@ -8,7 +8,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sk_aft.transfer import ProbeDistillation
-from sk_aft.transfer._probe import ClassProbe, _FoldFit
+from sk_aft.transfer._probe import ClassProbe
 
 STRENGTHS = [1e-4, 1e-3, 1e-2, 1e-1, 1, 10]
 
@@ -118,13 +118,13 @@ def test_few_numbers_are_provided_for(make_rows, n_rows):
 
 def test_the_search_for_the_penalty_stops_when_it_gets_worse(monkeypatch):
     tried = []
-    write = _FoldFit.write
+    fit = LogisticRegression.fit
 
-    def noted(self, probabilities, C):
-        tried.append(C)
-        return write(self, probabilities, C)
+    def noted(self, *args, **kwargs):
+        tried.append(self.C)
+        return fit(self, *args, **kwargs)
 
-    monkeypatch.setattr(_FoldFit, "write", noted)
+    monkeypatch.setattr(LogisticRegression, "fit", noted)
     features = np.random.default_rng(0).normal(size=(60, 30))
     folds = list(KFold(5).split(features))
     ClassProbe(3).out_of_fold(features, np.arange(60) % 3, folds)
