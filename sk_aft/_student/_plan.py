@@ -233,7 +233,8 @@ def _check_standard_training(beta: Any, owner: str) -> None:
         "If a FoundationFeatureExtractor comes before it, a step between the two (a scaler, a "
         "sampler, bagging, a ColumnTransformer, set_output) made a plain table of the foundation "
         "model's features, and these are the rows now: move that step before the extractor, so "
-        f"that the extractor is right before {owner}. Without an extractor, pass features= to fit."
+        f"that the extractor is right before {owner}. Without an extractor, call "
+        "fit(X, y, features=F) with an array of shape (n_rows, n_features)."
     )
     if beta == "auto":
         warnings.warn(
