@@ -52,9 +52,7 @@ def test_a_student_does_not_predict_rows_that_it_was_not_trained_on(n_features):
     pipe = Sampler(extractor(n_features), student())
     with pytest.warns(UserWarning, match=ADVICE):
         pipe.fit(X, Y)
-    with pytest.raises(
-        ValueError, match=r"was trained on plain rows.*Move it before the extractor"
-    ):
+    with pytest.raises(ValueError, match=r"was trained on plain rows.*Move it"):
         pipe.predict(X)
 
 
@@ -83,9 +81,8 @@ def test_several_labels_a_row_need_a_student_each():
     for y in (several, several.astype(bool), np.c_[Y, Y]):
         with pytest.raises(ValueError, match=r"several labels a row.*MultiOutputClassifier"):
             student(beta=0).fit(X, y)
-    several = MultiOutputClassifier(student(max_epochs=10)).fit(
-        extractor().fit_transform(X), several
-    )
+    model = MultiOutputClassifier(student(max_epochs=10))
+    model.fit(extractor().fit_transform(X), several)
     assert model.predict(X).shape == (len(X), 2)
     assert model.score(X, np.c_[Y > 1, Y % 2].astype(int)) > 0.9
 
