@@ -16,150 +16,150 @@ from sk_aft.optim import RowwiseAdamW
 
 
 class AFTClassifier(StudentEstimator, NeuralNetClassifier):
-    """A small network that learns from labels and foundation features, and predicts without them.
+    """A small network that learns from labels and foundation features, and predicts alone.
 
-    The loss is the task's plus ``beta`` times a transfer objective that charges the network for
-    information in its features which the foundation features do not hold (Adaptive Feature
-    Transfer). Predictions take raw rows and run the small network alone.
+    The loss is the task's plus ``beta`` times a transfer loss, which moves what the foundation
+    model knows into the network (Adaptive Feature Transfer). Predictions take raw rows and run the
+    small network only. It is a `skorch.NeuralNetClassifier` and a scikit-learn classifier.
 
     Parameters
     ----------
     module : "auto", type, callable or torch.nn.Module, default="auto"
-        The network. "auto" takes `sk_aft.modules.MLP` for 2-D numbers, `sk_aft.modules.ResNet`
-        for images, `sk_aft.modules.TextBag` for texts and `sk_aft.modules.MixedNet` for columns
-        of several kinds. A class is built with the ``module__x`` parameters, and with
-        ``n_inputs``, ``n_channels``, ``n_tokens``, ``parts`` and ``n_outputs`` as found in the
-        data if its constructor has arguments of these names. An instance is copied, and trained
-        on from the weights it has. ``forward`` returns (logits, features), or logits only: then
-        the features are the input of the last ``torch.nn.Linear`` that runs. Of columns of
-        several kinds it gets the parts that the preprocessor makes, by their names; features may
-        be a tuple, whose outer product is meant.
+        The network. Its ``forward`` returns logits, or these and its features.
+
+        - "auto": `MLP` for 2-D numbers, `ResNet` for images, `TextBag` for texts and `MixedNet`
+          for columns of several kinds, all of `sk_aft.modules`.
+        - A class or function: called with ``module__x``, and with ``n_inputs``, ``n_channels``,
+          ``n_tokens``, ``parts`` and ``n_outputs`` as far as it takes them.
+        - An instance: copied, and trained on from its weights.
     transfer : str, torch.nn.Module, list of (method, strength) or None, default="auto"
-        The transfer objective. "auto" is "aft" where ``beta`` is a number or a ``transfer__x`` is
-        set; else short trainings choose between "aft", "probe-kd", both and none. Or a name
-        ("aft", "aft-fixed", "aft-dense", "aft-rbf", "aft-product", "feature-regression", "kd",
-        "rkd", "ft", "kkd", "b-tuning" or "probe-kd", see `sk_aft.transfer.make_transfer`), a
-        module from student features (B, p) and foundation features (B, d) to a scalar, or
-        several of these with their strengths, such as
-        ``[("aft", 10), ("probe-kd", 1)]``. None is standard training. ``transfer__x`` reaches
-        the method's arguments, ``transfer__NAME__x`` those of one of several.
+        What is learned from the foundation features. Adds a few per cent to the time of a step;
+        "probe-kd" fits a linear probe first.
+
+        - "auto": "probe-kd" where the labelled rows have two or more distinct targets; otherwise,
+          and in `partial_fit`, "aft".
+        - A name: "aft" (the paper's method), "kd", "rkd", "ft", "kkd", "b-tuning", "probe-kd", ...;
+          `sk_aft.transfer.make_transfer` has the table.
+        - A module: maps student features (B, p) and foundation features (B, d) to a scalar.
+        - A list: several of these with their strengths, ``[("aft", 10), ("probe-kd", 1)]``.
+        - None: standard training.
     beta : "auto" or float >= 0, default="auto"
-        Strength of the transfer; multiplies the strengths of a list. 0 is standard training, bit
-        for bit. "auto" lets `fit` make short trainings, where 200 rows or more have labels:
-        with ``transfer="auto"`` that which does best on held-out rows is taken (50 being the
-        strength of "aft", 1 that of "probe-kd", and 10 and 1 those of both), or 0 if that harms;
-        `fit` takes two to five times as long. A method that is named has its own strength (10
-        for "aft", as published, and 1 for a list), unless that harms: then a tenth of it, or 0,
-        found in short trainings, too. With fewer labels, and in `partial_fit`, "auto" is the
-        method's own, and that of "aft" for ``transfer="auto"``. Without foundation features, it is
-        0 and warns.
+        Strength of the transfer: the loss is the task loss plus ``beta`` times the transfer loss.
+        "auto" is the method's own: 10 for "aft", as published, 1 for "probe-kd" and for a list.
+        0 is standard training, bit for bit. Without foundation features, "auto" warns and is 0.
     preprocessor : "auto", estimator or None, default="auto"
-        Turns raw rows into numbers; fitted on the training rows and part of the fitted
-        estimator. "auto" takes `sklearn.preprocessing.StandardScaler`,
-        `sk_aft.preprocessing.ImageResizer` or `sk_aft.preprocessing.NgramTokenizer`, and for
-        columns of several kinds `sk_aft.preprocessing.ColumnPreprocessor`. An estimator gets a
-        DataFrame of several kinds of columns as it is. One that returns sequences of tokens, an
-        array of dtype object of 1-D arrays, goes with a network whose ``forward`` takes
-        ``tokens``, (B, longest) and padded with zeros, and ``lengths``, (B,); texts of like
-        length share a batch. ``n_tokens`` is then one more than the largest token that training
-        has; ``module__n_tokens`` overrules it, for a vocabulary that is known before.
+        Turns rows into numbers; fitted to the training rows, and part of the fitted student.
+
+        - "auto": `StandardScaler` for 2-D numbers, `ImageResizer` for images, `NgramTokenizer` for
+          texts and `ColumnPreprocessor` for columns of several kinds.
+        - An estimator: cloned and fitted. It gets a DataFrame where the rows came as one.
+        - None: the rows are numbers already, and are not scaled.
     lr : float, default=1e-3
         Learning rate of the network at the start.
     transfer_lr : float, default=1e-2
-        Learning rate of the transfer objective's own parameters, as published.
+        Learning rate of the transfer method's own parameters, as published.
     optimizer : type, default=sk_aft.optim.RowwiseAdamW
-        Class of the optimizer, which is AdamW; ``optimizer__x`` reaches its arguments.
+        Class of the optimizer. The default is AdamW, faster for large embeddings.
     criterion : type or torch.nn.Module, default=torch.nn.CrossEntropyLoss
         Task loss, from logits (B, n_classes) and class numbers (B,).
     max_epochs : int or "auto", default="auto"
-        Passes over the training rows. "auto" makes 50, or as many as make 200 steps: few rows
-        make few steps a pass.
+        Passes over the training rows; time is proportional to it. "auto" is 50, or as many as make
+        200 steps (of 2-D numbers 1,000, but at most 300 passes): few rows make few steps a pass.
     batch_size : int, default=128
-        Rows a batch, also the rows whose kernels are compared.
+        Rows a batch. The transfer compares the rows of a batch with each other.
     lr_schedule : {"cosine", "constant"}, default="cosine"
-        Whether the learning rates fall to zero along a cosine over all steps.
+        Whether the learning rates fall to zero along a cosine. An `LRScheduler` among
+        ``callbacks`` takes the place of the cosine.
     early_stopping : bool, default=False
-        Whether to hold ``validation_fraction`` of the rows out, stop when their accuracy no
-        longer improves, and go back to the best weights.
+        Whether to hold ``validation_fraction`` of the rows out, stop when their score no longer
+        improves, and go back to the best weights.
     validation_fraction : float, default=0.1
-        Share of the rows held out by ``early_stopping``, stratified by class.
+        Share of the labelled rows held out by ``early_stopping``, stratified by class.
     n_iter_no_change : int, default=10
         Epochs without improvement after which ``early_stopping`` stops.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes in the task loss.
     warm_start : bool, default=False
-        Whether another `fit` resumes the training instead of starting anew; the
-        network, the preprocessor, the transfer objective and the held out rows are kept, so
-        parameters of these may not change.
+        Whether another `fit` resumes the training. It keeps the network, the preprocessor, the
+        transfer method and the held-out rows, so their parameters may not change.
     missing_label : int, float, str or None, default=None
-        What stands in y for a label that is not known, such as -1 or NaN (which stands for None
-        and ``pandas.NA``, too). Rows so marked take part in the transfer, not in the task loss.
-        None says that all are known.
+        What stands in y for an unknown label. Such rows take part in the transfer, not in the task
+        loss. None: all labels are known. NaN stands for None and ``pandas.NA``, too.
     unlabeled_fraction : float, default=0.5
-        Share of each batch that is rows without a label, where there are any. An epoch then
-        sees every row at least once: the kind that there is less of is repeated.
+        Share of each batch that is rows without a label, where there are any. Rows of the smaller
+        kind are repeated within an epoch, which is longer for it.
     callbacks : list or None, default=None
-        Further callbacks of skorch.
+        Further callbacks of skorch, or ("name", callback) pairs. They see rows and targets as `fit`
+        was given them.
     random_state : int, RandomState or None, default=None
-        Determines initial weights, batches and the validation split. The global random state
-        of torch stays as it was.
+        Determines initial weights, batches and the validation split. Global random states stay as
+        they were.
     device : str, default="auto"
-        Where to train and predict; "auto" takes a GPU if there is one.
+        Where to train and predict. "auto" is a GPU if there is one.
     precision : {"float32", "bf16-mixed", "16-mixed"}, default="float32"
-        Mixed precision trains larger networks faster where 16-bit matrices are multiplied faster,
-        and in half the memory: "bf16-mixed" on GPUs, and CPUs, that have bfloat16; "16-mixed"
-        on older GPUs (on CPUs it is slower). The weights, losses, transfer and
-        predictions stay in float32.
+        What the network computes in while it is trained. Weights and predictions stay float32.
+
+        - "float32": exact, and fastest for small networks.
+        - "bf16-mixed": half the memory; faster for large networks on hardware with bfloat16.
+        - "16-mixed": the same for older GPUs; slower on CPUs.
     compile : bool, default=False
-        Whether to train with `torch.compile`, which takes seconds to a minute at first, and on a
-        CPU a C++ compiler. Meant for larger networks on GPUs. ``module_`` is not
-        compiled, so it is saved and predicts as always. ``compile__x`` reaches the arguments of
-        `torch.compile`.
+        Whether to train with `torch.compile`. Costs seconds to a minute at the first fit, and needs
+        a C++ compiler on a CPU; pays for larger networks on GPUs.
     verbose : int, default=0
         1 prints a line an epoch.
     **kwargs
         ``module__x``, ``optimizer__x``, ``criterion__x``, ``transfer__x``, ``compile__x`` and
-        ``preprocessor__x``, passed on as ``x``; also settable by ``set_params`` and in grids.
-        ``callbacks__name__x`` is passed to the callback of that name, ``callbacks__name=None``
-        leaves it out: "epoch_timer", "lr_scheduler", "early_stopping", "print_log" or one of
-        ``callbacks``, which may hold ("name", callback) pairs.
+        ``preprocessor__x`` are passed on as ``x``, and can be searched over.
+        ``callbacks__name__x`` sets ``x`` of a callback; ``callbacks__name=None`` leaves it out.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Labels.
+        Labels, sorted.
     module_ : torch.nn.Module
         The trained network.
     preprocessor_ : estimator or None
         The fitted preprocessor.
-    feature_weights_ : ndarray of shape (n_foundation_features,)
-        How much each foundation feature counts, between 0 and 1; only where the method used has
-        such weights, as "aft" has.
-    chosen_transfer_ : str, torch.nn.Module, list of (method, strength) or None
-        The transfer method that was used, as ``transfer`` takes it; where
-        ``beta_`` is 0, nothing was transferred whatever it says. Training that resumes, with
-        ``warm_start`` or ``partial_fit``, keeps it.
+    transfer_method_ : str, torch.nn.Module, list of (method, strength) or None
+        What was transferred; None where nothing was. Training that resumes keeps it.
     beta_ : float
-        The strength that was used.
-    beta_trials_ : dict of float to float
-        What share of held-out rows the short trainings got wrong, by strength; only where
-        ``beta="auto"`` made them for a method that was named.
-    transfer_trials_ : dict of str to float
-        The same by method, "none" included; only where ``transfer="auto"`` made them.
+        Strength of the transfer; 0 where nothing was transferred.
     transfer_ : torch.nn.Module
-        The transfer objective that was used; not where ``beta_`` is 0.
+        The fitted transfer method; absent where nothing was transferred.
+    feature_weights_ : ndarray of shape (n_foundation_features,)
+        How much each foundation feature counts, between 0 and 1. Only of methods that have such
+        weights, as "aft" has.
+    criterion_, optimizer_, callbacks_ : torch.nn.Module, torch.optim.Optimizer, list
+        What the network was trained with. The last two are not saved.
+    device_ : torch.device
+        Where the network is.
     history_ : skorch.history.History
         Losses, their terms, times and the mean weight of each model's features, of every epoch.
+        ``history`` is the same.
     n_iter_ : int
-        Epochs run.
+        Number of epochs.
     loss_curve_ : list of float
-        Mean loss of each epoch, the transfer's part included.
+        Mean loss of each epoch, with the transfer term.
     validation_scores_ : list of float or None
-        Score on the held out rows after each epoch; None without ``early_stopping``.
+        Score on the held-out rows after each epoch; None without ``early_stopping``.
     n_features_in_ : int
         Number of columns; only for 2-D numbers and DataFrames of several kinds of columns.
     feature_names_in_ : ndarray of str
-        Names of the columns, where X was such a DataFrame or one of numbers, with string names.
+        Names of the columns, where X was a DataFrame with string names.
+
+    Notes
+    -----
+    Rows are samples. For the kinds of rows see `fit`. Where ``forward`` returns no features, they
+    are the input of the last ``torch.nn.Linear`` that runs. A tuple of features, one for each
+    column, stands for their outer product.
+
+    A preprocessor may return sequences of tokens: an array of dtype object of 1-D arrays. The
+    network is then called with ``tokens``, (B, longest) padded with zeros, and ``lengths``, (B,);
+    rows of similar length share a batch. For columns of several kinds it is called with the parts
+    that the preprocessor makes, by their names.
+
+    `decision_function` returns logits, and `predict_log_proba` stays finite where a probability is
+    rounded to 0. A network that ends in a softmax is refused.
 
     See Also
     --------

@@ -15,71 +15,99 @@ from sk_aft.optim import RowwiseAdamW
 
 
 class AFTRegressor(StudentEstimator, NeuralNetRegressor):
-    """A small network that learns numbers from targets and foundation features.
+    """A small network that learns from numbers and foundation features, and predicts alone.
 
-    As `AFTClassifier`, which explains the parameters at more length. Targets are standardised
-    for training and predictions scaled back, so the learning rate and ``beta`` do not depend on
-    the unit of the targets.
+    The loss is the task's plus ``beta`` times a transfer loss, which moves what the foundation
+    model knows into the network (Adaptive Feature Transfer). Targets are standardised for training and
+    predictions scaled back, so ``lr`` and ``beta`` do not depend on the targets' unit.
 
     Parameters
     ----------
     module : "auto", type, callable or torch.nn.Module, default="auto"
-        The network; its outputs are (B, n_targets), or (B,) for one target.
+        The network. Its ``forward`` returns outputs (B, n_targets), or these and its features.
+
+        - "auto": `MLP` for 2-D numbers, `ResNet` for images, `TextBag` for texts and `MixedNet`
+          for columns of several kinds, all of `sk_aft.modules`.
+        - A class or function: called with ``module__x``, and with ``n_inputs``, ``n_channels``,
+          ``n_tokens``, ``parts`` and ``n_outputs`` as far as it takes them.
+        - An instance: copied, and trained on from its weights.
     transfer : str, torch.nn.Module, list of (method, strength) or None, default="auto"
-        The transfer objective, see `AFTClassifier`.
+        What is learned from the foundation features. Adds a few per cent to the time of a step;
+        "probe-kd" fits a linear probe first.
+
+        - "auto": "probe-kd" where the labelled rows have two or more distinct targets; otherwise,
+          and in `partial_fit`, "aft".
+        - A name: "aft" (the paper's method), "kd", "rkd", "ft", "kkd", "b-tuning", "probe-kd", ...;
+          `sk_aft.transfer.make_transfer` has the table.
+        - A module: maps student features (B, p) and foundation features (B, d) to a scalar.
+        - A list: several of these with their strengths, ``[("aft", 10), ("probe-kd", 1)]``.
+        - None: standard training.
     beta : "auto" or float >= 0, default="auto"
-        Strength of the transfer.
+        Strength of the transfer: the loss is the task loss plus ``beta`` times the transfer loss.
+        "auto" is the method's own: 10 for "aft", as published, 1 for "probe-kd" and for a list.
+        0 is standard training, bit for bit. Without foundation features, "auto" warns and is 0.
     preprocessor : "auto", estimator or None, default="auto"
-        Turns raw rows into numbers, or into sequences of tokens.
+        Turns rows into numbers; fitted to the training rows, and part of the fitted student.
+
+        - "auto": `StandardScaler` for 2-D numbers, `ImageResizer` for images, `NgramTokenizer` for
+          texts and `ColumnPreprocessor` for columns of several kinds.
+        - An estimator: cloned and fitted. It gets a DataFrame where the rows came as one.
+        - None: the rows are numbers already, and are not scaled.
     lr : float, default=1e-3
         Learning rate of the network at the start.
     transfer_lr : float, default=1e-2
-        Learning rate of the transfer objective's own parameters.
+        Learning rate of the transfer method's own parameters, as published.
     optimizer : type, default=sk_aft.optim.RowwiseAdamW
-        Class of the optimizer.
+        Class of the optimizer. The default is AdamW, faster for large embeddings.
     criterion : type or torch.nn.Module, default=torch.nn.MSELoss
         Task loss, from outputs and standardised targets, both (B, n_targets).
     max_epochs : int or "auto", default="auto"
-        Passes over the training rows. "auto" makes 50, or as many as make 200 steps: few rows
-        make few steps a pass.
+        Passes over the training rows; time is proportional to it. "auto" is 50, or as many as make
+        200 steps (of 2-D numbers 1,000, but at most 300 passes): few rows make few steps a pass.
     batch_size : int, default=128
-        Rows a batch.
+        Rows a batch. The transfer compares the rows of a batch with each other.
     lr_schedule : {"cosine", "constant"}, default="cosine"
-        Whether the learning rates fall to zero along a cosine.
+        Whether the learning rates fall to zero along a cosine. An `LRScheduler` among
+        ``callbacks`` takes the place of the cosine.
     early_stopping : bool, default=False
-        Whether to hold rows out, stop when their R² no longer improves, and go back to the best
-        weights.
+        Whether to hold ``validation_fraction`` of the rows out, stop when their score no longer
+        improves, and go back to the best weights.
     validation_fraction : float, default=0.1
-        Share of the rows held out by ``early_stopping``.
+        Share of the labelled rows held out by ``early_stopping``.
     n_iter_no_change : int, default=10
         Epochs without improvement after which ``early_stopping`` stops.
     warm_start : bool, default=False
-        Whether another `fit` resumes the training instead of starting anew; the
-        network, the preprocessor, the transfer objective and the held out rows are kept, so
-        parameters of these may not change.
+        Whether another `fit` resumes the training. It keeps the network, the preprocessor, the
+        transfer method and the held-out rows, so their parameters may not change.
     missing_label : int, float, str or None, default=None
-        What stands in y for a label that is not known, such as -1 or NaN (which stands for None
-        and ``pandas.NA``, too). Rows so marked take part in the transfer, not in the task loss.
-        None says that all are known.
+        What stands in y for an unknown label. Such rows take part in the transfer, not in the task
+        loss. None: all labels are known. NaN stands for None and ``pandas.NA``, too.
     unlabeled_fraction : float, default=0.5
-        Share of each batch that is rows without a label, where there are any. An epoch then
-        sees every row at least once: the kind that there is less of is repeated.
+        Share of each batch that is rows without a label, where there are any. Rows of the smaller
+        kind are repeated within an epoch, which is longer for it.
     callbacks : list or None, default=None
-        Further callbacks of skorch.
+        Further callbacks of skorch, or ("name", callback) pairs. They see rows and targets as `fit`
+        was given them.
     random_state : int, RandomState or None, default=None
-        Determines initial weights, batches and the validation split.
+        Determines initial weights, batches and the validation split. Global random states stay as
+        they were.
     device : str, default="auto"
-        Where to train and predict.
+        Where to train and predict. "auto" is a GPU if there is one.
     precision : {"float32", "bf16-mixed", "16-mixed"}, default="float32"
-        Numbers that the network computes with while it is trained.
+        What the network computes in while it is trained. Weights and predictions stay float32.
+
+        - "float32": exact, and fastest for small networks.
+        - "bf16-mixed": half the memory; faster for large networks on hardware with bfloat16.
+        - "16-mixed": the same for older GPUs; slower on CPUs.
     compile : bool, default=False
-        Whether to train with `torch.compile`.
+        Whether to train with `torch.compile`. Costs seconds to a minute at the first fit, and needs
+        a C++ compiler on a CPU; pays for larger networks on GPUs.
     verbose : int, default=0
         1 prints a line an epoch.
     **kwargs
         ``module__x``, ``optimizer__x``, ``criterion__x``, ``transfer__x``, ``compile__x`` and
-        ``preprocessor__x``, passed on as ``x``; ``callbacks__name__x`` is passed to the callback
-        of that name.
+        ``preprocessor__x`` are passed on as ``x``, and can be searched over.
+        ``callbacks__name__x`` sets ``x`` of a callback; ``callbacks__name=None`` leaves it out.
 
     Attributes
     ----------
@@ -87,30 +115,45 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
         The trained network.
     preprocessor_ : estimator or None
         The fitted preprocessor.
-    feature_weights_ : ndarray of shape (n_foundation_features,)
-        How much each foundation feature counts, between 0 and 1; only where the method used has
-        such weights, as "aft" has.
-    chosen_transfer_ : str, torch.nn.Module, list of (method, strength) or None
-        The transfer method that was used, see `AFTClassifier`.
+    transfer_method_ : str, torch.nn.Module, list of (method, strength) or None
+        What was transferred; None where nothing was. Training that resumes keeps it.
     beta_ : float
-        The strength that was used.
-    beta_trials_ : dict of float to float
-        Mean squared error of the standardised target on held-out rows after the short trainings,
-        by strength; only where ``beta="auto"`` made them for a method that was named.
-    transfer_trials_ : dict of str to float
-        The same by method, "none" included; only where ``transfer="auto"`` made them.
+        Strength of the transfer; 0 where nothing was transferred.
+    transfer_ : torch.nn.Module
+        The fitted transfer method; absent where nothing was transferred.
+    feature_weights_ : ndarray of shape (n_foundation_features,)
+        How much each foundation feature counts, between 0 and 1. Only of methods that have such
+        weights, as "aft" has.
+    criterion_, optimizer_, callbacks_ : torch.nn.Module, torch.optim.Optimizer, list
+        What the network was trained with. The last two are not saved.
+    device_ : torch.device
+        Where the network is.
     history_ : skorch.history.History
         Losses, their terms, times and the mean weight of each model's features, of every epoch.
+        ``history`` is the same.
     n_iter_ : int
-        Epochs run.
+        Number of epochs.
     loss_curve_ : list of float
-        Mean loss of each epoch, the transfer's part included.
+        Mean loss of each epoch, with the transfer term.
     validation_scores_ : list of float or None
-        Score on the held out rows after each epoch; None without ``early_stopping``.
+        Score on the held-out rows after each epoch; None without ``early_stopping``.
     n_features_in_ : int
         Number of columns; only for 2-D numbers and DataFrames of several kinds of columns.
     feature_names_in_ : ndarray of str
-        Names of the columns, where X was such a DataFrame or one of numbers, with string names.
+        Names of the columns, where X was a DataFrame with string names.
+
+    Notes
+    -----
+    Rows are samples. For the kinds of rows see `fit`. Where ``forward`` returns no features, they
+    are the input of the last ``torch.nn.Linear`` that runs. A tuple of features, one for each
+    column, stands for their outer product.
+
+    A preprocessor may return sequences of tokens: an array of dtype object of 1-D arrays. The
+    network is then called with ``tokens``, (B, longest) padded with zeros, and ``lengths``, (B,);
+    rows of similar length share a batch. For columns of several kinds it is called with the parts
+    that the preprocessor makes, by their names.
+
+    Targets may be of shape (n_rows,) or (n_rows, n_targets).
 
     See Also
     --------

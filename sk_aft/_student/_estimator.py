@@ -425,11 +425,10 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             made_in=run.default_dtype,
         )
         if student.beta > 0 and student.transfer is None:
-            self.initialize_transfer()
+            self._initialize_transfer()
         return self
 
-    def initialize_transfer(self) -> StudentEstimator:
-        """Build the transfer objective."""
+    def _initialize_transfer(self) -> None:
         run, student = self._run, self._student
         features = _components.penultimate_features(student.module, self.infer, run.example)
         self.transfer_ = _components.build_transfer(
@@ -443,7 +442,6 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             device=student.device,
             made_in=self._run.default_dtype,
         )
-        return self
 
     def initialize_optimizer(self, triggered_directly: Any = None) -> StudentEstimator:
         """Build the optimizer; the transfer objective's parameters have their own learning rate."""

@@ -1,6 +1,7 @@
 """skorch's callbacks see rows, labels and numbers as the user gave them."""
 
 import re
+import signal
 import warnings
 
 import numpy as np
@@ -8,7 +9,9 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.datasets import load_digits, load_iris
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.metrics import accuracy_score, make_scorer
+from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_validate
 from skorch.callbacks import (
     BatchScoring,
     Callback,
@@ -168,3 +171,27 @@ def test_images_and_their_labels():
     scoring = EpochScoring("accuracy", on_train=True, use_caching=False)
     model = student([scoring], max_epochs=8).fit(images, labels)
     assert model.history_[-1]["accuracy"] > 0.2
+
+
+class Interrupting(Callback):
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == 2:
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("search", [GridSearchCV, HalvingGridSearchCV])
+def test_an_interrupt_reaches_the_search(search):
+    searched = search(student([Interrupting()]), {"lr": [0.01, 0.1]}, cv=2, error_score=0)
+    with pytest.raises(KeyboardInterrupt):
+        searched.fit(X, Y)
+    assert not hasattr(searched, "cv_results_")
+    with pytest.raises(KeyboardInterrupt):
+        cross_validate(student([Interrupting()]), X, Y, cv=2)
+
+
+def test_an_interrupted_fit_keeps_what_whole_epochs_have_taught():
+    model = student([Interrupting()])
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, Y)
+    assert model.n_iter_ == 2
+    assert model.predict(X[:2]).shape == (2,)
