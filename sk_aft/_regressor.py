@@ -18,8 +18,8 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
     """A small network that learns from numbers and foundation features, and predicts alone.
 
     The loss is the task's plus ``beta`` times a transfer loss, which moves what the foundation
-    model knows into the network (Adaptive Feature Transfer). Targets are standardised for training and
-    predictions scaled back, so ``lr`` and ``beta`` do not depend on the targets' unit.
+    model knows into the network (Adaptive Feature Transfer). Targets are standardised for
+    training and predictions scaled back, so ``lr`` and ``beta`` do not depend on the targets' unit.
 
     Parameters
     ----------
