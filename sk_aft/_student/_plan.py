@@ -15,10 +15,13 @@ from sk_aft._data._batches import batches_per_epoch
 from sk_aft._student._training_data import Split, TrainingData, split_rows
 from sk_aft.transfer import default_beta
 
-# What max_epochs="auto" makes at least. Few rows make few steps an epoch and would learn too
-# little; more steps than these overfit noisy targets where there is no transfer.
+# What max_epochs="auto" makes at least: few rows make few steps an epoch and would learn too little.
+# benchmarks/defaults.py compares the steps of numbers with those of scikit-learn's MLP; steps with
+# texts and images cost more, and students that start from noise overfit earlier.
 _FEWEST_EPOCHS = 50
-_FEWEST_STEPS = 200
+_FEWEST_STEPS = {"numeric": 1000}
+_FEWEST_STEPS_OF_OTHERS = 200
+_MOST_EPOCHS_FOR_STEPS = 300
 # What is built once: training that resumes keeps it.
 _BUILT_ONCE = ("module", "preprocessor", "transfer")
 
@@ -109,7 +112,7 @@ class TrainingPlan:
             batch_size=parameters["batch_size"],
             unlabeled_fraction=parameters["unlabeled_fraction"],
         )
-        n_epochs = resolve_epochs(parameters["max_epochs"], n_batches)
+        n_epochs = resolve_epochs(parameters["max_epochs"], n_batches, data.rows.kind)
         # partial_fit uses sample weights as given; fit normalises them to mean 1.
         mean_weight = 1.0
         if data.weights is not None and not is_incremental:
@@ -129,11 +132,13 @@ class TrainingPlan:
         )
 
 
-def resolve_epochs(max_epochs: int | str, n_batches: int) -> int:
-    """Return ``max_epochs`` as a number, given how many batches an epoch has."""
-    if max_epochs == "auto":
-        return max(_FEWEST_EPOCHS, math.ceil(_FEWEST_STEPS / n_batches))
-    return int(max_epochs)
+def resolve_epochs(max_epochs: int | str, n_batches: int, kind: str) -> int:
+    """Return ``max_epochs`` as a number, given the batches of an epoch and the kind of the rows."""
+    if max_epochs != "auto":
+        return int(max_epochs)
+    n_steps = _FEWEST_STEPS.get(kind, _FEWEST_STEPS_OF_OTHERS)
+    n_epochs = min(math.ceil(n_steps / n_batches), _MOST_EPOCHS_FOR_STEPS)
+    return max(_FEWEST_EPOCHS, n_epochs)
 
 
 def resolve_transfer(

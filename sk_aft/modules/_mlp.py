@@ -16,8 +16,9 @@ class MLP(nn.Module):
         Number of columns.
     n_outputs : int
         Number of classes or targets.
-    hidden_sizes : sequence of int, default=(128, 128)
-        Width of each hidden layer; the last one is the width of the features.
+    hidden_sizes : sequence of int, default=(128,)
+        Width of each hidden layer; the last one is the width of the features. One layer overfits
+        least where rows or positives are few.
     dropout : float, default=0.0
         Probability of dropping a hidden unit in training.
 
@@ -34,7 +35,7 @@ class MLP(nn.Module):
         self,
         n_inputs: int,
         n_outputs: int,
-        hidden_sizes: Sequence[int] = (128, 128),
+        hidden_sizes: Sequence[int] = (128,),
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
