@@ -26,7 +26,8 @@ _BATCHES_PER_COMMIT = 8
 _ROWS_PER_DIGEST = 65_536
 # Where a model failed for a row, so many others tell whether the row is to blame.
 _ROWS_TRIED = 10
-_OR_MASK = " on_error='mask' keeps the row without features."
+# What messages about a row that is missing end with.
+OR_MASK = " on_error='mask' keeps the row without features."
 _SECONDS_BETWEEN_LOOKS = 0.05
 _NO_ROWS = MatrixInMemory(np.empty((0, 0), dtype=np.float32))
 # What no other choice of rows would mend.
@@ -164,7 +165,7 @@ class Embedding:
             digests = row_digests(rows.take(some), first_row=start, on_error=self._cannot_read)
             self.digests[some] = digest_array(digests)
         for row in np.flatnonzero(rows.missing_mask).tolist():
-            self._cannot_read(row, ValueError(f"{self._named(rows.missing_error(row))}{_OR_MASK}"))
+            self._cannot_read(row, self._missing(row))
 
     def through(self, store: FeatureStore) -> StoredRows:
         """Return the features; those that are not in the store are computed and put there."""
@@ -336,11 +337,13 @@ class Embedding:
         name = column if self._column is None else names[column]
         return ValueError(
             f"Row {row} of X holds {values[column]} in column {name!r}, which model "
-            f"{self._backbone.name!r} cannot read: fill it before the extractor.{_OR_MASK}"
+            f"{self._backbone.name!r} cannot read: fill it before the extractor.{OR_MASK}"
         )
 
-    def _named(self, error: ValueError) -> str:
-        return str(error) if self._column is None else f"column {self._column!r}: {error}"
+    def _missing(self, row: int) -> ValueError:
+        """Return the error that says that a row is missing."""
+        error = self._rows.missing_error(row, OR_MASK)
+        return error if self._column is None else ValueError(f"column {self._column!r}: {error}")
 
     def _can_embed(self, row: int) -> bool:
         try:

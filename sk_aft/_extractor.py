@@ -6,7 +6,7 @@ import copy
 import os
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -18,8 +18,8 @@ from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from sk_aft._data._containers import is_frame, require_columns, select_columns
-from sk_aft._data._rows import Rows, as_rows, check_finite
-from sk_aft._embedding import FeatureSource, Reader, model_fingerprint
+from sk_aft._data._rows import Rows, as_rows, check_finite, named
+from sk_aft._embedding import OR_MASK, FeatureSource, Reader, model_fingerprint
 from sk_aft._features import FoundationFeatures
 from sk_aft.backbones import Backbone, TorchBackbone, resolve_backbone
 from sk_aft.store import FeatureStore, model_digest, row_digests
@@ -210,6 +210,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         start = 0
         for (backbone, column, _), name in zip(readers, _names(readers), strict=True):
             rows = Reader(backbone, column).rows(seen.read)
+            self._check_complete(rows, column)
             reader = Reader(backbone, column, rows.kind)
             backbone.check_columns(rows, self._columns_read(column))
             width = backbone.n_features_out
@@ -457,6 +458,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             )
         # Texts that end in ".png" are paths if all of them do, which few rows do not tell.
         rows = as_rows(X, kind=None if reset else self._rows_kind, missing=True)
+        self._check_complete(rows)
         if reset and rows.holds_strings:
             rows = rows.read_as(self._kinds.get(None, rows.kind))
         if rows.kind in ("numeric", "category"):
@@ -473,8 +475,14 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         check_array(rows.values, ensure_all_finite=False)
         if self.on_error == "raise":
             columns = list(table.columns) if is_frame(table) else None
-            advice = "fill it before the extractor; on_error='mask' keeps the row without features."
+            advice = f"fill it before the extractor.{OR_MASK}"
             check_finite(rows.values, columns=columns, advice=advice)
+
+    def _check_complete(self, rows: Rows, column: Any = None) -> None:
+        """Raise if a row is missing, before a model runs."""
+        if self.on_error == "raise":
+            with named(column) if column is not None else nullcontext():
+                rows.check_complete(OR_MASK)
 
     def _columns_of_frame(self, X: Any) -> _Seen:
         """Return the columns of a DataFrame that the student and the models get."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set, ValuesView
 from numbers import Complex, Number, Real
 from pathlib import PurePath
 from typing import Any, NoReturn
@@ -21,9 +21,9 @@ def check_is_collected(X: Any) -> None:
 
     Raises
     ------
-    ValueError
-        If X is None, a single string, a mapping, a set, an iterator, or not computed yet; says
-        how to make rows of it.
+    ValueError, TypeError
+        If X is None, a single string, a mapping, a set, an iterator, sparse, or not computed yet;
+        says how to make rows of it.
     """
     name = type(X).__name__
     if X is None:
@@ -34,6 +34,13 @@ def check_is_collected(X: Any) -> None:
         raise ValueError(f"X is a {name}: give a DataFrame, for example pandas.DataFrame(X).")
     if isinstance(X, Set):
         raise ValueError(f"X is a {name}, whose rows have no order: give a list.")
+    if isinstance(X, ValuesView):
+        raise ValueError(f"X is a {name}: make it a list.")
+    if scipy.sparse.issparse(X):
+        raise TypeError(
+            "Sparse data was passed for X, but dense data is required. "
+            "Use '.toarray()' to convert to a dense numpy array."
+        )
     if hasattr(X, "__len__") or hasattr(X, "__array__"):
         if hasattr(X, "column_names") and hasattr(X, "to_pandas"):
             raise ValueError(f"X is a {name}: give a DataFrame, for example X.to_pandas().")
@@ -106,11 +113,6 @@ def to_array(X: Any) -> np.ndarray:
     ValueError, TypeError
         If this is no array of rows.
     """
-    if scipy.sparse.issparse(X):
-        raise TypeError(
-            "Sparse data was passed for X, but dense data is required. "
-            "Use '.toarray()' to convert to a dense numpy array."
-        )
     if is_frame(X):
         return _frame_to_array(X)
     if isinstance(X, Sequence) and not hasattr(X, "__array__"):
@@ -119,6 +121,7 @@ def to_array(X: Any) -> np.ndarray:
         X = _without_mask(X)
     elif hasattr(X, "detach"):
         X = X.detach().cpu()  # a tensor
+        X = X.float() if str(X.dtype) == "torch.bfloat16" else X  # which NumPy does not know
     if not hasattr(X, "__array__") and hasattr(X, "to_numpy"):
         X = X.to_numpy()
     try:
@@ -158,10 +161,8 @@ def _column_of_numbers(X: Any, number: int) -> np.ndarray:
     if values is None or values.dtype.kind not in "biuf":
         names = ", ".join(map(str, X.columns))
         raise SeveralKindsError(
-            f"X is a DataFrame whose columns ({names}) are not all numbers: pass the one "
-            "column that holds the texts or images, for example X['text'], or select it "
-            "with a ColumnTransformer. A mapping such as model={'text': 'minilm'} says which "
-            "foundation model reads which column."
+            f"X is a DataFrame whose columns ({names}) are not all numbers, for example "
+            f"{list(X.columns)[number]!r}: "
         )
     return values
 

@@ -50,7 +50,7 @@ def labeled_mask(y: Any, missing_label: Any) -> np.ndarray:
         missing = np.zeros(values.shape, dtype=bool)  # a text among numbers marks none of them
     else:
         missing = _equal(values, missing_label)
-    return ~missing.reshape(len(values), -1).all(axis=1)
+    return ~np.all(missing.reshape(len(values), -1), axis=1)
 
 
 def known_targets(y: Any, labeled: np.ndarray) -> Any:
@@ -127,4 +127,4 @@ def _equal(values: np.ndarray, value: Any) -> np.ndarray:
     if values.dtype != object:
         return np.asarray(values == value, dtype=bool)
     # pandas.NA is neither equal nor unequal.
-    return np.where(missing_mask(values), None, values) == value
+    return np.asarray(np.where(missing_mask(values), None, values) == value, dtype=bool)

@@ -82,7 +82,7 @@ class Rows:
         return Rows(self.kind, library.concat([self.values, others.values]), _columns=columns)
 
     def read_as(self, kind: str) -> Rows:
-        """Return the same rows as of another kind; only strings may be read in two ways.
+        """Return the same rows as of another kind: strings as any of theirs, categories as texts.
 
         Raises
         ------
@@ -91,16 +91,16 @@ class Rows:
         """
         if kind == self.kind:
             return self
-        if {kind, self.kind} == {"text", "category"}:
-            shape = -1 if kind == "text" else (-1, 1)
-            return Rows(kind, self.values.reshape(shape), self.indices)
-        if not (self.holds_strings and kind in ("text", "image")):
-            shape = np.shape(self.values)
-            raise ValueError(
-                f"Expected {kind} rows, got {self.kind} rows (shape {shape})"
-                f"{_HOW_TO_CONVERT.get((self.kind, kind), '.')}"
-            )
-        return Rows(kind, self.values, self.indices)
+        if self.holds_strings and kind in ("text", "image"):
+            return Rows(kind, self.values, self.indices)
+        if self.holds_strings and kind == "category":
+            return Rows(kind, self.values[:, None], self.indices)
+        if self.kind == "category" and kind == "text":
+            return Rows(kind, self.values[:, 0], self.indices)
+        raise ValueError(
+            f"Expected {kind} rows, got {self.kind} rows (shape {np.shape(self.values)})"
+            f"{_HOW_TO_CONVERT.get((self.kind, kind), '.')}"
+        )
 
     @property
     def holds_strings(self) -> bool:
@@ -115,20 +115,20 @@ class Rows:
             return np.zeros(len(self), dtype=bool)
         return np.array([value is None for value in self.values])
 
-    def check_complete(self) -> None:
-        """Raise ValueError if a row is missing; names the first."""
+    def check_complete(self, advice: str = "") -> None:
+        """Raise ValueError if a row is missing; names the first, and says how to mend it."""
         missing = np.flatnonzero(self.missing_mask)
         if len(missing):
-            raise self.missing_error(int(missing[0]))
+            raise self.missing_error(int(missing[0]), advice)
 
-    def missing_error(self, index: int) -> ValueError:
+    def missing_error(self, index: int, advice: str = "") -> ValueError:
         """Return the error that says that the row at ``index`` is missing."""
         fill = (
             "fill it, for example with an empty string (X.fillna('')), or leave the row out."
             if self.kind == "text"
             else "fill it with an image, or leave the row out."
         )
-        return ValueError(f"Row {self.position(index)} of X is missing (None): {fill}")
+        return ValueError(f"Row {self.position(index)} of X is missing (None): {fill}{advice}")
 
     def column(self, column: Any, *, kind: str | None = None, missing: bool = False) -> Rows:
         """Return one column of a frame, or a tuple of columns, as rows.
@@ -248,7 +248,9 @@ def check_finite(values: np.ndarray, *, columns: Any = None, advice: str) -> Non
         row, column = np.argwhere(~np.isfinite(values))[0]
         what = "NaN" if np.isnan(values[row, column]) else "infinity (inf)"
         name = int(column) if columns is None else columns[column]
-        raise ValueError(f"X holds {what} in row {row}, column {name!r}: {advice}") from None
+        raise ValueError(
+            f"Input X contains {what} in row {row}, column {name!r}: {advice}"
+        ) from None
 
 
 @contextmanager
@@ -266,6 +268,12 @@ def rows_for(preprocessor: Any, rows: Rows) -> Any:
     return rows if getattr(preprocessor, "_accepts_rows", False) else rows.values
 
 
+_HOW_TO_MAKE_NUMBERS = "numbers are expected of all of them, which .astype(float) makes."
+_HOW_TO_PASS_COLUMNS = (
+    "pass the one column that holds the texts or images, for example X['text'], or select it with "
+    "a ColumnTransformer. A mapping such as model={'text': 'minilm'} says which foundation model "
+    "reads which column."
+)
 _HOW_TO_CONVERT = {
     ("text", "numeric"): ": strings are not numbers, make them numbers with .astype(float).",
     ("numeric", "text"): ": numbers are not texts, make them texts with .astype(str).",
@@ -290,13 +298,14 @@ def _frame_rows(X: Any) -> Rows:
     return Rows("frame", X)
 
 
-def _recognised(X: Any, frames: bool, default_kind: str | None) -> Rows:
+def _recognised(X: Any, frames: bool, kind: str | None) -> Rows:
     try:
         values = to_array(X)
-    except SeveralKindsError:
+    except SeveralKindsError as error:
         if frames:
             return _frame_rows(X)
-        raise
+        advice = _HOW_TO_MAKE_NUMBERS if kind == "numeric" else _HOW_TO_PASS_COLUMNS
+        raise SeveralKindsError(f"{error}{advice}") from None
     if values.ndim and len(values) == 0:
         raise ValueError(
             f"Found array with 0 sample(s) (shape={values.shape}) while a minimum of 1 is required."
@@ -305,7 +314,7 @@ def _recognised(X: Any, frames: bool, default_kind: str | None) -> Rows:
         names = [None if is_missing(value) else str(value) for value in values.flat]
         return Rows("category", np.array(names, dtype=object).reshape(-1, 1))
     if values.dtype == object:
-        return _object_rows(values, default_kind)
+        return _object_rows(values, kind)
     if values.dtype.kind in "mM":
         raise ValueError(f"Cannot use rows of dtype {values.dtype}: {_DATES}")
     if values.dtype.kind == "c":

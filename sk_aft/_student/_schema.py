@@ -84,7 +84,7 @@ def check_rows(
     if not allow_nan:
         rows.check_complete()
     if rows.kind in ("text", "image"):
-        if schema is None:
+        if schema is None and not allow_nan:
             _check_files(rows)
         return rows, schema or RowSchema(rows.kind)
     checker = _checker_class(owner)()

@@ -20,7 +20,7 @@ from sk_aft._data._labels import (
 from sk_aft._data._rows import Rows
 from sk_aft._features import FoundationFeatures
 from sk_aft._student._schema import RowSchema, check_rows
-from sk_aft._student._targets import Targets
+from sk_aft._student._targets import ClassTargets, Targets
 
 _ROWS_PER_CHECK = 8192
 
@@ -165,7 +165,7 @@ def check_training_data(
         # The scale of numbers depends on their weights; bad lengths are reported below.
         aligned = None if len(labeled) != n_rows else _of_labeled(sample_weight, rows, labeled)
         encoder = targets.fit(y, sample_weight=aligned, classes=classes)
-        if missing_label is None and targets.needs_classes:
+        if missing_label is None and isinstance(encoder, ClassTargets):
             warn_of_minus_one(encoder.classes)
     encoded = encoder.encode(y, classes=classes)
     if len(labeled) != n_rows:

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sk_aft._data._rows import Rows, as_rows, check_finite, filled_by, rows_for
+from sk_aft._data._rows import Rows, as_rows, check_finite, filled_by, named, rows_for
 from sk_aft.preprocessing._image import ImageResizer
 from sk_aft.preprocessing._text import NgramTokenizer
 
@@ -183,7 +183,7 @@ class ColumnPreprocessor(TransformerMixin, BaseEstimator):
         part = rows.column(column, kind=kind, missing=not is_automatic)
         if kind == "numeric" and is_automatic:
             check_finite(part.values, columns=columns, advice=_HOW_TO_FILL)
-        with filled_by(part):
+        with named(column), filled_by(part):
             return method(rows_for(transformer, part))
 
 

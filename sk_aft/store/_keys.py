@@ -63,6 +63,8 @@ def row_digests(
         One for each row; equal content gives equal digests.
     """
     digest = xxhash.xxh3_128_digest
+    if rows.kind == "category":
+        rows = rows.read_as("text")
     values = rows.values
     if rows.kind == "text":
         return [
