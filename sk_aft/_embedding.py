@@ -375,9 +375,10 @@ class Embedding:
         """Leave out image files that cannot be opened: found now, not after hours of work."""
         is_file = self._rows.kind == "image" and self._rows.values.dtype == object
         for row in todo if is_file else ():
-            if not isinstance(self._rows.values[row], np.ndarray):
+            value = self._rows.values[row]
+            if not (value is None or isinstance(value, np.ndarray)):
                 try:
-                    open_image(self._rows.values[row], row)
+                    open_image(value, row)
                 except ValueError as error:
                     self._cannot_read(row, error)
         return np.array([row for row in todo if self._digest(row) not in self._failures], np.int64)
