@@ -28,6 +28,11 @@ def check_is_collected(X: Any) -> None:
     name = type(X).__name__
     if X is None:
         raise ValueError("X is None: give the rows to learn from.")
+    if scipy.sparse.issparse(X):
+        raise TypeError(
+            "Sparse data was passed for X, but dense data is required. "
+            "Use '.toarray()' to convert to a dense numpy array."
+        )
     if isinstance(X, (str, bytes)):
         raise ValueError("X is a single string: give a list of rows, for example [text].")
     if isinstance(X, Mapping):
@@ -36,11 +41,6 @@ def check_is_collected(X: Any) -> None:
         raise ValueError(f"X is a {name}, whose rows have no order: give a list.")
     if isinstance(X, ValuesView):
         raise ValueError(f"X is a {name}: make it a list.")
-    if scipy.sparse.issparse(X):
-        raise TypeError(
-            "Sparse data was passed for X, but dense data is required. "
-            "Use '.toarray()' to convert to a dense numpy array."
-        )
     if hasattr(X, "__len__") or hasattr(X, "__array__"):
         if hasattr(X, "column_names") and hasattr(X, "to_pandas"):
             raise ValueError(f"X is a {name}: give a DataFrame, for example X.to_pandas().")
