@@ -26,6 +26,8 @@ _BATCHES_PER_COMMIT = 8
 _ROWS_PER_DIGEST = 65_536
 # Where a model failed for a row, so many others tell whether the row is to blame.
 _ROWS_TRIED = 10
+# What messages about a row that is missing end with.
+OR_MASK = " on_error='mask' keeps the row without features."
 _SECONDS_BETWEEN_LOOKS = 0.05
 _NO_ROWS = MatrixInMemory(np.empty((0, 0), dtype=np.float32))
 # What no other choice of rows would mend.
@@ -53,11 +55,13 @@ class Reader(NamedTuple):
     kind: str | None = None
 
     def rows(self, rows: Rows) -> Rows:
-        """Return the part of the rows that the model reads, checked."""
+        """Return the part of the rows that the model reads, checked; categories as texts."""
         kind = self.kind or self.backbone.kind
         if self.column is not None:
-            return rows.column(self.column, kind=kind)
-        return rows if kind is None else rows.read_as(kind)
+            rows = rows.column(self.column, kind=kind, missing=True)
+        elif kind is not None:
+            rows = rows.read_as(kind)
+        return rows.read_as("text") if rows.kind == "category" else rows
 
 
 class FeatureSource(NamedTuple):
@@ -101,7 +105,7 @@ class FeatureSource(NamedTuple):
         return FeatureStore(None if self.cache == "auto" else self.cache)
 
     def _compute_one(self, reader: Reader, rows: Rows) -> StoredRows:
-        embedding = Embedding(self, reader.backbone, reader.rows(rows))
+        embedding = Embedding(self, reader.backbone, reader.rows(rows), column=reader.column)
         store = self.store(reader.backbone)
         found = embedding.in_memory() if store is None else embedding.through(store)
         embedding.report(found.missing_mask)
@@ -130,6 +134,8 @@ class Embedding:
         The model.
     rows : Rows
         Rows of a kind that it reads.
+    column : object, optional
+        The column of a DataFrame that they are, or a tuple of columns, for messages.
 
     Attributes
     ----------
@@ -137,10 +143,13 @@ class Embedding:
         What each row is known by.
     """
 
-    def __init__(self, source: FeatureSource, backbone: Backbone, rows: Rows) -> None:
+    def __init__(
+        self, source: FeatureSource, backbone: Backbone, rows: Rows, *, column: Any = None
+    ) -> None:
         self._source = source
         self._backbone = backbone
         self._rows = rows
+        self._column = column
         # Digest of a row that the model cannot read -> why.
         self._failures: dict[bytes, tuple[int, Exception]] = {}
         self._width: int | None = None
@@ -155,6 +164,8 @@ class Embedding:
             some = np.arange(start, min(start + _ROWS_PER_DIGEST, len(rows)))
             digests = row_digests(rows.take(some), first_row=start, on_error=self._cannot_read)
             self.digests[some] = digest_array(digests)
+        for row in np.flatnonzero(rows.missing_mask).tolist():
+            self._cannot_read(row, self._missing(row))
 
     def through(self, store: FeatureStore) -> StoredRows:
         """Return the features; those that are not in the store are computed and put there."""
@@ -304,6 +315,9 @@ class Embedding:
         if str(error).startswith(f"Row {row} "):
             self._cannot_read(row, error)
             return
+        if self._rows.kind == "numeric" and not np.isfinite(self._rows.values[row]).all():
+            self._cannot_read(row, self._not_finite(row))
+            return
         if self._source.on_error == "raise":
             others = [other for other in range(len(self._rows)) if other != row][:_ROWS_TRIED]
             if others and not self._has_succeeded and not any(map(self._can_embed, others)):
@@ -314,6 +328,22 @@ class Embedding:
                 "the row or leave it out; on_error='mask' keeps it without features."
             ) from error
         self._leave_out(row, error)
+
+    def _not_finite(self, row: int) -> ValueError:
+        """Return the error that says which number of a row is not finite."""
+        values = self._rows.values[row]
+        column = int(np.flatnonzero(~np.isfinite(values))[0])
+        names = self._column if isinstance(self._column, tuple) else [self._column]
+        name = column if self._column is None else names[column]
+        return ValueError(
+            f"Row {row} of X holds {values[column]} in column {name!r}, which model "
+            f"{self._backbone.name!r} cannot read: fill it before the extractor.{OR_MASK}"
+        )
+
+    def _missing(self, row: int) -> ValueError:
+        """Return the error that says that a row is missing."""
+        error = self._rows.missing_error(row, OR_MASK)
+        return error if self._column is None else ValueError(f"column {self._column!r}: {error}")
 
     def _can_embed(self, row: int) -> bool:
         try:
@@ -345,9 +375,10 @@ class Embedding:
         """Leave out image files that cannot be opened: found now, not after hours of work."""
         is_file = self._rows.kind == "image" and self._rows.values.dtype == object
         for row in todo if is_file else ():
-            if not isinstance(self._rows.values[row], np.ndarray):
+            value = self._rows.values[row]
+            if not (value is None or isinstance(value, np.ndarray)):
                 try:
-                    open_image(self._rows.values[row], row)
+                    open_image(value, row)
                 except ValueError as error:
                     self._cannot_read(row, error)
         return np.array([row for row in todo if self._digest(row) not in self._failures], np.int64)

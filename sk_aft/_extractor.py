@@ -6,7 +6,7 @@ import copy
 import os
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -15,10 +15,11 @@ import torch
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from sk_aft._data._rows import Rows, as_rows, is_frame, require_columns, select_columns
-from sk_aft._embedding import FeatureSource, Reader, model_fingerprint
+from sk_aft._data._containers import is_frame, require_columns, select_columns
+from sk_aft._data._rows import Rows, as_rows, check_finite, named
+from sk_aft._embedding import OR_MASK, FeatureSource, Reader, model_fingerprint
 from sk_aft._features import FoundationFeatures
 from sk_aft.backbones import Backbone, TorchBackbone, resolve_backbone
 from sk_aft.store import FeatureStore, model_digest, row_digests
@@ -84,8 +85,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         What becomes of rows that a model cannot read, such as broken images. "raise" names the
         row. "mask" continues: the row keeps its place with features of NaN and takes no part in
         the transfer term; a warning counts such rows, `FoundationFeatures.missing_mask` lists them.
-        The student still has to be able to read the row itself.
-        Either way the other rows are kept in the store.
+        Rows that are missing, or hold a number that is, are such. The student still has to be
+        able to read the row itself. Either way the other rows are kept in the store.
     inputs : str, list of str or None, default=None
         Where ``model`` is a mapping, the column that the student gets as its rows, or the columns
         that it gets as a DataFrame; None hands everything over. The other columns need not be
@@ -142,6 +143,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     # Set by fit.
     _rows_kind: str
     _readers: list[Reader]
+    _kinds: dict[Any, str]
     # scikit-learn looks here first, so that its global setting does not part rows and features.
     _sklearn_output_config: dict = {"transform": "default"}
 
@@ -172,7 +174,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         ----------
         X : list, array, Series or DataFrame of n_rows rows
             Strings, 2-D numbers, images (NHWC uint8, or float in [0, 1]), PIL images, paths of
-            images, bytes of image files, or a DataFrame's column of any of these. A DataFrame
+            images, bytes of image files, or a DataFrame's column of any of these. Categories are
+            read as their texts. A DataFrame
             with the columns that the models read, where ``model`` is a mapping.
         y : ignored
             Present for the convention of scikit-learn.
@@ -195,14 +198,19 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
 
     def _fit(self, X: Any) -> _Seen:
         """Do the work of ``fit``; return the rows, which then need not be recognised again."""
-        seen = self._check_rows(X, reset=True)
+        if not self._models():
+            kind = type(self.model).__name__
+            raise ValueError(f"model is an empty {kind}: give at least one foundation model.")
         readers = [Reader(resolve_backbone(model), column) for column, model in self._models()]
+        self._kinds = _agreed_kinds(readers)
+        seen = self._check_rows(X, reset=True)
         self._readers = []
         self.feature_slices_: dict[str, slice] = {}
         self.column_slices_: dict[Any, slice] = {}
         start = 0
         for (backbone, column, _), name in zip(readers, _names(readers), strict=True):
             rows = Reader(backbone, column).rows(seen.read)
+            self._check_complete(rows, column)
             reader = Reader(backbone, column, rows.kind)
             backbone.check_columns(rows, self._columns_read(column))
             width = backbone.n_features_out
@@ -434,9 +442,6 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
 
     def _check_rows(self, X: Any, *, reset: bool) -> _Seen:
         """Recognise and check the rows: the door that all of them pass, once."""
-        if reset and not self._models():
-            kind = type(self.model).__name__
-            raise ValueError(f"model is an empty {kind}: give at least one foundation model.")
         if isinstance(self.model, Mapping):
             # At prediction columns that only the models read may be missing.
             if reset or not is_frame(X):
@@ -452,24 +457,53 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
                 "mapping such as {'text': 'minilm'}, which says what column each model reads."
             )
         # Texts that end in ".png" are paths if all of them do, which few rows do not tell.
-        rows = as_rows(X, kind=None if reset else self._rows_kind)
-        if rows.kind == "numeric":
-            validate_data(self, X, reset=reset)
+        rows = as_rows(X, kind=None if reset else self._rows_kind, missing=True)
+        self._check_complete(rows)
+        if reset and rows.holds_strings:
+            rows = rows.read_as(self._kinds.get(None, rows.kind))
+        if rows.kind in ("numeric", "category"):
+            self._check_table(X if is_frame(X) else rows.values, rows, reset=reset)
         if reset:
             self._rows_kind = rows.kind
         inputs = X if hasattr(X, "__getitem__") else np.asarray(X)
         return _Seen(inputs, rows, rows)
 
+    def _check_table(self, table: Any, rows: Rows, *, reset: bool) -> None:
+        validate_data(self, table, reset=reset, skip_check_array=True)
+        if rows.kind == "category":
+            return
+        check_array(rows.values, ensure_all_finite=False)
+        if self.on_error == "raise":
+            columns = list(table.columns) if is_frame(table) else None
+            advice = f"fill it before the extractor.{OR_MASK}"
+            check_finite(rows.values, columns=columns, advice=advice)
+
+    def _check_complete(self, rows: Rows, column: Any = None) -> None:
+        """Raise if a row is missing, before a model runs."""
+        if self.on_error == "raise":
+            with named(column) if column is not None else nullcontext():
+                rows.check_complete(OR_MASK)
+
     def _columns_of_frame(self, X: Any) -> _Seen:
         """Return the columns of a DataFrame that the student and the models get."""
         read = as_rows(X, kind="frame")
-        if self.inputs is not None and not isinstance(self.inputs, list):
-            require_columns(X, [self.inputs])
-            return _Seen(X[self.inputs], read.column(self.inputs), read)
+        is_one = self.inputs is not None and not isinstance(self.inputs, list)
+        names = list(X.columns) if self.inputs is None else [self.inputs] if is_one else self.inputs
+        require_columns(X, names)
+        # What models take a column for, the student does, too.
+        for column, kind in self._kinds.items():
+            if column in names:
+                read.column(column, kind=kind, missing=True)
+        if is_one:
+            return _Seen(X[self.inputs], read.column(self.inputs, missing=True), read)
         frame = X if self.inputs is None else select_columns(X, self.inputs)
+        if len(names) == 1:
+            return _Seen(frame, read.column(names[0], missing=True), read)
         rows = as_rows(frame, frames=True)
-        # The same rows, so that a column which both read is recognised once.
-        return _Seen(frame, read if rows.kind == "frame" and frame is X else rows, read)
+        if rows.kind != "frame":
+            return _Seen(frame, rows, read)
+        # They share the columns that were recognised already.
+        return _Seen(frame, read if frame is X else Rows("frame", frame, None, read._columns), read)
 
     def _output(self, rows: FoundationFeatures) -> Any:
         # scikit-learn wraps what transform returns into frames but knows arrays only.
@@ -513,6 +547,18 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         tags.transformer_tags.preserves_dtype = []
         tags.requires_fit = True
         return tags
+
+
+def _agreed_kinds(readers: list[Reader]) -> dict[Any, str]:
+    """Return the kind that all models of a column read, by column, where they agree on one."""
+    kinds: dict[Any, set] = {}
+    for backbone, column, _ in readers:
+        kinds.setdefault(column, set()).add(backbone.kind)
+    return {
+        column: kind
+        for column, (kind, *others) in kinds.items()
+        if kind in ("text", "image") and not others
+    }
 
 
 def _names(readers: list[Reader]) -> list[str]:

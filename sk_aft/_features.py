@@ -197,7 +197,7 @@ class FoundationFeatures:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         if isinstance(self._rows, str):
-            self._rows = as_rows(self.inputs, kind=self._rows)
+            self._rows = as_rows(self.inputs, kind=self._rows, missing=True)
             self._read = self._rows if self._read is None else self._read
 
     def __repr__(self) -> str:

@@ -86,13 +86,12 @@ def test_names_of_columns_are_those_of_fit(library):
         lambda x: np.array(x, dtype=object),
         pd.Series,
         lambda x: pd.Series(x, dtype="string"),
-        lambda x: pd.Series(x, dtype="category"),
         lambda x: pd.DataFrame({"text": x}),
         pl.Series,
         lambda x: pl.DataFrame({"text": x}),
     ],
     ids=[
-        *("list", "tuple", "array", "objects", "Series", "StringDtype", "category", "frame"),
+        *("list", "tuple", "array", "objects", "Series", "StringDtype", "frame"),
         *("polars Series", "polars frame"),
     ],
 )

@@ -1,11 +1,15 @@
-"""Which rows have a label."""
+"""Which rows have a label, and which lack one though nobody said so."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
 import numpy as np
+
+from sk_aft._data._missing import missing_mask
 
 
 def labeled_mask(y: Any, missing_label: Any) -> np.ndarray:
@@ -29,7 +33,7 @@ def labeled_mask(y: Any, missing_label: Any) -> np.ndarray:
     ValueError
         If the mark is a number and was turned into a text, as NumPy does beside texts.
     """
-    values = np.asarray(y)
+    values = _as_array(y)
     if missing_label is None:
         return np.ones(len(values), dtype=bool)
     if values.dtype.kind == "U" and not isinstance(missing_label, str):
@@ -41,15 +45,12 @@ def labeled_mask(y: Any, missing_label: Any) -> np.ndarray:
                 f'missing_label="", or give y as an array of dtype object.'
             )
     if isinstance(missing_label, Real) and np.isnan(missing_label):
-        if values.dtype == object:
-            missing = np.frompyfunc(_is_nothing, 1, 1)(values).astype(bool)
-        else:
-            missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
+        missing = missing_mask(values)
     elif values.dtype.kind in "biuf" and not isinstance(missing_label, Real):
         missing = np.zeros(values.shape, dtype=bool)  # a text among numbers marks none of them
     else:
-        missing = np.asarray(values == missing_label, dtype=bool)
-    return ~missing.reshape(len(values), -1).all(axis=1)
+        missing = _equal(values, missing_label)
+    return ~np.all(missing.reshape(len(values), -1), axis=1)
 
 
 def known_targets(y: Any, labeled: np.ndarray) -> Any:
@@ -66,6 +67,64 @@ def known_targets(y: Any, labeled: np.ndarray) -> Any:
     return np.array(values) if are_alike else known
 
 
-def _is_nothing(value: Any) -> bool:
-    is_nan = isinstance(value, Real) and np.isnan(value)
-    return value is None or bool(is_nan) or str(value) == "<NA>"
+def check_no_target_missing(y: Any, labeled: np.ndarray, missing_label: Any) -> None:
+    """Raise ValueError if a target is missing that ``missing_label`` does not mark.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_rows,) or (n_rows, n_targets)
+        Targets.
+    labeled : ndarray of shape (n_rows,), bool
+        Which rows have a target, see `labeled_mask`.
+    missing_label : object
+        What marks the others.
+    """
+    values = _as_array(y)
+    unmarked = missing_mask(values).reshape(len(values), -1).any(axis=1) & labeled
+    if not unmarked.any():
+        return
+    row = int(np.flatnonzero(unmarked)[0])
+    what = f"Row {row} of y holds a missing value ({values[row]})"
+    if missing_label is None:
+        raise ValueError(
+            f"{what}, so Input y contains NaN: missing_label=np.nan says that such rows have no "
+            "label. Otherwise fill them, or leave them out."
+        )
+    raise ValueError(
+        f"{what}, which missing_label={missing_label!r} does not mark: mark all rows without a "
+        "label in one way, in all of their targets."
+    )
+
+
+def warn_of_minus_one(classes: np.ndarray) -> None:
+    """Warn if -1 is one of more than two classes: a mark of rows without a label, often."""
+    if len(classes) > 2 and has_minus_one(classes):
+        warnings.warn(
+            f"y holds -1 beside {len(classes) - 1} other classes, so -1 is learned as a class: "
+            "if it marks rows without a label, set missing_label=-1, and cross-validate with "
+            "sk_aft.model_selection.LabeledFold(missing_label=-1).",
+            stacklevel=2,
+        )
+
+
+def has_minus_one(y: Any) -> bool:
+    """Whether a number among the targets is -1; of rows with several targets, all of one row."""
+    values = _as_array(y)
+    if values.dtype.kind not in "if" and values.dtype != object:
+        return False
+    return bool(_equal(values, -1).reshape(len(values), -1).all(axis=1).any())
+
+
+def _as_array(y: Any) -> np.ndarray:
+    values = np.asarray(y)
+    # Beside strings NumPy makes strings of None, NaN and -1, too.
+    if values.dtype.kind in "US" and isinstance(y, Sequence):
+        return np.asarray(y, dtype=object)
+    return values
+
+
+def _equal(values: np.ndarray, value: Any) -> np.ndarray:
+    if values.dtype != object:
+        return np.asarray(values == value, dtype=bool)
+    # pandas.NA is neither equal nor unequal.
+    return np.asarray(np.where(missing_mask(values), None, values) == value, dtype=bool)

@@ -1,20 +1,34 @@
-"""What a row is: a text, a vector of numbers or an image, whatever container it comes in."""
+"""What a row is: a text, a vector of numbers, an image or a category, in whatever container."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import date, timedelta
 from importlib import import_module
 from pathlib import PurePath
 from typing import Any
 
 import numpy as np
-import scipy.sparse
-from sklearn.utils import _safe_indexing
+from sklearn.utils import _safe_indexing, assert_all_finite
 
+from sk_aft._data._containers import (
+    check_is_collected,
+    is_category,
+    is_frame,
+    require_distinct_columns,
+    select_columns,
+    to_array,
+)
 from sk_aft._data._images import has_image_suffix, is_pil_image, load_image
+from sk_aft._data._missing import is_missing, missing_mask
 from sk_aft.exceptions import SeveralKindsError
+
+_DATES = (
+    "dates and times are no numbers: make numbers of them, for example with "
+    "(X['day'] - X['day'].min()).dt.days, or X['duration'].dt.total_seconds()."
+)
 
 
 @dataclass(frozen=True)
@@ -23,12 +37,13 @@ class Rows:
 
     Parameters
     ----------
-    kind : {"text", "image", "numeric", "frame"}
+    kind : {"text", "image", "numeric", "category", "frame"}
         What each row is.
     values : ndarray or DataFrame
         "text": (n,) objects of type str. "numeric": (n, p) numbers. "image": (n, height, width)
         or (n, height, width, channels) numbers, or (n,) objects, each a path, the bytes of an
-        image file, a PIL image or an array. "frame": a DataFrame whose columns are of any kinds.
+        image file, a PIL image or an array. "category": (n, 1) objects of type str. "frame": a
+        DataFrame whose columns are of any kinds. An object is None where it is missing.
     indices : ndarray of shape (n,), optional
         Where the rows stood in what the user gave, for messages; default: 0 to n - 1.
     """
@@ -58,10 +73,16 @@ class Rows:
         if self.kind != "frame":
             return Rows(self.kind, np.concatenate([self.values, others.values]))
         library = import_module("pandas" if hasattr(self.values, "iloc") else "polars")
-        return Rows(self.kind, library.concat([self.values, others.values]))
+        columns = {}
+        for name in self.values.columns:
+            # pandas makes strings of categories that differ.
+            if name in self._columns or is_category(self.values[name]):
+                rows = self.column(name, missing=True)
+                columns[name] = rows.concat(others.column(name, kind=rows.kind, missing=True))
+        return Rows(self.kind, library.concat([self.values, others.values]), _columns=columns)
 
     def read_as(self, kind: str) -> Rows:
-        """Return the same rows as of another kind; only strings may be read in two ways.
+        """Return the same rows as of another kind: strings as any of theirs, categories as texts.
 
         Raises
         ------
@@ -70,26 +91,61 @@ class Rows:
         """
         if kind == self.kind:
             return self
-        holds_strings = self.kind in ("text", "image") and isinstance(self.values[0], str)
-        if not (holds_strings and kind in ("text", "image")):
-            shape = np.shape(self.values)
-            raise ValueError(f"Expected {kind} rows, got {self.kind} rows (shape {shape}).")
-        return Rows(kind, self.values, self.indices)
+        if self.holds_strings and kind in ("text", "image"):
+            return Rows(kind, self.values, self.indices)
+        if self.holds_strings and kind == "category":
+            return Rows(kind, self.values[:, None], self.indices)
+        if self.kind == "category" and kind == "text":
+            return Rows(kind, self.values[:, 0], self.indices)
+        raise ValueError(
+            f"Expected {kind} rows, got {self.kind} rows (shape {np.shape(self.values)})"
+            f"{_HOW_TO_CONVERT.get((self.kind, kind), '.')}"
+        )
 
-    def column(self, column: Any, *, kind: str | None = None) -> Rows:
+    @property
+    def holds_strings(self) -> bool:
+        """Whether these are texts or paths, each a string or missing."""
+        present = (value for value in self.values if value is not None)
+        return self.kind in ("text", "image") and isinstance(next(present, ""), str)
+
+    @property
+    def missing_mask(self) -> np.ndarray:
+        """Which rows are missing, (n,) bool. Numbers and categories have NaN and None of theirs."""
+        if self.kind not in ("text", "image") or self.values.dtype != object:
+            return np.zeros(len(self), dtype=bool)
+        return np.array([value is None for value in self.values])
+
+    def check_complete(self, advice: str = "") -> None:
+        """Raise ValueError if a row is missing; names the first, and says how to mend it."""
+        missing = np.flatnonzero(self.missing_mask)
+        if len(missing):
+            raise self.missing_error(int(missing[0]), advice)
+
+    def missing_error(self, index: int, advice: str = "") -> ValueError:
+        """Return the error that says that the row at ``index`` is missing."""
+        fill = (
+            "fill it, for example with an empty string (X.fillna('')), or leave the row out."
+            if self.kind == "text"
+            else "fill it with an image, or leave the row out."
+        )
+        return ValueError(f"Row {self.position(index)} of X is missing (None): {fill}{advice}")
+
+    def column(self, column: Any, *, kind: str | None = None, missing: bool = False) -> Rows:
         """Return one column of a frame, or a tuple of columns, as rows.
 
         Parameters
         ----------
         column : object
             Name of the column, or a tuple of names.
-        kind : {"text", "image", "numeric"}, optional
+        kind : {"text", "image", "numeric", "category"}, optional
             What the rows have to be.
+        missing : bool, default=False
+            Whether texts and images may be missing.
 
         Returns
         -------
         rows : Rows
-            Recognised at the first call, and kept.
+            Recognised at the first call, and kept. Strings are what they are first read as.
 
         Raises
         ------
@@ -99,13 +155,17 @@ class Rows:
         if column not in self._columns:
             names = column if isinstance(column, tuple) else [column]
             frame = select_columns(self.values, names)
-            with _named(column):
-                rows = as_rows(frame)
+            with named(column):
+                rows = as_rows(frame, default_kind=kind, missing=True)
+            if rows.holds_strings and kind in ("text", "image"):
+                rows = rows.read_as(kind)
             self._columns[column] = Rows(rows.kind, rows.values, self.indices)
-        if kind is None:
-            return self._columns[column]
-        with _named(column):
-            return self._columns[column].read_as(kind)
+        rows = self._columns[column]
+        with named(column):
+            rows = rows if kind is None else rows.read_as(kind)
+            if not missing:
+                rows.check_complete()
+        return rows
 
     def image(self, index: int) -> np.ndarray:
         """Decode the image at ``index``, see `load_image`."""
@@ -124,21 +184,30 @@ class Rows:
         return Rows, (self.kind, self.values, self.indices)
 
 
-def as_rows(X: Any, *, kind: str | None = None, frames: bool = False) -> Rows:
-    """Find out what the rows of ``X`` are and put them into an indexable array.
+def as_rows(
+    X: Any,
+    *,
+    kind: str | None = None,
+    frames: bool = False,
+    missing: bool = False,
+    default_kind: str | None = None,
+) -> Rows:
+    """Recognise rows.
+
+    Strings are texts, but paths where all of them end like image files; they are never numbers.
 
     Parameters
     ----------
-    X : array-like, list, Series or DataFrame, or Rows
-        Strings, 2-D numbers, image arrays (NHWC; NCHW is recognised by its channel axis),
-        PIL images, paths of images, encoded image bytes, or a DataFrame with one column of
-        any of these. Strings that all end like image files (".png", ".jpg", ...) are paths.
-        `Rows` are known already.
-    kind : {"text", "image", "numeric", "frame"}, optional
-        What the rows have to be; strings are taken as paths where images are expected.
+    X : array-like, list, Series, DataFrame or Rows
+        Rows of one kind.
+    kind : {"text", "image", "numeric", "category", "frame"}, optional
+        What the rows have to be. Strings are then read as this kind, whatever they end like.
     frames : bool, default=False
-        Whether a DataFrame whose columns are not all numbers is of kind "frame", as it is,
-        or an error.
+        Whether a DataFrame whose columns are of several kinds is welcome; kind "frame" wants one.
+    missing : bool, default=False
+        Whether texts and images may be missing. Numbers may be NaN anyway.
+    default_kind : {"text", "image", "numeric", "category"}, optional
+        What rows are that are all missing.
 
     Returns
     -------
@@ -151,68 +220,47 @@ def as_rows(X: Any, *, kind: str | None = None, frames: bool = False) -> Rows:
         If the rows are of several types, missing, of an unknown type, or not of ``kind``.
     """
     if isinstance(X, Rows):
-        return X if kind is None else X.read_as(kind)
-    if kind == "frame":
-        return _frame_rows(X)
-    try:
-        values = _to_array(X)
-    except SeveralKindsError:
-        if frames:
-            return _frame_rows(X)
-        raise
-    if values.dtype.kind in "US":
-        values = values.astype(object)
-    if values.ndim and len(values) == 0:
-        raise ValueError(
-            f"Found array with 0 sample(s) (shape={values.shape}) while a minimum of 1 is required."
-        )
-    if values.dtype == object:
-        rows = _object_rows(values)
-    elif values.ndim <= 1:
-        raise ValueError(
-            f"Expected 2D array, got {values.ndim}D array instead: numbers are rows of a table, "
-            "images are 3-D or 4-D arrays. Reshape your data using array.reshape(-1, 1) if it "
-            "has a single feature or array.reshape(1, -1) if it is a single row."
-        )
-    elif values.dtype.kind not in "biuf":
-        if values.dtype.kind == "c":
-            raise ValueError("Complex data not supported: rows have to be real numbers.")
-        raise ValueError(f"Cannot use rows of dtype {values.dtype}: give numbers, texts or images.")
-    elif values.ndim == 2:
-        rows = Rows("numeric", values)
-    elif values.ndim in (3, 4):
-        rows = Rows("image", _channels_last(values))
+        rows = X if kind is None else X.read_as(kind)
     else:
+        check_is_collected(X)
+        rows = _frame_rows(X) if kind == "frame" else _recognised(X, frames, kind or default_kind)
+        rows = rows if kind is None else rows.read_as(kind)
+    if not missing:
+        rows.check_complete()
+    return rows
+
+
+def check_finite(values: np.ndarray, *, columns: Any = None, advice: str) -> None:
+    """Raise ValueError if a number is NaN or infinite; names its row and column.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_rows, n_columns)
+        Numbers.
+    columns : sequence, optional
+        Names of the columns; default: their numbers.
+    advice : str
+        How to mend it.
+    """
+    try:
+        assert_all_finite(values)
+    except ValueError:
+        row, column = np.argwhere(~np.isfinite(values))[0]
+        what = "NaN" if np.isnan(values[row, column]) else "infinity (inf)"
+        name = int(column) if columns is None else columns[column]
         raise ValueError(
-            f"Found array with dim {values.ndim}. Expected 2-D numbers or images of shape "
-            "(n, height, width) or (n, height, width, channels)."
-        )
-    return rows if kind is None else rows.read_as(kind)
+            f"Input X contains {what} in row {row}, column {name!r}: {advice}"
+        ) from None
 
 
-def is_frame(X: Any) -> bool:
-    """Whether these are rows of a DataFrame, of whatever library."""
-    return hasattr(X, "columns") and hasattr(X, "dtypes")
-
-
-def require_columns(X: Any, names: Sequence[Any]) -> None:
-    """Raise ValueError if this is no DataFrame, or one that lacks some of the columns."""
-    if not is_frame(X):
-        raise ValueError(
-            f"X has to be a DataFrame with the columns {list(names)}, got a {type(X).__name__}."
-        )
-    present = list(X.columns)
-    missing = [name for name in names if name not in present]
-    if missing:
-        which = "column " if len(missing) == 1 else "columns "
-        which += ", ".join(map(repr, missing)) + (" is" if len(missing) == 1 else " are")
-        raise ValueError(f"{which} missing from X, which has {present}.")
-
-
-def select_columns(X: Any, names: Sequence[Any]) -> Any:
-    """Return a DataFrame of some columns in this order; raises ValueError if one is missing."""
-    require_columns(X, names)
-    return X if list(X.columns) == list(names) else X[list(names)]
+@contextmanager
+def filled_by(rows: Rows) -> Iterator[None]:
+    """Say of an error that rows are missing, if so: a preprocessor may fill them, or fail."""
+    try:
+        yield
+    except Exception:
+        rows.check_complete()
+        raise
 
 
 def rows_for(preprocessor: Any, rows: Rows) -> Any:
@@ -220,8 +268,21 @@ def rows_for(preprocessor: Any, rows: Rows) -> Any:
     return rows if getattr(preprocessor, "_accepts_rows", False) else rows.values
 
 
+_HOW_TO_MAKE_NUMBERS = "numbers are expected of all of them, which .astype(float) makes."
+_HOW_TO_PASS_COLUMNS = (
+    "pass the one column that holds the texts or images, for example X['text'], or select it with "
+    "a ColumnTransformer. A mapping such as model={'text': 'minilm'} says which foundation model "
+    "reads which column."
+)
+_HOW_TO_CONVERT = {
+    ("text", "numeric"): ": strings are not numbers, make them numbers with .astype(float).",
+    ("numeric", "text"): ": numbers are not texts, make them texts with .astype(str).",
+    ("numeric", "category"): ": make them categories with .astype('category').",
+}
+
+
 @contextmanager
-def _named(column: Any) -> Iterator[None]:
+def named(column: Any) -> Iterator[None]:
     """Put the name of a column before the message of an error."""
     try:
         yield
@@ -232,121 +293,94 @@ def _named(column: Any) -> Iterator[None]:
 def _frame_rows(X: Any) -> Rows:
     if len(X) == 0:
         raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
+    if is_frame(X):
+        require_distinct_columns(X)
     return Rows("frame", X)
 
 
-def _to_array(X: Any) -> np.ndarray:
-    """Put any container into a NumPy array without touching its elements."""
-    if X is None:
-        raise ValueError("X is None: give the rows to learn from.")
-    if scipy.sparse.issparse(X):
-        raise TypeError(
-            "Sparse data was passed for X, but dense data is required. "
-            "Use '.toarray()' to convert to a dense numpy array."
-        )
-    if isinstance(X, (str, bytes)):
-        raise ValueError("X is a single string: give a list of rows, for example [text].")
-    if is_frame(X):
-        return _frame_to_array(X)
-    if hasattr(X, "to_numpy"):
-        return _numbers_if_possible(np.asarray(X.to_numpy()))
-    if isinstance(X, (list, tuple)):
-        return _list_to_array(X)
+def _recognised(X: Any, frames: bool, kind: str | None) -> Rows:
     try:
-        return _numbers_if_possible(np.asarray(X))
-    except ValueError as error:
+        values = to_array(X)
+    except SeveralKindsError as error:
+        if frames:
+            return _frame_rows(X)
+        advice = _HOW_TO_MAKE_NUMBERS if kind == "numeric" else _HOW_TO_PASS_COLUMNS
+        raise SeveralKindsError(f"{error}{advice}") from None
+    if values.ndim and len(values) == 0:
         raise ValueError(
-            f"X of type {type(X).__name__} is not an array of rows: {error}"
-        ) from error
+            f"Found array with 0 sample(s) (shape={values.shape}) while a minimum of 1 is required."
+        )
+    if is_category(X):
+        names = [None if is_missing(value) else str(value) for value in values.flat]
+        return Rows("category", np.array(names, dtype=object).reshape(-1, 1))
+    if values.dtype == object:
+        return _object_rows(values, kind)
+    if values.dtype.kind in "mM":
+        raise ValueError(f"Cannot use rows of dtype {values.dtype}: {_DATES}")
+    if values.dtype.kind == "c":
+        raise ValueError("Complex data not supported: rows have to be real numbers.")
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"Cannot use rows of dtype {values.dtype}: give numbers, texts or images.")
+    if values.ndim <= 1:
+        raise ValueError(
+            f"Expected 2D array, got {values.ndim}D array instead: numbers are rows of a table, "
+            "images are 3-D or 4-D arrays. Reshape your data using array.reshape(-1, 1) if it "
+            "has a single feature or array.reshape(1, -1) if it is a single row."
+        )
+    if values.ndim == 2:
+        return Rows("numeric", values)
+    if values.ndim in (3, 4):
+        return Rows("image", _channels_last(values))
+    raise ValueError(
+        f"Found array with dim {values.ndim}. Expected 2-D numbers or images of shape "
+        "(n, height, width) or (n, height, width, channels)."
+    )
 
 
-def _frame_to_array(X: Any) -> np.ndarray:
-    values = np.asarray(X.to_numpy())
-    if values.dtype.kind in "OUS" and values.ndim == 2 and values.shape[1] > 1:
-        try:
-            return values.astype(float)
-        except (TypeError, ValueError):
-            names = ", ".join(map(str, X.columns))
-            raise SeveralKindsError(
-                f"X is a DataFrame whose columns ({names}) are not all numbers: pass the one "
-                "column that holds the texts or images, for example X['text'], or select it "
-                "with a ColumnTransformer. A mapping such as model={'text': 'minilm'} says which "
-                "foundation model reads which column."
-            ) from None
-    return _numbers_if_possible(values)
-
-
-def _list_to_array(X: list | tuple) -> np.ndarray:
-    if len(X) and (isinstance(X[0], (str, bytes, PurePath)) or is_pil_image(X[0])):
-        return _objects(X)
-    if len(X) and isinstance(X[0], np.ndarray) and X[0].ndim >= 2:
-        if all(isinstance(x, np.ndarray) and x.shape == X[0].shape for x in X):
-            return np.stack(X)
-        return _objects(X)
-    try:
-        array = np.asarray(X)
-    except ValueError:
-        return _objects(X)
-    return _numbers_if_possible(array)
-
-
-def _numbers_if_possible(values: np.ndarray) -> np.ndarray:
-    """Numbers that were held as objects become numbers; other objects stay as they are."""
-    if values.dtype != object or values.ndim < 2 or values.size == 0:
-        return values
-    if values.ndim == 2 and values.shape[1] == 1 and isinstance(values[0, 0], (str, bytes)):
-        return values
-    try:
-        return values.astype(float)
-    except ValueError as error:
-        if values.ndim == 2 and values.shape[1] > 1:
-            raise ValueError(f"X has rows that are neither numbers nor one text: {error}") from None
-        return values
-    except TypeError:
-        if values.ndim == 2 and values.shape[1] > 1:
-            raise TypeError(
-                "X holds objects that are not numbers: every argument must be a string or a "
-                "number, an image, or one column of these."
-            ) from None
-        return values
-
-
-def _objects(X: list | tuple) -> np.ndarray:
-    # Element by element: assigned as a whole, images would be taken for arrays and decoded.
-    return np.fromiter(X, dtype=object, count=len(X))
-
-
-def _object_rows(values: np.ndarray) -> Rows:
+def _object_rows(values: np.ndarray, default_kind: str | None) -> Rows:
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 1:
         raise ValueError(f"Expected one text or image a row, got an array of shape {values.shape}.")
-    names = [_type_name(value) for value in values]
-    first = names[0]
-    for row, name in enumerate(names):
-        if name == "missing":
-            raise ValueError(
-                f"Row {row} of X is missing ({values[row]!r}): fill it, for example with an empty "
-                "string, or leave the row out."
-            )
+    values = _none_if_missing(values)
+    present = np.flatnonzero([value is not None for value in values])
+    if not len(present):
+        rows = Rows("text", values)
+        if default_kind is None:
+            raise ValueError(f"{rows.missing_error(0)} All {len(rows)} rows are.")
+        return rows if default_kind == "text" else Rows(default_kind, values)
+    types = {int(row): _type_name(values[row]) for row in present}
+    first_row, first = next(iter(types.items()))
+    for row, name in types.items():
         if name != first:
             raise ValueError(
-                f"X mixes types: row 0 is {first} and row {row} is {name}. "
-                "All rows have to be of one type."
+                f"X mixes types: row {first_row} is {first} and row {row} is {name}. "
+                "All rows have to be of one type; .astype(str) makes texts of strings and numbers."
             )
     if first == "text":
-        if any(type(value) is not str for value in values):
-            values = _objects([str(value) for value in values])
-        if all(has_image_suffix(value) for value in values):
-            return Rows("image", values)
-        return Rows("text", values)
+        if any(type(values[row]) is not str for row in present):
+            values = values.copy()
+            values[present] = [str(values[row]) for row in present]
+        are_paths = all(has_image_suffix(values[row]) for row in present)
+        return Rows("image" if are_paths else "text", values)
     if first in ("a path", "bytes", "a PIL image", "an image array"):
         return Rows("image", values)
+    if first == "a date":
+        raise ValueError(f"Row {first_row} of X is of type {type(values[first_row])}: {_DATES}")
     raise ValueError(
-        f"Row 0 of X is of type {type(values[0]).__name__}: rows have to be numbers, texts, "
-        "images, paths of images or bytes of images. Reshape your data into 2-D if each row "
-        "is one number."
+        f"Row {first_row} of X is of type {type(values[first_row]).__name__}: rows have to be "
+        "numbers, texts, images, paths of images or bytes of images. Reshape your data into 2-D if "
+        "each row is one number."
     )
+
+
+def _none_if_missing(values: np.ndarray) -> np.ndarray:
+    missing = missing_mask(values)
+    if not missing.any():
+        return values
+    values = values.astype(object)
+    values[missing] = None
+    return values
 
 
 def _type_name(value: Any) -> str:
@@ -360,8 +394,8 @@ def _type_name(value: Any) -> str:
         return "an image array"
     if is_pil_image(value):
         return "a PIL image"
-    if value is None or (isinstance(value, float) and np.isnan(value)) or str(value) == "<NA>":
-        return "missing"
+    if isinstance(value, (date, timedelta, np.datetime64, np.timedelta64)):
+        return "a date"
     return f"of type {type(value).__name__}"
 
 

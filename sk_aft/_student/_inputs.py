@@ -11,12 +11,18 @@ import torch
 
 from sk_aft._data._batches import RowBatches
 from sk_aft._data._feature_rows import RowSubset
-from sk_aft._data._rows import Rows, rows_for
+from sk_aft._data._rows import Rows, filled_by, rows_for
 from sk_aft._data._tensors import InputTensors, to_tensors
 from sk_aft._student._schema import RowSchema
 from sk_aft._student._training_data import TrainingData
 from sk_aft.preprocessing import make_preprocessor
 from sk_aft.preprocessing._auto import transform_checked
+
+_NEED_A_PREPROCESSOR = {
+    "text": "texts",
+    "category": "categories",
+    "frame": "columns of several kinds",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +66,8 @@ class StudentInputs:
         unfitted = make_preprocessor(preprocessor, schema.kind, **parameters)
         inputs = cls(unfitted, schema, isinstance(preprocessor, str), keeps_integers)
         if unfitted is not None:
-            unfitted.fit(inputs._given(rows))
+            with filled_by(rows):
+                unfitted.fit(inputs._given(rows))
         tensors = inputs.transform(rows)
         return replace(inputs, dtype=tensors.dtype, sizes=tensors.sizes), tensors
 
@@ -76,11 +83,13 @@ class StudentInputs:
             if self.schema.kind == "numeric" and self.is_automatic:
                 values = transform_checked(self.preprocessor, values)
             else:
-                values = self.preprocessor.transform(self._given(rows))
-        elif self.schema.kind in ("text", "frame"):
-            is_text = self.schema.kind == "text"
-            what = "texts need" if is_text else "columns of several kinds need"
-            raise ValueError(f"preprocessor=None, but {what} one that turns them into numbers.")
+                with filled_by(rows):
+                    values = self.preprocessor.transform(self._given(rows))
+        elif self.schema.kind in _NEED_A_PREPROCESSOR:
+            what = _NEED_A_PREPROCESSOR[self.schema.kind]
+            raise ValueError(
+                f"preprocessor=None, but {what} need one that turns them into numbers."
+            )
         tensors = to_tensors(values, integers=self.keeps_integers, dtype=self.dtype)
         if len(tensors) != len(rows):
             raise ValueError(

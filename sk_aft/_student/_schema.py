@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_array, validate_data
 
-from sk_aft._data._rows import Rows, as_rows, select_columns
+from sk_aft._data._containers import is_frame, select_columns
+from sk_aft._data._rows import Rows, as_rows, check_finite
 from sk_aft._features import FoundationFeatures
+
+_HOW_TO_FILL = (
+    "fill it, for example with preprocessor=make_pipeline(SimpleImputer(), StandardScaler())."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +26,7 @@ class RowSchema:
 
     Parameters
     ----------
-    kind : {"text", "image", "numeric", "frame"}
+    kind : {"text", "image", "numeric", "category", "frame"}
         What the rows are.
     n_features_in : int, optional
         Number of columns, of numbers and frames.
@@ -50,7 +56,8 @@ def check_rows(
     owner : str
         Class of the estimator, for messages.
     allow_nan : bool, default=False
-        Whether numbers may be NaN or infinite, since a preprocessor sees to them.
+        Whether rows may be missing, and numbers NaN or infinite, since a preprocessor of the
+        user's sees to them.
 
     Returns
     -------
@@ -70,21 +77,26 @@ def check_rows(
     if isinstance(X, FoundationFeatures):
         rows = X._rows if schema is None else X._rows.read_as(schema.kind)
     else:
-        rows = as_rows(X, kind=None if schema is None else schema.kind, frames=schema is None)
+        kind = None if schema is None else schema.kind
+        rows = as_rows(X, kind=kind, frames=schema is None, missing=allow_nan)
     if len(rows) == 0:
         raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
-    if rows.kind not in ("numeric", "frame"):
+    if not allow_nan:
+        rows.check_complete()
+    if rows.kind in ("text", "image"):
+        if schema is None and not allow_nan:
+            _check_files(rows)
         return rows, schema or RowSchema(rows.kind)
     checker = _checker_class(owner)()
     if schema is not None:
         vars(checker).update(_attributes(schema))
-    if rows.kind == "frame":
-        validate_data(checker, given, skip_check_array=True)
-    else:
-        table = given if hasattr(given, "columns") else rows.values
-        finite = not allow_nan
-        table = validate_data(checker, table, reset=schema is None, ensure_all_finite=finite)
-        rows = Rows("numeric", table)
+    table = given if is_frame(given) else rows.values
+    validate_data(checker, table, reset=schema is None, skip_check_array=True)
+    if rows.kind == "numeric":
+        check_array(rows.values, ensure_all_finite=False)
+        if not allow_nan:
+            columns = list(given.columns) if is_frame(given) else None
+            check_finite(rows.values, columns=columns, advice=_HOW_TO_FILL)
     if schema is None:
         schema = RowSchema(
             rows.kind,
@@ -93,6 +105,18 @@ def check_rows(
             list(given.columns) if rows.kind == "frame" else None,
         )
     return rows, schema
+
+
+def _check_files(rows: Rows) -> None:
+    """Raise if rows that are taken for paths are not there: they may be texts."""
+    for index in range(len(rows) if rows.holds_strings and rows.kind == "image" else 0):
+        path = rows.values[index]
+        if path is not None and not os.path.exists(path):
+            raise ValueError(
+                f"Row {rows.position(index)} ({path!r}) is not a readable image: there is no such "
+                "file. Strings that all end like image files are taken for paths; if these are "
+                "texts, say so with preprocessor=sk_aft.preprocessing.NgramTokenizer()."
+            )
 
 
 def _like_frame(X: Any, given: Any, columns: Any) -> Rows:

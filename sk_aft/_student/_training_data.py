@@ -11,11 +11,16 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import _check_sample_weight, _num_samples
 
 from sk_aft._data._feature_rows import ConcatenatedRows, FeatureRows, RowSubset, StoredRows
-from sk_aft._data._labels import known_targets, labeled_mask
+from sk_aft._data._labels import (
+    check_no_target_missing,
+    known_targets,
+    labeled_mask,
+    warn_of_minus_one,
+)
 from sk_aft._data._rows import Rows
 from sk_aft._features import FoundationFeatures
 from sk_aft._student._schema import RowSchema, check_rows
-from sk_aft._student._targets import Targets
+from sk_aft._student._targets import ClassTargets, Targets
 
 _ROWS_PER_CHECK = 8192
 
@@ -149,12 +154,19 @@ def check_training_data(
     schema, encoder = known or (None, None)
     rows, schema = check_rows(X, schema, owner=owner, allow_nan=allow_nan)
     labeled = check_labeled(y, missing_label)
+    if classes is not None and not labeled_mask(classes, missing_label).all():
+        raise ValueError(
+            f"classes holds missing_label={missing_label!r}, which marks rows without a label: "
+            "leave it out."
+        )
     y = targets.check(known_targets(y, labeled))
     n_rows = len(rows)
     if encoder is None:
         # The scale of numbers depends on their weights; bad lengths are reported below.
         aligned = None if len(labeled) != n_rows else _of_labeled(sample_weight, rows, labeled)
         encoder = targets.fit(y, sample_weight=aligned, classes=classes)
+        if missing_label is None and isinstance(encoder, ClassTargets):
+            warn_of_minus_one(encoder.classes)
     encoded = encoder.encode(y, classes=classes)
     if len(labeled) != n_rows:
         raise ValueError(
@@ -214,15 +226,15 @@ def add_unlabeled(
 
 
 def check_labeled(y: Any, missing_label: Any) -> np.ndarray:
-    """Return which rows have a target; raise if none has."""
-    if missing_label is None:
-        y = np.empty(_num_samples(y))
+    """Return which rows have a target; raise if none has, or if some lack it without a mark."""
+    _num_samples(y)
     labeled = labeled_mask(y, missing_label)
     if not labeled.any():
         raise ValueError(
             f"All {len(labeled)} rows of y are missing_label={missing_label!r}: at least "
             "some rows need a target."
         )
+    check_no_target_missing(y, labeled, missing_label)
     return labeled
 
 

@@ -10,7 +10,12 @@ from sklearn.model_selection import BaseCrossValidator, check_cv
 from sklearn.utils import indexable
 from sklearn.utils.validation import _num_samples
 
-from sk_aft._data._labels import known_targets, labeled_mask
+from sk_aft._data._labels import (
+    check_no_target_missing,
+    has_minus_one,
+    known_targets,
+    labeled_mask,
+)
 
 
 class LabeledFold(BaseCrossValidator):
@@ -22,21 +27,27 @@ class LabeledFold(BaseCrossValidator):
         How the labelled rows are split, as in `sklearn.model_selection.GridSearchCV`: a number
         of folds makes them stratified if the known labels are classes. An iterable of index
         pairs counts the labelled rows only.
-    missing_label : int, float or str, default=-1
-        What stands in y for a label that is not known; as `AFTClassifier`'s.
+    missing_label : int, float, str or None, default=None
+        What stands in y for a label that is not known; as `AFTClassifier`'s. NaN stands for None
+        and ``pandas.NA``, too. None says that all labels are known, as it does there.
+
+    Raises
+    ------
+    ValueError
+        If ``missing_label=None`` and y holds -1, NaN or None: these are likely to be marks.
 
     Examples
     --------
     >>> import numpy as np
     >>> from sk_aft.model_selection import LabeledFold
     >>> y = np.array([0, 1, -1, 0, 1, -1])
-    >>> for train, test in LabeledFold(2).split(y, y):
+    >>> for train, test in LabeledFold(2, missing_label=-1).split(y, y):
     ...     print(train, test)
     [2 3 4 5] [0 1]
     [0 1 2 5] [3 4]
     """
 
-    def __init__(self, cv: Any = 5, missing_label: Any = -1) -> None:
+    def __init__(self, cv: Any = 5, missing_label: Any = None) -> None:
         self.cv = cv
         self.missing_label = missing_label
 
@@ -64,7 +75,7 @@ class LabeledFold(BaseCrossValidator):
         if y is None:
             raise ValueError("LabeledFold needs y: it says which rows have a label.")
         X, y, groups = indexable(X, y, groups)
-        known = labeled_mask(y, self.missing_label)
+        known = self._known(y)
         labeled = np.flatnonzero(known)
         if not len(labeled):
             raise ValueError(f"All {len(known)} rows of y are {self.missing_label!r}.")
@@ -89,9 +100,21 @@ class LabeledFold(BaseCrossValidator):
         """
         if y is None:
             return check_cv(self.cv).get_n_splits(X, y, groups)
-        known = labeled_mask(y, self.missing_label)
+        known = self._known(y)
         if groups is not None:
             groups = np.asarray(groups)[known]
         targets = known_targets(y, known)
         cv = check_cv(self.cv, targets, classifier=True)
         return cv.get_n_splits(np.zeros((_num_samples(targets), 1)), targets, groups)
+
+    def _known(self, y: Any) -> np.ndarray:
+        """Return which rows have a label; raise if some lack it, it seems, without a mark."""
+        known = labeled_mask(y, self.missing_label)
+        if self.missing_label is None and has_minus_one(y):
+            raise ValueError(
+                "y holds -1, and LabeledFold does not know whether it marks rows without a label: "
+                "if so, set missing_label=-1; if it is a label, use the splitter alone, such as "
+                "StratifiedKFold."
+            )
+        check_no_target_missing(y, known, self.missing_label)
+        return known

@@ -20,9 +20,9 @@ def make_preprocessor(preprocessor: Any, kind: str, **parameters: Any) -> Any:
     Parameters
     ----------
     preprocessor : "auto", estimator or None
-        "auto" scales numbers, resizes images and tokenizes texts, of a DataFrame each column as
-        it needs; an estimator is cloned; None leaves the rows as they are.
-    kind : {"numeric", "image", "text", "frame"}
+        "auto" scales numbers, encodes categories one-hot, resizes images and tokenizes texts, of a
+        DataFrame each column as it needs; an estimator is cloned; None leaves rows as they are.
+    kind : {"numeric", "image", "text", "category", "frame"}
         What the rows are.
     **parameters
         Arguments of the automatic preprocessor, or parameters to set.

@@ -1,46 +1,83 @@
-"""A DataFrame of texts, images and numbers -> the parts of a network's inputs."""
+"""A DataFrame of texts, images, numbers and categories -> the parts of a network's inputs."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import scipy.sparse
 from sklearn.base import BaseEstimator, TransformerMixin, clone
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sk_aft._data._rows import Rows, as_rows, rows_for
+from sk_aft._data._rows import Rows, as_rows, check_finite, filled_by, named, rows_for
 from sk_aft.preprocessing._image import ImageResizer
 from sk_aft.preprocessing._text import NgramTokenizer
 
-OF_KIND = {"numeric": StandardScaler, "image": ImageResizer, "text": NgramTokenizer}
+
+def dense_one_hot_encoder(
+    handle_unknown: str = "ignore",
+    sparse_output: bool = False,
+    dtype: Any = np.float32,
+    **parameters: Any,
+) -> OneHotEncoder:
+    """Return an encoder that an unknown category does not stop; parameters as of its class."""
+    return OneHotEncoder(
+        handle_unknown=handle_unknown, sparse_output=sparse_output, dtype=dtype, **parameters
+    )
+
+
+OF_KIND = {
+    "numeric": StandardScaler,
+    "category": dense_one_hot_encoder,
+    "image": ImageResizer,
+    "text": NgramTokenizer,
+}
+_HOW_TO_FILL = (
+    "fill it, for example with preprocessor=ColumnPreprocessor(numeric="
+    "make_pipeline(SimpleImputer(), StandardScaler()))."
+)
+# Kinds whose columns become one part.
+_TABLES = ("numeric", "category")
 _NUMBERS = "numbers"
 
 
 class ColumnPreprocessor(TransformerMixin, BaseEstimator):
     """Prepare each column of a DataFrame as its kind asks for.
 
-    Each column of texts or images gets a preprocessor of its own, and all columns of numbers one
-    together. Like scikit-learn's ``ColumnTransformer``, but what comes out is not put side by
-    side: a network reads images otherwise than texts.
+    Each column of texts or images gets a preprocessor of its own, all columns of numbers one
+    together, and all columns of categories one. Like scikit-learn's ``ColumnTransformer``, but
+    what comes out is not put side by side: a network reads images otherwise than texts.
+
+    A column's kind depends on that column alone:
+
+    - numbers: int, float and bool, also nullable, and objects that are numbers;
+    - categories: pandas' "category", and polars' Categorical and Enum;
+    - texts: strings, also of digits. They are paths of images if all end like image files.
 
     Parameters
     ----------
     text : "auto" or estimator, default="auto"
         What prepares a column of texts; "auto" is `NgramTokenizer`. Columns of few different
-        strings are texts, too.
+        strings are texts, too; ``.astype("category")`` makes categories of them.
     image : "auto" or estimator, default="auto"
         What prepares a column of images; "auto" is `ImageResizer`.
     numeric : "auto" or estimator, default="auto"
         What prepares the columns of numbers, an (n_rows, n_numeric_columns) array; "auto" is
-        `sklearn.preprocessing.StandardScaler`. Give one that fills numbers which are missing.
+        `sklearn.preprocessing.StandardScaler`. Where numbers are missing, give
+        ``make_pipeline(SimpleImputer(), StandardScaler())``.
+    category : "auto" or estimator, default="auto"
+        What prepares the columns of categories, an (n_rows, n_category_columns) array of str;
+        "auto" is `sklearn.preprocessing.OneHotEncoder`. A missing category (None) is one of its
+        own if training rows had it; others that they had not are zeros.
 
     Attributes
     ----------
-    kinds_ : dict of str to {"text", "image", "numeric"}
+    kinds_ : dict of str to {"text", "image", "numeric", "category"}
         What each column holds.
     transformers_ : list of (str, estimator, tuple of str)
-        Name of each part, its fitted preprocessor and its columns. Columns of numbers are the
-        part "numbers"; other parts are named by their column.
+        Name of each part, its fitted preprocessor and its columns. Columns of numbers and of
+        categories are the part "numbers", side by side; other parts are named by their column.
     n_features_in_ : int
         Number of columns.
     feature_names_in_ : ndarray of str
@@ -58,10 +95,17 @@ class ColumnPreprocessor(TransformerMixin, BaseEstimator):
 
     _accepts_rows = True  # columns need not be recognised again
 
-    def __init__(self, text: Any = "auto", image: Any = "auto", numeric: Any = "auto") -> None:
+    def __init__(
+        self,
+        text: Any = "auto",
+        image: Any = "auto",
+        numeric: Any = "auto",
+        category: Any = "auto",
+    ) -> None:
         self.text = text
         self.image = image
         self.numeric = numeric
+        self.category = category
 
     def fit(self, X: Any, y: Any = None) -> ColumnPreprocessor:
         """Find out what each column holds and fit its preprocessor.
@@ -69,7 +113,7 @@ class ColumnPreprocessor(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : DataFrame of n_rows rows
-            Columns of texts, images (paths, bytes, PIL images or arrays) or numbers.
+            Columns of texts, images (paths, bytes, PIL images or arrays), numbers or categories.
         y : ignored
             Present for the convention of scikit-learn.
 
@@ -77,21 +121,33 @@ class ColumnPreprocessor(TransformerMixin, BaseEstimator):
         -------
         self : ColumnPreprocessor
             The fitted transformer.
+
+        Raises
+        ------
+        ValueError
+            If a column cannot be read, or holds missing values that its preprocessor does not
+            fill; names the column and the row.
         """
         rows = as_rows(X, kind="frame")
         validate_data(self, rows.values, skip_check_array=True)
-        self.kinds_ = {column: rows.column(column).kind for column in rows.values.columns}
-        others = [column for column, kind in self.kinds_.items() if kind != "numeric"]
-        parts = {str(column): (column,) for column in others}
-        numbers = tuple(column for column, kind in self.kinds_.items() if kind == "numeric")
-        if numbers:
-            parts[_NUMBERS if _NUMBERS not in parts else f"{_NUMBERS}_"] = numbers
+        self.kinds_ = {
+            column: rows.column(column, missing=True).kind for column in rows.values.columns
+        }
+        columns_of = {
+            kind: [column for column, its_kind in self.kinds_.items() if its_kind == kind]
+            for kind in OF_KIND
+        }
+        parts = [
+            (str(column), (column,)) for column, kind in self.kinds_.items() if kind not in _TABLES
+        ]
+        numbers = _NUMBERS if _NUMBERS not in dict(parts) else f"{_NUMBERS}_"
+        parts += [(numbers, tuple(columns_of[kind])) for kind in _TABLES if columns_of[kind]]
         self.transformers_ = []
-        for name, columns in parts.items():
+        for name, columns in parts:
             kind = self.kinds_[columns[0]]
             given = getattr(self, kind)
             transformer = OF_KIND[kind]() if isinstance(given, str) else clone(given)
-            transformer.fit(rows_for(transformer, self._part(rows, columns)))
+            self._apply(transformer.fit, transformer, rows, columns)
             self.transformers_.append((name, transformer, columns))
         return self
 
@@ -110,12 +166,26 @@ class ColumnPreprocessor(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         rows = as_rows(X, kind="frame")
-        return {
-            name: transformer.transform(rows_for(transformer, self._part(rows, columns)))
-            for name, transformer, columns in self.transformers_
-        }
+        parts: dict[str, Any] = {}
+        for name, transformer, columns in self.transformers_:
+            part = self._apply(transformer.transform, transformer, rows, columns)
+            parts[name] = part if name not in parts else _side_by_side(parts[name], part)
+        return parts
 
-    def _part(self, rows: Rows, columns: tuple) -> Rows:
-        """Return the rows of one part: a column, or the columns of numbers together."""
+    def _apply(self, method: Any, transformer: Any, rows: Rows, columns: tuple) -> Any:
+        """Call a method of a preprocessor with its columns; what is missing is said by name."""
+        kind = self.kinds_[columns[0]]
+        if kind == "category":
+            read = [rows.column(column, kind=kind) for column in columns]
+            return method(np.hstack([column.values for column in read]))
         column = columns[0] if len(columns) == 1 else columns
-        return rows.column(column, kind=self.kinds_[columns[0]])
+        is_automatic = isinstance(getattr(self, kind), str)
+        part = rows.column(column, kind=kind, missing=not is_automatic)
+        if kind == "numeric" and is_automatic:
+            check_finite(part.values, columns=columns, advice=_HOW_TO_FILL)
+        with named(column), filled_by(part):
+            return method(rows_for(transformer, part))
+
+
+def _side_by_side(*parts: Any) -> np.ndarray:
+    return np.hstack([part.toarray() if scipy.sparse.issparse(part) else part for part in parts])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from unicodedata import category
 
 import numpy as np
 
@@ -11,6 +12,7 @@ import numpy as np
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _SPLITMIX = np.uint64(0xBF58476D1CE4E5B9)
 _SPACE = 32
+_BETWEEN, _IN_WORD, _SYMBOL = range(3)
 
 Found = tuple[np.ndarray, np.ndarray]
 
@@ -20,8 +22,9 @@ def ngram_hashes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the n-grams of lower-cased texts, each as a hash of 64 bits.
 
-    A word is a run of letters, digits and underscores. N-grams of characters are taken within a
-    word, the space before and after it included.
+    A word is a run of letters, digits, marks (such as accents) and underscores; any other
+    character but a space is a word of its own. N-grams of characters are taken within a run, the
+    space before and after it included.
 
     Parameters
     ----------
@@ -49,11 +52,12 @@ def ngram_hashes(
     lengths = np.fromiter(map(len, lowered), dtype=np.int64, count=len(texts))
     text_at: np.ndarray = np.zeros(len(codes), dtype=np.int64)  # of a space, the text before it
     text_at[1:] = np.repeat(np.arange(len(texts)), lengths + 1)
-    is_word = _is_word(codes)
-    codes = np.where(is_word, codes, _SPACE).astype(np.uint64)
+    classes = _classes(codes)
+    is_word = classes == _IN_WORD
+    codes = codes.astype(np.uint64)
     found = [
-        *_runs_of_words(codes, is_word, text_at, word_ngrams),
-        *_runs_of_characters(codes, is_word, text_at, character_ngrams),
+        *_runs_of_words(codes, classes, text_at, word_ngrams),
+        *_runs_of_characters(np.where(is_word, codes, _SPACE), is_word, text_at, character_ngrams),
     ]
     if not found:
         return np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64)
@@ -64,14 +68,17 @@ def ngram_hashes(
 
 
 def _runs_of_words(
-    codes: np.ndarray, is_word: np.ndarray, text_at: np.ndarray, lengths: tuple[int, int]
+    codes: np.ndarray, classes: np.ndarray, text_at: np.ndarray, lengths: tuple[int, int]
 ) -> Iterator[Found]:
-    starts: np.ndarray = np.flatnonzero(is_word[1:] & ~is_word[:-1]) + 1
+    is_word = classes == _IN_WORD
+    begins = is_word[1:] & ~is_word[:-1] | (classes[1:] == _SYMBOL)
+    starts: np.ndarray = np.flatnonzero(begins) + 1
     if not len(starts):
         return
-    # A word's hash is a polynomial in its letters; what is none counts nothing.
+    # A word's hash is a polynomial in its letters; spaces count nothing.
     place = _places(starts, len(codes))
-    letters = np.where(is_word, codes * _powers(int(place.max()) + 1)[place], np.uint64(0))
+    powers = _powers(int(place.max()) + 1)
+    letters = np.where(classes == _BETWEEN, np.uint64(0), codes * powers[place])
     words = np.add.reduceat(letters, starts)
     text_of = text_at[starts]
     run: np.ndarray
@@ -124,16 +131,23 @@ def _powers(n: int) -> np.ndarray:
     return np.cumprod(np.r_[np.uint64(1), np.full(n - 1, _GOLDEN)], dtype=np.uint64)
 
 
-def _is_word(codes: np.ndarray) -> np.ndarray:
-    is_word = _ascii_words()[np.minimum(codes, 127)]
+def _classes(codes: np.ndarray) -> np.ndarray:
+    """Return of each character whether it is between words, in a word, or a word of its own."""
+    classes = _ascii_classes()[np.minimum(codes, 127)]
     foreign = codes > 127
     if foreign.any():
-        letters, where = np.unique(codes[foreign], return_inverse=True)
-        is_letter = np.array([chr(letter).isalnum() for letter in letters.tolist()])
-        is_word[foreign] = is_letter[where]
-    return is_word
+        characters, where = np.unique(codes[foreign], return_inverse=True)
+        of_each = [_class(chr(character)) for character in characters.tolist()]
+        classes[foreign] = np.array(of_each, dtype=np.uint8)[where]
+    return classes
+
+
+def _class(character: str) -> int:
+    if character.isalnum() or character == "_" or category(character).startswith("M"):
+        return _IN_WORD
+    return _BETWEEN if character.isspace() else _SYMBOL
 
 
 @lru_cache(maxsize=1)
-def _ascii_words() -> np.ndarray:
-    return np.array([chr(code).isalnum() or chr(code) == "_" for code in range(128)])
+def _ascii_classes() -> np.ndarray:
+    return np.array([_class(chr(code)) for code in range(128)], dtype=np.uint8)

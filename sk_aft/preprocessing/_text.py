@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import scipy.sparse
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from sk_aft._data._rows import as_rows
 from sk_aft.preprocessing._ngrams import ngram_hashes
 
 
@@ -16,9 +18,10 @@ class NgramTokenizer(TransformerMixin, BaseEstimator):
     """Words, pairs of words and pieces of words as tokens; the vocabulary is learned.
 
     Words carry the meaning, pairs some of the order, character n-grams what misspelt, inflected
-    and unseen words have in common with those seen. Tokens count as in tf-idf: more where a text
-    repeats them, less where many texts hold them. N-grams that did not occur in training are
-    dropped.
+    and unseen words have in common with those seen. A character that is neither part of a word nor
+    a space, such as "?", "+" or an emoji, is a word of its own. Case does not count. Tokens count
+    as in tf-idf: more where a text repeats them, less where many texts hold them. N-grams that did
+    not occur in training are dropped; an empty text has no tokens.
 
     Parameters
     ----------
@@ -32,6 +35,9 @@ class NgramTokenizer(TransformerMixin, BaseEstimator):
     max_tokens : int, default=65536
         At most this many tokens, the most frequent in the training texts, and at most half of
         them n-grams of characters; bounds the size of the student.
+    max_length : int, default=100_000
+        Characters of a text that are read (some 30 pages), which bounds memory and time. What
+        comes after them is dropped; `transform` warns of such texts.
 
     Attributes
     ----------
@@ -51,17 +57,21 @@ class NgramTokenizer(TransformerMixin, BaseEstimator):
     True
     """
 
+    _accepts_rows = True  # texts need not be recognised again
+
     def __init__(
         self,
         word_ngrams: tuple[int, int] = (1, 2),
         character_ngrams: tuple[int, int] = (3, 4),
         character_weight: float = 0.5,
         max_tokens: int = 65536,
+        max_length: int = 100_000,
     ) -> None:
         self.word_ngrams = word_ngrams
         self.character_ngrams = character_ngrams
         self.character_weight = character_weight
         self.max_tokens = max_tokens
+        self.max_length = max_length
 
     def fit(self, X: Any, y: Any = None) -> NgramTokenizer:
         """Learn the vocabulary.
@@ -78,7 +88,8 @@ class NgramTokenizer(TransformerMixin, BaseEstimator):
         self : NgramTokenizer
             The fitted tokenizer.
         """
-        hashes, text_of = self._hashes(X)
+        texts = self._texts(X)
+        hashes, text_of = self._hashes(texts)
         if not len(hashes):
             raise ValueError(
                 "The training texts hold no words to build a vocabulary from: are they empty?"
@@ -86,9 +97,9 @@ class NgramTokenizer(TransformerMixin, BaseEstimator):
         self.vocabulary_ = self._most_frequent(hashes)
         self.n_tokens_ = len(self.vocabulary_)
         n_texts = np.bincount(
-            self._counts(hashes, text_of, len(X)).indices, minlength=self.n_tokens_
+            self._counts(hashes, text_of, len(texts)).indices, minlength=self.n_tokens_
         )
-        self.idf_ = np.log((1 + len(X)) / (1 + n_texts)) + 1
+        self.idf_ = np.log((1 + len(texts)) / (1 + n_texts)) + 1
         return self
 
     def transform(self, X: Any) -> scipy.sparse.csr_matrix:
@@ -107,17 +118,30 @@ class NgramTokenizer(TransformerMixin, BaseEstimator):
             ``character_weight``.
         """
         check_is_fitted(self)
-        rows = self._counts(*self._hashes(X), len(X))
+        texts = self._texts(X)
+        n_long = sum(len(text) > self.max_length for text in texts)
+        if n_long:
+            warnings.warn(
+                f"{n_long} of {len(texts)} texts have more than max_length={self.max_length} "
+                "characters: what comes after them is dropped.",
+                stacklevel=2,
+            )
+        rows = self._counts(*self._hashes(texts), len(texts))
         weights = (1 + np.log(rows.data)) * self.idf_[rows.indices]
         is_character = _is_of_characters(self.vocabulary_)[rows.indices]
         # One group for the words of each text, and one for its characters.
-        group = 2 * np.repeat(np.arange(len(X)), np.diff(rows.indptr)) + is_character
+        group = 2 * np.repeat(np.arange(len(texts)), np.diff(rows.indptr)) + is_character
         weights /= np.sqrt(np.bincount(group, weights**2))[group]
         rows.data = np.where(is_character, self.character_weight * weights, weights)
         return rows.astype(np.float32)
 
-    def _hashes(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
-        return ngram_hashes(X, self.word_ngrams, self.character_ngrams)
+    @staticmethod
+    def _texts(X: Any) -> np.ndarray:
+        return as_rows(X, kind="text").values
+
+    def _hashes(self, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        read = [text[: self.max_length] for text in texts]
+        return ngram_hashes(read, self.word_ngrams, self.character_ngrams)
 
     def _most_frequent(self, hashes: np.ndarray) -> np.ndarray:
         tokens, counts = np.unique(hashes, return_counts=True)

@@ -45,7 +45,7 @@ def row_digests(
 
     Texts are digested as UTF-8. Image files, given as path or bytes, are digested by their
     bytes. Arrays and PIL images are digested by dtype, shape and pixels. A file whose content
-    changed is a new row.
+    changed is a new row. The digest of a row that is missing (None) is zero.
 
     Parameters
     ----------
@@ -63,9 +63,16 @@ def row_digests(
         One for each row; equal content gives equal digests.
     """
     digest = xxhash.xxh3_128_digest
+    if rows.kind == "category":
+        rows = rows.read_as("text")
     values = rows.values
     if rows.kind == "text":
-        return [digest(b"text\0" + text.encode("utf-8", "surrogatepass")) for text in values]
+        return [
+            bytes(DIGEST_SIZE)
+            if text is None
+            else digest(b"text\0" + text.encode("utf-8", "surrogatepass"))
+            for text in values
+        ]
     if values.dtype != object:
         header = _array_header(values.dtype, values.shape[1:])
         seed = xxhash.xxh3_64_intdigest(header)
@@ -73,6 +80,9 @@ def row_digests(
         return [digest(row.data, seed) for row in contiguous]
     digests = []
     for row, value in enumerate(values, start=first_row):
+        if value is None:
+            digests.append(bytes(DIGEST_SIZE))
+            continue
         try:
             digests.append(_image_digest(value, row))
         except ValueError as error:

@@ -340,7 +340,9 @@ def test_columns_may_have_any_names():
 
 def test_numbers_that_are_missing_are_an_error_unless_filled():
     frame = FRAME.assign(number=[np.nan, *range(1, N)])
-    with pytest.raises(ValueError, match=r"'numbers': The preprocessor returned NaN .* row 0"):
+    with pytest.raises(
+        ValueError, match=r"NaN in row 0, column 'number': fill it, .*SimpleImputer"
+    ):
         student(beta=0).fit(frame, LABELS)
     filled = FunctionTransformer(np.nan_to_num)
     model = student(beta=0, preprocessor__numeric=filled).fit(frame, LABELS)

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 from sklearn.base import clone
@@ -25,8 +26,8 @@ def marked(n_rows=60, every=3, marker=-1):
 @pytest.mark.parametrize("cv", [3, StratifiedKFold(3), KFold(3, shuffle=True, random_state=0)])
 def test_rows_without_labels_are_always_trained_on(cv):
     y = marked()
-    splits = list(LabeledFold(cv).split(np.zeros((60, 2)), y))
-    assert len(splits) == LabeledFold(cv).get_n_splits(np.zeros((60, 2)), y) == 3
+    splits = list(LabeledFold(cv, missing_label=-1).split(np.zeros((60, 2)), y))
+    assert len(splits) == LabeledFold(cv, missing_label=-1).get_n_splits(np.zeros((60, 2)), y) == 3
     tested = np.concatenate([test for _, test in splits])
     np.testing.assert_array_equal(np.sort(tested), np.flatnonzero(y != -1))
     for train, test in splits:
@@ -36,16 +37,16 @@ def test_rows_without_labels_are_always_trained_on(cv):
 
 def test_a_number_of_folds_is_stratified():
     y = np.where(np.arange(90) < 30, np.arange(90) % 3, -1)
-    for _, test in LabeledFold(5).split(y, y):
+    for _, test in LabeledFold(5, missing_label=-1).split(y, y):
         np.testing.assert_array_equal(np.bincount(y[test]), [2, 2, 2])
 
 
 def test_groups_stay_together():
     y, groups = marked(), np.arange(60) // 6
-    for train, test in LabeledFold(GroupKFold(4)).split(y, y, groups):
+    for train, test in LabeledFold(GroupKFold(4), missing_label=-1).split(y, y, groups):
         labeled = train[y[train] != -1]
         assert not set(groups[labeled]) & set(groups[test])
-    assert LabeledFold(GroupKFold(4)).get_n_splits(y, y, groups) == 4
+    assert LabeledFold(GroupKFold(4), missing_label=-1).get_n_splits(y, y, groups) == 4
 
 
 @pytest.mark.parametrize("marker", [np.nan, None, "?"])
@@ -60,7 +61,38 @@ def test_errors():
     with pytest.raises(ValueError, match="needs y"):
         next(LabeledFold().split(np.zeros((3, 1))))
     with pytest.raises(ValueError, match="All 3 rows of y are -1"):
-        next(LabeledFold().split(np.zeros((3, 1)), [-1, -1, -1]))
+        next(LabeledFold(missing_label=-1).split(np.zeros((3, 1)), [-1, -1, -1]))
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        ([0, 1, -1, 0], "y holds -1.* missing_label=-1.* StratifiedKFold"),
+        ([0.5, 1.5, -1.0, 2.5], "y holds -1.* missing_label=-1"),
+        (np.array([0, 1, -1, None], dtype=object), "y holds -1.* missing_label=-1"),
+        (["a", None, "b", "a"], r"Row 1 of y holds a missing value \(None\).*missing_label=np.nan"),
+        (["a", "b", float("nan"), "a"], r"Row 2 of y holds a missing value \(nan\)"),
+        (pd.Series([1, 0, None, 1], dtype="Int64"), "Row 2 of y holds a missing value"),
+    ],
+)
+def test_what_looks_like_a_mark_has_to_be_named(y, message):
+    X = np.zeros((4, 1))
+    with pytest.raises(ValueError, match=message):
+        next(LabeledFold(2).split(X, y))
+    with pytest.raises(ValueError, match=message):
+        LabeledFold(2).get_n_splits(X, y)
+
+
+def test_a_mark_that_some_rows_without_a_label_lack_is_an_error():
+    with pytest.raises(ValueError, match=r"Row 2 .* which missing_label=-1 does not mark"):
+        next(LabeledFold(2, missing_label=-1).split(np.zeros((4, 1)), [0, -1, np.nan, 1]))
+
+
+def test_targets_that_are_all_known_are_split_as_ever():
+    y = np.arange(12) % 2
+    expected = list(StratifiedKFold(3).split(y, y))
+    for ours, theirs in zip(LabeledFold(3).split(y, y), expected, strict=True):
+        np.testing.assert_array_equal(ours[1], theirs[1])
 
 
 def test_searches_never_score_on_unlabeled_rows():
@@ -75,13 +107,15 @@ def test_searches_never_score_on_unlabeled_rows():
         seen.extend(y)
         return estimator.score(X, y)
 
-    search = GridSearchCV(pipe, {"aftclassifier__beta": [0, 3]}, cv=LabeledFold(3), scoring=score)
+    search = GridSearchCV(
+        pipe, {"aftclassifier__beta": [0, 3]}, cv=LabeledFold(3, missing_label=-1), scoring=score
+    )
     search.fit(X, y)
     assert -1 not in seen
     assert len(seen) == 2 * 60
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     with sklearn.config_context(enable_metadata_routing=False):
-        assert len(cross_val_score(clone(pipe), X, y, cv=LabeledFold(3))) == 3
+        assert len(cross_val_score(clone(pipe), X, y, cv=LabeledFold(3, missing_label=-1))) == 3
 
 
 def test_score_leaves_unlabeled_rows_out():

@@ -7,8 +7,17 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MinMaxScaler,
+    OneHotEncoder,
+    StandardScaler,
+)
 
+from sk_aft import AFTClassifier, FoundationFeatureExtractor
+from sk_aft.modules import TextBag
 from sk_aft.preprocessing import (
     ColumnPreprocessor,
     ImageResizer,
@@ -83,3 +92,150 @@ def test_auto_takes_it_for_frames():
 def test_what_is_missing_is_said_with_its_column():
     with pytest.raises(ValueError, match="column 'city': Row 2 of X is missing"):
         ColumnPreprocessor().fit(FRAME.assign(city=["Rome", "Oslo", None, "Bonn"]))
+
+
+# ---------------------------------------------------------------- categories
+
+CATEGORIES = pd.DataFrame(
+    {"color": pd.Categorical(["red", "blue", "red", None]), "size": pd.Categorical([1, 2, 1, 2])}
+)
+
+
+def test_categories_are_encoded_one_hot_beside_the_numbers():
+    frame = CATEGORIES.assign(a=TABLE[:, 0])
+    preprocessor = ColumnPreprocessor().fit(frame)
+    assert preprocessor.kinds_ == {"color": "category", "size": "category", "a": "numeric"}
+    parts = preprocessor.transform(frame)
+    assert list(parts) == ["numbers"]
+    one_hot = [[0, 1, 0, 1, 0], [1, 0, 0, 0, 1], [0, 1, 0, 1, 0], [0, 0, 1, 0, 1]]
+    np.testing.assert_array_equal(parts["numbers"][:, 1:], one_hot)
+    scaled = StandardScaler().fit_transform(TABLE[:, :1])
+    np.testing.assert_array_equal(parts["numbers"][:, :1], scaled)
+
+
+def test_categories_that_are_not_known_are_zeros():
+    preprocessor = ColumnPreprocessor().fit(CATEGORIES[:3])
+    encoded = preprocessor.transform(
+        CATEGORIES.assign(color=pd.Categorical(["new", None, "a", "b"]))
+    )
+    np.testing.assert_array_equal(encoded["numbers"][:, :2], np.zeros((4, 2)))
+
+
+def test_categories_may_come_as_strings_at_prediction():
+    preprocessor = ColumnPreprocessor().fit(CATEGORIES)
+    expected = preprocessor.transform(CATEGORIES)["numbers"]
+    strings = pd.DataFrame({"size": ["1", "2", "1", "2"], "color": ["red", "blue", "red", None]})
+    np.testing.assert_array_equal(preprocessor.transform(strings)["numbers"], expected)
+    with pytest.raises(ValueError, match=r"column 'size': .*got numeric.*astype\('category'\)"):
+        preprocessor.transform(CATEGORIES.assign(size=1))
+
+
+def test_an_own_encoder_may_be_sparse_or_group_categories():
+    encoder = OneHotEncoder(max_categories=2, handle_unknown="infrequent_if_exist")
+    preprocessor = ColumnPreprocessor(category=encoder).fit(CATEGORIES.assign(a=1.0))
+    assert preprocessor.transform(CATEGORIES.assign(a=1.0))["numbers"].shape == (4, 5)
+    assert make_preprocessor("auto", "category", max_categories=2).max_categories == 2
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        CATEGORIES,
+        CATEGORIES["color"],
+        CATEGORIES[["color"]],
+        CATEGORIES.assign(a=1.5),
+        CATEGORIES.assign(text=TEXTS),
+        pl.Series(["red", "blue", "red", None], dtype=pl.Enum(["red", "blue"])),
+        pl.DataFrame({"color": ["red", "blue", "red", None]}, schema={"color": pl.Categorical}),
+    ],
+)
+def test_students_learn_categories(X):
+    y = np.array([0, 1, 0, 2])
+    student = AFTClassifier(beta=0, max_epochs=100, random_state=0).fit(X, y)
+    np.testing.assert_array_equal(student.predict(X), y)
+    assert not isinstance(student.module_, TextBag)
+    again = pickle.loads(pickle.dumps(student))
+    np.testing.assert_array_equal(again.predict_proba(X), student.predict_proba(X))
+    np.testing.assert_array_equal(student.predict(X[1:3]), y[1:3])
+
+
+def test_a_model_of_texts_reads_the_text_of_categories():
+    def lengths(texts):
+        return np.array([[len(text)] for text in texts])
+
+    color = CATEGORIES["color"][:3]
+    frame = CATEGORIES[:3].assign(a=1.0)
+    for model, X in ((lengths, color), ({"color": lengths}, frame)):
+        rows = FoundationFeatureExtractor(model).fit_transform(X)
+        np.testing.assert_array_equal(rows.features, [[3], [4], [3]])
+        student = AFTClassifier(beta=1, max_epochs=2, random_state=0).fit(rows, [0, 1, 0])
+        assert not isinstance(student.module_, TextBag)
+
+
+def test_unlabeled_rows_may_have_other_categories():
+    def lengths(texts):
+        return np.array([[len(text)] for text in texts])
+
+    frame = CATEGORIES[:3].assign(text=TEXTS[:3])
+    extractor = FoundationFeatureExtractor({"text": lengths}).fit(frame)
+    further = extractor.transform(frame.assign(color=pd.Categorical(["green", "red", "black"])))
+    student = AFTClassifier(beta=1, max_epochs=2, random_state=0)
+    student.fit(extractor.transform(frame), [0, 1, 0], X_unlabeled=further)
+    assert student.preprocessor_.kinds_["color"] == "category"
+
+
+# ---------------------------------------------------------------- what is missing, or changed
+
+
+def test_numbers_that_are_missing_say_how_to_impute():
+    message = r"NaN in row 1, column 'b': fill it, .*numeric=make_pipeline\(SimpleImputer"
+    for missing in (np.nan, None, pd.NA):
+        frame = FRAME.assign(b=[1, missing, 2, 3])
+        with pytest.raises(ValueError, match=message):
+            ColumnPreprocessor().fit(frame)
+        with pytest.raises(ValueError, match=message):
+            ColumnPreprocessor().fit(FRAME).transform(frame)
+        imputed = make_pipeline(SimpleImputer(), StandardScaler())
+        numbers = ColumnPreprocessor(numeric=imputed).fit_transform(frame)["numbers"]
+        np.testing.assert_allclose(numbers[1, 1], 0, atol=1e-12)
+
+
+def test_an_own_preprocessor_may_fill_texts_that_are_missing():
+    frame = FRAME.assign(city=["Rome", None, "Rome", "Rome"])
+    fill = FunctionTransformer(lambda texts: np.array([t or "" for t in texts], dtype=object))
+    filled = ColumnPreprocessor(text=make_pipeline(fill, NgramTokenizer())).fit_transform(frame)
+    expected = ColumnPreprocessor().fit_transform(frame.fillna({"city": ""}))
+    np.testing.assert_array_equal(filled["city"].toarray(), expected["city"].toarray())
+    with pytest.raises(ValueError, match="column 'city': Row 1 of X is missing"):
+        ColumnPreprocessor(text=TfidfVectorizer()).fit(frame)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([None] * 4, "column 'new': Row 0 of X is missing .* All 4 rows are"),
+        (
+            ["a", 2.5, "b", 1],
+            r"column 'new': X mixes types: row 0 is text and row 1 .*astype\(str\)",
+        ),
+        ([b"a"] * 4, r"column 'new': Row 0 \(bytes\) is not a readable image"),
+        ([[1, 2]] * 4, "column 'new': Row 0 of X is of type list"),
+        (["", " ", "", ""], "column 'new': The training texts hold no words"),
+    ],
+)
+def test_columns_that_cannot_be_read_are_named(values, message):
+    with pytest.raises(ValueError, match=message):
+        ColumnPreprocessor().fit(FRAME.assign(new=values))
+
+
+def test_columns_that_changed_their_kind_are_named():
+    frame = pd.DataFrame({"x": [1.0, 2, 3, 4], "t": TEXTS})
+    preprocessor = ColumnPreprocessor().fit(frame)
+    with pytest.raises(ValueError, match=r"column 'x': .*got text rows.*astype\(float\)"):
+        preprocessor.transform(frame.assign(x="1"))
+    with pytest.raises(ValueError, match=r"column 't': .*got numeric rows.*astype\(str\)"):
+        preprocessor.transform(frame.assign(t=1))
+    numbers = pd.DataFrame(TABLE, columns=["a", "b"])
+    student = AFTClassifier(beta=0, max_epochs=1).fit(numbers, [0, 1, 0, 1])
+    with pytest.raises(ValueError, match=r"not all numbers, for example 'b': .*astype\(float\)"):
+        student.predict(numbers.assign(b="2"))

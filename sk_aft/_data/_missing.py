@@ -1,0 +1,29 @@
+"""Which values are missing."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+# pandas.NA and NaT, by their names: pandas is optional.
+_TYPES_OF_NOTHING = ("NoneType", "NAType", "NaTType")
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a value is None, NaN, ``pandas.NA`` or NaT."""
+    if type(value).__name__ in _TYPES_OF_NOTHING:
+        return True
+    is_scalar = isinstance(value, (Real, Decimal, np.datetime64, np.timedelta64))
+    return is_scalar and bool(value != value)
+
+
+def missing_mask(values: np.ndarray) -> np.ndarray:
+    """Return which elements are missing, in the shape of the array."""
+    if values.dtype == object:
+        return np.frompyfunc(is_missing, 1, 1)(values).astype(bool)
+    if values.dtype.kind in "fc":
+        return np.isnan(values)
+    return np.isnat(values) if values.dtype.kind in "mM" else np.zeros(values.shape, dtype=bool)

@@ -1,0 +1,100 @@
+"""Which rows have a label, and what is said where that is not clear."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+from sk_aft import AFTClassifier, AFTRegressor
+from sk_aft._data._labels import labeled_mask
+
+N = 30
+X = np.random.default_rng(0).normal(size=(N, 3))
+NAMES = ["ab"[row % 2] for row in range(N)]
+
+
+def student(**parameters):
+    return AFTClassifier(**{"beta": 0, "max_epochs": 1, "random_state": 0, **parameters})
+
+
+MISSING = [
+    [*NAMES[:-1], None],
+    [*NAMES[:-1], float("nan")],
+    (*NAMES[:-1], pd.NA),
+    np.array([*NAMES[:-1], None], dtype=object),
+    np.array([*NAMES[:-1], np.nan], dtype=object),
+    pd.Series([*NAMES[:-1], None]),
+    pd.Series([*NAMES[:-1], None], dtype="string"),
+    pd.Series([*NAMES[:-1], None], dtype="category"),
+    pl.Series([*NAMES[:-1], None]),
+    np.array([*(np.arange(N - 1) % 2), np.nan]),
+    pd.Series([*(np.arange(N - 1) % 2), None], dtype="Int64"),
+    pd.Series([*(np.arange(N - 1) % 2 == 0), None], dtype="boolean"),
+    [*(np.arange(N - 1) % 2).tolist(), None],
+]
+
+
+@pytest.mark.parametrize("y", MISSING)
+def test_a_missing_label_that_nobody_announced_is_named(y):
+    message = rf"Row {N - 1} of y holds a missing value .*missing_label=np\.nan"
+    with pytest.raises(ValueError, match=message):
+        student().fit(X, y)
+    fitted = student(missing_label=np.nan).fit(X, y, features=X)
+    assert len(fitted.classes_) == 2
+    with pytest.raises(ValueError, match=message):
+        student().fit(X, np.arange(N) % 2).score(X, y)
+
+
+@pytest.mark.parametrize("y", [[*range(N - 1), None], np.r_[np.arange(N - 1.0), np.nan]])
+def test_a_regressor_says_it_too(y):
+    with pytest.raises(ValueError, match=rf"Row {N - 1} of y .*missing_label=np\.nan"):
+        AFTRegressor(beta=0).fit(X, y)
+
+
+def test_a_mark_has_to_mark_all_rows_without_a_label():
+    y = np.where(np.arange(N) == 4, np.nan, np.arange(N) % 2)
+    with pytest.raises(ValueError, match=r"Row 4 .* which missing_label=-1 does not mark"):
+        student(missing_label=-1).fit(X, y)
+    both = np.c_[y, np.arange(N)]
+    with pytest.raises(ValueError, match=r"Row 4 .*in all of their targets"):
+        AFTRegressor(beta=0, missing_label=np.nan).fit(X, both)
+
+
+def test_numbers_mark_rows_in_lists_of_strings():
+    np.testing.assert_array_equal(labeled_mask(["a", -1, "b"], -1), [True, False, True])
+    np.testing.assert_array_equal(labeled_mask(["a", pd.NA, -1], -1), [True, True, False])
+
+
+@pytest.mark.parametrize("dtype", [int, float, np.int8])
+def test_minus_one_among_other_classes_is_warned_of(dtype):
+    y = (np.arange(N) % 3 - 1).astype(dtype)
+    with pytest.warns(
+        UserWarning, match=r"-1 beside 2 other classes.*missing_label=-1.*LabeledFold"
+    ):
+        assert student().fit(X, y).classes_.tolist() == [-1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("y", "parameters"),
+    [
+        (np.arange(N) % 2 * 2 - 1, {}),  # a convention of its own
+        (np.arange(N) % 3 - 1, {"missing_label": -1}),
+        (np.array(["-1", "0", "1"] * 10), {}),
+        (np.arange(N) % 3, {}),
+    ],
+)
+def test_other_labels_are_not_warned_of(y, parameters):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        student(**parameters).fit(X, y, features=None)
+        AFTRegressor(beta=0, max_epochs=1).fit(X, np.arange(N) % 3 - 1.0)
+
+
+def test_classes_do_not_hold_the_mark():
+    y = np.where(np.arange(N) % 2, 1, -1)
+    with pytest.raises(ValueError, match=r"classes holds missing_label=-1.*leave it out"):
+        student(missing_label=-1).partial_fit(X, y, classes=[-1, 0, 1])
+    with pytest.warns(UserWarning, match="-1 beside 2 other classes"):
+        student().partial_fit(X, y, classes=[-1, 0, 1])
