@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -112,6 +113,17 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
 
     Notes
     -----
+    Images may come in any encoding, and in another one after ``fit``:
+
+    - Whole numbers are 0 to 255, and bools black and white.
+    - Floats are 0 to 1 if all floats of the images seen during ``fit`` are, else 0 to 255. If
+      there were none, the images of the call decide. Other floats, such as standardised ones, are
+      for functions and torch modules, and then all images have to be like them.
+    - Arrays are (n, height, width), or have channels last or first: the axis of length 1, 3 or 4.
+      Other numbers of bands are found if images are square, or if the bands are few. A fourth
+      channel is transparency; transparent images are put on white.
+    - Pictures are turned upright as their Exif data say. Of animations the first frame is read.
+
     Models are frozen, so clones of an extractor share them. A function, or a module with a
     preprocessing function, is not recognised in another run unless a fingerprint is declared
     (see `sk_aft.backbones.CallableBackbone`): its features live as long as this process.
@@ -142,6 +154,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     # Set by fit.
     _rows_kind: str
     _readers: list[Reader]
+    _float_ranges: dict[Any, str | None]  # of the columns of images, None for the rows as they are
     # scikit-learn looks here first, so that its global setting does not part rows and features.
     _sklearn_output_config: dict = {"transform": "default"}
 
@@ -171,9 +184,9 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : list, array, Series or DataFrame of n_rows rows
-            Strings, 2-D numbers, images (NHWC uint8, or float in [0, 1]), PIL images, paths of
-            images, bytes of image files, or a DataFrame's column of any of these. A DataFrame
-            with the columns that the models read, where ``model`` is a mapping.
+            Strings, 2-D numbers, images (arrays, PIL images, paths, bytes of image files; see
+            Notes of the class), or a DataFrame's column of any of these. A DataFrame with the
+            columns that the models read, where ``model`` is a mapping.
         y : ignored
             Present for the convention of scikit-learn.
 
@@ -198,13 +211,16 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         seen = self._check_rows(X, reset=True)
         readers = [Reader(resolve_backbone(model), column) for column, model in self._models()]
         self._readers = []
+        float_ranges = {}
         self.feature_slices_: dict[str, slice] = {}
         self.column_slices_: dict[Any, slice] = {}
         start = 0
         for (backbone, column, _), name in zip(readers, _names(readers), strict=True):
             rows = Reader(backbone, column).rows(seen.read)
+            if rows.kind == "image":
+                float_ranges[column] = rows.float_range
             reader = Reader(backbone, column, rows.kind)
-            backbone.check_columns(rows, self._columns_read(column))
+            backbone.check_rows(rows, self._columns_read(column))
             width = backbone.n_features_out
             if width is None:
                 width = self._width(reader, seen.read)
@@ -215,6 +231,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
                 first = self.column_slices_.get(column, slice(start, stop)).start
                 self.column_slices_[column] = slice(first, stop)
             start = stop
+        self._float_ranges = float_ranges
         self.backbones_ = [backbone for backbone, _, _ in readers]
         self.n_features_out_ = start
         return seen
@@ -442,7 +459,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             if reset or not is_frame(X):
                 read = [name for column in self.model for name in self._columns_read(column)]
                 require_columns(X, list(dict.fromkeys(read)))
-            seen = self._columns_of_frame(X)
+            seen = self._columns_of_frame(X, {} if reset else self._float_ranges)
             if reset:
                 validate_data(self, X, reset=True, skip_check_array=True)
             return seen
@@ -453,6 +470,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             )
         # Texts that end in ".png" are paths if all of them do, which few rows do not tell.
         rows = as_rows(X, kind=None if reset else self._rows_kind)
+        if rows.kind == "image":
+            rows = rows.in_float_range(*([] if reset else self._float_ranges.values()))
         if rows.kind == "numeric":
             validate_data(self, X, reset=reset)
         if reset:
@@ -460,9 +479,9 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         inputs = X if hasattr(X, "__getitem__") else np.asarray(X)
         return _Seen(inputs, rows, rows)
 
-    def _columns_of_frame(self, X: Any) -> _Seen:
+    def _columns_of_frame(self, X: Any, float_ranges: dict[Any, str | None]) -> _Seen:
         """Return the columns of a DataFrame that the student and the models get."""
-        read = as_rows(X, kind="frame")
+        read = replace(as_rows(X, kind="frame"), float_range=float_ranges)
         if self.inputs is not None and not isinstance(self.inputs, list):
             require_columns(X, [self.inputs])
             return _Seen(X[self.inputs], read.column(self.inputs), read)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import PurePath
 from typing import Any
@@ -13,7 +13,13 @@ import numpy as np
 import scipy.sparse
 from sklearn.utils import _safe_indexing
 
-from sk_aft._data._images import has_image_suffix, is_pil_image, load_image
+from sk_aft._data._images import (
+    find_float_range,
+    has_image_suffix,
+    is_pil_image,
+    load_image,
+)
+from sk_aft._data._pixels import channels_last, range_after_fit, read_pixels
 from sk_aft.exceptions import SeveralKindsError
 
 
@@ -31,11 +37,15 @@ class Rows:
         image file, a PIL image or an array. "frame": a DataFrame whose columns are of any kinds.
     indices : ndarray of shape (n,), optional
         Where the rows stood in what the user gave, for messages; default: 0 to n - 1.
+    float_range : str, optional
+        What floats mean in images, see `sk_aft._data._pixels`; default: not known, or there are
+        none. Of a frame, a dict with the range of each column that a fit has seen.
     """
 
     kind: str
     values: Any
     indices: np.ndarray | None = None
+    float_range: Any = None
     # Columns of a frame that were recognised already.
     _columns: dict[Any, Rows] = field(default_factory=dict, repr=False, compare=False)
 
@@ -45,20 +55,27 @@ class Rows:
     def __getitem__(self, key: np.ndarray | slice) -> Rows:
         """Return some of the rows as rows of their own, which messages number from 0."""
         columns = {name: rows[key] for name, rows in self._columns.items()}
-        return Rows(self.kind, self._values_at(key), _columns=columns)
+        return Rows(self.kind, self._values_at(key), None, self.float_range, columns)
 
     def take(self, indices: np.ndarray | slice) -> Rows:
         """Return some of the rows, which messages number as they are numbered here."""
         known = np.arange(len(self)) if self.indices is None else self.indices
         columns = {name: rows.take(indices) for name, rows in self._columns.items()}
-        return Rows(self.kind, self._values_at(indices), known[indices], columns)
+        values = self._values_at(indices)
+        return Rows(self.kind, values, known[indices], self.float_range, columns)
 
     def concat(self, others: Rows) -> Rows:
         """Return these rows and then others of the same kind."""
-        if self.kind != "frame":
-            return Rows(self.kind, np.concatenate([self.values, others.values]))
-        library = import_module("pandas" if hasattr(self.values, "iloc") else "polars")
-        return Rows(self.kind, library.concat([self.values, others.values]))
+        if self.kind == "frame":
+            library = import_module("pandas" if hasattr(self.values, "iloc") else "polars")
+            values = library.concat([self.values, others.values])
+        else:
+            parts = [self.values, others.values]
+            if self.kind == "image" and len({(part.dtype, part.shape[1:]) for part in parts}) > 1:
+                # As one array, uint8 would become floats of another range.
+                parts = [_objects(list(part)) for part in parts]
+            values = np.concatenate(parts)
+        return Rows(self.kind, values, float_range=self.float_range or others.float_range)
 
     def read_as(self, kind: str) -> Rows:
         """Return the same rows as of another kind; only strings may be read in two ways.
@@ -75,6 +92,30 @@ class Rows:
             shape = np.shape(self.values)
             raise ValueError(f"Expected {kind} rows, got {self.kind} rows (shape {shape}).")
         return Rows(kind, self.values, self.indices)
+
+    def in_float_range(self, *fitted: str | None) -> Rows:
+        """Return images whose floats are read in one range; other rows as they are.
+
+        Parameters
+        ----------
+        *fitted : str or None
+            The range of the images seen during a fit, None if there were no floats. Nothing if
+            this is the fit.
+
+        Returns
+        -------
+        rows : Rows
+            With the range that is found now, or that of the fit.
+
+        Raises
+        ------
+        ValueError
+            If the images cannot be compared with those seen during the fit.
+        """
+        if self.kind != "image":
+            return self
+        found = find_float_range(self.values)
+        return replace(self, float_range=range_after_fit(*fitted, found) if fitted else found)
 
     def column(self, column: Any, *, kind: str | None = None) -> Rows:
         """Return one column of a frame, or a tuple of columns, as rows.
@@ -101,7 +142,9 @@ class Rows:
             frame = select_columns(self.values, names)
             with _named(column):
                 rows = as_rows(frame)
-            self._columns[column] = Rows(rows.kind, rows.values, self.indices)
+                ranges = self.float_range or {}
+                rows = rows.in_float_range(*([ranges[column]] if column in ranges else []))
+            self._columns[column] = replace(rows, indices=self.indices)
         if kind is None:
             return self._columns[column]
         with _named(column):
@@ -109,7 +152,16 @@ class Rows:
 
     def image(self, index: int) -> np.ndarray:
         """Decode the image at ``index``, see `load_image`."""
-        return load_image(self.values[index], self.position(index))
+        return load_image(self.values[index], self.position(index), self.float_range)
+
+    def images(self) -> np.ndarray:
+        """Return the images of one array at once, as `image` returns each of them."""
+        values = self.values
+        if values.dtype.kind == "f":
+            for index in np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1)):
+                self.image(int(index))  # raises, and names the row
+        bands = values.shape[3] if values.ndim == 4 else 1
+        return read_pixels(values, self.float_range, n_bands=bands)
 
     def position(self, index: int) -> int:
         """Return where the row at ``index`` stood in what the user gave."""
@@ -121,7 +173,7 @@ class Rows:
         return self.values[key]
 
     def __reduce__(self) -> Any:
-        return Rows, (self.kind, self.values, self.indices)
+        return Rows, (self.kind, self.values, self.indices, self.float_range)
 
 
 def as_rows(X: Any, *, kind: str | None = None, frames: bool = False) -> Rows:
@@ -130,10 +182,10 @@ def as_rows(X: Any, *, kind: str | None = None, frames: bool = False) -> Rows:
     Parameters
     ----------
     X : array-like, list, Series or DataFrame, or Rows
-        Strings, 2-D numbers, image arrays (NHWC; NCHW is recognised by its channel axis),
-        PIL images, paths of images, encoded image bytes, or a DataFrame with one column of
-        any of these. Strings that all end like image files (".png", ".jpg", ...) are paths.
-        `Rows` are known already.
+        Strings, 2-D numbers, image arrays, PIL images, paths of images, encoded image bytes, or
+        a DataFrame with one column of any of these. Strings that all end like image files
+        (".png", ".jpg", ...) are paths. Arrays are grey images (n, height, width), or have
+        channels in the axis that `channels_last` finds. `Rows` are known already.
     kind : {"text", "image", "numeric", "frame"}, optional
         What the rows have to be; strings are taken as paths where images are expected.
     frames : bool, default=False
@@ -181,7 +233,7 @@ def as_rows(X: Any, *, kind: str | None = None, frames: bool = False) -> Rows:
     elif values.ndim == 2:
         rows = Rows("numeric", values)
     elif values.ndim in (3, 4):
-        rows = Rows("image", _channels_last(values))
+        rows = Rows("image", channels_last(values) if values.ndim == 4 else values)
     else:
         raise ValueError(
             f"Found array with dim {values.ndim}. Expected 2-D numbers or images of shape "
@@ -279,6 +331,8 @@ def _frame_to_array(X: Any) -> np.ndarray:
 def _list_to_array(X: list | tuple) -> np.ndarray:
     if len(X) and (isinstance(X[0], (str, bytes, PurePath)) or is_pil_image(X[0])):
         return _objects(X)
+    if len(X) and type(X[0]).__module__ == "torch":
+        X = [np.asarray(tensor) for tensor in X]
     if len(X) and isinstance(X[0], np.ndarray) and X[0].ndim >= 2:
         if all(isinstance(x, np.ndarray) and x.shape == X[0].shape for x in X):
             return np.stack(X)
@@ -340,6 +394,8 @@ def _object_rows(values: np.ndarray) -> Rows:
         if all(has_image_suffix(value) for value in values):
             return Rows("image", values)
         return Rows("text", values)
+    if first == "an image array" and any(value.ndim == 3 for value in values):
+        values = _objects([_channels_last(value, row) for row, value in enumerate(values)])
     if first in ("a path", "bytes", "a PIL image", "an image array"):
         return Rows("image", values)
     raise ValueError(
@@ -365,7 +421,8 @@ def _type_name(value: Any) -> str:
     return f"of type {type(value).__name__}"
 
 
-def _channels_last(values: np.ndarray) -> np.ndarray:
-    if values.ndim == 4 and values.shape[3] not in (1, 3, 4) and values.shape[1] in (1, 3):
-        return np.moveaxis(values, 1, 3)
-    return values
+def _channels_last(image: np.ndarray, row: int) -> np.ndarray:
+    try:
+        return channels_last(image) if image.ndim == 3 else image
+    except ValueError as error:
+        raise ValueError(f"Row {row} of X: {error}") from None
