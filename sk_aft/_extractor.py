@@ -116,9 +116,10 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     Images may come in any encoding, and in another one after ``fit``:
 
     - Whole numbers are 0 to 255, and bools black and white.
-    - Floats are 0 to 1 if all floats of the images seen during ``fit`` are, else 0 to 255. If
-      there were none, the images of the call decide. Other floats, such as standardised ones, are
-      for functions and torch modules, and then all images have to be like them.
+    - Floats are 0 to 1 if all floats of the images seen during ``fit`` are, else 0 to 255 if they
+      are whole or reach 128. If there were none, the images of the call decide. Other floats,
+      such as standardised ones, are for functions and torch modules, and then all images have to
+      be like them.
     - Arrays are (n, height, width), or have channels last or first: the axis of length 1, 3 or 4.
       Other numbers of bands are found if images are square, or if the bands are few. A fourth
       channel is transparency; transparent images are put on white.
@@ -471,7 +472,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         # Texts that end in ".png" are paths if all of them do, which few rows do not tell.
         rows = as_rows(X, kind=None if reset else self._rows_kind)
         if rows.kind == "image":
-            rows = rows.in_float_range(*([] if reset else self._float_ranges.values()))
+            rows = rows.in_float_range("any" if reset else self._float_ranges.get(None))
         if rows.kind == "numeric":
             validate_data(self, X, reset=reset)
         if reset:

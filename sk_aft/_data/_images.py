@@ -48,7 +48,7 @@ def load_image(value: Any, row: int, float_range: str | None = None) -> np.ndarr
     """
     numbers = load_numbers(value, row)
     try:
-        return read_pixels(numbers, float_range, n_bands=numbers.shape[2] if numbers.ndim == 3 else 1)
+        return read_pixels(numbers, float_range, has_alpha=numbers.shape[2:] == (4,))
     except ValueError as error:
         raise ValueError(f"Row {row} cannot be read. {error}") from error
 
@@ -80,17 +80,8 @@ def find_float_range(values: np.ndarray) -> str | None:
         The widest of the images' ranges, see `sk_aft._data._pixels`.
     """
     images = [values] if values.dtype != object else (_floats(value) for value in values)
-    ranges = []
-    for numbers in images:
-        if numbers is not None and numbers.dtype.kind == "f" and numbers.size:
-            low, high = float(numbers.min()), float(numbers.max())
-            if not np.isfinite(low) or not np.isfinite(high):
-                finite = numbers[np.isfinite(numbers)]
-                if not len(finite):
-                    continue
-                low, high = float(finite.min()), float(finite.max())
-            ranges.append(range_of(low, high))
-    return widest(ranges)
+    floats = (numbers for numbers in images if numbers is not None and numbers.dtype.kind == "f")
+    return widest(found for numbers in floats if (found := range_of(numbers)) is not None)
 
 
 def image_shape(value: Any, row: int) -> tuple[int, ...]:
@@ -215,4 +206,5 @@ def _eight_bits(image: Any) -> np.ndarray:
 
 def _unreadable(value: Any, row: int, error: Exception | str) -> str:
     what = repr(str(value)) if isinstance(value, (str, PurePath)) else f"{type(value).__name__}"
-    return f"Row {row} ({what}) is not a readable image: {error}. Repair the row or leave it out."
+    reason = (str(error) or repr(error)).rstrip(".")
+    return f"Row {row} ({what}) is not a readable image: {reason}. Repair the row or leave it out."

@@ -5,71 +5,95 @@ are black and white. Floats may be in one of four ranges, which is found for all
 together and remembered by what was fitted to them:
 
 - "fractions": 0 to 1.
-- "levels": 0 to 255, divided by 255. Images of whole levels become uint8.
-- "deep": 0 to more than 255, left as they are.
-- "signed": with negative numbers, such as standardised images; left as they are.
+- "levels": 0 to 255, either whole or reaching 128. They are divided by 255, and images of whole
+  levels become uint8.
+- "other": not negative, such as reflectances or 12 bits; left as they are.
+- "signed": partly negative, such as standardised images; left as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
-# From the narrowest range to the widest.
+# From the narrowest range to the widest. Two are found only, and read as wider ones: zeros and
+# ones are black and white among fractions and black among levels; numbers below 128 that are not
+# whole are dark among levels, and of another scale if they are all that a fit sees.
 FLOAT_RANGES = {
+    "binary": "0 and 1",
     "fractions": "between 0 and 1",
+    "small": "between 0 and 128",
     "levels": "between 0 and 255",
-    "deep": "between 0 and more than 255",
+    "other": "of another scale than 0 to 1 or 0 to 255",
     "signed": "partly negative",
 }
+_AT_FIT = {"binary": "fractions", "small": "other"}
+_AMONG_BYTES = {"binary": "fractions", "small": "levels"}
+# Ranges of a fit, and ranges that dark images among such images may seem to have.
+_DARK = {
+    ("fractions", "binary"),
+    ("levels", "binary"),
+    ("levels", "small"),
+    ("other", "binary"),
+    ("other", "fractions"),
+    ("other", "small"),
+    ("other", "levels"),
+}
 # These cannot be compared with 8 bits.
-UNSCALED = ("deep", "signed")
+UNSCALED = ("other", "signed")
 _CHANNELS = (1, 3, 4)
 
 
-def range_of(low: float, high: float) -> str:
-    """Return the range of floats from ``low`` to ``high``."""
+def range_of(numbers: np.ndarray) -> str | None:
+    """Return the range of floats, None if none of them is finite."""
+    if not numbers.size:
+        return None
+    low, high = numbers.min(), numbers.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return range_of(numbers[np.isfinite(numbers)])
     if low < 0:
         return "signed"
     if high <= 1:
-        return "fractions"
-    return "levels" if high <= 255 else "deep"
+        return "binary" if ((numbers == 0) | (numbers == 1)).all() else "fractions"
+    if high > 255:
+        return "other"
+    return "levels" if high >= 128 or (numbers == np.rint(numbers)).all() else "small"
 
 
-def widest(ranges: Sequence[str]) -> str | None:
+def widest(ranges: Iterable[str]) -> str | None:
     """Return the widest of several ranges, None if there are none."""
     return max(ranges, key=list(FLOAT_RANGES).index, default=None)
 
 
 def range_after_fit(fitted: str | None, found: str | None) -> str | None:
-    """Return the range in which floats are read that come after a fit.
+    """Return the range in which floats are read.
 
     Parameters
     ----------
     fitted : str or None
-        The range of the floats seen during fit; None if all images were of 8 bits.
+        The range of the floats seen during fit; None if all images were of 8 bits, "any" if this
+        is the fit.
     found : str or None
         The range of the floats that come now; None if there are none.
 
     Returns
     -------
     range : str or None
-        One of ``FLOAT_RANGES``. A dark image may lie in a narrower range than the images seen
-        during fit; it is read as they were.
+        Dark images may lie in a narrower range than the images seen during fit. They are read as
+        those were, but fractions are not taken for levels.
 
     Raises
     ------
     ValueError
         If floats of this range cannot be compared with the images seen during fit.
     """
-    if found is None:
-        return fitted
-    if fitted is None:
-        if found not in UNSCALED:
-            return found
-    elif widest([fitted, found]) == fitted and (found == "signed") == (fitted == "signed"):
-        return fitted
+    if found is not None and fitted == "any":
+        return _AT_FIT.get(found, found)
+    if found is not None and fitted is None and found not in UNSCALED:
+        return _AMONG_BYTES.get(found, found)
+    if found in (None, fitted) or (fitted, found) in _DARK:
+        return None if fitted == "any" else fitted
     before = "of 8 bits (0 to 255)" if fitted is None else f"floats {FLOAT_RANGES[fitted]}"
     raise ValueError(
         f"The images are floats {FLOAT_RANGES[found]}, but the images seen during fit were "
@@ -90,7 +114,7 @@ def to_pixels(numbers: np.ndarray, float_range: str | None) -> np.ndarray:
     Returns
     -------
     pixels : ndarray of the same shape
-        uint8 or float32. Floats of the ranges "deep" and "signed" are not scaled.
+        uint8 or float32. Floats of the ranges "other" and "signed" are not scaled.
 
     Raises
     ------
@@ -130,10 +154,10 @@ def on_white(pixels: np.ndarray) -> np.ndarray:
     return (255 - (covered + 127) // 255).astype(np.uint8)
 
 
-def read_pixels(numbers: np.ndarray, float_range: str | None, *, n_bands: int) -> np.ndarray:
+def read_pixels(numbers: np.ndarray, float_range: str | None, *, has_alpha: bool) -> np.ndarray:
     """Return images as they are read: see `to_pixels`; a fourth band is transparency."""
     pixels = to_pixels(numbers, float_range)
-    return on_white(pixels) if n_bands == 4 and float_range not in UNSCALED else pixels
+    return on_white(pixels) if has_alpha and float_range not in UNSCALED else pixels
 
 
 def n_bands(shape: tuple[int, ...], float_range: str | None) -> int:
@@ -190,5 +214,6 @@ def channels_last(images: np.ndarray) -> np.ndarray:
 def _advice(fitted: str | None) -> str:
     if fitted in UNSCALED:
         return ", as the images seen during fit were made, such as (images / 255 - mean) / std."
-    scale = "between 0 and 1" if fitted == "fractions" else "between 0 and 255"
-    return f", as floats {scale}, or give uint8."
+    if fitted == "levels":
+        return ", such as images * 255, or give uint8."
+    return ", such as images / 255, or give uint8."

@@ -93,14 +93,14 @@ class Rows:
             raise ValueError(f"Expected {kind} rows, got {self.kind} rows (shape {shape}).")
         return Rows(kind, self.values, self.indices)
 
-    def in_float_range(self, *fitted: str | None) -> Rows:
+    def in_float_range(self, fitted: str | None = "any") -> Rows:
         """Return images whose floats are read in one range; other rows as they are.
 
         Parameters
         ----------
-        *fitted : str or None
-            The range of the images seen during a fit, None if there were no floats. Nothing if
-            this is the fit.
+        fitted : str or None, default="any"
+            The range of the images seen during a fit; None if there were no floats, "any" if this
+            is the fit.
 
         Returns
         -------
@@ -114,8 +114,7 @@ class Rows:
         """
         if self.kind != "image":
             return self
-        found = find_float_range(self.values)
-        return replace(self, float_range=range_after_fit(*fitted, found) if fitted else found)
+        return replace(self, float_range=range_after_fit(fitted, find_float_range(self.values)))
 
     def column(self, column: Any, *, kind: str | None = None) -> Rows:
         """Return one column of a frame, or a tuple of columns, as rows.
@@ -142,8 +141,7 @@ class Rows:
             frame = select_columns(self.values, names)
             with _named(column):
                 rows = as_rows(frame)
-                ranges = self.float_range or {}
-                rows = rows.in_float_range(*([ranges[column]] if column in ranges else []))
+                rows = rows.in_float_range((self.float_range or {}).get(column, "any"))
             self._columns[column] = replace(rows, indices=self.indices)
         if kind is None:
             return self._columns[column]
@@ -160,8 +158,7 @@ class Rows:
         if values.dtype.kind == "f":
             for index in np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1)):
                 self.image(int(index))  # raises, and names the row
-        bands = values.shape[3] if values.ndim == 4 else 1
-        return read_pixels(values, self.float_range, n_bands=bands)
+        return read_pixels(values, self.float_range, has_alpha=values.shape[3:] == (4,))
 
     def position(self, index: int) -> int:
         """Return where the row at ``index`` stood in what the user gave."""

@@ -81,6 +81,16 @@ class StudentInputs:
             is_text = self.schema.kind == "text"
             what = "texts need" if is_text else "columns of several kinds need"
             raise ValueError(f"preprocessor=None, but {what} one that turns them into numbers.")
+        elif (
+            self.dtype
+            and np.ndim(values) == 4
+            and (values.dtype == np.uint8) != (self.dtype == "uint8")
+        ):
+            raise ValueError(
+                f"preprocessor=None leaves images as they are: they are {values.dtype}, but those "
+                f"seen during fit were {self.dtype}. uint8 images are divided by 255, others are "
+                "not: give the same dtype as to fit."
+            )
         tensors = to_tensors(values, integers=self.keeps_integers, dtype=self.dtype)
         if len(tensors) != len(rows):
             raise ValueError(

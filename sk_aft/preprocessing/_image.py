@@ -36,15 +36,15 @@ class ImageResizer(TransformerMixin, BaseEstimator):
     n_channels_ : int
         1 if all images seen during fit were greyscale, 3 if some were RGB, or the number of
         bands of other images.
-    float_range_ : {"fractions", "levels", "deep", "signed"} or None
-        How floats are read: 0 to 1; 0 to 255; beyond 255; with negative numbers. It is found
-        over all images seen during fit; None if none of them were floats.
+    float_range_ : {"fractions", "levels", "other", "signed"} or None
+        How floats are read: 0 to 1; 0 to 255 (whole, or reaching 128); not negative; partly
+        negative. It is found over all images seen during fit; None if none of them were floats.
 
     Notes
     -----
     Whole numbers are 0 to 255. Floats are read in the range found during fit, or in that of the
-    images that are transformed together if there were none. "deep" and "signed" images are not
-    scaled, so they cannot be mixed with images of 8 bits.
+    images that are transformed together if there were none. "other" and "signed" images are
+    not scaled, so they cannot be mixed with images of 8 bits.
 
     Examples
     --------
@@ -91,7 +91,7 @@ class ImageResizer(TransformerMixin, BaseEstimator):
             position = rows.position(row)
             row_of_shape.setdefault(image_shape(value, position), position)
         self.n_channels_ = _n_bands(row_of_shape, self.float_range_)
-        sizes = {shape[:2] for shape in row_of_shape}
+        sizes: set[Any] = {shape[:2] for shape in row_of_shape}
         if self.size == "auto":
             largest = max(max(size) for size in sizes)
             alike = len(sizes) == 1 and largest <= _LARGEST_KEPT
