@@ -15,6 +15,8 @@ IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 
+# Files of these names need not be opened to know that they hold no floats.
+_SUFFIXES_WITHOUT_FLOATS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
 _DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
 _GREY_MODES = ("1", "L", "LA", "La", "I", "F", *_DEEP_MODES)
 _ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
@@ -138,6 +140,9 @@ def _floats(value: Any) -> np.ndarray | None:
     """Return the numbers of an image that holds floats, None for others."""
     if isinstance(value, np.ndarray):
         return value
+    is_path = isinstance(value, (str, PurePath))
+    if is_path and PurePath(value).suffix.lower() in _SUFFIXES_WITHOUT_FLOATS:
+        return None
     try:
         image = open_image(value, 0)
         return np.asarray(image) if image.mode == "F" else None

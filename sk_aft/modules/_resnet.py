@@ -58,7 +58,7 @@ class ResNet(nn.Module):
         flip: bool = False,
     ) -> None:
         super().__init__()
-        self.standardise = nn.BatchNorm2d(n_channels, affine=False)
+        self.standardise = _Standardise(n_channels, affine=False)
         self.augment = RandomCropAndFlip(max_shift, flip)
         self.stem = nn.Sequential(
             nn.Conv2d(n_channels, widths[0], 3, padding=1, bias=False),
@@ -81,6 +81,26 @@ class ResNet(nn.Module):
         images = images.contiguous(memory_format=torch.channels_last)
         features = self.blocks(self.stem(images)).mean(dim=(2, 3))
         return self.head(features), features
+
+
+class _Standardise(nn.BatchNorm2d):
+    """Batch normalisation whose running statistics start as those of the first batch.
+
+    They start as 0 and 1 otherwise, and dark images would need hundreds of batches to be
+    standardised in evaluation as they are in training.
+    """
+
+    has_started = False
+
+    def forward(self, images: Tensor) -> Tensor:
+        if not self.training or self.has_started:
+            return super().forward(images)
+        momentum, self.momentum = self.momentum, 1.0
+        try:
+            return super().forward(images)
+        finally:
+            self.momentum = momentum
+            self.has_started = True
 
 
 class _ResidualBlock(nn.Module):
