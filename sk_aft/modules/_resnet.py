@@ -58,7 +58,8 @@ class ResNet(nn.Module):
         flip: bool = False,
     ) -> None:
         super().__init__()
-        self.standardise = _Standardise(n_channels, affine=False)
+        self.standardise = nn.BatchNorm2d(n_channels, affine=False)
+        self.has_statistics = False
         self.augment = RandomCropAndFlip(max_shift, flip)
         self.stem = nn.Sequential(
             nn.Conv2d(n_channels, widths[0], 3, padding=1, bias=False),
@@ -77,30 +78,22 @@ class ResNet(nn.Module):
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits (B, n_outputs) and features (B, widths[-1]) of (B, C, H, W) images."""
-        images = self.augment(self.standardise(inputs))
+        images = self.augment(self._standardised(inputs))
         images = images.contiguous(memory_format=torch.channels_last)
         features = self.blocks(self.stem(images)).mean(dim=(2, 3))
         return self.head(features), features
 
-
-class _Standardise(nn.BatchNorm2d):
-    """Batch normalisation whose running statistics start as those of the first batch.
-
-    They start as 0 and 1 otherwise, and dark images would need hundreds of batches to be
-    standardised in evaluation as they are in training.
-    """
-
-    has_started = False
-
-    def forward(self, images: Tensor) -> Tensor:
-        if not self.training or self.has_started:
-            return super().forward(images)
-        momentum, self.momentum = self.momentum, 1.0
+    def _standardised(self, images: Tensor) -> Tensor:
+        # Running statistics start as 0 and 1, and dark images would need hundreds of batches to be
+        # standardised in evaluation as they are in training: take all of the first batch's.
+        if not self.training or self.has_statistics:
+            return self.standardise(images)
+        momentum, self.standardise.momentum = self.standardise.momentum, 1.0
         try:
-            return super().forward(images)
+            return self.standardise(images)
         finally:
-            self.momentum = momentum
-            self.has_started = True
+            self.standardise.momentum = momentum
+            self.has_statistics = True
 
 
 class _ResidualBlock(nn.Module):
