@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -113,6 +114,18 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
 
     Notes
     -----
+    Images may come in any encoding, and in another one after ``fit``:
+
+    - Whole numbers are 0 to 255, and bools black and white.
+    - Floats are 0 to 1 if all floats of the images seen during ``fit`` are, else 0 to 255 if they
+      are whole or reach 128. If there were none, the images of the call decide. Other floats,
+      such as standardised ones, are for functions and torch modules, and then all images have to
+      be like them.
+    - Arrays are (n, height, width), or have channels last or first: the axis of length 1, 3 or 4.
+      Other numbers of bands are found if images are square, or if the bands are few. A fourth
+      channel is transparency; transparent images are put on white.
+    - Pictures are turned upright as their Exif data say. Of animations the first frame is read.
+
     Models are frozen, so clones of an extractor share them. A function, or a module with a
     preprocessing function, is not recognised in another run unless a fingerprint is declared
     (see `sk_aft.backbones.CallableBackbone`): its features live as long as this process.
@@ -144,6 +157,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     _rows_kind: str
     _readers: list[Reader]
     _kinds: dict[Any, str]
+    _float_ranges: dict[Any, str | None]  # of the columns of images, None for the rows as they are
     # scikit-learn looks here first, so that its global setting does not part rows and features.
     _sklearn_output_config: dict = {"transform": "default"}
 
@@ -173,10 +187,10 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : list, array, Series or DataFrame of n_rows rows
-            Strings, 2-D numbers, images (NHWC uint8, or float in [0, 1]), PIL images, paths of
-            images, bytes of image files, or a DataFrame's column of any of these. Categories are
-            read as their texts. A DataFrame
-            with the columns that the models read, where ``model`` is a mapping.
+            Strings, 2-D numbers, images (arrays, PIL images, paths, bytes of image files; see
+            Notes of the class), or a DataFrame's column of any of these. Categories are read as
+            their texts. A DataFrame with the columns that the models read, where ``model`` is a
+            mapping.
         y : ignored
             Present for the convention of scikit-learn.
 
@@ -205,14 +219,17 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         self._kinds = _agreed_kinds(readers)
         seen = self._check_rows(X, reset=True)
         self._readers = []
+        float_ranges = {}
         self.feature_slices_: dict[str, slice] = {}
         self.column_slices_: dict[Any, slice] = {}
         start = 0
         for (backbone, column, _), name in zip(readers, _names(readers), strict=True):
             rows = Reader(backbone, column).rows(seen.read)
             self._check_complete(rows, column)
+            if rows.kind == "image":
+                float_ranges[column] = rows.float_range
             reader = Reader(backbone, column, rows.kind)
-            backbone.check_columns(rows, self._columns_read(column))
+            backbone.check_rows(rows, self._columns_read(column))
             width = backbone.n_features_out
             if width is None:
                 width = self._width(reader, seen.read)
@@ -223,6 +240,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
                 first = self.column_slices_.get(column, slice(start, stop)).start
                 self.column_slices_[column] = slice(first, stop)
             start = stop
+        self._float_ranges = float_ranges
         self.backbones_ = [backbone for backbone, _, _ in readers]
         self.n_features_out_ = start
         return seen
@@ -447,7 +465,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             if reset or not is_frame(X):
                 read = [name for column in self.model for name in self._columns_read(column)]
                 require_columns(X, list(dict.fromkeys(read)))
-            seen = self._columns_of_frame(X)
+            seen = self._columns_of_frame(X, {} if reset else self._float_ranges)
             if reset:
                 validate_data(self, X, reset=True, skip_check_array=True)
             return seen
@@ -461,6 +479,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         self._check_complete(rows)
         if reset and rows.holds_strings:
             rows = rows.read_as(self._kinds.get(None, rows.kind))
+        if rows.kind == "image":
+            rows = rows.in_float_range("any" if reset else self._float_ranges.get(None))
         if rows.kind in ("numeric", "category"):
             self._check_table(X if is_frame(X) else rows.values, rows, reset=reset)
         if reset:
@@ -484,9 +504,9 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             with named(column) if column is not None else nullcontext():
                 rows.check_complete(OR_MASK)
 
-    def _columns_of_frame(self, X: Any) -> _Seen:
+    def _columns_of_frame(self, X: Any, float_ranges: dict[Any, str | None]) -> _Seen:
         """Return the columns of a DataFrame that the student and the models get."""
-        read = as_rows(X, kind="frame")
+        read = replace(as_rows(X, kind="frame"), float_range=float_ranges)
         is_one = self.inputs is not None and not isinstance(self.inputs, list)
         names = list(X.columns) if self.inputs is None else [self.inputs] if is_one else self.inputs
         require_columns(X, names)

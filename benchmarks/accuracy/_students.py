@@ -96,7 +96,12 @@ class Transformer(nn.Module):
 
 
 # Half the time on CPUs that have bfloat16, for every method alike.
-_RESNET: dict[str, Any] = {"module": ResNet, "precision": "bf16-mixed", "lr": 3e-3}
+_RESNET: dict[str, Any] = {
+    "module": ResNet,
+    "module__flip": True,
+    "precision": "bf16-mixed",
+    "lr": 3e-3,
+}
 _LARGER: dict[str, Any] = {**_RESNET, "module__widths": (32, 64, 128)}
 _AS_IT_IS: dict[str, Any] = {"module__max_shift": 0.0, "module__flip": False}
 

@@ -168,17 +168,19 @@ def _column_of_numbers(X: Any, number: int) -> np.ndarray:
 
 
 def _list_to_array(X: list) -> np.ndarray:
+    if len(X) and type(X[0]).__module__ == "torch":
+        X = [np.asarray(tensor.detach().cpu()) for tensor in X]
     first = next((x for x in X if not is_missing(x)), None)
     if isinstance(first, (str, bytes, PurePath)) or is_pil_image(first):
-        return _objects(X)
+        return as_objects(X)
     if isinstance(first, np.ndarray) and first.ndim >= 2:
         if all(isinstance(x, np.ndarray) and x.shape == first.shape for x in X):
             return np.stack(X)
-        return _objects(X)
+        return as_objects(X)
     try:
         array = np.asarray(X)
     except ValueError:
-        return _objects(X)
+        return as_objects(X)
     # Beside strings NumPy makes strings of numbers and None, too.
     return _tidy(np.asarray(X, dtype=object) if array.dtype.kind in "US" else array)
 
@@ -227,6 +229,6 @@ def _refuse_table(values: np.ndarray) -> NoReturn:
     )
 
 
-def _objects(X: list) -> np.ndarray:
+def as_objects(X: list) -> np.ndarray:
     # Element by element: assigned as a whole, images would be taken for arrays and decoded.
     return np.fromiter(X, dtype=object, count=len(X))

@@ -8,18 +8,25 @@ from typing import Any
 
 import numpy as np
 
+from sk_aft._data._pixels import on_white, range_of, read_pixels, widest
 from sk_aft._optional import import_optional
 
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 
-_DEEP_GREY_MODES = ("I;16", "I;16L", "I;16B", "I", "F")
-_GREY_MODES = ("1", "L", *_DEEP_GREY_MODES)
+# Files of these names need not be opened to know that they hold no floats.
+_SUFFIXES_WITHOUT_FLOATS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
+_DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
+_GREY_MODES = ("1", "L", "LA", "La", "I", "F", *_DEEP_MODES)
+_ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
+_ORIENTATION = 0x0112
+# Not the fault of an image.
+_OTHER_FAULTS = (ImportError, MemoryError)
 
 
-def load_image(value: Any, row: int) -> np.ndarray:
-    """Decode one image.
+def load_image(value: Any, row: int, float_range: str | None = None) -> np.ndarray:
+    """Decode one image as it is read.
 
     Parameters
     ----------
@@ -27,54 +34,67 @@ def load_image(value: Any, row: int) -> np.ndarray:
         One element of the values of image rows.
     row : int
         Number of the row, for the error message.
+    float_range : str, optional
+        What floats mean, see `sk_aft._data._pixels`; default: they are left as they are.
 
     Returns
     -------
     image : ndarray of shape (height, width) or (height, width, channels)
-        Greyscale or RGB, uint8 unless the row was an array of another dtype.
+        uint8, 0 to 255, or float32, 0 to 1. Upright; transparent images are put on white, so
+        that four channels become three.
 
     Raises
     ------
     ValueError
         If the row cannot be read as an image; names the row and its path.
     """
-    if isinstance(value, np.ndarray):
-        return whole_numbers_as_bytes(value)
-    image = open_image(value, row)
+    numbers = load_numbers(value, row)
     try:
-        if image.mode in _DEEP_GREY_MODES:
-            return _eight_bits(np.asarray(image))
-        if image.mode in _GREY_MODES:
-            return np.asarray(image.convert("L"))
-        return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError) as error:
-        raise ValueError(_unreadable(value, row, error)) from error
+        return read_pixels(numbers, float_range, has_alpha=numbers.shape[2:] == (4,))
+    except ValueError as error:
+        raise ValueError(f"Row {row} cannot be read. {error}") from error
 
 
-def whole_numbers_as_bytes(images: np.ndarray) -> np.ndarray:
-    """Make images of whole numbers uint8; float images are left as they are.
+def load_numbers(value: Any, row: int) -> np.ndarray:
+    """Decode one image and leave its numbers as they are; raises as `load_image`.
 
-    Raises
-    ------
-    ValueError
-        If a whole number is not between 0 and 255.
+    Arrays are returned as they are, and images that hold floats as floats.
     """
-    if images.dtype == np.uint8 or images.dtype.kind not in "iu":
-        return images
-    if images.size and (images.min() < 0 or images.max() > 255):
+    numbers = value if isinstance(value, np.ndarray) else _decoded(value, row)
+    if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
         raise ValueError(
-            f"Images of whole numbers have to be 0 to 255, got {images.min()} to {images.max()}: "
-            "scale them, or give floats between 0 and 1."
+            f"Row {row} is an image that holds NaN or infinity: repair the row or leave it out."
         )
-    return images.astype(np.uint8)
+    return numbers
+
+
+def find_float_range(values: np.ndarray) -> str | None:
+    """Return the range of the floats among images; None if all images are of 8 bits.
+
+    Parameters
+    ----------
+    values : ndarray
+        The values of image rows. Images that cannot be read are passed over.
+
+    Returns
+    -------
+    range : str or None
+        The widest of the images' ranges, see `sk_aft._data._pixels`.
+    """
+    images = [values] if values.dtype != object else (_floats(value) for value in values)
+    floats = (numbers for numbers in images if numbers is not None and numbers.dtype.kind == "f")
+    return widest(found for numbers in floats if (found := range_of(numbers)) is not None)
 
 
 def image_shape(value: Any, row: int) -> tuple[int, ...]:
-    """Return the shape that `load_image` would give, without decoding the pixels."""
+    """Return the shape that `load_numbers` would give, without decoding the pixels."""
     if isinstance(value, np.ndarray):
         return value.shape
     image = open_image(value, row)
-    return (image.height, image.width) + (() if image.mode in _GREY_MODES else (3,))
+    size = (image.height, image.width)
+    if _orientation(image) >= 5:  # lies on its side
+        size = size[::-1]
+    return size + (() if image.mode in _GREY_MODES else (3,))
 
 
 def open_image(value: Any, row: int) -> Any:
@@ -82,11 +102,14 @@ def open_image(value: Any, row: int) -> Any:
     image_module = import_optional("PIL.Image", extra="vision", purpose="reading images")
     if isinstance(value, image_module.Image):
         return value
+    content = io.BytesIO(image_bytes(value, row))
     try:
-        return image_module.open(io.BytesIO(image_bytes(value, row)))
+        return image_module.open(content)
     except image_module.UnidentifiedImageError:
         raise ValueError(_unreadable(value, row, "its format is not known")) from None
-    except (OSError, SyntaxError) as error:
+    except _OTHER_FAULTS:
+        raise
+    except Exception as error:  # a format's parser raises whatever it meets
         raise ValueError(_unreadable(value, row, error)) from error
 
 
@@ -96,7 +119,7 @@ def image_bytes(value: Any, row: int) -> bytes:
         return bytes(value)
     try:
         return Path(value).read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a path with a null character
         raise ValueError(_unreadable(value, row, error)) from error
 
 
@@ -113,12 +136,80 @@ def has_image_suffix(text: str) -> bool:
     return dot > 0 and text[dot:].lower() in IMAGE_SUFFIXES
 
 
-def _eight_bits(grey: np.ndarray) -> np.ndarray:
-    """Bring 16 bits, or floats in [0, 1], to 0..255; Pillow would make all above 255 white."""
-    scale = 255 if grey.dtype.kind == "f" else 1 / 257
-    return np.clip(grey * scale, 0, 255).round().astype(np.uint8)
+def _floats(value: Any) -> np.ndarray | None:
+    """Return the numbers of an image that holds floats, None for others."""
+    if isinstance(value, np.ndarray):
+        return value
+    is_path = isinstance(value, (str, PurePath))
+    if is_path and PurePath(value).suffix.lower() in _SUFFIXES_WITHOUT_FLOATS:
+        return None
+    try:
+        image = open_image(value, 0)
+        return np.asarray(image) if image.mode == "F" else None
+    except _OTHER_FAULTS:
+        raise
+    except Exception:  # whoever reads the image says what is wrong with it
+        return None
+
+
+def _decoded(value: Any, row: int) -> np.ndarray:
+    """Return an encoded image as numbers, upright and on white."""
+    image = open_image(value, row)
+    try:
+        image.load()  # a TIFF file turns itself
+        if _orientation(image) != 1:
+            image = import_optional(
+                "PIL.ImageOps", extra="vision", purpose="reading images"
+            ).exif_transpose(image)
+        if image.mode == "F":
+            return np.asarray(image)
+        if image.mode == "I" or image.mode in _DEEP_MODES:
+            return _eight_bits(image)
+        colours = "L" if image.mode in _GREY_MODES else "RGB"
+        if not _is_transparent(image):
+            return np.asarray(image.convert(colours))
+        pixels = on_white(np.asarray(image.convert(colours + "A")))
+        return pixels[..., 0] if colours == "L" else pixels
+    except _OTHER_FAULTS:
+        raise
+    except Exception as error:  # a format's parser raises whatever it meets
+        raise ValueError(_unreadable(value, row, error)) from error
+
+
+def _is_transparent(image: Any) -> bool:
+    if image.mode in _ALPHA_MODES or "transparency" in image.info:
+        return True
+    return image.mode == "P" and image.palette is not None and image.palette.mode.endswith("A")
+
+
+def _orientation(image: Any) -> int:
+    """Return how a camera was held, as Exif numbers it; 1 is upright."""
+    if image.format == "TIFF":
+        return 1  # Pillow turns these
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # broken metadata are no reason to refuse the picture
+        return 1
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _eight_bits(image: Any) -> np.ndarray:
+    """Bring grey images of more than 8 bits to 0..255; Pillow would make all above 255 white."""
+    numbers = np.asarray(image)
+    # Pillow holds 16 bits of some formats in 32. Other numbers of 32 bits are taken for 16 bits if
+    # they exceed 8.
+    low, high = numbers.min(initial=0), numbers.max(initial=0)
+    if low < 0 or high > 65535:
+        raise ValueError(f"its numbers are {low} to {high}, not 0 to 255 or 0 to 65535")
+    is_deep = image.mode != "I" or image.format in ("PNG", "PPM") or high > 255
+    pixels = np.clip(numbers / 257 if is_deep else numbers, 0, 255).round().astype(np.uint8)
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        pixels[numbers == transparent] = 255
+    return pixels
 
 
 def _unreadable(value: Any, row: int, error: Exception | str) -> str:
     what = repr(str(value)) if isinstance(value, (str, PurePath)) else f"{type(value).__name__}"
-    return f"Row {row} ({what}) is not a readable image: {error}. Repair the row or leave it out."
+    reason = (str(error) or repr(error)).rstrip(".")
+    return f"Row {row} ({what}) is not a readable image: {reason}. Repair the row or leave it out."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from importlib import import_module
 from pathlib import PurePath
@@ -14,6 +14,7 @@ import numpy as np
 from sklearn.utils import _safe_indexing, assert_all_finite
 
 from sk_aft._data._containers import (
+    as_objects,
     check_is_collected,
     is_category,
     is_frame,
@@ -21,8 +22,9 @@ from sk_aft._data._containers import (
     select_columns,
     to_array,
 )
-from sk_aft._data._images import has_image_suffix, is_pil_image, load_image
+from sk_aft._data._images import find_float_range, has_image_suffix, is_pil_image, load_image
 from sk_aft._data._missing import is_missing, missing_mask
+from sk_aft._data._pixels import channels_last, range_after_fit, read_pixels
 from sk_aft.exceptions import SeveralKindsError
 
 _DATES = (
@@ -46,11 +48,15 @@ class Rows:
         DataFrame whose columns are of any kinds. An object is None where it is missing.
     indices : ndarray of shape (n,), optional
         Where the rows stood in what the user gave, for messages; default: 0 to n - 1.
+    float_range : str, optional
+        What floats mean in images, see `sk_aft._data._pixels`; default: not known, or there are
+        none. Of a frame, a dict with the range of each column that a fit has seen.
     """
 
     kind: str
     values: Any
     indices: np.ndarray | None = None
+    float_range: Any = None
     # Columns of a frame that were recognised already.
     _columns: dict[Any, Rows] = field(default_factory=dict, repr=False, compare=False)
 
@@ -60,18 +66,24 @@ class Rows:
     def __getitem__(self, key: np.ndarray | slice) -> Rows:
         """Return some of the rows as rows of their own, which messages number from 0."""
         columns = {name: rows[key] for name, rows in self._columns.items()}
-        return Rows(self.kind, self._values_at(key), _columns=columns)
+        return Rows(self.kind, self._values_at(key), None, self.float_range, columns)
 
     def take(self, indices: np.ndarray | slice) -> Rows:
         """Return some of the rows, which messages number as they are numbered here."""
         known = np.arange(len(self)) if self.indices is None else self.indices
         columns = {name: rows.take(indices) for name, rows in self._columns.items()}
-        return Rows(self.kind, self._values_at(indices), known[indices], columns)
+        values = self._values_at(indices)
+        return Rows(self.kind, values, known[indices], self.float_range, columns)
 
     def concat(self, others: Rows) -> Rows:
         """Return these rows and then others of the same kind."""
+        float_range = self.float_range or others.float_range
         if self.kind != "frame":
-            return Rows(self.kind, np.concatenate([self.values, others.values]))
+            parts = [self.values, others.values]
+            if self.kind == "image" and len({(part.dtype, part.shape[1:]) for part in parts}) > 1:
+                # As one array, uint8 would become floats of another range.
+                parts = [as_objects(list(part)) for part in parts]
+            return Rows(self.kind, np.concatenate(parts), float_range=float_range)
         library = import_module("pandas" if hasattr(self.values, "iloc") else "polars")
         columns = {}
         for name in self.values.columns:
@@ -79,7 +91,8 @@ class Rows:
             if name in self._columns or is_category(self.values[name]):
                 rows = self.column(name, missing=True)
                 columns[name] = rows.concat(others.column(name, kind=rows.kind, missing=True))
-        return Rows(self.kind, library.concat([self.values, others.values]), _columns=columns)
+        values = library.concat([self.values, others.values])
+        return Rows(self.kind, values, float_range=float_range, _columns=columns)
 
     def read_as(self, kind: str) -> Rows:
         """Return the same rows as of another kind: strings as any of theirs, categories as texts.
@@ -130,6 +143,29 @@ class Rows:
         )
         return ValueError(f"Row {self.position(index)} of X is missing (None): {fill}{advice}")
 
+    def in_float_range(self, fitted: str | None = "any") -> Rows:
+        """Return images whose floats are read in one range; other rows as they are.
+
+        Parameters
+        ----------
+        fitted : str or None, default="any"
+            The range of the images seen during a fit; None if there were no floats, "any" if this
+            is the fit.
+
+        Returns
+        -------
+        rows : Rows
+            With the range that is found now, or that of the fit.
+
+        Raises
+        ------
+        ValueError
+            If the images cannot be compared with those seen during the fit.
+        """
+        if self.kind != "image":
+            return self
+        return replace(self, float_range=range_after_fit(fitted, find_float_range(self.values)))
+
     def column(self, column: Any, *, kind: str | None = None, missing: bool = False) -> Rows:
         """Return one column of a frame, or a tuple of columns, as rows.
 
@@ -157,9 +193,10 @@ class Rows:
             frame = select_columns(self.values, names)
             with named(column):
                 rows = as_rows(frame, default_kind=kind, missing=True)
-            if rows.holds_strings and kind in ("text", "image"):
-                rows = rows.read_as(kind)
-            self._columns[column] = Rows(rows.kind, rows.values, self.indices)
+                if rows.holds_strings and kind in ("text", "image"):
+                    rows = rows.read_as(kind)
+                rows = rows.in_float_range((self.float_range or {}).get(column, "any"))
+            self._columns[column] = replace(rows, indices=self.indices)
         rows = self._columns[column]
         with named(column):
             rows = rows if kind is None else rows.read_as(kind)
@@ -169,7 +206,15 @@ class Rows:
 
     def image(self, index: int) -> np.ndarray:
         """Decode the image at ``index``, see `load_image`."""
-        return load_image(self.values[index], self.position(index))
+        return load_image(self.values[index], self.position(index), self.float_range)
+
+    def images(self) -> np.ndarray:
+        """Return the images of one array at once, as `image` returns each of them."""
+        values = self.values
+        if values.dtype.kind == "f":
+            for index in np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1)):
+                self.image(int(index))  # raises, and names the row
+        return read_pixels(values, self.float_range, has_alpha=values.shape[3:] == (4,))
 
     def position(self, index: int) -> int:
         """Return where the row at ``index`` stood in what the user gave."""
@@ -181,7 +226,7 @@ class Rows:
         return self.values[key]
 
     def __reduce__(self) -> Any:
-        return Rows, (self.kind, self.values, self.indices)
+        return Rows, (self.kind, self.values, self.indices, self.float_range)
 
 
 def as_rows(
@@ -199,7 +244,8 @@ def as_rows(
     Parameters
     ----------
     X : array-like, list, Series, DataFrame or Rows
-        Rows of one kind.
+        Rows of one kind. Arrays of images are grey, (n, height, width), or have channels in the
+        axis that `channels_last` finds.
     kind : {"text", "image", "numeric", "category", "frame"}, optional
         What the rows have to be. Strings are then read as this kind, whatever they end like.
     frames : bool, default=False
@@ -330,7 +376,7 @@ def _recognised(X: Any, frames: bool, kind: str | None) -> Rows:
     if values.ndim == 2:
         return Rows("numeric", values)
     if values.ndim in (3, 4):
-        return Rows("image", _channels_last(values))
+        return Rows("image", channels_last(values) if values.ndim == 4 else values)
     raise ValueError(
         f"Found array with dim {values.ndim}. Expected 2-D numbers or images of shape "
         "(n, height, width) or (n, height, width, channels)."
@@ -363,6 +409,10 @@ def _object_rows(values: np.ndarray, default_kind: str | None) -> Rows:
             values[present] = [str(values[row]) for row in present]
         are_paths = all(has_image_suffix(values[row]) for row in present)
         return Rows("image" if are_paths else "text", values)
+    if first == "an image array" and any(values[row].ndim == 3 for row in present):
+        values = values.copy()
+        for index in present:
+            values[index] = _channels_last(values[index], int(index))
     if first in ("a path", "bytes", "a PIL image", "an image array"):
         return Rows("image", values)
     if first == "a date":
@@ -399,7 +449,8 @@ def _type_name(value: Any) -> str:
     return f"of type {type(value).__name__}"
 
 
-def _channels_last(values: np.ndarray) -> np.ndarray:
-    if values.ndim == 4 and values.shape[3] not in (1, 3, 4) and values.shape[1] in (1, 3):
-        return np.moveaxis(values, 1, 3)
-    return values
+def _channels_last(image: np.ndarray, row: int) -> np.ndarray:
+    try:
+        return channels_last(image) if image.ndim == 3 else image
+    except ValueError as error:
+        raise ValueError(f"Row {row} of X: {error}") from None

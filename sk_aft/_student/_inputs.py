@@ -90,6 +90,16 @@ class StudentInputs:
             raise ValueError(
                 f"preprocessor=None, but {what} need one that turns them into numbers."
             )
+        elif (
+            self.dtype
+            and np.ndim(values) == 4
+            and (values.dtype == np.uint8) != (self.dtype == "uint8")
+        ):
+            raise ValueError(
+                f"preprocessor=None leaves images as they are: they are {values.dtype}, but those "
+                f"seen during fit were {self.dtype}. uint8 images are divided by 255, others are "
+                "not: give the same dtype as to fit."
+            )
         tensors = to_tensors(values, integers=self.keeps_integers, dtype=self.dtype)
         if len(tensors) != len(rows):
             raise ValueError(

@@ -15,7 +15,7 @@ from sk_aft._data._batches import batches_per_epoch
 from sk_aft._student._training_data import Split, TrainingData, split_rows
 from sk_aft.transfer import default_beta
 
-# What max_epochs="auto" makes at least: few rows make few steps an epoch and would learn too little.
+# What max_epochs="auto" makes at least: few rows make few steps a pass and would learn too little.
 # benchmarks/defaults.py compares the steps of numbers with those of scikit-learn's MLP; steps with
 # texts and images cost more, and students that start from noise overfit earlier.
 _FEWEST_EPOCHS = 50

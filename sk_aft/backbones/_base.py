@@ -45,8 +45,16 @@ class Backbone(ABC):
         """Whether the fingerprint identifies the model in other processes and later runs."""
         return True
 
-    def check_columns(self, rows: Rows, names: Any) -> None:  # noqa: B027 - most models have no columns
-        """Raise if a table's columns, or their names if not None, differ from the model's."""
+    def check_rows(self, rows: Rows, names: Any) -> None:  # noqa: B027 - most models read any
+        """Raise if the model cannot read such rows.
+
+        Parameters
+        ----------
+        rows : Rows
+            Rows of the kind the model reads.
+        names : sequence of str or None
+            The names of a table's columns, if it has names.
+        """
 
     @property
     def n_features_out(self) -> int | None:

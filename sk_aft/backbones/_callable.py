@@ -20,8 +20,9 @@ class CallableBackbone(Backbone):
     ----------
     function : callable
         Called with a list of str, an (n, p) array, or images: an NHWC array where all images
-        were given as one array, else a list of arrays (height, width[, channels]). Returns an
-        (n, d) array or tensor.
+        were given as one array, else a list of arrays (height, width[, channels]). Arrays keep
+        the numbers and channels that they were given with; other images are uint8, grey or
+        RGB. Returns an (n, d) array or tensor.
     fingerprint : str, optional
         Identifies this function and its version. Change it whenever the function's results
         change. By default features are kept only while this process lives, since a changed
@@ -93,5 +94,8 @@ def _plain_batch(rows: Rows, indices: slice) -> Any:
     if rows.kind == "text":
         return list(values)
     if values.dtype == object:
-        return [rows.image(row) for row in range(indices.start, indices.start + len(values))]
+        return [
+            value if isinstance(value, np.ndarray) else rows.image(row)
+            for row, value in enumerate(values, start=indices.start)
+        ]
     return values

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sk_aft._data._pixels import FLOAT_RANGES, UNSCALED, n_bands
 from sk_aft._data._rows import Rows
 from sk_aft._optional import import_optional
 from sk_aft.backbones._base import LoadedOnDemand
@@ -60,6 +61,28 @@ class EfficientNetLiteBackbone(LoadedOnDemand):
             "dtype": "float32",
         }
 
+    def check_rows(self, rows: Rows, names: Any) -> None:
+        """Raise if the first image is neither grey nor RGB, or of floats that are no picture."""
+        del names
+        if rows.float_range in UNSCALED:
+            raise ValueError(
+                f"{self.name} reads pictures: uint8, or floats between 0 and 1 or 0 and 255. The "
+                f"images are floats {FLOAT_RANGES[rows.float_range]}: scale them back to one of "
+                "these, or give a function that reads them as model."
+            )
+        value = rows.values[0]
+        if isinstance(value, np.ndarray):
+            self._check_bands(value.shape, rows.float_range, rows.position(0))
+
+    def _check_bands(self, shape: tuple[int, ...], float_range: str | None, row: int) -> None:
+        if n_bands(shape, float_range) not in (1, 3):
+            raise ValueError(
+                f"{self.name} reads grey or RGB images, but row {row} has {shape[2]} bands "
+                f"(height, width, bands: {shape}): choose three of them for it, for example a "
+                "DataFrame with one column of all bands and one of three, and "
+                f"model={{'three': {self.name!r}}}, inputs='all'; or give a function as model."
+            )
+
     def load(self, device: torch.device) -> Network:
         """Build the network and load its weights."""
         package = import_optional("efficientnet_lite_pytorch", extra="vision", purpose=self.name)
@@ -86,6 +109,8 @@ class EfficientNetLiteBackbone(LoadedOnDemand):
 
     def _to_tensor(self, rows: Rows, indices: range) -> torch.Tensor:
         images = [rows.image(row) for row in indices]
+        for row, image in zip(indices, images, strict=True):
+            self._check_bands(image.shape, rows.float_range, rows.position(row))
         are_alike = len({(image.shape, image.dtype) for image in images}) == 1
         if are_alike and sum(image.size for image in images) <= _LARGEST_STACK:
             return self._resize(np.stack(images))
@@ -95,13 +120,14 @@ class EfficientNetLiteBackbone(LoadedOnDemand):
         """Resize images of one shape, (n, height, width) or (n, height, width, channels)."""
         pixels = torch.from_numpy(images.astype(np.float32))
         if images.dtype != np.uint8:
-            if pixels.max() > 1.001:
+            low, high = pixels.aminmax()
+            if low < -0.001 or high > 1.001:
                 raise ValueError(
-                    f"Float images have to be between 0 and 1, got {pixels.max():g}: divide them "
-                    "by 255, or give uint8."
+                    f"Float images have to be between 0 and 1, got {low:g} to {high:g}: divide "
+                    "them by 255, or give uint8."
                 )
             pixels = pixels * 255
-        pixels = pixels[..., None] if pixels.ndim == 3 else pixels[..., :3]
+        pixels = pixels[..., None] if pixels.ndim == 3 else pixels
         # Contiguous in channels-first order: resizing is twice as fast.
         pixels = pixels.permute(0, 3, 1, 2).contiguous()
         size = (self.image_size, self.image_size)

@@ -56,7 +56,7 @@ class SklearnBackbone(Backbone):
         """Whether the transformer holds no function or interactive class of the user's own."""
         return not canonical_copy(self.transformer)[2]
 
-    def check_columns(self, rows: Rows, names: Any) -> None:
+    def check_rows(self, rows: Rows, names: Any) -> None:
         """Raise if the rows' columns differ from those that the transformer was fitted on."""
         expected = getattr(self.transformer, "feature_names_in_", None)
         if names is not None and expected is not None and list(names) != list(expected):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sk_aft._data._pixels import n_bands, to_floats
 from sk_aft._data._rows import Rows
 from sk_aft.backbones._base import Backbone
 from sk_aft.backbones._fingerprint import describe_classes, is_digestible, module_digest
@@ -22,9 +23,10 @@ class TorchBackbone(Backbone):
     module : torch.nn.Module
         Returns an (n, d) tensor. Run in evaluation mode, without gradients.
     preprocess : callable, optional
-        Called with one row (a str, a 1-D array of numbers, or a PIL image), returns a tensor,
-        for example a transform of torchvision. The tensors of a batch are stacked. By default
-        numbers become float32, and images float32 in [0, 1], channels first.
+        Called with one row (a str, a 1-D array of numbers, or a PIL image; a tensor (height,
+        width[, channels]) for images of floats or of other bands than grey and RGB), returns a
+        tensor, for example a transform of torchvision. By default numbers become float32, and
+        images float32 in [0, 1], channels first.
     fingerprint : str, optional
         Identifies the preprocessing; change it whenever the preprocessing changes. By default
         features made with ``preprocess`` are kept only while this process lives. The module's
@@ -130,12 +132,11 @@ def _single_row(rows: Rows, row: int) -> Any:
     from PIL import Image
 
     image = rows.image(row)
-    if image.dtype != np.uint8:
+    if image.dtype != np.uint8 or n_bands(image.shape, None) not in (1, 3):
         return torch.from_numpy(np.array(image))
     return Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
 
 
 def _image_tensor(image: np.ndarray) -> torch.Tensor:
     image = image[..., None] if image.ndim == 2 else image
-    tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-    return tensor.float() / 255 if image.dtype == np.uint8 else tensor.float()
+    return torch.from_numpy(np.array(to_floats(image))).permute(2, 0, 1)

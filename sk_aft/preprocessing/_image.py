@@ -9,14 +9,19 @@ import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from sk_aft._data._images import image_shape, whole_numbers_as_bytes
+from sk_aft._data._images import image_shape
+from sk_aft._data._pixels import n_bands, to_floats, with_channels
 from sk_aft._data._rows import as_rows
 
 _LARGEST_KEPT = 64
 
 
 class ImageResizer(TransformerMixin, BaseEstimator):
-    """Decode images and bring them to one size and number of channels.
+    """Decode images and bring them to one size, range and number of channels.
+
+    Images of any encoding become the same numbers: uint8 from 0 to 255, or floats from 0 to 1.
+    Pictures are turned upright as their Exif data say, and transparent ones (a fourth channel,
+    too) are put on white.
 
     Parameters
     ----------
@@ -29,7 +34,17 @@ class ImageResizer(TransformerMixin, BaseEstimator):
     size_ : tuple of int
         Height and width.
     n_channels_ : int
-        1 if all images seen during fit were greyscale, else 3.
+        1 if all images seen during fit were greyscale, 3 if some were RGB, or the number of
+        bands of other images.
+    float_range_ : {"fractions", "levels", "other", "signed"} or None
+        How floats are read: 0 to 1; 0 to 255 (whole, or reaching 128); not negative; partly
+        negative. It is found over all images seen during fit; None if none of them were floats.
+
+    Notes
+    -----
+    Whole numbers are 0 to 255. Floats are read in the range found during fit, or in that of the
+    images that are transformed together if there were none. "other" and "signed" images are
+    not scaled, so they cannot be mixed with images of 8 bits.
 
     Examples
     --------
@@ -51,7 +66,8 @@ class ImageResizer(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : array or list of n_images images
-            NHWC array, or PIL images, paths, bytes or arrays.
+            An array (n, height, width) or (n, height, width, channels), or PIL images, paths,
+            bytes or arrays.
         y : ignored
             Present for the convention of scikit-learn.
 
@@ -59,16 +75,23 @@ class ImageResizer(TransformerMixin, BaseEstimator):
         -------
         self : ImageResizer
             The fitted transformer.
+
+        Raises
+        ------
+        ValueError
+            If an image cannot be read, or has another number of bands than the others.
         """
         rows = as_rows(X, kind="image")
-        if rows.values.dtype != object:
-            shapes = {rows.values.shape[1:]}
-        else:
-            shapes = {
-                image_shape(value, rows.position(row)) for row, value in enumerate(rows.values)
-            }
-        self.n_channels_ = 1 if all(len(s) == 2 or s[2] == 1 for s in shapes) else 3
-        sizes = {shape[:2] for shape in shapes}
+        if rows.float_range is None:
+            rows = rows.in_float_range()
+        self.float_range_ = rows.float_range
+        row_of_shape: dict[tuple[int, ...], int] = {}
+        some = rows.values if rows.values.dtype == object else rows.values[:1]
+        for row, value in enumerate(some):
+            position = rows.position(row)
+            row_of_shape.setdefault(image_shape(value, position), position)
+        self.n_channels_ = _n_bands(row_of_shape, self.float_range_)
+        sizes: set[Any] = {shape[:2] for shape in row_of_shape}
         if self.size == "auto":
             largest = max(max(size) for size in sizes)
             alike = len(sizes) == 1 and largest <= _LARGEST_KEPT
@@ -89,20 +112,29 @@ class ImageResizer(TransformerMixin, BaseEstimator):
         Returns
         -------
         images : ndarray of shape (n_images, n_channels_, height, width)
-            uint8 for images of 8 bits, else float32.
+            uint8, 0 to 255, if all images are of 8 bits, else float32, 0 to 1 or not scaled.
+
+        Raises
+        ------
+        ValueError
+            If an image cannot be read, or has another range or number of bands than those seen
+            during fit.
         """
         check_is_fitted(self)
-        rows = as_rows(X, kind="image")
+        rows = as_rows(X, kind="image").in_float_range(self.float_range_)
         values = rows.values
         if values.dtype != object and values.shape[1:3] == self.size_:
-            values = whole_numbers_as_bytes(values)
-            return self._channels(values if values.ndim == 4 else values[..., None])
-        images = [self._resize(rows.image(row)) for row in range(len(rows))]
+            return self._channels(with_channels(rows.images(), ndim=4), rows.position(0))
+        images = [
+            self._resize(with_channels(rows.image(row), ndim=3), rows.position(row))
+            for row in range(len(rows))
+        ]
+        if any(image.dtype != np.uint8 for image in images):
+            images = [to_floats(image) for image in images]
         return np.concatenate(images)
 
-    def _resize(self, image: np.ndarray) -> np.ndarray:
-        image = image if image.ndim == 3 else image[..., None]
-        planes = self._channels(image[None])
+    def _resize(self, image: np.ndarray, row: int) -> np.ndarray:
+        planes = self._channels(image[None], row)
         if image.shape[:2] == self.size_:
             return planes
         resized = torch.nn.functional.interpolate(
@@ -112,14 +144,31 @@ class ImageResizer(TransformerMixin, BaseEstimator):
             return resized.round().clamp(0, 255).to(torch.uint8).numpy()
         return resized.numpy()
 
-    def _channels(self, images: np.ndarray) -> np.ndarray:
-        if images.dtype != np.uint8:
-            images = images.astype(np.float32)
-        if self.n_channels_ == 1 and images.shape[3] != 1:
+    def _channels(self, images: np.ndarray, row: int) -> np.ndarray:
+        bands = images.shape[3]
+        if bands != self.n_channels_ and {bands, self.n_channels_} != {1, 3}:
+            raise ValueError(
+                f"Row {row} is an image with {bands} bands (height, width, bands: "
+                f"{images.shape[1:]}), but the images seen during fit have {self.n_channels_}: "
+                "give all images the same bands."
+            )
+        if bands > self.n_channels_:
             # The weights of ITU-R BT.601, as everybody's greyscale conversion.
-            grey = images[..., :3] @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+            grey = images @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
             grey = grey.round() if images.dtype == np.uint8 else grey
             images = grey[..., None].astype(images.dtype)
-        elif self.n_channels_ == 3 and images.shape[3] == 1:
+        elif bands < self.n_channels_:
             images = np.repeat(images, 3, axis=3)
-        return np.ascontiguousarray(np.moveaxis(images[..., : self.n_channels_], 3, 1))
+        return np.ascontiguousarray(np.moveaxis(images, 3, 1))
+
+
+def _n_bands(row_of_shape: dict[tuple[int, ...], int], float_range: str | None) -> int:
+    """Return how many bands images have when they are read; a row is named for each shape."""
+    row_of = {n_bands(shape, float_range): row for shape, row in reversed(row_of_shape.items())}
+    if len(row_of) > 1 and set(row_of) != {1, 3}:
+        named = [f"{bands} in row {row}" for bands, row in sorted(row_of.items())]
+        raise ValueError(
+            f"The images have different numbers of bands (channels): {', '.join(named)}. Only grey "
+            "and RGB images may be mixed."
+        )
+    return max(row_of)

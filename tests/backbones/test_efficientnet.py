@@ -69,9 +69,9 @@ def test_is_the_published_network(lite0, photographs, features):
         lambda x: [np.float64(image) / 255 for image in x],
         lambda x: [Image.fromarray(image) for image in x],
         lambda x: [encoded(image) for image in x],
-        lambda x: np.concatenate([x, x[..., :1]], axis=3),  # a fourth channel is transparency
+        lambda x: np.concatenate([x, np.full_like(x[..., :1], 255)], axis=3),
     ],
-    ids=["list", "NCHW", "float64", "float32", "list of floats", "PIL", "bytes", "RGBA"],
+    ids=["list", "NCHW", "float64", "float32", "list of floats", "PIL", "bytes", "opaque RGBA"],
 )
 def test_an_image_is_the_same_in_every_form(lite0, photographs, features, form):
     np.testing.assert_allclose(embed(lite0, form(photographs)), features, atol=1e-3)

@@ -238,10 +238,12 @@ def test_grey_becomes_colours_where_training_images_were(photographs):
     np.testing.assert_array_equal(resizer.transform(grey), np.stack([grey] * 3, axis=1))
 
 
-def test_transparency_is_dropped(photographs):
+def test_transparent_images_are_put_on_white(photographs):
+    alpha = photographs[..., :1] / 255
     transparent = np.concatenate([photographs, photographs[..., :1]], axis=3)
+    expected = (photographs * alpha + 255 * (1 - alpha)).round()
     np.testing.assert_array_equal(
-        ImageResizer().fit_transform(transparent), ImageResizer().fit_transform(photographs)
+        ImageResizer().fit_transform(transparent), np.moveaxis(expected, 3, 1)
     )
 
 
