@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import os
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -20,7 +20,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from sk_aft._data._rows import Rows, as_rows, is_frame, require_columns, select_columns
 from sk_aft._embedding import FeatureSource, Reader, model_fingerprint
 from sk_aft._features import FoundationFeatures
-from sk_aft.backbones import Backbone, TorchBackbone, resolve_backbone
+from sk_aft._runtime._device import resolve_device
+from sk_aft.backbones import Backbone, resolve_backbone
 from sk_aft.store import FeatureStore, model_digest, row_digests
 from sk_aft.store._process import inherit, process_state
 
@@ -190,11 +191,24 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         ImportError
             If a model needs a package that is not installed; names the pip command.
         """
-        self._fit(X)
+        with self._restored_on_error():
+            self._fit(X)
         return self
+
+    @contextmanager
+    def _restored_on_error(self) -> Iterator[None]:
+        """Leave a fitted extractor as it was if it cannot be fitted again."""
+        before = dict(vars(self))
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
 
     def _fit(self, X: Any) -> _Seen:
         """Do the work of ``fit``; return the rows, which then need not be recognised again."""
+        resolve_device(self.device)
         seen = self._check_rows(X, reset=True)
         readers = [Reader(resolve_backbone(model), column) for column, model in self._models()]
         self._readers = []
@@ -236,8 +250,9 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             The raw rows as ``.inputs``, the features as ``.features``. A DataFrame of features
             after ``set_output(transform="pandas")`` or ``"polars"``.
         """
-        rows = self._beside_features(self._fit(X))
-        rows._computed()
+        with self._restored_on_error():
+            rows = self._beside_features(self._fit(X))
+            rows._computed()
         return self._output(rows)
 
     def transform(self, X: Any) -> FoundationFeatures:
@@ -275,12 +290,13 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         """
         if self.cache is None:
             raise ValueError("cache=None keeps no features, so there is nothing to precompute.")
-        try:
+        with self._restored_on_error():
             seen = self._fit(X)
-            self._source().compute(seen.read)
-        finally:
-            for backbone in getattr(self, "backbones_", []):
-                backbone.unload()
+            try:
+                self._source().compute(seen.read)
+            finally:
+                for backbone in self.backbones_:
+                    backbone.unload()
         return self
 
     def store_keys(self, X: Any) -> dict[str, list[bytes]]:
@@ -454,7 +470,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         # Texts that end in ".png" are paths if all of them do, which few rows do not tell.
         rows = as_rows(X, kind=None if reset else self._rows_kind)
         if rows.kind == "numeric":
-            validate_data(self, X, reset=reset)
+            # Whether a model reads NaN is its own matter where rows may be masked.
+            validate_data(self, X, reset=reset, ensure_all_finite=self.on_error == "raise")
         if reset:
             self._rows_kind = rows.kind
         inputs = X if hasattr(X, "__getitem__") else np.asarray(X)
@@ -497,12 +514,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
 
     def _known_by_identity(self) -> list:
         """Return functions and transformers, whose copies a worker process has to recognise."""
-        return [
-            model
-            for _, model in self._models()
-            if not isinstance(model, (str, Backbone))
-            and not (isinstance(model, torch.nn.Module) and TorchBackbone(model).is_persistent)
-        ]
+        return [model for _, model in self._models() if not _is_known_by_content(model)]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -513,6 +525,15 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         tags.transformer_tags.preserves_dtype = []
         tags.requires_fit = True
         return tags
+
+
+def _is_known_by_content(model: Any) -> bool:
+    if isinstance(model, (str, Backbone)):
+        return True
+    try:
+        return resolve_backbone(model).is_persistent
+    except (TypeError, ValueError):  # no model at all, which fit will say
+        return False
 
 
 def _names(readers: list[Reader]) -> list[str]:

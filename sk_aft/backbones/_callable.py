@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from sk_aft._data._rows import Rows
-from sk_aft.backbones._base import Backbone
-from sk_aft.store._process import inherit, process_state, process_token
+from sk_aft.backbones._base import FeatureShapeError, HoldsObjects, as_matrix
+from sk_aft.store._process import process_token
 
 
-class CallableBackbone(Backbone):
+class CallableBackbone(HoldsObjects):
     """A function from a batch of rows to a matrix of features.
 
     Parameters
@@ -62,30 +62,17 @@ class CallableBackbone(Backbone):
         for start in range(0, len(rows.values), batch_size):
             batch = _plain_batch(rows, slice(start, start + batch_size))
             features = self.function(batch)
-            if isinstance(features, torch.Tensor):
-                features = features.detach().cpu().float()
-            matrices.append(np.asarray(features, dtype=np.float32))
-            if matrices[-1].ndim != 2 or len(matrices[-1]) != len(batch):
-                raise ValueError(
-                    f"{self.name} returned an array of shape {matrices[-1].shape} for "
-                    f"{len(batch)} rows: expected ({len(batch)}, n_features)."
-                )
+            matrices.append(as_matrix(features, len(batch), self.name))
         widths = {matrix.shape[1] for matrix in matrices}
         if len(widths) > 1:
-            raise ValueError(
+            raise FeatureShapeError(
                 f"{self.name} returned features of different widths for different rows: "
                 f"{sorted(widths)}. Every row needs the same number of features."
             )
         return np.concatenate(matrices)
 
-    def __getstate__(self) -> dict[str, Any]:
-        functions = [] if self.is_persistent else [self.function]
-        return {**vars(self), "_session": process_state(functions)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        inherited = state.pop("_session")
-        vars(self).update(state)
-        inherit([self.function], inherited)
+    def _held(self) -> list:
+        return [self.function]
 
 
 def _plain_batch(rows: Rows, indices: slice) -> Any:

@@ -93,11 +93,20 @@ def _describe_code(code: types.CodeType) -> str:
     return f"{code.co_code.hex()} {code.co_names} {code.co_varnames} {constants}"
 
 
+def tensors_digest(module: torch.nn.Module) -> str:
+    """Digest a module's parameters and buffers."""
+    return _digest([*module.named_parameters(), *module.named_buffers()])
+
+
 def module_digest(module: torch.nn.Module) -> str:
     """Digest a module's parameters, its buffers and the other attributes of its layers."""
-    digest = xxhash.xxh3_128()
     tensors = [*module.named_parameters(), *module.named_buffers()]
-    for name, value in [*tensors, *_layer_attributes(module)]:
+    return _digest([*tensors, *_layer_attributes(module)])
+
+
+def _digest(named_values: Iterable[tuple[str, Any]]) -> str:
+    digest = xxhash.xxh3_128()
+    for name, value in named_values:
         digest.update(name.encode())
         digest.update(_value_bytes(value) or b"")
     return digest.hexdigest()
