@@ -225,7 +225,7 @@ class Embedding:
         warnings.warn(
             f"{missing_mask.sum()} of {len(self._rows)} rows have no features of model "
             f"{self._backbone.name!r} and take no part in the transfer term. The first is row "
-            f"{row}: {error}",
+            f"{row}: {_reason(error)}.",
             stacklevel=2,
         )
 
@@ -419,7 +419,7 @@ def _may_be_a_rows_fault(error: Exception) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    return (str(error) or repr(error)).rstrip(".")
+    return (str(error) or repr(error)).splitlines()[0].rstrip(".")
 
 
 def _excerpt(value: Any) -> str:

@@ -93,7 +93,10 @@ class Backbone(ABC):
 
 
 class FeatureShapeError(ValueError):
-    """A model returned no matrix with a row for each row: its own fault, and not that of a row."""
+    """A model returned something else than a matrix with as many rows as it was given.
+
+    This is a fault of the model, so it is not looked for in single rows.
+    """
 
 
 def as_matrix(features: Any, n_rows: int, name: str) -> np.ndarray:
@@ -122,11 +125,20 @@ def as_matrix(features: Any, n_rows: int, name: str) -> np.ndarray:
         features = features.detach().cpu().float()
     if scipy.sparse.issparse(features):
         features = features.toarray()
-    matrix = np.asarray(features, dtype=np.float32)
+    try:
+        matrix = np.asarray(features, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise FeatureShapeError(
+            f"{name} returned no matrix of numbers for {n_rows} rows ({error}): expected "
+            f"({n_rows}, n_features) numbers."
+        ) from error
     if matrix.ndim != 2 or len(matrix) != n_rows:
         hint = ""
         if matrix.shape == (n_rows,):
-            hint = " For one number a row, return it as a column: .reshape(-1, 1)."
+            hint = (
+                " One number a row has to be a column: `.reshape(-1, 1)`, as in "
+                "`lambda rows: model.predict(rows).reshape(-1, 1)`."
+            )
         raise FeatureShapeError(
             f"{name} returned an array of shape {matrix.shape} for {n_rows} rows: expected "
             f"({n_rows}, n_features).{hint}"

@@ -40,20 +40,20 @@ class CallableBackbone(HoldsObjects):
 
     def __init__(self, function: Callable[[Any], Any], fingerprint: str | None = None) -> None:
         self.function = function
-        self.declared_fingerprint = fingerprint
+        self._declared = fingerprint
         name = getattr(function, "__name__", type(function).__name__)
         self.name = "function" if name == "<lambda>" else name
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the declared fingerprint, or a process token."""
-        if self.declared_fingerprint is not None:
-            return {"type": "callable", "declared": self.declared_fingerprint}
+        if self._declared is not None:
+            return {"type": "callable", "declared": self._declared}
         return {"type": "callable", "session": process_token(self.function)}
 
     @property
     def is_persistent(self) -> bool:
         """Whether a fingerprint was declared."""
-        return self.declared_fingerprint is not None
+        return self._declared is not None
 
     def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
         """Call the function on each batch."""

@@ -30,7 +30,7 @@ class HuggingFaceBackbone(LoadedOnDemand):
         Name on the hub (downloaded at the first use, then cached by huggingface_hub) or a
         directory with the model's files.
     max_length : int, default=256
-        Texts are truncated to this number of tokens.
+        Texts are truncated to this number of tokens, with a warning.
 
     Notes
     -----

@@ -34,6 +34,9 @@ class SentenceTransformerBackbone(LoadedOnDemand):
     -----
     With the extra ``onnx``, many texts run in ONNX Runtime on a CPU if the model is a transformer
     with mean pooling. The features agree to 1e-3.
+
+    Texts are truncated to the model's ``max_seq_length``, with a warning. To change it, give the
+    extractor a loaded ``SentenceTransformer`` in which it is set.
     """
 
     kind = "text"

@@ -84,7 +84,7 @@ def resolve_backbone(model: Any) -> Backbone:
         )
     raise TypeError(
         f"Cannot use an object of type {type(model).__name__} as a foundation model: give a spec "
-        f"({_known()}), a torch module, a fitted transformer or a function."
+        f"among {_known()}, a torch module, a fitted transformer or a function."
     )
 
 
@@ -107,4 +107,5 @@ def _from_spec(spec: str) -> Backbone:
 
 
 def _known() -> str:
-    return ", ".join([*map(repr, NAMES), *(f"'{prefix}:NAME'" for prefix in PREFIXES)])
+    specs = ", ".join([*map(repr, NAMES), *(f"'{prefix}:NAME'" for prefix in PREFIXES)])
+    return f"{specs} (NAME is on the Hugging Face hub, or a directory)"

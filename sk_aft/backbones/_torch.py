@@ -49,12 +49,12 @@ class TorchBackbone(HoldsObjects):
     ) -> None:
         self.module = module
         self.preprocess = preprocess
-        self.declared_fingerprint = fingerprint
+        self._declared = fingerprint
         self.name = type(module).__name__.lower()
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the digest of the weights, the architecture and the preprocessing's name."""
-        preprocessing = self.declared_fingerprint
+        preprocessing = self._declared
         if preprocessing is None and self.preprocess is not None:
             preprocessing = f"session {process_token(self.preprocess)}"
         return {
@@ -70,7 +70,7 @@ class TorchBackbone(HoldsObjects):
     @property
     def is_persistent(self) -> bool:
         """Whether the module can be digested and the preprocessing has a declared fingerprint."""
-        is_named = self.preprocess is None or self.declared_fingerprint is not None
+        is_named = self.preprocess is None or self._declared is not None
         return is_named and not self.holds_unknown
 
     @property

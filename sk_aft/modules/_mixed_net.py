@@ -34,6 +34,13 @@ class MixedNet(nn.Module):
     sparse : bool, default=False
         See `TextBag`.
 
+    Attributes
+    ----------
+    branches : ModuleList
+        The network of each part, without its head.
+    head : BilinearHead or MLP
+        From the features of the parts to the outputs.
+
     Examples
     --------
     >>> import torch
@@ -58,7 +65,7 @@ class MixedNet(nn.Module):
             raise ValueError(f"head={head!r} is unknown, expected one of {_HEADS}.")
         if head == "bilinear" and len(parts) != 2:
             raise ValueError(f"head='bilinear' is for two parts, and there are {list(parts)}.")
-        self.names = list(parts)  # of any characters, so no names of submodules
+        self._names = list(parts)  # of any characters, so no names of submodules
         branches = [
             _build(network_for(sizes), {**sizes, "sparse": sparse}) for sizes in parts.values()
         ]
@@ -66,9 +73,9 @@ class MixedNet(nn.Module):
         for branch in branches:
             branch.head = nn.Identity()
         self.branches = nn.ModuleList(branches)
-        self.is_bilinear = head == "bilinear" or (head == "auto" and len(parts) == 2)
+        self._is_bilinear = head == "bilinear" or (head == "auto" and len(parts) == 2)
         self.head: nn.Module
-        if self.is_bilinear:
+        if self._is_bilinear:
             self.head = BilinearHead(widths[0], widths[1], n_outputs)
         else:
             self.head = MLP(sum(widths), n_outputs, hidden_sizes=(128,))
@@ -89,13 +96,13 @@ class MixedNet(nn.Module):
             The features of each part, which a bilinear head multiplies; else those of the row.
         """
         hidden, features = [], []
-        for name, branch in zip(self.names, self.branches, strict=True):
+        for name, branch in zip(self._names, self.branches, strict=True):
             inputs = parts[name]
             # A branch whose head is the identity returns the head's input as its first output.
             outputs = branch(**inputs) if isinstance(inputs, Mapping) else branch(inputs)
             hidden.append(outputs[0])
             features.append(outputs[1])
-        if self.is_bilinear:
+        if self._is_bilinear:
             return self.head(*hidden), tuple(features)
         return self.head(torch.cat(hidden, dim=1))
 

@@ -35,6 +35,19 @@ class ResNet(nn.Module):
         Whether to flip half of the images horizontally in training. Use False for digits and
         letters.
 
+    Attributes
+    ----------
+    standardise : BatchNorm2d
+        Standardises each channel.
+    augment : RandomCropAndFlip
+        Shifts and flips in training.
+    stem : Sequential
+        The first convolution.
+    blocks : Sequential
+        The residual blocks.
+    head : Linear
+        From the features to the outputs.
+
     Examples
     --------
     >>> import torch

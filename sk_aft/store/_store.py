@@ -500,7 +500,8 @@ class FeatureStore:
         except OSError as error:
             if error.errno in _DISK_FULL:
                 raise
-            raise type(error)(error.errno, _UNUSABLE.format(error.strerror), str(path)) from error
+            message = _UNUSABLE.format(error.strerror)
+            raise type(error)(error.errno, message, str(self.path)) from error
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -85,8 +85,8 @@ class ProductKernelAlignment(TransferMethod):
         check_choice("weights", weights, _WEIGHTS)
         self.weights = weights
         # Column indices of each modality.
-        self.columns = [_columns(slices, n_features) for slices in feature_slices.values()]
-        if not self.columns or not all(self.columns):
+        self._columns = [_columns(slices, n_features) for slices in feature_slices.values()]
+        if not self._columns or not all(self._columns):
             raise ValueError(
                 f"feature_slices={feature_slices!r} has a modality without columns: give a "
                 'mapping such as {"image": slice(0, 512), "text": slice(512, 1024)}.'
@@ -119,7 +119,7 @@ class ProductKernelAlignment(TransferMethod):
             Between 1e-4 (equal kernels) and about 2.
         """
         weighted = foundation * self.feature_weights
-        modalities = tuple(weighted[:, columns] for columns in self.columns)
+        modalities = tuple(weighted[:, columns] for columns in self._columns)
         is_whole = not isinstance(student, tuple)
         kernel = cosine_kernel(student) if is_whole else product_kernel(student)
         return kernel_distance(kernel, product_kernel(modalities))
