@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from sklearn.base import is_regressor
 
 from sk_aft.backbones._base import Backbone
 from sk_aft.backbones._callable import CallableBackbone
@@ -89,7 +90,9 @@ def resolve_backbone(model: Any) -> Backbone:
 
 
 def _predictions(predictor: Any) -> str:
-    """Return the expression of a predictor's best output, a matrix."""
+    """Return an expression for a predictor's most informative output, as a matrix."""
+    if hasattr(predictor, "__sklearn_tags__") and is_regressor(predictor):
+        return "model.predict(rows).reshape(-1, 1)"
     if hasattr(predictor, "predict_proba"):
         return "model.predict_proba(rows)"
     if hasattr(predictor, "decision_function"):

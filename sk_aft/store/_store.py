@@ -538,10 +538,7 @@ def _expanded(path: str | os.PathLike) -> Path:
     """Return a path with the home directory in the place of "~"."""
     if not os.fspath(path):
         raise ValueError("The directory of the feature store is an empty string: give a path.")
-    expanded = Path(path).expanduser()
-    if expanded.parts[:1] == ("~",):
-        raise RuntimeError(f"'~' in {str(path)!r} stands for nothing")
-    return expanded
+    return Path(path).expanduser()
 
 
 def split_keys(keys: Sequence[bytes]) -> tuple[bytes, np.ndarray]:
