@@ -62,7 +62,7 @@ def _describe_class(cls: type) -> str:
     digest = xxhash.xxh3_128()
     for name, value in sorted(vars(cls).items()):
         for code in _code_objects(value):
-            digest.update(f"{name} {_describe_code(code)}".encode())
+            digest.update(f"{name} {_code_digest(code)}".encode())
     version = _version(cls.__module__.partition(".")[0])
     return f"{cls.__module__}.{cls.__qualname__} {version} {digest.hexdigest()}"
 
@@ -80,6 +80,11 @@ def _code_objects(value: Any) -> Iterator[types.CodeType]:
         code = getattr(member, "__code__", None)
         if isinstance(code, types.CodeType):
             yield code
+
+
+@functools.lru_cache(maxsize=1 << 16)  # a model of transformers has 14,000
+def _code_digest(code: types.CodeType) -> str:
+    return xxhash.xxh3_128_hexdigest(_describe_code(code).encode("utf-8", "surrogatepass"))
 
 
 def _describe_code(code: types.CodeType) -> str:

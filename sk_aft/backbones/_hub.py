@@ -37,7 +37,7 @@ def load_from_hub(name_or_path: str, load: Callable[..., Any]) -> Any:
         before.
     """
     if Path(name_or_path).is_dir():
-        return load(local_files_only=True)
+        return load(local_files_only=False)  # an adapter's base model may be on the hub
     try:
         _ask_hub(name_or_path)
     except ImportError:

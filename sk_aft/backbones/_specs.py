@@ -21,6 +21,7 @@ from sk_aft.backbones._text_objects import (
     is_pipeline_of_transformers,
     is_sentence_transformer,
     is_text_model_of_transformers,
+    refuse_tokenizer,
 )
 from sk_aft.backbones._torch import TorchBackbone
 
@@ -65,6 +66,7 @@ def resolve_backbone(model: Any) -> Backbone:
     if isinstance(model, type):
         fitted = ", fitted" if hasattr(model, "fit") else ""
         raise TypeError(f"model is the class {model.__name__}: give an instance of it{fitted}.")
+    refuse_tokenizer(model)
     if is_sentence_transformer(model):
         return SentenceTransformerObject(model)
     if is_text_model_of_transformers(model):

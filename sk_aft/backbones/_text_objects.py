@@ -173,6 +173,15 @@ def is_pipeline_of_transformers(model: Any) -> bool:
     return _is_a(model, "transformers", "Pipeline")
 
 
+def refuse_tokenizer(model: Any) -> None:
+    """Raise if an object is a tokenizer, which somebody may put beside its model in a tuple."""
+    if _is_a(model, "transformers", "PreTrainedTokenizerBase"):
+        raise TypeError(
+            f"model holds a tokenizer ({type(model).__name__}), which makes no features: give "
+            f"{_PIPELINE}."
+        )
+
+
 def from_pipeline(pipeline: Any) -> TransformersObject:
     """Return the backbone of a pipeline for the task "feature-extraction"."""
     if pipeline.task != "feature-extraction" or pipeline.tokenizer is None:

@@ -128,3 +128,21 @@ def test_a_pipeline_for_another_task_says_which_one_to_give(classifier):
     other = transformers.pipeline("text-classification", model=classifier, tokenizer=tokenizer)
     with pytest.raises(TypeError, match=r"'text-classification'.* give .*'feature-extraction'"):
         resolve_backbone(other)
+
+
+def test_a_pair_with_a_tokenizer_says_how_to_give_both(encoder):
+    pair = (encoder, transformers.AutoTokenizer.from_pretrained(DIRECTORY))
+    for models in (pair, pair[::-1]):
+        with pytest.raises(TypeError, match=r"holds a tokenizer .*pipeline\('feature-extraction'"):
+            FoundationFeatureExtractor(models).fit(TEXTS)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", ["sentences", "encoder"])
+def test_a_loaded_model_may_be_of_any_dtype(name, dtype, request):
+    model = request.getfixturevalue(name)
+    expected = features(model)
+    try:
+        np.testing.assert_allclose(features(model.to(dtype)), expected, atol=0.05)
+    finally:
+        model.float()
