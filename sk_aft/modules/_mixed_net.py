@@ -36,6 +36,8 @@ class MixedNet(nn.Module):
 
     Attributes
     ----------
+    names : list of str
+        The parts, in the order of the branches.
     branches : ModuleList
         The network of each part, without its head.
     head : BilinearHead or MLP
@@ -65,7 +67,7 @@ class MixedNet(nn.Module):
             raise ValueError(f"head={head!r} is unknown, expected one of {_HEADS}.")
         if head == "bilinear" and len(parts) != 2:
             raise ValueError(f"head='bilinear' is for two parts, and there are {list(parts)}.")
-        self._names = list(parts)  # of any characters, so no names of submodules
+        self.names = list(parts)  # of any characters, so no names of submodules
         branches = [
             _build(network_for(sizes), {**sizes, "sparse": sparse}) for sizes in parts.values()
         ]
@@ -96,7 +98,7 @@ class MixedNet(nn.Module):
             The features of each part, which a bilinear head multiplies; else those of the row.
         """
         hidden, features = [], []
-        for name, branch in zip(self._names, self.branches, strict=True):
+        for name, branch in zip(self.names, self.branches, strict=True):
             inputs = parts[name]
             # A branch whose head is the identity returns the head's input as its first output.
             outputs = branch(**inputs) if isinstance(inputs, Mapping) else branch(inputs)

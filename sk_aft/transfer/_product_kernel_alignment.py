@@ -46,6 +46,8 @@ class ProductKernelAlignment(TransferMethod):
     ----------
     s : Tensor of shape (n_features,)
         Logits of the feature weights, initially 0.
+    columns : list of list of int
+        The columns of each modality.
     default_beta : float
         beta used unless it is tuned: 10.
 
@@ -85,8 +87,8 @@ class ProductKernelAlignment(TransferMethod):
         check_choice("weights", weights, _WEIGHTS)
         self.weights = weights
         # Column indices of each modality.
-        self._columns = [_columns(slices, n_features) for slices in feature_slices.values()]
-        if not self._columns or not all(self._columns):
+        self.columns = [_columns(slices, n_features) for slices in feature_slices.values()]
+        if not self.columns or not all(self.columns):
             raise ValueError(
                 f"feature_slices={feature_slices!r} has a modality without columns: give a "
                 'mapping such as {"image": slice(0, 512), "text": slice(512, 1024)}.'
@@ -119,7 +121,7 @@ class ProductKernelAlignment(TransferMethod):
             Between 1e-4 (equal kernels) and about 2.
         """
         weighted = foundation * self.feature_weights
-        modalities = tuple(weighted[:, columns] for columns in self._columns)
+        modalities = tuple(weighted[:, columns] for columns in self.columns)
         is_whole = not isinstance(student, tuple)
         kernel = cosine_kernel(student) if is_whole else product_kernel(student)
         return kernel_distance(kernel, product_kernel(modalities))
