@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from traceback import walk_tb
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +19,7 @@ from sk_aft._data._rows import Rows
 from sk_aft._runtime._device import resolve_device
 from sk_aft._runtime._memory import is_out_of_memory, release_memory
 from sk_aft.backbones import Backbone
+from sk_aft.backbones._base import FeatureShapeError
 from sk_aft.store import FeatureStore, digest_array, row_digests
 from sk_aft.store._process import process_store
 
@@ -29,9 +32,9 @@ _ROWS_TRIED = 10
 # What messages about a row that is missing end with.
 OR_MASK = " on_error='mask' keeps the row without features."
 _SECONDS_BETWEEN_LOOKS = 0.05
+# A progress bar in a file gets a line at a time.
+_SECONDS_BETWEEN_LINES = 30.0
 _NO_ROWS = MatrixInMemory(np.empty((0, 0), dtype=np.float32))
-# What no other choice of rows would mend.
-_NOT_A_ROWS_FAULT = (ImportError, MemoryError, OSError)
 # A GPU has use for larger batches than a CPU; they are halved if they do not fit.
 _LARGER_ON_CUDA = 4
 
@@ -91,8 +94,21 @@ class FeatureSource(NamedTuple):
     on_error: str = "raise"
 
     def compute(self, rows: Rows) -> list[StoredRows]:
-        """Return the features of some rows, one item a backbone."""
-        return [self._compute_one(reader, rows) for reader in self.readers]
+        """Return the features of some rows, one item a backbone.
+
+        All rows are looked up, and all stores opened, before the first model runs.
+        """
+        embeddings = [
+            Embedding(
+                self,
+                reader.backbone,
+                reader.rows(rows),
+                self.store(reader.backbone),
+                column=reader.column,
+            )
+            for reader in self.readers
+        ]
+        return [embedding.features() for embedding in embeddings]
 
     def store(self, backbone: Backbone) -> FeatureStore | None:
         """Return where the features of a model are kept, None for nowhere."""
@@ -103,13 +119,6 @@ class FeatureSource(NamedTuple):
         if isinstance(self.cache, FeatureStore):
             return self.cache
         return FeatureStore(None if self.cache == "auto" else self.cache)
-
-    def _compute_one(self, reader: Reader, rows: Rows) -> StoredRows:
-        embedding = Embedding(self, reader.backbone, reader.rows(rows), column=reader.column)
-        store = self.store(reader.backbone)
-        found = embedding.in_memory() if store is None else embedding.through(store)
-        embedding.report(found.missing_mask)
-        return found
 
 
 def model_fingerprint(backbone: Backbone, rows: Rows) -> dict[str, Any]:
@@ -134,6 +143,8 @@ class Embedding:
         The model.
     rows : Rows
         Rows of a kind that it reads.
+    store : FeatureStore or None
+        Where its features are kept.
     column : object, optional
         The column of a DataFrame that they are, or a tuple of columns, for messages.
 
@@ -144,12 +155,24 @@ class Embedding:
     """
 
     def __init__(
-        self, source: FeatureSource, backbone: Backbone, rows: Rows, *, column: Any = None
+        self,
+        source: FeatureSource,
+        backbone: Backbone,
+        rows: Rows,
+        store: FeatureStore | None,
+        *,
+        column: Any = None,
     ) -> None:
         self._source = source
         self._backbone = backbone
         self._rows = rows
         self._column = column
+        self._store = store
+        self._model = b""
+        if store is not None:
+            fingerprint = model_fingerprint(backbone, rows)
+            self._model = store.register_model(fingerprint, name=backbone.name)
+        self._rows_run: list[np.ndarray] = []
         # Digest of a row that the model cannot read -> why.
         self._failures: dict[bytes, tuple[int, Exception]] = {}
         self._width: int | None = None
@@ -167,10 +190,14 @@ class Embedding:
         for row in np.flatnonzero(rows.missing_mask).tolist():
             self._cannot_read(row, self._missing(row))
 
-    def through(self, store: FeatureStore) -> StoredRows:
+    def features(self) -> StoredRows:
         """Return the features; those that are not in the store are computed and put there."""
-        fingerprint = model_fingerprint(self._backbone, self._rows)
-        model = store.register_model(fingerprint, name=self._backbone.name)
+        found = self._in_memory() if self._store is None else self._through(self._store)
+        self._report(found.missing_mask)
+        return found
+
+    def _through(self, store: FeatureStore) -> StoredRows:
+        model = self._model
         matrix, indices = store.locate(model, self.digests)
         todo = self._readable(self._distinct(np.flatnonzero(indices < 0)))
         if len(todo):
@@ -186,8 +213,7 @@ class Embedding:
                 )
         return StoredRows(_NO_ROWS if matrix is None else matrix, indices)
 
-    def in_memory(self) -> StoredRows:
-        """Return the features, computed now."""
+    def _in_memory(self) -> StoredRows:
         todo = self._readable(self._distinct(np.arange(len(self._rows))))
         chunks = []
         index_of: dict[bytes, int] = {}
@@ -204,8 +230,12 @@ class Embedding:
         indices = [index_of.get(self._digest(row), -1) for row in range(len(self._rows))]
         return StoredRows(MatrixInMemory(matrix), np.array(indices, dtype=np.int64))
 
-    def report(self, missing_mask: np.ndarray) -> None:
-        """Say how many rows have no features."""
+    def _report(self, missing_mask: np.ndarray) -> None:
+        """Say how many rows have no features, and what the model made of the others."""
+        run = np.concatenate([np.empty(0, np.int64), *self._rows_run])
+        note = self._backbone.note(self._rows.take(run)) if len(run) else None
+        if note is not None:
+            warnings.warn(f"Model {self._backbone.name!r}: {note}", stacklevel=2)
         if not missing_mask.any():
             return
         row, error = min(self._failures.values(), key=lambda failure: failure[0])
@@ -216,7 +246,7 @@ class Embedding:
         warnings.warn(
             f"{missing_mask.sum()} of {len(self._rows)} rows have no features of model "
             f"{self._backbone.name!r} and take no part in the transfer term. The first is row "
-            f"{row}: {error}",
+            f"{row}: {_reason(error)}.",
             stacklevel=2,
         )
 
@@ -244,27 +274,30 @@ class Embedding:
 
     def _embed(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield (row numbers, features), leaving out rows that the model cannot read."""
-        if not len(rows):
-            return
+        if len(rows):
+            self._backbone.prepare(resolve_device(self._source.device))
+            yield from self._embed_some(rows)
+
+    def _embed_some(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         try:
             features = self._run(rows)
-        except _NOT_A_ROWS_FAULT:
-            raise
         except Exception as error:
+            if not _may_be_a_rows_fault(error):
+                raise
             if len(rows) == 1:
                 self._fail(int(rows[0]), error)
                 return
             # Whose fault is it? The others are not lost by it.
             for half in np.array_split(rows, 2):
-                yield from self._embed(half)
+                yield from self._embed_some(half)
             return
         if features.ndim != 2 or len(features) != len(rows):
-            raise ValueError(
+            raise FeatureShapeError(
                 f"Model {self._backbone.name!r} returned features of shape {features.shape} for "
                 f"{len(rows)} rows: expected ({len(rows)}, n_features), a row for a row."
             )
         if self._width not in (None, features.shape[1]):
-            raise ValueError(
+            raise FeatureShapeError(
                 f"Model {self._backbone.name!r} returned {features.shape[1]} features a row after "
                 f"{self._width} for the rows before: expected one width for all rows."
             )
@@ -272,6 +305,7 @@ class Embedding:
         finite = np.isfinite(features).all(axis=1)
         if finite.any():
             self._has_succeeded = True
+            self._rows_run.append(rows[finite])
             yield rows[finite], features[finite]
         for row in rows[~finite]:
             self._fail(int(row), ValueError("it gave NaN or infinite features"))
@@ -348,9 +382,9 @@ class Embedding:
     def _can_embed(self, row: int) -> bool:
         try:
             features = self._run(np.array([row]))
-        except _NOT_A_ROWS_FAULT:
-            raise
-        except Exception:
+        except Exception as error:
+            if not _may_be_a_rows_fault(error):
+                raise
             return False
         return bool(np.isfinite(features).all())
 
@@ -395,13 +429,38 @@ class Embedding:
 
     def _progress(self, n_rows: int, n_hits: int) -> tqdm:
         hits = {"in store": n_hits} if n_hits else None
-        silent = not self._source.verbose
-        name = self._backbone.name
-        return tqdm(total=n_rows, desc=name, unit="row", postfix=hits, disable=silent)
+        return tqdm(
+            total=n_rows,
+            desc=self._backbone.name,
+            unit="row",
+            postfix=hits,
+            disable=not self._source.verbose,
+            mininterval=0.1 if _is_shown_live() else _SECONDS_BETWEEN_LINES,
+        )
+
+
+def _is_shown_live() -> bool:
+    """Return whether a progress bar replaces itself: in a terminal or a notebook, not in a file."""
+    is_widget = any("notebook" in base.__module__ for base in tqdm.__mro__)
+    return is_widget or getattr(sys.stderr, "isatty", bool)()
+
+
+def _may_be_a_rows_fault(error: Exception) -> bool:
+    """Return whether other rows may do better.
+
+    They do not without memory, packages, a disk or a network, or if the model returns no matrix.
+    A file that a function cannot find or that Pillow cannot read is a fault of the row.
+    """
+    if isinstance(error, (ImportError, MemoryError, FeatureShapeError)):
+        return False
+    if not isinstance(error, OSError) or isinstance(error, FileNotFoundError):
+        return True
+    raised_in = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
+    return raised_in[-1].startswith("PIL.")
 
 
 def _reason(error: Exception) -> str:
-    return (str(error) or repr(error)).rstrip(".")
+    return (str(error) or repr(error)).splitlines()[0].rstrip(".")
 
 
 def _excerpt(value: Any) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import os
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from numbers import Integral
 from typing import Any, NamedTuple
@@ -22,7 +22,9 @@ from sk_aft._data._containers import is_frame, require_columns, select_columns
 from sk_aft._data._rows import Rows, as_rows, check_finite, named
 from sk_aft._embedding import OR_MASK, FeatureSource, Reader, model_fingerprint
 from sk_aft._features import FoundationFeatures
-from sk_aft.backbones import Backbone, TorchBackbone, resolve_backbone
+from sk_aft._runtime._device import resolve_device
+from sk_aft.backbones import Backbone, resolve_backbone
+from sk_aft.backbones._base import FeatureShapeError
 from sk_aft.store import FeatureStore, model_digest, row_digests
 from sk_aft.store._process import inherit, process_state
 
@@ -64,37 +66,37 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     model : str, Backbone, torch.nn.Module, callable, estimator, or list or mapping of these
-        What makes the features. "minilm" (texts), "effnet-lite0", "effnet-lite1",
-        "effnet-lite2" (images), "st:NAME" (sentence-transformers), "hf:NAME" (transformers),
-        a backbone of `sk_aft.backbones`, a torch module, a function from a batch of rows to an
-        (n, d) array, or a fitted scikit-learn transformer. The features of several models are
-        concatenated. A mapping says which column of a DataFrame each model reads:
-        ``{"image": "effnet-lite0", "text": ["minilm", "st:NAME"]}``; a tuple of columns is a
-        table of them.
+        Makes the features; see the notes for what can be a model.
+
+        - A list: the features of several models are concatenated.
+        - A mapping: the column of a DataFrame, or the tuple of columns, that each model reads.
     cache : "auto", path-like, FeatureStore or None, default="auto"
-        Where features are kept. "auto" is the directory named by the environment variable
-        ``SK_AFT_CACHE``, or the user's cache directory. None keeps them in memory only.
+        Where features are kept.
+
+        - "auto": in the directory that the environment variable ``SK_AFT_CACHE`` names, or in
+          the user's cache directory.
+        - None: in memory only.
     batch_size : int or "auto", default="auto"
-        Rows run through a model at a time. "auto" is each model's own, more on a CUDA GPU, halved
-        as often as memory runs out. Never changes features.
-    device : str, default="auto"
-        Where the models run; "auto" takes a GPU if there is one.
+        Number of rows that run through a model at a time; it does not change the features.
+        "auto" is each model's own, larger on a CUDA GPU, and halved when memory runs out.
+    device : str or torch.device, default="auto"
+        Where the models run. "auto" uses a GPU if there is one.
     verbose : int, default=0
-        1 shows a progress bar while a model runs: rows a second, time left, rows that were in the
-        store already.
+        1 shows a progress bar while a model runs, with rows a second and the time left.
     on_error : {"raise", "mask"}, default="raise"
-        What becomes of rows that a model cannot read, such as broken images. "raise" names the
-        row. "mask" continues: the row keeps its place with features of NaN and takes no part in
-        the transfer term; a warning counts such rows, `FoundationFeatures.missing_mask` lists them.
-        Rows that are missing, or hold a number that is, are such. The student still has to be
-        able to read the row itself. Either way the other rows are kept in the store.
+        What happens if a model cannot read a row: a broken image, a missing text or number.
+
+        - "raise": an error names the row; others are kept in the store.
+        - "mask": its features are NaN, it is left out of the transfer term, and a warning counts
+          such rows; see `FoundationFeatures.missing_mask`. The student has to read it still.
     inputs : str, list of str or None, default=None
-        Where ``model`` is a mapping, the column that the student gets as its rows, or the columns
-        that it gets as a DataFrame; None hands everything over. The other columns need not be
-        there at prediction.
+        If ``model`` is a mapping: the column, or the columns as a DataFrame, that the student
+        gets. Other columns need not be there at prediction. None is all columns.
 
     Attributes
     ----------
+    backbones_ : list of Backbone
+        The models, in the order of their features.
     feature_slices_ : dict of str to slice
         Which features come from which model. Where models of several columns have one name, the
         column's name is put before it.
@@ -114,6 +116,20 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
 
     Notes
     -----
+    A model is one of
+
+    - a name: "minilm" (texts), "effnet-lite0", "effnet-lite1", "effnet-lite2" (images);
+    - "st:NAME" (sentence-transformers) or "hf:NAME" (transformers), where NAME is a name on the
+      Hugging Face hub or a directory;
+    - a SentenceTransformer, a text model of transformers that was loaded with its tokenizer beside
+      it, or ``transformers.pipeline("feature-extraction", ...)``;
+    - a backbone of `sk_aft.backbones`, or a torch module;
+    - a fitted scikit-learn transformer, or a function from a batch of rows to an (n, d) array. For
+      a predictor, give ``lambda rows: model.predict_proba(rows)``.
+
+    Text models read the first tokens of a text, 256 of them by default; a warning counts the texts
+    that are longer.
+
     Images may come in any encoding, and in another one after ``fit``:
 
     - Whole numbers are 0 to 255, and bools black and white.
@@ -207,11 +223,26 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         ImportError
             If a model needs a package that is not installed; names the pip command.
         """
-        self._fit(X)
+        with self._restored_on_error():
+            self._fit(X)
         return self
+
+    @contextmanager
+    def _restored_on_error(self) -> Iterator[None]:
+        """Leave a fitted extractor as it was if it cannot be fitted again."""
+        before = dict(vars(self))
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
 
     def _fit(self, X: Any) -> _Seen:
         """Do the work of ``fit``; return the rows, which then need not be recognised again."""
+        resolve_device(self.device)
+        if isinstance(self.batch_size, bool):  # an int to the check of parameters
+            raise ValueError(f"batch_size has to be 'auto' or a number, got {self.batch_size}.")
         if not self._models():
             kind = type(self.model).__name__
             raise ValueError(f"model is an empty {kind}: give at least one foundation model.")
@@ -262,8 +293,9 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             The raw rows as ``.inputs``, the features as ``.features``. A DataFrame of features
             after ``set_output(transform="pandas")`` or ``"polars"``.
         """
-        rows = self._beside_features(self._fit(X))
-        rows._computed()
+        with self._restored_on_error():
+            rows = self._beside_features(self._fit(X))
+            rows._computed()
         return self._output(rows)
 
     def transform(self, X: Any) -> FoundationFeatures:
@@ -301,12 +333,13 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         """
         if self.cache is None:
             raise ValueError("cache=None keeps no features, so there is nothing to precompute.")
-        try:
+        with self._restored_on_error():
             seen = self._fit(X)
-            self._source().compute(seen.read)
-        finally:
-            for backbone in getattr(self, "backbones_", []):
-                backbone.unload()
+            try:
+                self._source().compute(seen.read)
+            finally:
+                for backbone in self.backbones_:
+                    backbone.unload()
         return self
 
     def store_keys(self, X: Any) -> dict[str, list[bytes]]:
@@ -441,9 +474,13 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         source = self._source([reader])._replace(verbose=0, on_error="raise")
         n_tried = 1 if self.on_error == "raise" else min(len(rows), _ROWS_TRIED_FOR_WIDTH)
         for row in range(n_tried):
-            with suppress(ValueError):
+            try:
                 # Through the store, which needs the row anyway.
                 return source.compute(rows[row : row + 1])[0].matrix.width
+            except FeatureShapeError:
+                raise
+            except ValueError:
+                continue
         # Raises, and knows from the other rows whether the first is to blame.
         return source.compute(rows[:_ROWS_TRIED_FOR_WIDTH])[0].matrix.width
 
@@ -551,12 +588,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
 
     def _known_by_identity(self) -> list:
         """Return functions and transformers, whose copies a worker process has to recognise."""
-        return [
-            model
-            for _, model in self._models()
-            if not isinstance(model, (str, Backbone))
-            and not (isinstance(model, torch.nn.Module) and TorchBackbone(model).is_persistent)
-        ]
+        return [model for _, model in self._models() if not _is_known_by_content(model)]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -579,6 +611,15 @@ def _agreed_kinds(readers: list[Reader]) -> dict[Any, str]:
         for column, (kind, *others) in kinds.items()
         if kind in ("text", "image") and not others
     }
+
+
+def _is_known_by_content(model: Any) -> bool:
+    if isinstance(model, (str, Backbone)):
+        return True
+    try:
+        return resolve_backbone(model).is_persistent
+    except (TypeError, ValueError):  # no model at all, which fit will say
+        return False
 
 
 def _names(readers: list[Reader]) -> list[str]:

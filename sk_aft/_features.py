@@ -57,6 +57,10 @@ class FoundationFeatures:
         Which rows have no features of some model; only with ``on_error="mask"``.
     shape : tuple of int
         (n_rows, n_features); known without computing.
+    ndim : int
+        2.
+    dtype : dtype
+        float32.
 
     Examples
     --------

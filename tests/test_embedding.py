@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -133,6 +135,30 @@ def test_progress_is_shown_when_asked_for(capsys):
     progress = capsys.readouterr().err
     assert "Lengths" in progress
     assert "27/27" in progress
+
+
+@pytest.mark.parametrize("where", [None, "auto"])
+def test_progress_in_a_file_is_a_few_plain_lines(where, capsys):
+    def slow(texts):
+        time.sleep(0.02)
+        return np.array([[len(text)] for text in texts])
+
+    texts = [f"text {number}" for number in range(80)]
+    source(slow, cache=where, batch_size=1, verbose=1).compute(as_rows(texts))
+    progress = capsys.readouterr().err
+    assert "80/80" in progress
+    assert progress.count("\r") <= 3
+    assert "\x1b" not in progress
+
+
+def test_all_stores_are_opened_before_the_first_model_runs(tmp_path):
+    """A bare function's features are kept elsewhere, and the file would be met after it."""
+    (tmp_path / "file").touch()
+    function = Lengths()
+    readers = [Reader(CallableBackbone(function)), Reader(CallableBackbone(len, "declared"))]
+    with pytest.raises(OSError, match="cannot be written to"):
+        FeatureSource(readers, tmp_path / "file", "auto", "cpu", 0).compute(as_rows(TEXTS))
+    assert function.batches == []
 
 
 def test_an_unreadable_image_stops_the_work_before_it_begins(photographs, tmp_path):

@@ -32,7 +32,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
             return torch.empty(0, device=device).device
         except (RuntimeError, AssertionError) as error:
             raise ValueError(
-                f"device={str(device)!r} cannot be used here: {str(error).splitlines()[0]}. "
+                f"device={str(device)!r} cannot be used here: {_first_sentence(error)}. "
                 "device='auto' takes the fastest there is."
             ) from error
     if torch.cuda.is_available():
@@ -40,6 +40,10 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
+
+
+def _first_sentence(error: Exception) -> str:
+    return str(error).splitlines()[0].partition(". ")[0].rstrip(".")
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:

@@ -6,9 +6,11 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 import torch
 
 from sk_aft._data._rows import Rows
+from sk_aft.store._process import inherit, process_state
 
 
 class Backbone(ABC):
@@ -80,6 +82,13 @@ class Backbone(ABC):
             One vector for each row.
         """
 
+    def prepare(self, device: torch.device) -> None:  # noqa: B027 - not all models are loaded
+        """Load the model, so that an error of loading it is not taken for one of a row."""
+
+    def note(self, rows: Rows) -> str | None:
+        """Return what a user should know of rows that the model has run, None for nothing."""
+        return None
+
     def unload(self) -> None:  # noqa: B027 - models without weights free nothing
         """Free the model's memory; the next `embed` loads it again."""
 
@@ -89,6 +98,60 @@ class Backbone(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
+
+
+class FeatureShapeError(ValueError):
+    """A model returned something else than a matrix with as many rows as it was given.
+
+    This is a fault of the model, so it is not looked for in single rows.
+    """
+
+
+def as_matrix(features: Any, n_rows: int, name: str) -> np.ndarray:
+    """Return what a model returned for ``n_rows`` rows as an array.
+
+    Parameters
+    ----------
+    features : array-like, sparse matrix or Tensor
+        What it returned.
+    n_rows : int
+        Number of rows that it was given.
+    name : str
+        Name of the model, for the error message.
+
+    Returns
+    -------
+    matrix : ndarray of shape (n_rows, n_features), float32
+        The features.
+
+    Raises
+    ------
+    FeatureShapeError
+        If the shape is another one.
+    """
+    if isinstance(features, torch.Tensor):
+        features = features.detach().cpu().float()
+    if scipy.sparse.issparse(features):
+        features = features.toarray()
+    try:
+        matrix = np.asarray(features, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise FeatureShapeError(
+            f"{name} returned no matrix of numbers for {n_rows} rows ({error}): expected "
+            f"({n_rows}, n_features) numbers."
+        ) from error
+    if matrix.ndim != 2 or len(matrix) != n_rows:
+        hint = ""
+        if matrix.shape == (n_rows,):
+            hint = (
+                " One number a row has to be a column: `.reshape(-1, 1)`, as in "
+                "`lambda rows: model.predict(rows).reshape(-1, 1)`."
+            )
+        raise FeatureShapeError(
+            f"{name} returned an array of shape {matrix.shape} for {n_rows} rows: expected "
+            f"({n_rows}, n_features).{hint}"
+        )
+    return matrix
 
 
 class LoadedOnDemand(Backbone):
@@ -106,9 +169,30 @@ class LoadedOnDemand(Backbone):
             self._loaded = (device, self.load(device))
         return self._loaded[1]
 
+    def prepare(self, device: torch.device) -> None:
+        """Load the model if it is not loaded yet."""
+        self.loaded(device)
+
     def unload(self) -> None:
         """Free the model's memory; the next `embed` loads it again."""
         self._loaded = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in vars(self).items() if key != "_loaded"}
+
+
+class HoldsObjects(Backbone):
+    """A backbone that holds objects of the user, which its pickles hold, too."""
+
+    @abstractmethod
+    def _held(self) -> list:
+        """Return objects that a worker process has to recognise by their identity."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        held = [] if self.is_persistent else self._held()
+        return {**vars(self), "_session": process_state(held)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        inherited = state.pop("_session")
+        vars(self).update(state)
+        inherit(self._held(), inherited)

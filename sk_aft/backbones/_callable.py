@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from sk_aft._data._rows import Rows
-from sk_aft.backbones._base import Backbone
-from sk_aft.store._process import inherit, process_state, process_token
+from sk_aft.backbones._base import FeatureShapeError, HoldsObjects, as_matrix
+from sk_aft.store._process import process_token
 
 
-class CallableBackbone(Backbone):
+class CallableBackbone(HoldsObjects):
     """A function from a batch of rows to a matrix of features.
 
     Parameters
@@ -41,20 +41,20 @@ class CallableBackbone(Backbone):
 
     def __init__(self, function: Callable[[Any], Any], fingerprint: str | None = None) -> None:
         self.function = function
-        self.declared_fingerprint = fingerprint
+        self._declared = fingerprint
         name = getattr(function, "__name__", type(function).__name__)
         self.name = "function" if name == "<lambda>" else name
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the declared fingerprint, or a process token."""
-        if self.declared_fingerprint is not None:
-            return {"type": "callable", "declared": self.declared_fingerprint}
+        if self._declared is not None:
+            return {"type": "callable", "declared": self._declared}
         return {"type": "callable", "session": process_token(self.function)}
 
     @property
     def is_persistent(self) -> bool:
         """Whether a fingerprint was declared."""
-        return self.declared_fingerprint is not None
+        return self._declared is not None
 
     def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
         """Call the function on each batch."""
@@ -63,30 +63,17 @@ class CallableBackbone(Backbone):
         for start in range(0, len(rows.values), batch_size):
             batch = _plain_batch(rows, slice(start, start + batch_size))
             features = self.function(batch)
-            if isinstance(features, torch.Tensor):
-                features = features.detach().cpu().float()
-            matrices.append(np.asarray(features, dtype=np.float32))
-            if matrices[-1].ndim != 2 or len(matrices[-1]) != len(batch):
-                raise ValueError(
-                    f"{self.name} returned an array of shape {matrices[-1].shape} for "
-                    f"{len(batch)} rows: expected ({len(batch)}, n_features)."
-                )
+            matrices.append(as_matrix(features, len(batch), self.name))
         widths = {matrix.shape[1] for matrix in matrices}
         if len(widths) > 1:
-            raise ValueError(
+            raise FeatureShapeError(
                 f"{self.name} returned features of different widths for different rows: "
                 f"{sorted(widths)}. Every row needs the same number of features."
             )
         return np.concatenate(matrices)
 
-    def __getstate__(self) -> dict[str, Any]:
-        functions = [] if self.is_persistent else [self.function]
-        return {**vars(self), "_session": process_state(functions)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        inherited = state.pop("_session")
-        vars(self).update(state)
-        inherit([self.function], inherited)
+    def _held(self) -> list:
+        return [self.function]
 
 
 def _plain_batch(rows: Rows, indices: slice) -> Any:

@@ -86,7 +86,8 @@ class EfficientNetLiteBackbone(LoadedOnDemand):
     def load(self, device: torch.device) -> Network:
         """Build the network and load its weights."""
         package = import_optional("efficientnet_lite_pytorch", extra="vision", purpose=self.name)
-        model = package.EfficientNet.from_name(f"efficientnet-lite{self.variant}")
+        # Layers are made in torch's default dtype, which may be another one.
+        model = package.EfficientNet.from_name(f"efficientnet-lite{self.variant}").float()
         weights = torch.load(self._weights_path(), map_location="cpu", weights_only=True)
         model.load_state_dict(weights)
         model._fc = torch.nn.Identity()  # the logits of ImageNet's classes are not needed

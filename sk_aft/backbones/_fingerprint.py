@@ -62,7 +62,7 @@ def _describe_class(cls: type) -> str:
     digest = xxhash.xxh3_128()
     for name, value in sorted(vars(cls).items()):
         for code in _code_objects(value):
-            digest.update(f"{name} {_describe_code(code)}".encode())
+            digest.update(f"{name} {_code_digest(code)}".encode())
     version = _version(cls.__module__.partition(".")[0])
     return f"{cls.__module__}.{cls.__qualname__} {version} {digest.hexdigest()}"
 
@@ -82,6 +82,11 @@ def _code_objects(value: Any) -> Iterator[types.CodeType]:
             yield code
 
 
+@functools.lru_cache(maxsize=1 << 16)  # a model of transformers has 14,000
+def _code_digest(code: types.CodeType) -> str:
+    return xxhash.xxh3_128_hexdigest(_describe_code(code).encode("utf-8", "surrogatepass"))
+
+
 def _describe_code(code: types.CodeType) -> str:
     constants = [
         _describe_code(value)
@@ -93,11 +98,20 @@ def _describe_code(code: types.CodeType) -> str:
     return f"{code.co_code.hex()} {code.co_names} {code.co_varnames} {constants}"
 
 
+def tensors_digest(module: torch.nn.Module) -> str:
+    """Digest a module's parameters and buffers."""
+    return _digest([*module.named_parameters(), *module.named_buffers()])
+
+
 def module_digest(module: torch.nn.Module) -> str:
     """Digest a module's parameters, its buffers and the other attributes of its layers."""
-    digest = xxhash.xxh3_128()
     tensors = [*module.named_parameters(), *module.named_buffers()]
-    for name, value in [*tensors, *_layer_attributes(module)]:
+    return _digest([*tensors, *_layer_attributes(module)])
+
+
+def _digest(named_values: Iterable[tuple[str, Any]]) -> str:
+    digest = xxhash.xxh3_128()
+    for name, value in named_values:
         digest.update(name.encode())
         digest.update(_value_bytes(value) or b"")
     return digest.hexdigest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
@@ -16,8 +16,9 @@ from sk_aft._data._rows import Rows
 from sk_aft._optional import import_optional
 from sk_aft.backbones._base import LoadedOnDemand
 from sk_aft.backbones._fingerprint import directory_digest
+from sk_aft.backbones._hub import load_from_hub
 from sk_aft.backbones._network import Network
-from sk_aft.backbones._tokens import INPUTS, embed_texts, token_network
+from sk_aft.backbones._tokens import INPUTS, embed_texts, token_network, truncation_note
 
 
 class HuggingFaceBackbone(LoadedOnDemand):
@@ -29,7 +30,7 @@ class HuggingFaceBackbone(LoadedOnDemand):
         Name on the hub (downloaded at the first use, then cached by huggingface_hub) or a
         directory with the model's files.
     max_length : int, default=256
-        Texts are truncated to this number of tokens.
+        Texts are truncated to this number of tokens, with a warning.
 
     Notes
     -----
@@ -65,31 +66,45 @@ class HuggingFaceBackbone(LoadedOnDemand):
         """Load tokenizer and model."""
         transformers = _transformers()
         with quiet_if_local(self.name_or_path):
-            tokenizer = transformers.AutoTokenizer.from_pretrained(self.name_or_path)
-            model = transformers.AutoModel.from_pretrained(self.name_or_path, dtype=torch.float32)
+            tokenizer = load_tokenizer(self.name_or_path)
+            load = partial(transformers.AutoModel.from_pretrained, self.name_or_path)
+            model = load_from_hub(self.name_or_path, partial(load, dtype=torch.float32))
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
-        return tokenizer, token_network(_MeanOverTokens(model.to(device)), device)
+        return tokenizer, token_network(MeanOverTokens(model.to(device)), device)
 
     def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
         """Tokenize, run and pool; texts of similar length share a batch to reduce padding."""
         tokenizer, network = self.loaded(device)
-        tokenize = partial(
-            tokenizer,
-            padding=True,
-            truncation=True,
-            max_length=self.max_length,
-            return_tensors="pt",
-        )
-        return embed_texts(network, tokenize, rows.values, batch_size=batch_size)
+        return embed_with_tokenizer(network, tokenizer, rows.values, self.max_length, batch_size)
+
+    def note(self, rows: Rows) -> str | None:
+        """Say how many texts were truncated."""
+        if self._loaded is None:
+            return None
+        tokenizer, _ = self._loaded[1]
+        return truncation_note(rows.values, tokenizer, self.max_length, "raise max_length")
 
 
-class _MeanOverTokens(torch.nn.Module):
+def embed_with_tokenizer(
+    network: Network, tokenizer: Any, texts: Sequence[str], max_length: int, batch_size: int
+) -> np.ndarray:
+    """Return the features of texts; see `embed_texts`."""
+    tokenize = partial(
+        tokenizer, padding=True, truncation=True, max_length=max_length, return_tensors="pt"
+    )
+    return embed_texts(network, tokenize, texts, batch_size=batch_size)
+
+
+class MeanOverTokens(torch.nn.Module):
+    """The mean of an encoder's last hidden states over the tokens of each text."""
+
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Return (n_texts, n_features) for the tensors of `INPUTS`."""
         tokens = dict(zip(INPUTS, inputs, strict=False))
         hidden = self.model(**tokens).last_hidden_state.float()
         mask = tokens["attention_mask"].unsqueeze(-1).float()
@@ -120,8 +135,15 @@ def resolved_revision(name_or_path: str) -> dict[str, str]:
     return {"name": name_or_path, "revision": str(revision)}
 
 
+def load_tokenizer(name_or_path: str) -> Any:
+    """Load the tokenizer of a directory or a name on the hub."""
+    load = partial(_transformers().AutoTokenizer.from_pretrained, name_or_path)
+    return load_from_hub(name_or_path, load)
+
+
 def _config(name_or_path: str) -> Any:
-    return _transformers().AutoConfig.from_pretrained(name_or_path)
+    load = partial(_transformers().AutoConfig.from_pretrained, name_or_path)
+    return load_from_hub(name_or_path, load)
 
 
 def _transformers() -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import torch
 from sk_aft._data._rows import Rows
 from sk_aft._optional import import_optional
 from sk_aft.backbones._base import LoadedOnDemand
+from sk_aft.backbones._hub import load_from_hub
 from sk_aft.backbones._hugging_face import quiet_if_local, resolved_revision
 from sk_aft.backbones._network import Network
-from sk_aft.backbones._tokens import INPUTS, embed_texts, token_network
+from sk_aft.backbones._tokens import INPUTS, embed_texts, token_network, truncation_note
 
 
 class SentenceTransformerBackbone(LoadedOnDemand):
@@ -32,6 +34,9 @@ class SentenceTransformerBackbone(LoadedOnDemand):
     -----
     With the extra ``onnx``, many texts run in ONNX Runtime on a CPU if the model is a transformer
     with mean pooling. The features agree to 1e-3.
+
+    Texts are truncated to the model's ``max_seq_length``, with a warning. To change it, give the
+    extractor a loaded ``SentenceTransformer`` in which it is set.
     """
 
     kind = "text"
@@ -73,7 +78,8 @@ class SentenceTransformerBackbone(LoadedOnDemand):
             "sentence_transformers", extra="text", purpose="sentence-transformers models"
         )
         with quiet_if_local(self.name_or_path):
-            model = package.SentenceTransformer(self._full_name, device=str(device)).eval()
+            load = partial(package.SentenceTransformer, self._full_name, device=str(device))
+            model = load_from_hub(self._full_name, load).eval()
         is_plain = device.type == "cpu" and _is_mean_over_tokens(model)
         return model, token_network(_OnTokens(model), device) if is_plain else None
 
@@ -85,6 +91,15 @@ class SentenceTransformerBackbone(LoadedOnDemand):
             return embed_texts(network, tokenize, rows.values, batch_size=batch_size)
         features = model.encode(list(rows.values), batch_size=batch_size, show_progress_bar=False)
         return np.asarray(features, dtype=np.float32)
+
+    def note(self, rows: Rows) -> str | None:
+        """Say how many texts were truncated."""
+        if self._loaded is None:
+            return None
+        model, _ = self._loaded[1]
+        remedy = "give a SentenceTransformer object whose max_seq_length you raised"
+        tokenizer = getattr(model, "tokenizer", None)
+        return truncation_note(rows.values, tokenizer, model.max_seq_length, remedy)
 
 
 class _OnTokens(torch.nn.Module):

@@ -6,18 +6,18 @@ from typing import Any
 
 import joblib
 import numpy as np
-import scipy.sparse
 import sklearn
 import torch
+from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from sk_aft._data._rows import Rows
-from sk_aft.backbones._base import Backbone
+from sk_aft.backbones._base import HoldsObjects, as_matrix
 from sk_aft.backbones._fingerprint import canonical_copy, describe_classes
-from sk_aft.store._process import inherit, process_state, process_token
+from sk_aft.store._process import process_token
 
 
-class SklearnBackbone(Backbone):
+class SklearnBackbone(HoldsObjects):
     """A fitted transformer or pipeline of transformers.
 
     Parameters
@@ -36,7 +36,13 @@ class SklearnBackbone(Backbone):
     batch_size = 1024
 
     def __init__(self, transformer: Any) -> None:
-        check_is_fitted(transformer)
+        try:
+            check_is_fitted(transformer)
+        except NotFittedError as error:
+            raise NotFittedError(
+                f"The foundation model {type(transformer).__name__} is not fitted, and the "
+                "extractor does not fit it: fit it first, on rows that no score is computed on."
+            ) from error
         self.transformer = transformer
         self.name = type(transformer).__name__.lower()
 
@@ -76,12 +82,9 @@ class SklearnBackbone(Backbone):
         del device
         matrices = []
         for start in range(0, len(rows), batch_size):
-            features = self.transformer.transform(
-                self._named(rows.values[start : start + batch_size])
-            )
-            if scipy.sparse.issparse(features):
-                features = features.toarray()
-            matrices.append(np.asarray(features, dtype=np.float32))
+            batch = rows.values[start : start + batch_size]
+            features = self.transformer.transform(self._named(batch))
+            matrices.append(as_matrix(features, len(batch), self.name))
         return np.concatenate(matrices)
 
     def _named(self, values: np.ndarray) -> Any:
@@ -93,11 +96,5 @@ class SklearnBackbone(Backbone):
 
         return pandas.DataFrame(values, columns=names)
 
-    def __getstate__(self) -> dict[str, Any]:
-        functions = [] if self.is_persistent else [self.transformer]
-        return {**vars(self), "_session": process_state(functions)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        inherited = state.pop("_session")
-        vars(self).update(state)
-        inherit([self.transformer], inherited)
+    def _held(self) -> list:
+        return [self.transformer]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from sklearn.base import is_regressor
 
 from sk_aft.backbones._base import Backbone
 from sk_aft.backbones._callable import CallableBackbone
@@ -13,6 +14,15 @@ from sk_aft.backbones._efficientnet import EfficientNetLiteBackbone
 from sk_aft.backbones._hugging_face import HuggingFaceBackbone
 from sk_aft.backbones._sentence_transformers import SentenceTransformerBackbone
 from sk_aft.backbones._sklearn import SklearnBackbone
+from sk_aft.backbones._text_objects import (
+    SentenceTransformerObject,
+    TransformersObject,
+    from_pipeline,
+    is_pipeline_of_transformers,
+    is_sentence_transformer,
+    is_text_model_of_transformers,
+    refuse_tokenizer,
+)
 from sk_aft.backbones._torch import TorchBackbone
 
 NAMES: dict[str, Callable[[], Backbone]] = {
@@ -33,8 +43,9 @@ def resolve_backbone(model: Any) -> Backbone:
     Parameters
     ----------
     model : str, Backbone, torch.nn.Module, estimator or callable
-        A spec ("minilm", "effnet-lite0", "st:NAME", "hf:NAME"), a backbone, a module, a fitted
-        scikit-learn transformer, or a function from a batch of rows to an (n, d) array.
+        A spec ("minilm", "effnet-lite0", "st:NAME", "hf:NAME"), a backbone, a module, a loaded
+        SentenceTransformer or text model of transformers, a fitted scikit-learn transformer, or
+        a function from a batch of rows to an (n, d) array.
 
     Returns
     -------
@@ -53,17 +64,42 @@ def resolve_backbone(model: Any) -> Backbone:
     if isinstance(model, str):
         return _from_spec(model)
     if isinstance(model, type):
-        raise TypeError(f"model is the class {model.__name__}: give an instance of it.")
+        fitted = ", fitted" if hasattr(model, "fit") else ""
+        raise TypeError(f"model is the class {model.__name__}: give an instance of it{fitted}.")
+    refuse_tokenizer(model)
+    if is_sentence_transformer(model):
+        return SentenceTransformerObject(model)
+    if is_text_model_of_transformers(model):
+        return TransformersObject(model)
+    if is_pipeline_of_transformers(model):
+        return from_pipeline(model)
     if isinstance(model, torch.nn.Module):
         return TorchBackbone(model)
     if hasattr(model, "transform"):
         return SklearnBackbone(model)
     if callable(model):
         return CallableBackbone(model)
+    if hasattr(model, "predict"):
+        raise TypeError(
+            f"model is a predictor ({type(model).__name__}), which has no transform. To use its "
+            f"predictions as features, fit it on rows that no score is computed on, and give the "
+            f"function `lambda rows: {_predictions(model)}`."
+        )
     raise TypeError(
         f"Cannot use an object of type {type(model).__name__} as a foundation model: give a spec "
-        f"({_known()}), a torch module, a fitted transformer or a function."
+        f"among {_known()}, a torch module, a fitted transformer or a function."
     )
+
+
+def _predictions(predictor: Any) -> str:
+    """Return an expression for a predictor's most informative output, as a matrix."""
+    if hasattr(predictor, "__sklearn_tags__") and is_regressor(predictor):
+        return "model.predict(rows).reshape(-1, 1)"
+    if hasattr(predictor, "predict_proba"):
+        return "model.predict_proba(rows)"
+    if hasattr(predictor, "decision_function"):
+        return "model.decision_function(rows).reshape(len(rows), -1)"
+    return "model.predict(rows).reshape(-1, 1)"
 
 
 def _from_spec(spec: str) -> Backbone:
@@ -76,4 +112,5 @@ def _from_spec(spec: str) -> Backbone:
 
 
 def _known() -> str:
-    return ", ".join([*map(repr, NAMES), *(f"'{prefix}:NAME'" for prefix in PREFIXES)])
+    specs = ", ".join([*map(repr, NAMES), *(f"'{prefix}:NAME'" for prefix in PREFIXES)])
+    return f"{specs} (NAME is on the Hugging Face hub, or a directory)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _TOKENS_PER_CORE = 256
 # Texts tokenized at a time: bounds the memory of the tokens, padded to the longest text.
 _TEXTS_TOKENIZED = 4096
+# Of a text this many characters for each token that is read tell whether it is too long.
+_MOST_CHARACTERS_A_TOKEN = 16
+_SPECIAL_TOKENS = 4
 # The export takes a second or two and saves about a millisecond a text.
 _TEXTS_WORTH_EXPORT = 1000
 
@@ -55,6 +59,49 @@ def embed_texts(
         tokens = tokenize(list(texts[start : start + _TEXTS_TOKENIZED]))
         parts.append(_embed(network, tokens, batch_size))
     return np.concatenate(parts)
+
+
+def truncation_note(
+    texts: Sequence[str], tokenizer: Any, max_length: Any, remedy: str
+) -> str | None:
+    """Return a sentence that counts the texts of which a model read the beginning only.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        Texts that the model was given.
+    tokenizer : callable
+        Its tokenizer, of transformers; others are not asked.
+    max_length : int or None
+        Number of tokens that it reads.
+    remedy : str
+        How to raise it; completes "or ... to read more".
+
+    Returns
+    -------
+    note : str or None
+        None if it read every text to the end.
+    """
+    if not hasattr(tokenizer, "model_input_names") or not max_length or np.isinf(max_length):
+        return None
+    # A token is at least a byte. The beginning of a very long text has too many tokens already.
+    long = [
+        text[: _MOST_CHARACTERS_A_TOKEN * max_length]
+        for text in texts
+        if len(text.encode("utf-8", "surrogatepass")) > max_length - _SPECIAL_TOKENS
+    ]
+    n_truncated = 0
+    for start in range(0, len(long), _TEXTS_TOKENIZED):
+        some = long[start : start + _TEXTS_TOKENIZED]
+        tokens = tokenizer(some, truncation=False, padding=False, verbose=False)["input_ids"]
+        n_truncated += sum(len(ids) > max_length for ids in tokens)
+    if not n_truncated:
+        return None
+    return (
+        f"{n_truncated} of {len(texts)} texts are longer than {max_length} tokens, and the model "
+        f"read only so much of their beginning. Split them into shorter rows, or {remedy} to read "
+        "more."
+    )
 
 
 def _embed(network: Network, tokens: Mapping[str, Tensor], batch_size: int) -> np.ndarray:

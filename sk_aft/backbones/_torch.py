@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,12 @@ import torch
 
 from sk_aft._data._pixels import n_bands, to_floats
 from sk_aft._data._rows import Rows
-from sk_aft.backbones._base import Backbone
+from sk_aft.backbones._base import FeatureShapeError, HoldsObjects, as_matrix
 from sk_aft.backbones._fingerprint import describe_classes, is_digestible, module_digest
-from sk_aft.store._process import inherit, process_state, process_token
+from sk_aft.store._process import process_token
 
 
-class TorchBackbone(Backbone):
+class TorchBackbone(HoldsObjects):
     """A torch module, with an optional function that turns each row into a tensor.
 
     Parameters
@@ -50,12 +51,12 @@ class TorchBackbone(Backbone):
     ) -> None:
         self.module = module
         self.preprocess = preprocess
-        self.declared_fingerprint = fingerprint
+        self._declared = fingerprint
         self.name = type(module).__name__.lower()
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the digest of the weights, the architecture and the preprocessing's name."""
-        preprocessing = self.declared_fingerprint
+        preprocessing = self._declared
         if preprocessing is None and self.preprocess is not None:
             preprocessing = f"session {process_token(self.preprocess)}"
         return {
@@ -71,7 +72,7 @@ class TorchBackbone(Backbone):
     @property
     def is_persistent(self) -> bool:
         """Whether the module can be digested and the preprocessing has a declared fingerprint."""
-        is_named = self.preprocess is None or self.declared_fingerprint is not None
+        is_named = self.preprocess is None or self._declared is not None
         return is_named and not self.holds_unknown
 
     @property
@@ -81,26 +82,23 @@ class TorchBackbone(Backbone):
 
     def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
         """Run the module on each batch, in evaluation mode and without gradients."""
-        modes = [(layer, layer.training) for layer in self.module.modules()]
-        home = next(self.module.parameters(), torch.empty(0)).device
-        module = self.module.to(device).eval()
+        floating = [p.dtype for p in self.module.parameters() if p.is_floating_point()]
         matrices = []
-        try:
-            with torch.inference_mode():
-                for start in range(0, len(rows.values), batch_size):
-                    batch = self._to_tensor(rows, range(start, min(start + batch_size, len(rows))))
-                    features = module(batch.to(device))
-                    if not isinstance(features, torch.Tensor) or features.ndim != 2:
-                        shape = getattr(features, "shape", type(features).__name__)
-                        raise ValueError(
-                            f"{self.name} returned {shape}, expected a tensor of shape "
-                            "(n_rows, n_features). Wrap the module so that it pools its output."
-                        )
-                    matrices.append(features.float().cpu().numpy())
-        finally:
-            module.to(home)
-            for layer, was_training in modes:
-                layer.training = was_training
+        with borrowed(self.module, device), torch.inference_mode():
+            for start in range(0, len(rows.values), batch_size):
+                batch = self._to_tensor(rows, range(start, min(start + batch_size, len(rows))))
+                if floating and batch.is_floating_point():
+                    batch = batch.to(floating[0])
+                features = self.module(batch.to(device))
+                shape = getattr(features, "shape", type(features).__name__)
+                if not isinstance(features, torch.Tensor) or (
+                    features.ndim != 2 and shape != (len(batch),)
+                ):
+                    raise FeatureShapeError(
+                        f"{self.name} returned {shape}, expected a tensor of shape "
+                        "(n_rows, n_features). Wrap the module so that it pools its output."
+                    )
+                matrices.append(as_matrix(features, len(batch), self.name))
         return np.concatenate(matrices)
 
     def _to_tensor(self, rows: Rows, indices: range) -> torch.Tensor:
@@ -116,14 +114,22 @@ class TorchBackbone(Backbone):
             return torch.from_numpy(np.array(rows.values[indices.start : indices.stop], np.float32))
         return torch.stack([_image_tensor(rows.image(row)) for row in indices])
 
-    def __getstate__(self) -> dict[str, Any]:
-        functions = [] if self.is_persistent else [self.preprocess, self.module]
-        return {**vars(self), "_session": process_state(functions)}
+    def _held(self) -> list:
+        return [self.preprocess, self.module]
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        inherited = state.pop("_session")
-        vars(self).update(state)
-        inherit([self.preprocess, self.module], inherited)
+
+@contextmanager
+def borrowed(module: torch.nn.Module, device: torch.device) -> Iterator[None]:
+    """Put a user's module on a device in evaluation mode; leave it as it was afterwards."""
+    modes = [(layer, layer.training) for layer in module.modules()]
+    home = next(module.parameters(), torch.empty(0)).device
+    module.to(device).eval()
+    try:
+        yield
+    finally:
+        module.to(home)
+        for layer, was_training in modes:
+            layer.training = was_training
 
 
 def _single_row(rows: Rows, row: int) -> Any:

@@ -34,6 +34,15 @@ class MixedNet(nn.Module):
     sparse : bool, default=False
         See `TextBag`.
 
+    Attributes
+    ----------
+    names : list of str
+        The parts, in the order of the branches.
+    branches : ModuleList
+        The network of each part, without its head.
+    head : BilinearHead or MLP
+        From the features of the parts to the outputs.
+
     Examples
     --------
     >>> import torch
@@ -66,9 +75,9 @@ class MixedNet(nn.Module):
         for branch in branches:
             branch.head = nn.Identity()
         self.branches = nn.ModuleList(branches)
-        self.is_bilinear = head == "bilinear" or (head == "auto" and len(parts) == 2)
+        self._is_bilinear = head == "bilinear" or (head == "auto" and len(parts) == 2)
         self.head: nn.Module
-        if self.is_bilinear:
+        if self._is_bilinear:
             self.head = BilinearHead(widths[0], widths[1], n_outputs)
         else:
             self.head = MLP(sum(widths), n_outputs, hidden_sizes=(128,))
@@ -95,7 +104,7 @@ class MixedNet(nn.Module):
             outputs = branch(**inputs) if isinstance(inputs, Mapping) else branch(inputs)
             hidden.append(outputs[0])
             features.append(outputs[1])
-        if self.is_bilinear:
+        if self._is_bilinear:
             return self.head(*hidden), tuple(features)
         return self.head(torch.cat(hidden, dim=1))
 

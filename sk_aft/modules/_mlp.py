@@ -22,6 +22,13 @@ class MLP(nn.Module):
     dropout : float, default=0.0
         Probability of dropping a hidden unit in training.
 
+    Attributes
+    ----------
+    body : Sequential
+        The hidden layers.
+    head : Linear
+        From the features to the outputs.
+
     Examples
     --------
     >>> import torch

@@ -39,6 +39,19 @@ class ResNet(nn.Module):
         Whether to mirror half of the images horizontally in training; of a student
         ``module__flip=True``.
 
+    Attributes
+    ----------
+    standardise : BatchNorm2d
+        Standardises each channel.
+    augment : RandomCropAndFlip
+        Shifts and flips in training.
+    stem : Sequential
+        The first convolution.
+    blocks : Sequential
+        The residual blocks.
+    head : Linear
+        From the features to the outputs.
+
     Examples
     --------
     >>> import torch

@@ -31,6 +31,15 @@ class TextBag(nn.Module):
         Whether the embedding gradients are sparse: they hold only the tokens of a batch.
         `sk_aft.optim.RowwiseAdamW` supports that.
 
+    Attributes
+    ----------
+    embedding : EmbeddingBag
+        The vector of each token.
+    norm : LayerNorm
+        Normalises the sum of a text's vectors.
+    head : Linear
+        From the features to the outputs.
+
     Examples
     --------
     >>> import torch

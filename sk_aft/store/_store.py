@@ -23,6 +23,10 @@ from sk_aft.store._claims import Claims
 from sk_aft.store._keys import DIGEST_SIZE, KEY_SIZE, model_digest
 from sk_aft.store._model_rows import RECORD, STORED_DTYPES, ModelRows, RowFiles, as_stored
 
+_UNUSABLE = (
+    "The feature store cannot be written to ({}): give cache= (or the variable SK_AFT_CACHE) a "
+    "directory of your own, or cache=None to keep features in memory"
+)
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # Open models and counts of look-ups, shared by all FeatureStore objects of this process.
@@ -34,11 +38,16 @@ _lookups: dict[Path, dict[str, int]] = {}
 def default_store_path() -> Path:
     """Return the default directory of the store.
 
-    It is the environment variable ``SK_AFT_CACHE`` if set, else the platform's user cache
-    directory.
+    It is the environment variable ``SK_AFT_CACHE`` if it is set and not empty, else the
+    platform's user cache directory. "~" stands for the home directory.
+
+    Raises
+    ------
+    RuntimeError
+        If it is below the home directory, and there is none.
     """
-    configured = os.environ.get("SK_AFT_CACHE")
-    return Path(configured) if configured else Path(platformdirs.user_cache_dir("sk_aft"))
+    with _home_needed():
+        return _expanded(os.environ.get("SK_AFT_CACHE") or platformdirs.user_cache_dir("sk_aft"))
 
 
 class FeatureStore:
@@ -80,7 +89,11 @@ class FeatureStore:
     def __init__(self, path: str | os.PathLike | None = None, *, dtype: str = "float32") -> None:
         if dtype not in STORED_DTYPES:
             raise ValueError(f"dtype has to be one of {list(STORED_DTYPES)}, got {dtype!r}.")
-        self.path = Path(path) if path is not None else default_store_path()
+        if path is None:
+            self.path = default_store_path()
+        else:
+            with _home_needed():
+                self.path = _expanded(path)
         self.dtype = dtype
 
     def __repr__(self) -> str:
@@ -481,8 +494,14 @@ class FeatureStore:
         return (description if description.exists() else path).stat().st_mtime
 
     def _make_directory(self, path: Path) -> None:
-        for directory in (self.path, path):
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            for directory in (self.path, path):
+                directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            if error.errno in _DISK_FULL:
+                raise
+            message = _UNUSABLE.format(error.strerror)
+            raise type(error)(error.errno, message, str(self.path)) from error
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -499,14 +518,27 @@ class FeatureStore:
                     str(self.path),
                 ) from error
             if isinstance(error, PermissionError):
-                raise PermissionError(
-                    error.errno,
-                    "The feature store cannot be written to: give cache= (or the variable "
-                    "SK_AFT_CACHE) a directory of your own, or cache=None to keep features in "
-                    "memory",
-                    str(self.path),
-                ) from error
+                message = _UNUSABLE.format(error.strerror)
+                raise PermissionError(error.errno, message, str(self.path)) from error
             raise
+
+
+@contextmanager
+def _home_needed() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise RuntimeError(
+            f"There is no home directory to keep features in ({error}): give cache= (or the "
+            "variable SK_AFT_CACHE) an absolute path, or cache=None to keep features in memory."
+        ) from error
+
+
+def _expanded(path: str | os.PathLike) -> Path:
+    """Return a path with the home directory in the place of "~"."""
+    if not os.fspath(path):
+        raise ValueError("The directory of the feature store is an empty string: give a path.")
+    return Path(path).expanduser()
 
 
 def split_keys(keys: Sequence[bytes]) -> tuple[bytes, np.ndarray]:

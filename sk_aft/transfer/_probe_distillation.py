@@ -62,7 +62,7 @@ class ProbeDistillation(TransferMethod):
         if not temperature > 0:
             raise ValueError(f"temperature is {temperature}, expected a number above 0.")
         self.temperature = temperature
-        self.is_regression = False
+        self._is_regression = False
 
     @in_full_precision
     def forward(self, student: Tensor, foundation: Tensor, logits: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ class ProbeDistillation(TransferMethod):
         difference : Tensor, scalar
             At least 0.
         """
-        if self.is_regression:
+        if self._is_regression:
             return F.mse_loss(logits, foundation)
         sharpened = foundation ** (1 / self.temperature)
         targets = sharpened / sharpened.sum(dim=1, keepdim=True)
@@ -102,7 +102,7 @@ class ProbeDistillation(TransferMethod):
         targets : ndarray of shape (n, n_outputs), float32
             Class probabilities, or predictions of the regression; NaN in rows without features.
         """
-        self.is_regression = rows.n_classes is None
+        self._is_regression = rows.n_classes is None
         indices, matrix = labeled_rows(rows)
         features, targets = rows.features.take(indices), rows.targets[indices]
         probe = RidgeProbe() if rows.n_classes is None else ClassProbe(rows.n_classes)

@@ -46,6 +46,8 @@ class ProductKernelAlignment(TransferMethod):
     ----------
     s : Tensor of shape (n_features,)
         Logits of the feature weights, initially 0.
+    columns : list of list of int
+        The columns of each modality.
     default_beta : float
         beta used unless it is tuned: 10.
 

@@ -2,10 +2,20 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.cluster import KMeans
+from sklearn.cross_decomposition import PLSRegression
+from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LinearRegression, RidgeClassifier
+from sklearn.model_selection import GridSearchCV
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from skorch import NeuralNetRegressor
 
+from sk_aft import AFTClassifier, FoundationFeatureExtractor
 from sk_aft.backbones import (
     CallableBackbone,
     EfficientNetLiteBackbone,
@@ -15,6 +25,7 @@ from sk_aft.backbones import (
     TorchBackbone,
     resolve_backbone,
 )
+from sk_aft.modules import MLP
 
 X = np.random.default_rng(0).normal(size=(20, 3))
 
@@ -70,3 +81,67 @@ def test_what_is_no_model_says_what_may_be_one(model):
 def test_a_class_is_not_an_instance(model):
     with pytest.raises(TypeError, match=f"model is the class {model.__name__}: give an instance"):
         resolve_backbone(model)
+
+
+# ---------------------------------------------------------------- predictors
+
+
+NUMBERS, CLASSES = load_iris(return_X_y=True)
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+@pytest.mark.parametrize(
+    ("predictor", "expression"),
+    [
+        (LinearRegression(), "model.predict(rows).reshape(-1, 1)"),
+        (GaussianNB(), "model.predict_proba(rows)"),
+        (make_pipeline(StandardScaler(), GaussianNB()), "model.predict_proba(rows)"),
+        (GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9]}), "model.predict_proba(rows)"),
+        (RidgeClassifier(), "model.decision_function(rows).reshape(len(rows), -1)"),
+        (AFTClassifier(beta=0, max_epochs=1), "model.predict_proba(rows)"),
+        (
+            NeuralNetRegressor(MLP, module__n_inputs=4, module__n_outputs=1),
+            "model.predict(rows).reshape(-1, 1)",
+        ),
+    ],
+)
+def test_a_predictor_is_no_model_but_a_function_of_it_is(predictor, expression, fitted):
+    with pytest.raises(TypeError) as caught:
+        resolve_backbone(predictor)
+    assert f"`lambda rows: {expression}`" in str(caught.value)
+    assert type(predictor).__name__ in str(caught.value)
+    if fitted and not isinstance(predictor, NeuralNetRegressor):
+        model = clone(predictor).fit(NUMBERS, CLASSES)
+        function = eval(f"lambda rows: {expression}", {"model": model, "len": len})
+        rows = FoundationFeatureExtractor(function).fit_transform(NUMBERS)
+        np.testing.assert_allclose(rows, function(NUMBERS), rtol=1e-6, atol=1e-30)
+
+
+def test_a_method_that_returns_a_matrix_is_a_model_and_one_that_returns_a_vector_says_how():
+    classifier = GaussianNB().fit(NUMBERS, CLASSES)
+    rows = FoundationFeatureExtractor(classifier.predict_proba).fit_transform(NUMBERS)
+    np.testing.assert_allclose(rows, classifier.predict_proba(NUMBERS), rtol=1e-6, atol=1e-30)
+    vector = r"predict returned an array of shape \(1,\) for 1 rows.*reshape\(-1, 1\)"
+    for where in ("auto", None):
+        with pytest.raises(ValueError, match=vector):
+            FoundationFeatureExtractor(classifier.predict, cache=where).fit(NUMBERS)
+    named = GaussianNB().fit(NUMBERS, np.array(["a", "b", "c"])[CLASSES])
+    with pytest.raises(ValueError, match="predict returned no matrix of numbers"):
+        FoundationFeatureExtractor(named.predict).fit(NUMBERS)
+
+
+@pytest.mark.parametrize(
+    "transformer",
+    [KMeans(3, random_state=0, n_init=1), PLSRegression(2), LinearDiscriminantAnalysis()],
+)
+def test_a_transformer_that_predicts_as_well_is_a_transformer(transformer):
+    with pytest.raises(NotFittedError, match="fit it first, on rows that no score is computed on"):
+        resolve_backbone(transformer)
+    transformer.fit(NUMBERS, CLASSES)
+    rows = FoundationFeatureExtractor(transformer).fit_transform(NUMBERS)
+    np.testing.assert_allclose(rows, transformer.transform(NUMBERS), rtol=1e-3, atol=1e-5)
+
+
+def test_a_class_of_predictors_is_not_an_instance():
+    with pytest.raises(TypeError, match="class GaussianNB: give an instance of it, fitted"):
+        resolve_backbone(GaussianNB)

@@ -1,5 +1,6 @@
 import json
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
 
+from sk_aft import FoundationFeatureExtractor
 from sk_aft._data._rows import as_rows
-from sk_aft.backbones import SentenceTransformerBackbone
+from sk_aft.backbones import HuggingFaceBackbone, SentenceTransformerBackbone
 from sk_aft.backbones._tokens import _batches_of_similar_length, embed_texts, token_network
 
 CPU = torch.device("cpu")
@@ -71,3 +73,43 @@ def test_other_models_are_encoded_by_their_own_library(tmp_path):
     assert backbone.loaded(CPU)[1] is None
     expected = SentenceTransformer(str(directory), device="cpu").encode(texts)
     np.testing.assert_allclose(features, expected, atol=1e-6)
+
+
+# ---------------------------------------------------------------- texts that are too long
+
+
+def words(n_words):
+    return " ".join(["card"] * n_words)
+
+
+@pytest.mark.parametrize("name", ["minilm", "hf", "object"])
+def test_one_warning_counts_the_texts_that_are_too_long(name):
+    """256 tokens, of which two are the beginning and the end of the text."""
+    directory = SentenceTransformerBackbone.minilm().name_or_path
+    model = {
+        "minilm": lambda: "minilm",
+        "hf": lambda: f"hf:{directory}",
+        "object": lambda: SentenceTransformer(directory, device="cpu"),
+    }[name]()
+    texts = [words(254), words(255), *(f"text {i}" for i in range(9)), words(3000)]
+    extractor = FoundationFeatureExtractor(model, batch_size=1)  # commits several times
+    with pytest.warns(UserWarning, match="longer than 256 tokens") as caught:
+        extractor.fit_transform(texts)
+    (warning,) = caught
+    assert "2 of 12 texts" in str(warning.message)
+    assert "Split them into shorter rows, or " in str(warning.message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        extractor.fit_transform(texts)  # all in the store
+        extractor.fit_transform([words(254), "short"])
+
+
+def test_a_model_that_reads_more_does_not_warn():
+    directory = SentenceTransformerBackbone.minilm().name_or_path
+    model = SentenceTransformer(directory, device="cpu")
+    model.max_seq_length = 512
+    reader = HuggingFaceBackbone(directory, max_length=512)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for longer in (model, reader):
+            FoundationFeatureExtractor(longer).fit_transform([words(500), "short"])

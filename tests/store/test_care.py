@@ -209,7 +209,47 @@ def test_a_directory_that_cannot_be_written_is_explained(tmp_path):
         store.register_model({})
 
 
-def test_a_file_in_the_place_of_the_directory_is_an_error(tmp_path):
+@pytest.mark.parametrize("below", ["", "store"])
+def test_a_file_in_the_place_of_the_directory_is_explained(below, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="file"):
-        FeatureStore(tmp_path / "file").register_model({})
+    path = tmp_path / "file" / below
+    with pytest.raises(OSError, match=r"SK_AFT_CACHE\) a directory of your own") as caught:
+        FeatureStore(path).register_model({})
+    assert str(path) in str(caught.value)
+
+
+def test_the_home_directory_is_written_as_in_a_shell(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert FeatureStore("~/x").path == tmp_path / "x"
+    monkeypatch.setenv("SK_AFT_CACHE", "~/y")
+    assert FeatureStore().path == tmp_path / "y"
+    monkeypatch.chdir(tmp_path)
+    FeatureStore().register_model({})
+    FoundationFeatureExtractor(CallableBackbone(np.abs, "abs"), cache="~/z").fit([[1.0]])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["y", "z"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows always has a home directory")
+@pytest.mark.parametrize("variable", ["", "~/x", None])
+def test_without_a_home_directory_the_error_names_what_to_set(variable, monkeypatch):
+    def no_such_user(_):
+        raise KeyError
+
+    for name in ("HOME", "XDG_CACHE_HOME", "SK_AFT_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    if variable is not None:
+        monkeypatch.setenv("SK_AFT_CACHE", variable)
+    monkeypatch.setattr("pwd.getpwuid", no_such_user)
+    with pytest.raises(RuntimeError, match=r"give cache= \(or the variable SK_AFT_CACHE\)"):
+        FeatureStore()
+
+
+def test_an_empty_variable_is_none_and_an_empty_path_an_error(monkeypatch):
+    default = FeatureStore().path
+    monkeypatch.delenv("SK_AFT_CACHE")
+    unset = FeatureStore().path
+    monkeypatch.setenv("SK_AFT_CACHE", "")
+    assert FeatureStore().path == unset != default
+    with pytest.raises(ValueError, match="empty string"):
+        FeatureStore("")

@@ -1,0 +1,225 @@
+"""Text models that the user has loaded: objects of sentence-transformers and of transformers."""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+from typing import Any
+
+import numpy as np
+import torch
+import xxhash
+
+from sk_aft._data._rows import Rows
+from sk_aft.backbones._base import HoldsObjects
+from sk_aft.backbones._fingerprint import describe_classes, is_library, tensors_digest
+from sk_aft.backbones._hugging_face import MeanOverTokens, embed_with_tokenizer, load_tokenizer
+from sk_aft.backbones._network import Network
+from sk_aft.backbones._tokens import truncation_note
+from sk_aft.backbones._torch import borrowed
+from sk_aft.store._process import process_token
+
+# How to give a model whose tokenizer is not found.
+_PIPELINE = "transformers.pipeline('feature-extraction', model=model, tokenizer=tokenizer)"
+
+
+class TextObject(HoldsObjects):
+    """A text model as the user has loaded it, identified by its weights.
+
+    Its weights may change between two calls, so nothing is kept that was made from them. It runs
+    in PyTorch, and is left on the device and in the mode in which it was.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The model.
+    """
+
+    kind = "text"
+    batch_size = 128
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.model = model
+        self.name = type(model).__name__.lower()
+
+    def settings(self) -> dict[str, Any]:
+        """Return what determines the features beside the weights, as JSON-serialisable values."""
+        raise NotImplementedError
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return digests of the weights and the tokenizer, and the settings."""
+        layers = list(self.model.modules())
+        configs = [layer.config for layer in layers if hasattr(layer, "config")]
+        return {
+            "type": self.name,
+            "architecture": repr(self.model),
+            "code": describe_classes(map(type, layers)),
+            "weights": tensors_digest(self.model),
+            "configurations": sorted({str(config) for config in configs}),
+            "session": None if self.is_persistent else process_token(self.model),
+            **self.settings(),
+        }
+
+    @property
+    def is_persistent(self) -> bool:
+        """Whether all layers are of a versioned package."""
+        return all(is_library(type(layer).__module__) for layer in self.model.modules())
+
+    def _held(self) -> list:
+        return [self.model]
+
+
+class SentenceTransformerObject(TextObject):
+    """A SentenceTransformer that the user has loaded, run by its own ``encode``."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return the tokenizer's digest and what ``encode`` looks up in the model."""
+        names = ("max_seq_length", "truncate_dim", "prompts", "default_prompt_name")
+        return {
+            "tokenizer": _tokenizer_digest(getattr(self.model, "tokenizer", None)),
+            **{name: repr(getattr(self.model, name, None)) for name in names},
+        }
+
+    @property
+    def n_features_out(self) -> int | None:
+        """Width of the sentence embedding, None if the model does not know it."""
+        get_width = getattr(self.model, "get_embedding_dimension", None)  # from version 5.2 on
+        return (get_width or self.model.get_sentence_embedding_dimension)()
+
+    def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
+        """Encode the texts."""
+        with borrowed(self.model, device):
+            features = self.model.encode(
+                list(rows.values),
+                batch_size=batch_size,
+                device=str(device),
+                show_progress_bar=False,
+            )
+        return np.asarray(features, dtype=np.float32)
+
+    def note(self, rows: Rows) -> str | None:
+        """Say how many texts were truncated."""
+        tokenizer = getattr(self.model, "tokenizer", None)
+        remedy = "set the model's max_seq_length"
+        return truncation_note(rows.values, tokenizer, self.model.max_seq_length, remedy)
+
+
+class TransformersObject(TextObject):
+    """A text encoder of transformers that the user has loaded; the mean of its last hidden states.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        Any text model; its encoder without the head is used.
+    tokenizer : transformers.PreTrainedTokenizerBase, optional
+        Default: that of the directory or hub name which the model was loaded from.
+    max_length : int, default=256
+        Texts are truncated to this number of tokens.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any = None, *, max_length: int = 256) -> None:
+        name = type(model).__name__
+        model = model.base_model
+        if getattr(model.config, "is_encoder_decoder", False):
+            model = model.get_encoder()
+        super().__init__(model)
+        self.name = name.lower()
+        tokenizer = _tokenizer_of(model, name) if tokenizer is None else tokenizer
+        if tokenizer.pad_token is None:
+            tokenizer = copy.deepcopy(tokenizer)
+            tokenizer.pad_token = tokenizer.eos_token
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+
+    def settings(self) -> dict[str, Any]:
+        """Return the tokenizer's digest, the pooling and the maximum length."""
+        digest = _tokenizer_digest(self.tokenizer)
+        return {"tokenizer": digest, "pooling": "mean", "max_length": self.max_length}
+
+    @property
+    def n_features_out(self) -> int | None:
+        """Width of the hidden states, from the model's configuration."""
+        return getattr(self.model.config, "hidden_size", None)
+
+    def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
+        """Tokenize, run and pool."""
+        with borrowed(self.model, device):
+            pooled = MeanOverTokens(self.model)
+            network = Network(pooled, device, n_rows_worth_export=sys.maxsize)  # never exported
+            return embed_with_tokenizer(
+                network, self.tokenizer, rows.values, self.max_length, batch_size
+            )
+
+    def note(self, rows: Rows) -> str | None:
+        """Say how many texts were truncated."""
+        remedy = "give HuggingFaceBackbone(name, max_length=...)"
+        return truncation_note(rows.values, self.tokenizer, self.max_length, remedy)
+
+
+def is_sentence_transformer(model: Any) -> bool:
+    """Return whether an object is a loaded SentenceTransformer."""
+    return _is_a(model, "sentence_transformers", "SentenceTransformer")
+
+
+def is_text_model_of_transformers(model: Any) -> bool:
+    """Return whether an object is a loaded model of transformers that reads tokens."""
+    is_model = _is_a(model, "transformers", "PreTrainedModel")
+    return is_model and model.main_input_name == "input_ids"
+
+
+def is_pipeline_of_transformers(model: Any) -> bool:
+    """Return whether an object is a pipeline of transformers, for whatever task."""
+    return _is_a(model, "transformers", "Pipeline")
+
+
+def refuse_tokenizer(model: Any) -> None:
+    """Raise if an object is a tokenizer, which somebody may put beside its model in a tuple."""
+    if _is_a(model, "transformers", "PreTrainedTokenizerBase"):
+        raise TypeError(
+            f"model holds a tokenizer ({type(model).__name__}), which makes no features: give "
+            f"{_PIPELINE}."
+        )
+
+
+def from_pipeline(pipeline: Any) -> TransformersObject:
+    """Return the backbone of a pipeline for the task "feature-extraction"."""
+    if pipeline.task != "feature-extraction" or pipeline.tokenizer is None:
+        raise TypeError(
+            f"model is a pipeline for the task {pipeline.task!r}, which returns no features: give "
+            f"{_PIPELINE}."
+        )
+    return TransformersObject(pipeline.model, pipeline.tokenizer)
+
+
+def _is_a(model: Any, package: str, name: str) -> bool:
+    # By name, so that a package that nobody imported stays unimported.
+    return any(
+        base.__name__ == name and base.__module__.partition(".")[0] == package
+        for base in type(model).__mro__
+    )
+
+
+def _tokenizer_of(model: Any, name: str) -> Any:
+    try:
+        if not model.name_or_path:
+            raise OSError("it was not loaded from a directory or the hub")
+        return load_tokenizer(model.name_or_path)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"The tokenizer of this {name} cannot be found ({error}). Give model={_PIPELINE}."
+        ) from error
+
+
+def _tokenizer_digest(tokenizer: Any) -> str:
+    """Digest the rules and the vocabulary of a tokenizer."""
+    backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
+    if hasattr(backend, "to_str"):
+        rules = json.loads(backend.to_str())
+        for name in ("truncation", "padding"):  # what it was called with last
+            rules.pop(name, None)
+    else:
+        rules = tokenizer.get_vocab() if hasattr(tokenizer, "get_vocab") else {}
+    side = getattr(tokenizer, "truncation_side", None)
+    text = json.dumps([type(tokenizer).__qualname__, side, rules], sort_keys=True)
+    return xxhash.xxh3_128_hexdigest(text.encode("utf-8", "surrogatepass"))
