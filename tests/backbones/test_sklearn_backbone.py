@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import ColumnTransformer
@@ -93,7 +94,17 @@ def test_running_it_does_not_change_its_fingerprint():
 
 
 @pytest.mark.parametrize(
-    ("transformer", "rows"), [(HashingVectorizer(n_features=8), TEXTS), (SplineTransformer(), X)]
+    ("transformer", "rows"),
+    [
+        pytest.param(
+            HashingVectorizer(n_features=8),
+            TEXTS,
+            marks=pytest.mark.skipif(
+                sklearn.__version__.startswith("1.6"), reason="tells that it has to be fitted"
+            ),
+        ),
+        (SplineTransformer(), X),
+    ],
 )
 def test_what_a_transformer_remembers_when_it_is_run_does_not_count(transformer, rows):
     if rows is X:

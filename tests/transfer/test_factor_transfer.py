@@ -60,24 +60,18 @@ def test_the_factor_keeps_what_can_be_kept(make_rows):
     assert unexplained.var() < 0.2 * (rows.features.matrix - rows.features.matrix.mean(0)).var()
 
 
-def n_steps_of(rows):
-    """Return how many steps the autoencoder is trained for."""
+def test_stops_by_rows_that_it_does_not_learn_from(make_rows):
+    """Noise that it learns by heart makes held-out rows worse."""
+    rows = make_rows(60, (40,))
+    rows.features.matrix[:] = np.random.default_rng(0).normal(size=(60, 40))
+    torch.manual_seed(0)
     steps = []
     counting = register_optimizer_step_post_hook(lambda *args: steps.append(args))
     try:
-        FactorTransfer(rows.features.shape[1], 5).fit(rows)
+        FactorTransfer(40, 5).fit(rows)
     finally:
         counting.remove()
-    return len(steps)
-
-
-def test_stops_by_rows_that_it_does_not_learn_from(make_rows):
-    """Noise that it learns by heart makes held-out rows worse; what rows share is learned long."""
-    noise, shared = make_rows(60, (40,)), make_rows(60, (40,))
-    rng = np.random.default_rng(0)
-    noise.features.matrix[:] = rng.normal(size=(60, 40))
-    shared.features.matrix[:] = rng.normal(size=(60, 2)) @ rng.normal(size=(2, 40))
-    assert n_steps_of(noise) < n_steps_of(shared) / 2
+    assert len(steps) < 400  # 500 if rows that it learned from were the judges
 
 
 @pytest.mark.parametrize("n_rows", [1, 2, 3])
