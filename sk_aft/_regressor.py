@@ -63,7 +63,7 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
         Task loss, from outputs and standardised targets, both (B, n_targets).
     max_epochs : int or "auto", default="auto"
         Passes over the training rows; time is proportional to it. "auto" is 50, or as many as make
-        200 steps (of 2-D numbers 1,000, but at most 300 passes): few rows make few steps a pass.
+        200 steps (of 2-D numbers 1,000, but at most 500 passes): few rows make few steps a pass.
     batch_size : int, default=128
         Rows a batch. The transfer compares the rows of a batch with each other.
     lr_schedule : {"cosine", "constant"}, default="cosine"

@@ -21,7 +21,7 @@ from sk_aft.transfer import default_beta
 _FEWEST_EPOCHS = 50
 _FEWEST_STEPS = {"numeric": 1000}
 _FEWEST_STEPS_OF_OTHERS = 200
-_MOST_EPOCHS_FOR_STEPS = 300
+_MOST_EPOCHS_FOR_STEPS = 500
 # What is built once: training that resumes keeps it.
 _BUILT_ONCE = ("module", "preprocessor", "transfer")
 
