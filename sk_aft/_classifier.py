@@ -266,8 +266,9 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
         Parameters
         ----------
         X : FoundationFeatures, or list, array, Series or DataFrame of n_rows rows
-            What a `FoundationFeatureExtractor` returned, or plain rows: 2-D numbers, texts,
-            images, or a DataFrame with columns of several of these kinds.
+            What a `FoundationFeatureExtractor` returned, or plain rows: 2-D numbers, texts, images
+            in any encoding, or a DataFrame. A column's kind depends on that column alone: strings
+            are texts, ``pandas.Categorical`` columns are categories.
         y : array-like of shape (n_rows,)
             Labels of any type.
         features : array-like of shape (n_rows, n_foundation_features), optional

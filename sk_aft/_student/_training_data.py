@@ -208,7 +208,9 @@ def add_unlabeled(
             f"{data.features.shape[1]}."
         )
     further, _ = check_rows(X_unlabeled, data.schema, owner=owner, allow_nan=allow_nan)
-    if data.rows.values.shape[1:] != further.values.shape[1:]:
+    shapes = [rows.values.shape[1:] for rows in (data.rows, further)]
+    # Images may be of several sizes and in several containers, which the preprocessor evens out.
+    if data.rows.kind != "image" and shapes[0] != shapes[1]:
         raise ValueError(
             f"X_unlabeled has rows of shape {further.values.shape[1:]}, but X has rows of "
             f"shape {data.rows.values.shape[1:]}."
