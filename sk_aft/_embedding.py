@@ -1,4 +1,4 @@
-"""Rows -> features: look each row up in the store, run the model on what is missing."""
+"""Rows -> features: look up each row in the store, and run the model on the missing rows."""
 
 from __future__ import annotations
 
@@ -23,34 +23,33 @@ from sk_aft.backbones._base import FeatureShapeError
 from sk_aft.store import FeatureStore, digest_array, row_digests
 from sk_aft.store._process import process_store
 
-# Rows are committed to the store this many batches at a time: few enough to lose little when
-# interrupted, enough for a text model to sort them by length.
+# Rows are committed to the store in groups of this many batches: few enough to lose little when
+# interrupted, and enough for a text model to sort them by length.
 _BATCHES_PER_COMMIT = 8
 _ROWS_PER_DIGEST = 65_536
-# Where a model failed for a row, so many others tell whether the row is to blame.
+# If a model fails for a row, this many others are tried to tell whether the row is to blame.
 _ROWS_TRIED = 10
-# What messages about a row that is missing end with.
+# The end of messages about a missing row.
 OR_MASK = " on_error='mask' keeps the row without features."
 _SECONDS_BETWEEN_LOOKS = 0.05
-# A progress bar in a file gets a line at a time.
+# In a file, each update of a progress bar is a new line, so updates are rarer.
 _SECONDS_BETWEEN_LINES = 30.0
 _NO_ROWS = MatrixInMemory(np.empty((0, 0), dtype=np.float32))
-# A GPU has use for larger batches than a CPU; they are halved if they do not fit.
+# A GPU benefits from larger batches than a CPU; they are halved if they do not fit.
 _LARGER_ON_CUDA = 4
 
 
 class Reader(NamedTuple):
-    """A backbone and what it reads of the rows.
+    """A backbone and the part of the rows that it reads.
 
     Parameters
     ----------
     backbone : Backbone
         The model.
     column : object, optional
-        The column of a DataFrame that it reads, or a tuple of columns; default: the rows as
-        they are.
+        The column of a DataFrame that it reads, or a tuple of columns; default: whole rows.
     kind : {"text", "image", "numeric"}, optional
-        What it reads; default: what the backbone says, or found out.
+        The kind of rows that it reads; default: the backbone's, or else found from the rows.
     """
 
     backbone: Backbone
@@ -77,13 +76,13 @@ class FeatureSource(NamedTuple):
     cache : {"auto", None}, path-like or FeatureStore
         Where features are kept; None keeps them in memory only.
     batch_size : int or "auto"
-        Rows a batch; "auto" takes each model's own, halved as often as memory runs out.
+        Rows per batch; "auto" is each model's own, halved each time memory runs out.
     device : str
         Where the models run.
     verbose : int
         0 is silent, 1 shows a progress bar.
     on_error : {"raise", "mask"}
-        What becomes of rows that a model cannot read: an error, or rows without features.
+        For rows that a model cannot read: raise an error, or keep them without features.
     """
 
     readers: Sequence[Reader]
@@ -94,9 +93,9 @@ class FeatureSource(NamedTuple):
     on_error: str = "raise"
 
     def compute(self, rows: Rows) -> list[StoredRows]:
-        """Return the features of some rows, one item a backbone.
+        """Return the features of some rows, one item per backbone.
 
-        All rows are looked up, and all stores opened, before the first model runs.
+        All rows are looked up and all stores are opened before the first model runs.
         """
         embeddings = [
             Embedding(
@@ -111,7 +110,7 @@ class FeatureSource(NamedTuple):
         return [embedding.features() for embedding in embeddings]
 
     def store(self, backbone: Backbone) -> FeatureStore | None:
-        """Return where the features of a model are kept, None for nowhere."""
+        """Return the store that keeps the features of a model, or None."""
         if self.cache is None:
             return None
         if not backbone.is_persistent:
@@ -122,9 +121,9 @@ class FeatureSource(NamedTuple):
 
 
 def model_fingerprint(backbone: Backbone, rows: Rows) -> dict[str, Any]:
-    """Return what a model's features of such rows are kept under.
+    """Return the fingerprint under which a model's features of such rows are kept.
 
-    A model may return as many features as a table has columns, so each width is one of its own.
+    The number of features may depend on a table's number of columns, so it is included.
     """
     fingerprint = dict(backbone.fingerprint())
     if rows.kind == "numeric":
@@ -133,7 +132,7 @@ def model_fingerprint(backbone: Backbone, rows: Rows) -> dict[str, Any]:
 
 
 class Embedding:
-    """One model's way through some rows.
+    """Computes the features of some rows by one model.
 
     Parameters
     ----------
@@ -146,12 +145,12 @@ class Embedding:
     store : FeatureStore or None
         Where its features are kept.
     column : object, optional
-        The column of a DataFrame that they are, or a tuple of columns, for messages.
+        The column of a DataFrame, or tuple of columns, that the rows come from; for messages.
 
     Attributes
     ----------
     digests : ndarray of shape (n_rows, 2), uint64
-        What each row is known by.
+        The digest of each row's content.
     """
 
     def __init__(
@@ -173,14 +172,14 @@ class Embedding:
             fingerprint = model_fingerprint(backbone, rows)
             self._model = store.register_model(fingerprint, name=backbone.name)
         self._rows_run: list[np.ndarray] = []
-        # Digest of a row that the model cannot read -> why.
+        # Digest of a row that the model cannot read -> (row, error).
         self._failures: dict[bytes, tuple[int, Exception]] = {}
         self._width: int | None = None
         self._has_succeeded = False
         automatic = source.batch_size == "auto"
         batch_size = backbone.batch_size if automatic else source.batch_size
         self._rows_per_commit = batch_size * _BATCHES_PER_COMMIT
-        # What fits is found out when the model runs; looking rows up needs no device.
+        # "auto" is resolved when the model runs, because looking up rows needs no device.
         self._batch_size: int | None = None if automatic else batch_size
         self.digests: np.ndarray = np.zeros((len(rows), 2), dtype=np.uint64)
         for start in range(0, len(rows), _ROWS_PER_DIGEST):
@@ -191,7 +190,7 @@ class Embedding:
             self._cannot_read(row, self._missing(row))
 
     def features(self) -> StoredRows:
-        """Return the features; those that are not in the store are computed and put there."""
+        """Return the features; those that are not in the store are computed and added to it."""
         found = self._in_memory() if self._store is None else self._through(self._store)
         self._report(found.missing_mask)
         return found
@@ -226,12 +225,12 @@ class Embedding:
                     index_of.update({self._digest(row): first + i for i, row in enumerate(done)})
                 progress.update(len(chunk))
         matrix = np.concatenate(chunks) if chunks else np.empty((0, 0), np.float32)
-        matrix.setflags(write=False)  # slices share it, as they share a file
+        matrix.setflags(write=False)  # slices share it
         indices = [index_of.get(self._digest(row), -1) for row in range(len(self._rows))]
         return StoredRows(MatrixInMemory(matrix), np.array(indices, dtype=np.int64))
 
     def _report(self, missing_mask: np.ndarray) -> None:
-        """Say how many rows have no features, and what the model made of the others."""
+        """Warn about rows without features, and pass on the model's note about the others."""
         run = np.concatenate([np.empty(0, np.int64), *self._rows_run])
         note = self._backbone.note(self._rows.take(run)) if len(run) else None
         if note is not None:
@@ -258,7 +257,7 @@ class Embedding:
         todo: np.ndarray,
         advance: Callable[[int], Any],
     ) -> None:
-        """Compute rows, except for those that other processes compute meanwhile."""
+        """Compute rows, except those that other processes are computing."""
         while len(todo):
             chunk, todo = todo[: self._rows_per_commit], todo[self._rows_per_commit :]
             names = [self._digest(row) for row in chunk]
@@ -269,7 +268,7 @@ class Embedding:
             if len(others) == len(chunk):
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
             advance(len(chunk) - len(others))
-            # Looked at again in the end: by then they are there, or their process has died.
+            # These are checked again at the end: by then they are stored, or their process died.
             todo = np.concatenate([todo, chunk[others]])
 
     def _embed(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -287,19 +286,19 @@ class Embedding:
             if len(rows) == 1:
                 self._fail(int(rows[0]), error)
                 return
-            # Whose fault is it? The others are not lost by it.
+            # Halve the rows to find the one that fails, and keep the features of the others.
             for half in np.array_split(rows, 2):
                 yield from self._embed_some(half)
             return
         if features.ndim != 2 or len(features) != len(rows):
             raise FeatureShapeError(
                 f"Model {self._backbone.name!r} returned features of shape {features.shape} for "
-                f"{len(rows)} rows: expected ({len(rows)}, n_features), a row for a row."
+                f"{len(rows)} rows: expected ({len(rows)}, n_features)."
             )
         if self._width not in (None, features.shape[1]):
             raise FeatureShapeError(
-                f"Model {self._backbone.name!r} returned {features.shape[1]} features a row after "
-                f"{self._width} for the rows before: expected one width for all rows."
+                f"Model {self._backbone.name!r} returned {features.shape[1]} features per row, but "
+                f"{self._width} for earlier rows: expected the same number for all rows."
             )
         self._width = features.shape[1]
         finite = np.isfinite(features).all(axis=1)
@@ -308,10 +307,10 @@ class Embedding:
             self._rows_run.append(rows[finite])
             yield rows[finite], features[finite]
         for row in rows[~finite]:
-            self._fail(int(row), ValueError("it gave NaN or infinite features"))
+            self._fail(int(row), ValueError("it returned NaN or infinite features"))
 
     def _run(self, rows: np.ndarray) -> np.ndarray:
-        """Run the model on rows, in smaller batches from now on if memory runs out."""
+        """Run the model on rows; if memory runs out, use smaller batches from then on."""
         device = resolve_device(self._source.device)
         automatic = self._source.batch_size == "auto"
         if self._batch_size is None:
@@ -328,7 +327,7 @@ class Embedding:
                     raise
                 if not automatic or batch_size == 1:
                     raise self._out_of_memory(batch_size, device) from error
-            # After the handler: the error held on to the tensors of the batch that failed.
+            # Outside the handler, because the error keeps the tensors of the failed batch alive.
             self._batch_size = batch_size // 2
             release_memory(device)
 
@@ -336,16 +335,16 @@ class Embedding:
         what = f"Model {self._backbone.name!r} ran out of memory on device {str(device)!r}"
         if batch_size == 1:
             return MemoryError(
-                f"{what} with a single row at a time: take a smaller model, smaller rows or "
+                f"{what} with a single row at a time: use a smaller model, smaller rows or "
                 "another device."
             )
         return MemoryError(
-            f"{what} with {batch_size} rows at a time: batch_size='auto' finds a size that fits, "
-            "or give a smaller one."
+            f"{what} with {batch_size} rows at a time: use a smaller batch_size, or 'auto', which "
+            "finds one that fits."
         )
 
     def _fail(self, row: int, error: Exception) -> None:
-        """Note a row that the model failed for; raise unless such rows are to be left out."""
+        """Record a row that the model failed for; raise unless such rows are masked."""
         if str(error).startswith(f"Row {row} "):
             self._cannot_read(row, error)
             return
@@ -364,7 +363,7 @@ class Embedding:
         self._leave_out(row, error)
 
     def _not_finite(self, row: int) -> ValueError:
-        """Return the error that says which number of a row is not finite."""
+        """Return an error that names the number in a row that is not finite."""
         values = self._rows.values[row]
         column = int(np.flatnonzero(~np.isfinite(values))[0])
         names = self._column if isinstance(self._column, tuple) else [self._column]
@@ -375,7 +374,7 @@ class Embedding:
         )
 
     def _missing(self, row: int) -> ValueError:
-        """Return the error that says that a row is missing."""
+        """Return the error for a missing row."""
         error = self._rows.missing_error(row, OR_MASK)
         return error if self._column is None else ValueError(f"column {self._column!r}: {error}")
 
@@ -391,11 +390,11 @@ class Embedding:
     def _not_a_rows_fault(self, n_rows: int, error: Exception) -> ValueError:
         return ValueError(
             f"Model {self._backbone.name!r} failed for each of {n_rows} rows, so the rows are "
-            f"hardly to blame: {_reason(error)}."
+            f"probably not the cause: {_reason(error)}."
         )
 
     def _cannot_read(self, row: int, error: Exception) -> None:
-        """Note a row whose image cannot be read, as ``error`` says already."""
+        """Record a row that cannot be read, as ``error`` describes; raise unless masked."""
         if self._source.on_error == "raise":
             raise error
         self._leave_out(row, error)
@@ -406,7 +405,7 @@ class Embedding:
             raise self._not_a_rows_fault(len(self._failures), error) from error
 
     def _readable(self, todo: np.ndarray) -> np.ndarray:
-        """Leave out image files that cannot be opened: found now, not after hours of work."""
+        """Leave out image files that cannot be opened, before any model has run for hours."""
         is_file = self._rows.kind == "image" and self._rows.values.dtype == object
         for row in todo if is_file else ():
             value = self._rows.values[row]
@@ -418,7 +417,7 @@ class Embedding:
         return np.array([row for row in todo if self._digest(row) not in self._failures], np.int64)
 
     def _distinct(self, rows: np.ndarray) -> np.ndarray:
-        """Return the first of the rows with each digest."""
+        """Return the first row with each digest."""
         first: dict[bytes, int] = {}
         for row in rows:
             first.setdefault(self._digest(row), row)
@@ -440,16 +439,16 @@ class Embedding:
 
 
 def _is_shown_live() -> bool:
-    """Return whether a progress bar replaces itself: in a terminal or a notebook, not in a file."""
+    """Return whether a progress bar is redrawn in place: in a terminal or notebook, not a file."""
     is_widget = any("notebook" in base.__module__ for base in tqdm.__mro__)
     return is_widget or getattr(sys.stderr, "isatty", bool)()
 
 
 def _may_be_a_rows_fault(error: Exception) -> bool:
-    """Return whether other rows may do better.
+    """Return whether an error may be caused by the row rather than the model or the machine.
 
-    They do not without memory, packages, a disk or a network, or if the model returns no matrix.
-    A file that a function cannot find or that Pillow cannot read is a fault of the row.
+    Missing memory, packages, disk or network, or a wrong shape of features are not the row's
+    fault. A file that a function cannot find or that Pillow cannot read is.
     """
     if isinstance(error, (ImportError, MemoryError, FeatureShapeError)):
         return False

@@ -1,4 +1,4 @@
-"""FoundationFeatureExtractor: the transformer that puts foundation features beside raw rows."""
+"""FoundationFeatureExtractor: the transformer that adds foundation features to raw rows."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from sk_aft.backbones._base import FeatureShapeError
 from sk_aft.store import FeatureStore, model_digest, row_digests
 from sk_aft.store._process import inherit, process_state
 
-# The width of a model's features is asked of the first row; of as many if rows may be broken.
+# The first row tells the width of a model's features. If rows may be broken, more are tried.
 _ROWS_TRIED_FOR_WIDTH = 100
 
 
 class _Seen(NamedTuple):
-    """Rows that passed the extractor's door.
+    """Rows that the extractor has checked.
 
     Parameters
     ----------
@@ -51,64 +51,64 @@ class _Seen(NamedTuple):
 
 
 class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
-    """Put the features of frozen foundation models beside the raw rows.
+    """Add the features of frozen foundation models to the raw rows.
 
-    ``fit_transform`` looks each row up in a store on disk by its content, runs the models on
-    the rows that are missing, and returns `FoundationFeatures`. ``transform`` returns the same
-    type, but computes nothing until somebody asks for the features: scikit-learn's own
-    estimators do (so this followed by ``LogisticRegression`` is a linear probe), while
-    `AFTClassifier` and `AFTRegressor` do not when they predict.
+    ``fit_transform`` looks up each row in a store on disk by its content, runs the models on
+    the missing rows (samples), and returns `FoundationFeatures`. ``transform`` returns the same
+    type, but computes the features only when they are used. scikit-learn's own estimators use
+    them, so this followed by ``LogisticRegression`` is a linear probe. `AFTClassifier` and
+    `AFTRegressor` do not use them to predict.
 
-    ``set_output(transform="pandas")`` or ``"polars"``, of the extractor or its pipeline, makes a
-    plain frame of the features instead, for other estimators; the raw rows are not in it. The
-    global ``sklearn.set_config(transform_output=...)`` changes nothing here.
+    ``set_output(transform="pandas")`` or ``"polars"``, on the extractor or its pipeline, returns a
+    plain frame of the features instead, without the raw rows, for other estimators. The
+    global ``sklearn.set_config(transform_output=...)`` has no effect.
 
     Parameters
     ----------
     model : str, Backbone, torch.nn.Module, callable, estimator, or list or mapping of these
-        Makes the features; see the notes for what can be a model.
+        Computes the features; see the notes for what can be a model.
 
         - A list: the features of several models are concatenated.
         - A mapping: the column of a DataFrame, or the tuple of columns, that each model reads.
     cache : "auto", path-like, FeatureStore or None, default="auto"
         Where features are kept.
 
-        - "auto": in the directory that the environment variable ``SK_AFT_CACHE`` names, or in
+        - "auto": in the directory named by the environment variable ``SK_AFT_CACHE``, or in
           the user's cache directory.
         - None: in memory only.
     batch_size : int or "auto", default="auto"
-        Number of rows that run through a model at a time; it does not change the features.
-        "auto" is each model's own, larger on a CUDA GPU, and halved when memory runs out.
+        Number of rows per batch of a model; it does not change the features. "auto" is each
+        model's own batch size, larger on a CUDA GPU, and halved when memory runs out.
     device : str or torch.device, default="auto"
         Where the models run. "auto" uses a GPU if there is one.
     verbose : int, default=0
-        1 shows a progress bar while a model runs, with rows a second and the time left.
+        1 shows a progress bar while a model runs, with rows per second and the time left.
     on_error : {"raise", "mask"}, default="raise"
         What happens if a model cannot read a row: a broken image, a missing text or number.
 
-        - "raise": an error names the row; others are kept in the store.
+        - "raise": an error names the row. Features of other rows stay in the store.
         - "mask": its features are NaN, it is left out of the transfer term, and a warning counts
-          such rows; see `FoundationFeatures.missing_mask`. The student has to read it still.
+          such rows; see `FoundationFeatures.missing_mask`. The student still has to read it.
     inputs : str, list of str or None, default=None
         If ``model`` is a mapping: the column, or the columns as a DataFrame, that the student
-        gets. Other columns need not be there at prediction. None is all columns.
+        gets. Other columns are not needed at prediction. None means all columns.
 
     Attributes
     ----------
     backbones_ : list of Backbone
         The models, in the order of their features.
     feature_slices_ : dict of str to slice
-        Which features come from which model. Where models of several columns have one name, the
-        column's name is put before it.
+        Which features come from which model. If models of several columns have the same name,
+        the column's name is prepended.
     column_slices_ : dict of str to slice
         Which features come from which column of a DataFrame; empty unless ``model`` is a mapping.
     n_features_out_ : int
         Number of features.
     n_features_in_ : int
-        Number of columns of the rows seen during fit; only for 2-D numbers, and for a DataFrame
-        where ``model`` is a mapping.
+        Number of columns of the rows seen during fit; only for 2-D numbers, or if ``model`` is a
+        mapping.
     feature_names_in_ : ndarray of str
-        Their names, where the rows came as a DataFrame with string names.
+        Their names, if the rows were a DataFrame with string names.
 
     See Also
     --------
@@ -121,30 +121,29 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     - a name: "minilm" (texts), "effnet-lite0", "effnet-lite1", "effnet-lite2" (images);
     - "st:NAME" (sentence-transformers) or "hf:NAME" (transformers), where NAME is a name on the
       Hugging Face hub or a directory;
-    - a SentenceTransformer, a text model of transformers that was loaded with its tokenizer beside
-      it, or ``transformers.pipeline("feature-extraction", ...)``;
+    - a SentenceTransformer, a text model of transformers that was loaded from a directory or hub
+      name with a tokenizer, or ``transformers.pipeline("feature-extraction", ...)``;
     - a backbone of `sk_aft.backbones`, or a torch module;
     - a fitted scikit-learn transformer, or a function from a batch of rows to an (n, d) array. For
       a predictor, give ``lambda rows: model.predict_proba(rows)``.
 
-    Text models read the first tokens of a text, 256 of them by default; a warning counts the texts
-    that are longer.
+    Text models read the first tokens of a text, 256 by default. A warning counts longer texts.
 
-    Images may come in any encoding, and in another one after ``fit``:
+    Images may have any of these encodings, and a different one after ``fit``:
 
-    - Whole numbers are 0 to 255, and bools black and white.
-    - Floats are 0 to 1 if all floats of the images seen during ``fit`` are, else 0 to 255 if they
-      are whole or reach 128. If there were none, the images of the call decide. Other floats,
-      such as standardised ones, are for functions and torch modules, and then all images have to
-      be like them.
+    - Integers range from 0 to 255; bools are black and white.
+    - Floats range from 0 to 1 if all floats in the images seen during ``fit`` do. Otherwise they
+      range from 0 to 255 if they are whole numbers or reach 128. If ``fit`` saw no floats, the
+      images of the call decide. Functions and torch modules also accept other floats, such as
+      standardised ones, but then all images have to be like them.
     - Arrays are (n, height, width), or have channels last or first: the axis of length 1, 3 or 4.
-      Other numbers of bands are found if images are square, or if the bands are few. A fourth
-      channel is transparency; transparent images are put on white.
-    - Pictures are turned upright as their Exif data say. Of animations the first frame is read.
+      Other numbers of bands are recognised if images are square or if there are few bands. A
+      fourth channel is transparency; transparent images are put on white.
+    - Images are rotated as their Exif data specify. Only the first frame of an animation is read.
 
     Models are frozen, so clones of an extractor share them. A function, or a module with a
     preprocessing function, is not recognised in another run unless a fingerprint is declared
-    (see `sk_aft.backbones.CallableBackbone`): its features live as long as this process.
+    (see `sk_aft.backbones.CallableBackbone`); its features are kept only for this process.
 
     Examples
     --------
@@ -174,7 +173,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     _readers: list[Reader]
     _kinds: dict[Any, str]
     _float_ranges: dict[Any, str | None]  # of the columns of images, None for the rows as they are
-    # scikit-learn looks here first, so that its global setting does not part rows and features.
+    # scikit-learn looks here first, so its global setting does not separate rows and features.
     _sklearn_output_config: dict = {"transform": "default"}
 
     def __init__(
@@ -198,15 +197,14 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any = None) -> FoundationFeatureExtractor:
-        """Check the rows and the models; learns nothing from the rows.
+        """Check the rows and the models; nothing is learned from the rows.
 
         Parameters
         ----------
         X : list, array, Series or DataFrame of n_rows rows
             Strings, 2-D numbers, images (arrays, PIL images, paths, bytes of image files; see
-            Notes of the class), or a DataFrame's column of any of these. Categories are read as
-            their texts. A DataFrame with the columns that the models read, where ``model`` is a
-            mapping.
+            Notes of the class), or a DataFrame column of any of these. Categories are read as
+            texts. If ``model`` is a mapping: a DataFrame with the columns that the models read.
         y : ignored
             Present for the convention of scikit-learn.
 
@@ -218,10 +216,10 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If the rows are of mixed types, missing or of a kind that a model does not read, or
-            a spec is unknown.
+            If rows are of mixed types, missing, or of a kind that a model does not read, or
+            if a model's name is unknown.
         ImportError
-            If a model needs a package that is not installed; names the pip command.
+            If a model needs a package that is not installed; the message names the pip command.
         """
         with self._restored_on_error():
             self._fit(X)
@@ -239,7 +237,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             raise
 
     def _fit(self, X: Any) -> _Seen:
-        """Do the work of ``fit``; return the rows, which then need not be recognised again."""
+        """Do the work of ``fit``; return the rows, so that they are recognised only once."""
         resolve_device(self.device)
         if isinstance(self.batch_size, bool):  # an int to the check of parameters
             raise ValueError(f"batch_size has to be 'auto' or a number, got {self.batch_size}.")
@@ -278,7 +276,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit_transform(self, X: Any, y: Any = None) -> FoundationFeatures:
-        """Return the rows with their features, computed now.
+        """Return the rows with their features, which are computed now.
 
         Parameters
         ----------
@@ -299,7 +297,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         return self._output(rows)
 
     def transform(self, X: Any) -> FoundationFeatures:
-        """Return the rows with features that are computed when somebody asks for them.
+        """Return the rows with features that are computed when they are first used.
 
         Parameters
         ----------
@@ -318,8 +316,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     def precompute(self, X: Any) -> FoundationFeatureExtractor:
         """Fill the store ahead of a search, then free the models' memory.
 
-        It is resumable: called again, it continues where it stopped. Several processes may share
-        the work by calling it with the same rows.
+        It is resumable. Several processes may share the work by calling it with the same rows.
 
         Parameters
         ----------
@@ -343,7 +340,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         return self
 
     def store_keys(self, X: Any) -> dict[str, list[bytes]]:
-        """Return what rows are kept under, for `FeatureStore.explain_key` and its other methods.
+        """Return the keys of rows in the store, for `FeatureStore.explain_key` and similar methods.
 
         Parameters
         ----------
@@ -353,8 +350,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         Returns
         -------
         keys : dict of str to list of bytes
-            For each model, as named in ``feature_slices_``, a key for each row. Without a cache
-            rows have no keys, and the dict is empty.
+            For each model, as named in ``feature_slices_``, one key per row. Empty without a cache.
         """
         check_is_fitted(self)
         keys = {}
@@ -390,7 +386,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         return np.array(names, dtype=object)
 
     def set_output(self, *, transform: str | None = None) -> FoundationFeatureExtractor:
-        """Say what ``transform`` and ``fit_transform`` return.
+        """Set what ``transform`` and ``fit_transform`` return.
 
         Parameters
         ----------
@@ -408,7 +404,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         return self
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters; those of a model are not among them, since it is frozen.
+        """Return the parameters, without those of the models, which are frozen.
 
         Parameters
         ----------
@@ -445,7 +441,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         return super().set_params(**params)
 
     def _models(self) -> list[tuple[Any, Any]]:
-        """Return pairs of a column, None for the rows as they are, and a model."""
+        """Return pairs of a column (None for whole rows) and a model."""
         by_column = self.model if isinstance(self.model, Mapping) else {None: self.model}
         return [
             (column, model)
@@ -454,7 +450,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         ]
 
     def _columns_read(self, column: Any) -> Any:
-        """Return the names of the columns that a model reads, None where they have none."""
+        """Return the names of the columns that a model reads, or None if they have no names."""
         if column is None:
             return getattr(self, "feature_names_in_", None)
         return column if isinstance(column, tuple) else [column]
@@ -470,18 +466,18 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         )
 
     def _width(self, reader: Reader, rows: Rows) -> int:
-        """Return the width of a model's features, which only running it tells."""
+        """Run a model to find the width of its features."""
         source = self._source([reader])._replace(verbose=0, on_error="raise")
         n_tried = 1 if self.on_error == "raise" else min(len(rows), _ROWS_TRIED_FOR_WIDTH)
         for row in range(n_tried):
             try:
-                # Through the store, which needs the row anyway.
+                # Through the store, because the row is needed there anyway.
                 return source.compute(rows[row : row + 1])[0].matrix.width
             except FeatureShapeError:
                 raise
             except ValueError:
                 continue
-        # Raises, and knows from the other rows whether the first is to blame.
+        # This raises; the other rows tell whether the first is to blame.
         return source.compute(rows[:_ROWS_TRIED_FOR_WIDTH])[0].matrix.width
 
     def _beside_features(self, seen: _Seen) -> FoundationFeatures:
@@ -496,9 +492,9 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         )
 
     def _check_rows(self, X: Any, *, reset: bool) -> _Seen:
-        """Recognise and check the rows: the door that all of them pass, once."""
+        """Recognise and check the rows; all rows pass through here once."""
         if isinstance(self.model, Mapping):
-            # At prediction columns that only the models read may be missing.
+            # At prediction, columns that only the models read may be missing.
             if reset or not is_frame(X):
                 read = [name for column in self.model for name in self._columns_read(column)]
                 require_columns(X, list(dict.fromkeys(read)))
@@ -509,9 +505,9 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         if self.inputs is not None:
             raise ValueError(
                 f"inputs={self.inputs!r} names columns of a DataFrame, so model has to be a "
-                "mapping such as {'text': 'minilm'}, which says what column each model reads."
+                "mapping such as {'text': 'minilm'}, which says which column each model reads."
             )
-        # Texts that end in ".png" are paths if all of them do, which few rows do not tell.
+        # Texts are paths if all of them end in ".png"; a few rows cannot tell, so fit decides.
         rows = as_rows(X, kind=None if reset else self._rows_kind, missing=True)
         self._check_complete(rows)
         if reset and rows.holds_strings:
@@ -547,7 +543,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         is_one = self.inputs is not None and not isinstance(self.inputs, list)
         names = list(X.columns) if self.inputs is None else [self.inputs] if is_one else self.inputs
         require_columns(X, names)
-        # What models take a column for, the student does, too.
+        # The student reads a column as the same kind as the models do.
         for column, kind in self._kinds.items():
             if column in names:
                 read.column(column, kind=kind, missing=True)
@@ -559,17 +555,17 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         rows = as_rows(frame, frames=True)
         if rows.kind != "frame":
             return _Seen(frame, rows, read)
-        # They share the columns that were recognised already.
+        # Share the columns that were already recognised.
         return _Seen(frame, read if frame is X else Rows("frame", frame, None, read._columns), read)
 
     def _output(self, rows: FoundationFeatures) -> Any:
-        # scikit-learn wraps what transform returns into frames but knows arrays only.
+        # scikit-learn wraps the output in a frame, but only if it is an array.
         frames = _get_output_config("transform", self)["dense"] != "default"
         return np.asarray(rows) if frames else rows
 
     def __sklearn_clone__(self) -> FoundationFeatureExtractor:
-        # Parameters are shared: a frozen model is not worth a copy for every fold, and a
-        # function that was copied would not be recognised as the same one.
+        # Parameters are shared: a frozen model need not be copied for every fold, and a
+        # copied function would not be recognised as the same one.
         clone = type(self)(**self.get_params(deep=False))
         for name in ("_metadata_request", "_sklearn_output_config"):
             if name in vars(self):
@@ -587,7 +583,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         inherit(self._known_by_identity(), session)
 
     def _known_by_identity(self) -> list:
-        """Return functions and transformers, whose copies a worker process has to recognise."""
+        """Return the functions and transformers whose copies a worker process must recognise."""
         return [model for _, model in self._models() if not _is_known_by_content(model)]
 
     def __sklearn_tags__(self) -> Any:
@@ -602,7 +598,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
 
 
 def _agreed_kinds(readers: list[Reader]) -> dict[Any, str]:
-    """Return the kind that all models of a column read, by column, where they agree on one."""
+    """Return, by column, the kind that its models read, if they agree on one."""
     kinds: dict[Any, set] = {}
     for backbone, column, _ in readers:
         kinds.setdefault(column, set()).add(backbone.kind)
@@ -618,12 +614,12 @@ def _is_known_by_content(model: Any) -> bool:
         return True
     try:
         return resolve_backbone(model).is_persistent
-    except (TypeError, ValueError):  # no model at all, which fit will say
+    except (TypeError, ValueError):  # not a model; fit will say so
         return False
 
 
 def _names(readers: list[Reader]) -> list[str]:
-    """Return names of the models, with their column's where models of another have the same."""
+    """Return the models' names, preceded by the column if models of several columns share one."""
     columns_of = Counter(name for name, _ in {(r.backbone.name, r.column) for r in readers})
     return [
         f"{_joined(column)}_{backbone.name}" if columns_of[backbone.name] > 1 else backbone.name

@@ -1,4 +1,4 @@
-"""FoundationFeatures: raw rows together with what foundation models say about them."""
+"""FoundationFeatures: raw rows together with their foundation features."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from sk_aft.store._model_rows import ModelRows
 class FoundationFeatures:
     """Rows and their foundation features, in one array-like that scikit-learn can slice.
 
-    To scikit-learn it is an (n_rows, n_features) float32 array of features. An `AFTClassifier`
-    or `AFTRegressor` takes the raw rows from it, and the features only to fit. Features that
-    nobody asked for yet are not computed.
+    To scikit-learn it is an (n_rows, n_features) float32 array of features. `AFTClassifier`
+    and `AFTRegressor` read the raw rows from it, and use the features only to fit. Features are
+    computed when they are first used.
 
-    Made by `FoundationFeatureExtractor`, whose ``set_output`` makes frames with named columns
-    instead; ``numpy.asarray`` and ``pandas.DataFrame`` take the features alone.
+    It is returned by `FoundationFeatureExtractor`, whose ``set_output`` returns frames with named
+    columns instead. ``numpy.asarray`` and ``pandas.DataFrame`` use only the features.
 
     Parameters
     ----------
@@ -33,11 +33,11 @@ class FoundationFeatures:
     rows : Rows
         The same, recognised.
     source : FeatureSource
-        What computes the features.
+        Computes the features.
     feature_slices : dict of str to slice
-        Which columns are which model's.
+        Which columns belong to which model.
     parts : list of StoredRows, optional
-        The features of each model, where they are known already.
+        The features of each model, if they are already known.
     read : Rows, optional
         What the models read; default: ``rows``.
     column_slices : dict of str to slice, optional
@@ -48,13 +48,13 @@ class FoundationFeatures:
     inputs : array-like, list, Series or DataFrame of n_rows rows
         The raw rows as they were given.
     features : ndarray of shape (n_rows, n_features), float32
-        Computed when first asked for; memory-mapped where the store holds the rows in order.
+        Computed when first used; memory-mapped if the store holds the rows in order.
     feature_slices : dict of str to slice
-        Which columns are which model's.
+        Which columns belong to which model.
     column_slices : dict of str to slice
-        Which features come from which column of a DataFrame; empty where models read whole rows.
+        Which features come from which column of a DataFrame; empty if models read whole rows.
     missing_mask : ndarray of shape (n_rows,), bool
-        Which rows have no features of some model; only with ``on_error="mask"``.
+        Which rows lack the features of at least one model; only with ``on_error="mask"``.
     shape : tuple of int
         (n_rows, n_features); known without computing.
     ndim : int
@@ -110,23 +110,23 @@ class FoundationFeatures:
 
     @property
     def features(self) -> np.ndarray:
-        """The features, (n_rows, n_features) float32; computed when first asked for."""
+        """The features, (n_rows, n_features) float32; computed when first used."""
         views = [part.view() for part in self._computed()]
         return views[0] if len(views) == 1 else np.concatenate(views, axis=1)
 
     @property
     def is_computed(self) -> bool:
-        """Whether the features are at hand without running or looking up anything."""
+        """Whether the features are available without running a model or reading the store."""
         return self._parts is not None
 
     @property
     def is_on_disk(self) -> bool:
-        """Whether taking features means reading a file."""
+        """Whether the features are read from a file."""
         return any(part.is_on_disk for part in self._computed())
 
     @property
     def missing_mask(self) -> np.ndarray:
-        """Which rows have no features of some model, (n_rows,) bool; see ``on_error``."""
+        """Which rows lack the features of at least one model, (n_rows,) bool; see ``on_error``."""
         return np.any([part.missing_mask for part in self._computed()], axis=0)
 
     @property
@@ -141,7 +141,7 @@ class FoundationFeatures:
         return self.missing_mask
 
     def take(self, indices: Any) -> np.ndarray:
-        """Return the features of some rows as an array in memory, reading only these."""
+        """Return the features of some rows as an array in memory; other rows are not read."""
         taken = [part.take(indices) for part in self._computed()]
         return taken[0] if len(taken) == 1 else np.concatenate(taken, axis=1)
 
@@ -151,7 +151,7 @@ class FoundationFeatures:
         return self._parts
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        return iter(np.asarray(self))  # pandas.DataFrame asks for it
+        return iter(np.asarray(self))  # pandas.DataFrame needs it
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -191,11 +191,11 @@ class FoundationFeatures:
     def __getstate__(self) -> dict[str, Any]:
         state = dict(vars(self))
         if self._rows.values is not self.inputs:
-            # Recognised again, rather than held twice.
+            # The rows are recognised again after loading, rather than stored twice.
             state["_rows"] = (self._rows.kind, self._rows.float_range)
             state["_read"] = None if self._read is self._rows else self._read
         if self._parts and any(isinstance(part.matrix, ModelRows) for part in self._parts):
-            # Looked up again by content: another process may not see this file.
+            # Features are looked up again by content: another process may not see this file.
             state["_parts"] = None
         return state
 

@@ -1,4 +1,4 @@
-"""Parameters handled as scikit-learn does, with those that skorch passes on by prefix."""
+"""Parameters handled as in scikit-learn, plus those that skorch passes on by prefix."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ PREFIXES = ("module", "optimizer", "criterion", "transfer", "preprocessor", "cal
 
 
 class PrefixedParameters(BaseEstimator):
-    """Parameters of the signature, and ``module__x`` and the like.
+    """Parameters of the signature, and prefixed ones such as ``module__x``.
 
-    skorch builds its parameters from everything an instance holds and re-initialises parts of a
-    fitted net when one is set. Here they are what ``__init__`` was given, and count from the
-    next ``fit`` on.
+    skorch builds its parameters from all attributes of an instance, and re-initialises parts of a
+    fitted net when a parameter is set. Here parameters are those given to ``__init__``, and
+    changes take effect at the next ``fit``.
     """
 
     preprocessor: Any
@@ -30,20 +30,20 @@ class PrefixedParameters(BaseEstimator):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        # scikit-learn takes what is in the signature for parameters, and **kwargs is none.
+        # scikit-learn reads the parameters from the signature, and **kwargs is not a parameter.
         _, *parameters = inspect.signature(cls.__init__).parameters.values()
         named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
         cls.__signature__ = inspect.Signature(named)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # skorch keeps track of fitted torch components; parameters are only stored.
+        # skorch tracks fitted torch components, whose names end in "_"; parameters are just stored.
         if name.endswith("_"):
             super().__setattr__(name, value)
         else:
             object.__setattr__(self, name, value)
 
     def _store_extra_parameters(self, parameters: Mapping[str, Any]) -> None:
-        """Keep ``module__x``-like arguments of ``__init__``; reject what is not one."""
+        """Keep prefixed arguments of ``__init__``, such as ``module__x``; reject others."""
         for name, value in parameters.items():
             if not _is_prefixed(name):
                 raise TypeError(
@@ -52,7 +52,7 @@ class PrefixedParameters(BaseEstimator):
             setattr(self, name, value)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters, those set as ``module__x`` and the like included.
+        """Return the parameters, including those set by prefix, such as ``module__x``.
 
         Parameters
         ----------
@@ -68,7 +68,7 @@ class PrefixedParameters(BaseEstimator):
         return {**parameters, **{k: v for k, v in vars(self).items() if _is_prefixed(k)}}
 
     def set_params(self, **params: Any) -> PrefixedParameters:
-        """Set parameters; they count from the next ``fit`` on.
+        """Set parameters; they take effect at the next ``fit``.
 
         Parameters
         ----------
@@ -91,7 +91,7 @@ class PrefixedParameters(BaseEstimator):
                 setattr(self, name, value)
             else:
                 if is_nested:
-                    self.__dict__.pop(name, None)  # what the constructor was told is overruled
+                    self.__dict__.pop(name, None)  # overrides the constructor's argument
                 own[name] = value
         BaseEstimator.set_params(self, **own)
         return self
@@ -103,7 +103,7 @@ class PrefixedParameters(BaseEstimator):
         sample_weight: bool | str | None = UNCHANGED,
         X_unlabeled: bool | str | None = UNCHANGED,
     ) -> PrefixedParameters:
-        """Say which arguments of ``fit`` a pipeline, search or ensemble routes to it.
+        """Set which arguments a pipeline, search or ensemble routes to ``fit``.
 
         Needs ``sklearn.set_config(enable_metadata_routing=True)``; see the chapter on metadata
         routing in scikit-learn's user guide.
@@ -112,9 +112,9 @@ class PrefixedParameters(BaseEstimator):
         ----------
         features : bool, str or None
             True routes the argument, False does not, a string routes the argument of that name,
-            None raises where it is given. Default: as it was.
+            and None raises if it is given. Default: unchanged.
         sample_weight, X_unlabeled : bool, str or None
-            Likewise.
+            As for ``features``.
 
         Returns
         -------
@@ -130,7 +130,7 @@ class PrefixedParameters(BaseEstimator):
         features: bool | str | None = UNCHANGED,
         sample_weight: bool | str | None = UNCHANGED,
     ) -> PrefixedParameters:
-        """Say which arguments of ``partial_fit`` are routed to it, as `set_fit_request`.
+        """Set which arguments are routed to ``partial_fit``; see `set_fit_request`.
 
         Parameters
         ----------
@@ -147,14 +147,14 @@ class PrefixedParameters(BaseEstimator):
 
 
 def reject_unknown(prefix: str, part: Any, names: Iterable[str]) -> None:
-    """Raise if parameters that were set as ``prefix__name`` are none of what they are meant for.
+    """Raise if a parameter set as ``prefix__name`` does not exist.
 
     Parameters
     ----------
     prefix : str
         Such as "module".
     part : type, callable or torch.nn.Module
-        What is called with the parameters; a module that is built already takes none.
+        The class or function that gets the parameters; an instance of a module gets none.
     names : iterable of str
         Names of the parameters, without the prefix.
     """
@@ -162,7 +162,7 @@ def reject_unknown(prefix: str, part: Any, names: Iterable[str]) -> None:
         if names := sorted(names):
             kind = type(part).__name__
             raise ValueError(
-                f"{prefix} is a {kind} that is built already, so {names} of {prefix}__ have no "
+                f"{prefix} is an instance of {kind}, so {names} of {prefix}__ have no "
                 f"effect: give the class instead, {prefix}={kind}."
             )
         return

@@ -10,23 +10,23 @@ from torch import Tensor
 
 
 class RowwiseAdamW(torch.optim.AdamW):
-    """AdamW with one step size for all of an embedding, and only the rows of a batch changed.
+    """AdamW with one step size for a whole embedding, which changes only the rows of a batch.
 
-    Dense gradients are `torch.optim.AdamW`'s business, to the bit. A parameter with a sparse
-    gradient, such as ``torch.nn.Embedding(..., sparse=True)`` has, is learned otherwise:
+    Parameters with dense gradients are updated exactly as by `torch.optim.AdamW`. Parameters with
+    sparse gradients, such as those of ``torch.nn.Embedding(..., sparse=True)``, differ:
 
-    - only the rows in the gradient change: a step costs what the batch holds, not what the
-      vocabulary holds;
-    - the second moment is one number, the mean square of all the parameter's gradients, not one
-      for each weight. Adam gives a token that one text holds steps as large as one that a
-      thousand hold, and so learns rare tokens by heart; here they learn as much as they matter;
-    - there is no momentum, which would carry the gradient of a rare row on over steps that do not
-      use it.
+    - Only the rows in the gradient change, so the cost of a step depends on the batch and not on
+      the vocabulary.
+    - The second moment is one number for the whole parameter, the mean square of its gradients.
+      Adam takes steps of the same size for a token in one text as for a token in a thousand
+      texts, and so memorises rare tokens. Here, rare tokens take smaller steps.
+    - There is no momentum, which would apply the gradient of a rare row in later steps that do
+      not use it.
 
     Parameters
     ----------
     params : iterable
-        Parameters or groups of parameters, as of `torch.optim.AdamW`.
+        Parameters or groups of parameters, as for `torch.optim.AdamW`.
     **kwargs
         Arguments of `torch.optim.AdamW`. ``amsgrad``, ``maximize`` and ``capturable`` are not
         supported for sparse gradients.
@@ -34,14 +34,14 @@ class RowwiseAdamW(torch.optim.AdamW):
     Attributes
     ----------
     supports_sparse : bool
-        True: networks that can choose have their embeddings give sparse gradients.
+        True: the package's networks then use sparse gradients for their embeddings.
 
     References
     ----------
     Loshchilov and Hutter, "Decoupled Weight Decay Regularization", arXiv 1711.05101.
 
-    Zhang et al., "Adam-mini: Use Fewer Learning Rates To Gain More", arXiv 2406.16793, has one
-    second moment for each block of a network, dense ones too.
+    Zhang et al., "Adam-mini: Use Fewer Learning Rates To Gain More", arXiv 2406.16793. It uses one
+    second moment for each block of a network, including dense ones.
 
     Examples
     --------
@@ -64,12 +64,12 @@ class RowwiseAdamW(torch.optim.AdamW):
         Parameters
         ----------
         closure : callable, optional
-            Computes the loss and the gradients anew.
+            Recomputes the loss and the gradients.
 
         Returns
         -------
         loss : Tensor or None
-            What ``closure`` returned.
+            The value returned by ``closure``.
         """
         loss = None
         if closure is not None:

@@ -107,7 +107,7 @@ def test_a_row_without_finite_features_is_named_and_the_others_are_kept(bad, whe
     def breaks(texts):
         return np.array([[bad if text == TEXTS[11] else 1.0] for text in texts])
 
-    with pytest.raises(ValueError, match=r"row 23 \('text 11'\): it gave NaN .*\. Repair"):
+    with pytest.raises(ValueError, match=r"row 23 \('text 11'\): it returned NaN .*\. Repair"):
         source(breaks, cache=where).compute(as_rows([*TEXTS[:6], *TEXTS[:6], *TEXTS]))
     if where == "auto":
         assert FeatureStore().stats()["rows"] == 29
@@ -240,7 +240,7 @@ def test_what_was_stored_before_memory_ran_out_is_not_computed_again():
 
 def test_a_given_batch_size_is_kept_and_the_error_says_what_would_help():
     limited = Limited(10, OUT_OF_MEMORY[0])
-    with pytest.raises(MemoryError, match=r"'Limited' .* 16 rows at a time: batch_size='auto' f"):
+    with pytest.raises(MemoryError, match=r"'Limited' .* 16 rows at a time: use a smaller"):
         source(limited, batch_size=16).compute(as_rows(TEXTS))
     assert limited.n_failures == 1
 
