@@ -1,4 +1,4 @@
-"""Rows -> batches, a whole batch at a time."""
+"""Rows -> batches."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from sk_aft._data._feature_rows import FeatureRows
 from sk_aft._data._tensors import Inputs, InputTensors, in_batches
 from sk_aft._runtime._device import has_room, to_device
 
-# So much is gathered at a time: many small rows or few large ones. More would leave the cache.
+# Bytes gathered at a time: many small rows or few large ones. More would not fit the cache.
 _BYTES_PER_GATHER = 4 << 20
 _ROWS_PER_READ = 8192
-_BATCHES_PER_WINDOW = 50  # of rows that are sorted by length at a time
+_BATCHES_PER_WINDOW = 50  # at most so many batches are sorted by length together
 
 
 class Batch(NamedTuple):
-    """Some rows as the loss wants them.
+    """Some rows, in the form that the loss needs.
 
     Parameters
     ----------
     inputs : Tensor of shape (B, ...), or dict of these or of dict
-        What the student's ``forward`` is called with; a dict is passed as keyword arguments. It
-        holds a text's tokens, or the parts of rows of several kinds.
+        Input of the student's ``forward``; a dict is passed as keyword arguments. It
+        holds the tokens of texts, or the parts of rows of several kinds.
     targets : Tensor of shape (n_labeled,) or (n_labeled, n_outputs), optional
         Class numbers or regression targets of the first rows; the others have none.
     features : Tensor of shape (B, n_features), optional
@@ -53,18 +53,18 @@ def batches_per_epoch(
     unlabeled_fraction: float,
     drops_single_row: bool = True,
 ) -> int:
-    """Return how many batches see every row at least once.
+    """Return the number of batches that cover every row at least once.
 
     Parameters
     ----------
     n_labeled, n_unlabeled : int
         Number of rows with and without a target.
     batch_size : int
-        Rows a batch.
+        Rows per batch.
     unlabeled_fraction : float
-        Share of rows without a target in a batch, where there are any.
+        Share of rows without a target in a batch, if there are any.
     drops_single_row : bool, default=True
-        Whether a last batch of one row is left out, as `RowBatches` does in training.
+        Whether a last batch of one row is dropped, as by `RowBatches` in training.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def _unlabeled_per_batch(batch_size: int, unlabeled_fraction: float) -> int:
 
 
 class RowBatches:
-    """An iterable over batches, reshuffled at every pass where a generator is given.
+    """An iterable over batches, reshuffled at every pass if ``shuffle`` is given.
 
     Parameters
     ----------
@@ -92,20 +92,20 @@ class RowBatches:
     targets : Tensor of shape (n_rows, ...), optional
         Class numbers or regression targets.
     features : FeatureRows or Tensor of shape (n_rows, n_features), optional
-        Foundation features of the same rows, read some batches at a time; or all of them, on
+        Foundation features of the same rows, read a few batches at a time; or all of them, on
         the device.
     weights : Tensor of shape (n_rows,), optional
         Weights of the rows.
     batch_size : int
-        Rows a batch.
+        Rows per batch.
     device : torch.device
         Where the batches go.
     shuffle : numpy.random.RandomState, optional
-        Shuffles; without it rows keep their order.
+        Shuffles the rows; by default they keep their order.
     labeled_mask : ndarray of shape (n_rows,), bool, optional
-        Which rows have targets; the default is all of them. Where some have none, every batch
-        holds rows of both kinds, those with targets first, and a pass sees every row at least
-        once: the kind that there is less of is repeated.
+        Which rows have targets; the default is all of them. If some have none, every batch
+        holds rows of both kinds, those with targets first. A pass sees every row at least
+        once, and repeats rows of the smaller kind.
     unlabeled_fraction : float, default=0.5
         Share of rows without targets in a batch.
     """
@@ -154,7 +154,7 @@ class RowBatches:
         pieces = [order[start : start + n_rows] for start in range(0, len(order), n_rows)]
         if not self._is_slow:
             return chain.from_iterable(map(self._gather, pieces))
-        # Each thread has a device and a stream of its own; the tensors are read in this one's.
+        # CUDA streams are per thread, but the tensors are used in the stream of this thread.
         is_cuda = self.device.type == "cuda"
         stream = torch.cuda.current_stream(self.device) if is_cuda else None
 
@@ -166,7 +166,7 @@ class RowBatches:
 
     @property
     def has_missing_features(self) -> bool:
-        """Whether some of the rows have no features: they read as NaN."""
+        """Whether some rows have no features; these are NaN."""
         return self.features is not None and bool(self.features.missing_mask.any())
 
     def with_features(self, features: FeatureRows) -> RowBatches:
@@ -176,7 +176,7 @@ class RowBatches:
         return others
 
     def move_to_device(self) -> None:
-        """Move to the device, once and for all, what there is room for."""
+        """Keep on the device whatever fits in its memory."""
         for name in ("targets", "weights"):
             if getattr(self, name) is not None:
                 setattr(self, name, getattr(self, name).to(self.device))
@@ -191,19 +191,19 @@ class RowBatches:
 
     @property
     def _n_rows(self) -> int:
-        # One row is no batch to learn from: it has no variance and no other row to compare with.
+        # A single row is not a useful batch: it has no variance and no other row to compare with.
         n_rows = len(self.inputs)
         leave_last = self.shuffle is not None and n_rows > 1 and n_rows % self.batch_size == 1
         return n_rows - leave_last
 
     @property
     def _is_slow(self) -> bool:
-        """Whether the next rows are worth fetching while the network learns from others."""
+        """Whether to fetch the next rows while the network trains on the current ones."""
         return self.device.type != "cpu" or self._reads_disk
 
     @property
     def _reads_disk(self) -> bool:
-        # What a transfer method of the user's own returned may not say.
+        # The features returned by a user's transfer method may lack the attribute.
         return getattr(self.features, "is_on_disk", False)
 
     def _rows_per_gather(self) -> int:
@@ -224,14 +224,14 @@ class RowBatches:
             (np.flatnonzero(self.labeled_mask), self._n_labeled),
             (np.flatnonzero(~self.labeled_mask), self.batch_size - self._n_labeled),
         ):
-            # All of them as often as it takes, each time in new order.
+            # All rows, repeated as often as needed, each time in a new order.
             n_times = -(-len(self) * n_a_batch // len(rows))
             several = np.concatenate([random.permutation(rows) for _ in range(n_times)])
             halves.append(several[: len(self) * n_a_batch].reshape(-1, n_a_batch))
         return np.concatenate(halves, axis=1).ravel()
 
     def _gather(self, rows: np.ndarray) -> Iterator[Batch]:
-        """Fetch rows of some batches at once."""
+        """Fetch the rows of several batches at once."""
         inputs = self.inputs.split(rows, self.batch_size, self.device)
         known, n_known = rows, self.batch_size
         if self._n_labeled is not None:
@@ -257,7 +257,7 @@ class RowBatches:
 
 
 def read_features(features: FeatureRows, device: torch.device) -> Tensor:
-    """Read all features, some rows at a time, into a matrix on a device."""
+    """Read all features into a matrix on a device, a few thousand rows at a time."""
     n_rows, width = features.shape
     matrix = torch.empty(n_rows, width, device=device)
     for start in range(0, n_rows, _ROWS_PER_READ):
@@ -267,7 +267,7 @@ def read_features(features: FeatureRows, device: torch.device) -> Tensor:
 
 
 def _ahead(gather: Callable[[Any], Any], pieces: list[Any]) -> Iterator[Any]:
-    """Do what ``map`` does, each item while the one before is used."""
+    """Like ``map``, but compute each item in a thread while the one before is used."""
     with ThreadPoolExecutor(max_workers=1) as executor:
         ahead = [executor.submit(gather, piece) for piece in pieces[:1]]
         for piece in pieces[1:]:
@@ -280,10 +280,11 @@ def _ahead(gather: Callable[[Any], Any], pieces: list[Any]) -> Iterator[Any]:
 def bucketed(
     order: np.ndarray, lengths: np.ndarray, batch_size: int, random: np.random.RandomState
 ) -> np.ndarray:
-    """Return a shuffled order in which rows of like length are in one batch.
+    """Return a shuffled order in which rows of similar length share a batch.
 
-    Sorted are the rows of some batches at a time, two or up to a quarter of all of them, whose
-    order is then drawn: most padding vanishes, and which rows meet still differs from pass to pass.
+    Rows are sorted by length within windows of at least two batches and at most a quarter of all
+    rows, and the batches of a window are shuffled. This removes most padding, and batches still
+    differ between passes.
 
     Parameters
     ----------
@@ -292,7 +293,7 @@ def bucketed(
     lengths : ndarray
         Length of every row.
     batch_size : int
-        Rows a batch.
+        Rows per batch.
     random : RandomState
         Draws the order of the batches.
 

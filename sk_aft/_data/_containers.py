@@ -17,13 +17,13 @@ from sk_aft.exceptions import SeveralKindsError
 
 
 def check_is_collected(X: Any) -> None:
-    """Raise if X is no collection of rows that has a length and an order.
+    """Raise if X is not a collection of rows with a length and an order.
 
     Raises
     ------
     ValueError, TypeError
-        If X is None, a single string, a mapping, a set, an iterator, sparse, or not computed yet;
-        says how to make rows of it.
+        If X is None, a single string, a mapping, a set, an iterator, sparse, or not computed yet.
+        The message says how to convert it.
     """
     name = type(X).__name__
     if X is None:
@@ -55,12 +55,12 @@ def check_is_collected(X: Any) -> None:
 
 
 def is_frame(X: Any) -> bool:
-    """Whether these are rows of a DataFrame, of whatever library."""
+    """Whether this is a DataFrame of any library."""
     return hasattr(X, "columns") and hasattr(X, "dtypes")
 
 
 def is_category(X: Any) -> bool:
-    """Whether this is a column of categories, or a DataFrame of one such column."""
+    """Whether this is a column of categories, or a DataFrame with one such column."""
     dtypes = list(X.dtypes) if is_frame(X) else [getattr(X, "dtype", None)]
     if len(dtypes) != 1:
         return False
@@ -71,7 +71,7 @@ def is_category(X: Any) -> bool:
 
 
 def require_columns(X: Any, names: Sequence[Any]) -> None:
-    """Raise ValueError if this is no DataFrame, or one that lacks some of the columns."""
+    """Raise ValueError if this is not a DataFrame, or if it lacks some of the columns."""
     check_is_collected(X)
     if not is_frame(X):
         raise ValueError(
@@ -87,11 +87,11 @@ def require_columns(X: Any, names: Sequence[Any]) -> None:
 
 
 def require_distinct_columns(X: Any) -> None:
-    """Raise ValueError if two columns of a DataFrame have one name."""
+    """Raise ValueError if two columns of a DataFrame have the same name."""
     names = list(X.columns)
     if len(set(names)) < len(names):
         name, count = Counter(names).most_common(1)[0]
-        raise ValueError(f"X has {count} columns named {name!r}: give each a name of its own.")
+        raise ValueError(f"X has {count} columns named {name!r}: give each a different name.")
 
 
 def select_columns(X: Any, names: Sequence[Any]) -> Any:
@@ -101,17 +101,17 @@ def select_columns(X: Any, names: Sequence[Any]) -> Any:
 
 
 def to_array(X: Any) -> np.ndarray:
-    """Put any container into a NumPy array without touching its elements.
+    """Convert any container to a NumPy array without changing its elements.
 
-    Strings are objects, and are never numbers. Objects that are numbers become floats, NaN where
-    one is missing.
+    Strings become objects, never numbers. Objects that are numbers become floats, and missing
+    ones NaN.
 
     Raises
     ------
     SeveralKindsError
         If the columns of a DataFrame are not all numbers.
     ValueError, TypeError
-        If this is no array of rows.
+        If this is not an array of rows.
     """
     if is_frame(X):
         return _frame_to_array(X)
@@ -121,7 +121,7 @@ def to_array(X: Any) -> np.ndarray:
         X = _without_mask(X)
     elif hasattr(X, "detach"):
         X = X.detach().cpu()  # a tensor
-        X = X.float() if str(X.dtype) == "torch.bfloat16" else X  # which NumPy does not know
+        X = X.float() if str(X.dtype) == "torch.bfloat16" else X  # unknown to NumPy
     if not hasattr(X, "__array__") and hasattr(X, "to_numpy"):
         X = X.to_numpy()
     try:
@@ -181,7 +181,7 @@ def _list_to_array(X: list) -> np.ndarray:
         array = np.asarray(X)
     except ValueError:
         return as_objects(X)
-    # Beside strings NumPy makes strings of numbers and None, too.
+    # If there are strings, NumPy also turns numbers and None into strings.
     return _tidy(np.asarray(X, dtype=object) if array.dtype.kind in "US" else array)
 
 
@@ -200,7 +200,7 @@ def _tidy(values: np.ndarray) -> np.ndarray:
 
 
 def _as_numbers(values: np.ndarray) -> np.ndarray | None:
-    """Return objects as floats if they are numbers or missing; None if one is neither."""
+    """Return objects as floats if all are numbers or missing, otherwise None."""
     types = set(map(type, values.flat))
     if any(issubclass(kind, Complex) and not issubclass(kind, Real) for kind in types):
         raise ValueError("Complex data not supported: rows have to be real numbers.")
@@ -230,5 +230,5 @@ def _refuse_table(values: np.ndarray) -> NoReturn:
 
 
 def as_objects(X: list) -> np.ndarray:
-    # Element by element: assigned as a whole, images would be taken for arrays and decoded.
+    # Element by element: a single assignment would treat images as arrays and decode them.
     return np.fromiter(X, dtype=object, count=len(X))

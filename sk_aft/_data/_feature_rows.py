@@ -1,4 +1,4 @@
-"""Rows of features that are read when somebody asks for them."""
+"""Rows of features that are read when they are used."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 
 
 class FeatureRows(Protocol):
-    """Features of n rows, in memory or on disk; what training reads.
+    """Features of n rows, in memory or on disk, as training reads them.
 
-    `FoundationFeatures`, `StoredRows`, `RowSubset` and `ConcatenatedRows` are such.
+    Implemented by `FoundationFeatures`, `StoredRows`, `RowSubset` and `ConcatenatedRows`.
     """
 
     @property
@@ -22,7 +22,7 @@ class FeatureRows(Protocol):
 
     @property
     def missing_mask(self) -> np.ndarray:
-        """Which rows have no features, (n_rows,) bool; they read as NaN."""
+        """Which rows have no features, (n_rows,) bool; these are NaN."""
 
     @property
     def is_on_disk(self) -> bool:
@@ -33,7 +33,7 @@ class FeatureRows(Protocol):
 
 
 class RowMatrix(Protocol):
-    """All rows that are kept of one model, in memory or on disk; what `StoredRows` reads."""
+    """All stored rows of one model, in memory or on disk, as `StoredRows` reads them."""
 
     is_on_disk: bool
 
@@ -45,7 +45,7 @@ class RowMatrix(Protocol):
         """Return rows as a float32 array in memory; NaN where the index is -1."""
 
     def view(self, start: int, stop: int) -> np.ndarray:
-        """Return rows that follow each other, not copied if that can be avoided."""
+        """Return consecutive rows, without a copy if possible."""
 
 
 class MatrixInMemory:
@@ -68,14 +68,14 @@ class MatrixInMemory:
         return self._matrix.shape[1]
 
     def take(self, indices: np.ndarray) -> np.ndarray:
-        """Return rows as an array of their own; NaN where the index is -1."""
+        """Return rows as a new array; NaN where the index is -1."""
         rows = self._matrix[indices] if len(self._matrix) else np.empty((len(indices), self.width))
         if len(indices) and indices.min() < 0:
             rows[indices < 0] = np.nan
         return rows
 
     def view(self, start: int, stop: int) -> np.ndarray:
-        """Return rows that follow each other."""
+        """Return consecutive rows."""
         return self._matrix[start:stop]
 
 
@@ -127,7 +127,7 @@ class StoredRows:
         return StoredRows(self.matrix, self.indices[indices])
 
     def view(self) -> np.ndarray:
-        """Return all rows, still memory-mapped where they follow each other in the matrix."""
+        """Return all rows, memory-mapped if they are consecutive in the matrix."""
         first = int(self.indices[0]) if len(self.indices) else 0
         stop = first + len(self.indices)
         if first >= 0 and np.array_equal(self.indices, np.arange(first, stop)):
@@ -172,7 +172,7 @@ class ConcatenatedRows:
     Parameters
     ----------
     pieces : sequence of FeatureRows or ndarray
-        Matrices, of as many columns each (``axis=0``) or of as many rows (``axis=1``).
+        Matrices with equal numbers of columns (``axis=0``) or of rows (``axis=1``).
     axis : {0, 1}
         0 appends rows, 1 appends columns.
     """

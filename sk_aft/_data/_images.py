@@ -1,4 +1,4 @@
-"""Images in all their containers: paths, bytes of files, PIL images and arrays."""
+"""Reads images from paths, bytes of files, PIL images and arrays."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 
-# Files of these names need not be opened to know that they hold no floats.
+# Files with these suffixes hold no floats, so they need not be opened to find out.
 _SUFFIXES_WITHOUT_FLOATS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
 _DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
 _GREY_MODES = ("1", "L", "LA", "La", "I", "F", *_DEEP_MODES)
 _ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 _ORIENTATION = 0x0112
-# Not the fault of an image.
+# Errors that are not caused by an image.
 _OTHER_FAULTS = (ImportError, MemoryError)
 
 
@@ -35,18 +35,18 @@ def load_image(value: Any, row: int, float_range: str | None = None) -> np.ndarr
     row : int
         Number of the row, for the error message.
     float_range : str, optional
-        What floats mean, see `sk_aft._data._pixels`; default: they are left as they are.
+        What floats mean, see `sk_aft._data._pixels`; default: they are unchanged.
 
     Returns
     -------
     image : ndarray of shape (height, width) or (height, width, channels)
-        uint8, 0 to 255, or float32, 0 to 1. Upright; transparent images are put on white, so
-        that four channels become three.
+        uint8, 0 to 255, or float32, 0 to 1. Rotated upright; transparent images are put on
+        white, so that four channels become three.
 
     Raises
     ------
     ValueError
-        If the row cannot be read as an image; names the row and its path.
+        If the row cannot be read as an image; the message names the row and its path.
     """
     numbers = load_numbers(value, row)
     try:
@@ -56,9 +56,9 @@ def load_image(value: Any, row: int, float_range: str | None = None) -> np.ndarr
 
 
 def load_numbers(value: Any, row: int) -> np.ndarray:
-    """Decode one image and leave its numbers as they are; raises as `load_image`.
+    """Decode one image and leave its numbers unchanged; raises as `load_image`.
 
-    Arrays are returned as they are, and images that hold floats as floats.
+    Arrays are returned unchanged, and images that hold floats as floats.
     """
     numbers = value if isinstance(value, np.ndarray) else _decoded(value, row)
     if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
@@ -69,12 +69,12 @@ def load_numbers(value: Any, row: int) -> np.ndarray:
 
 
 def find_float_range(values: np.ndarray) -> str | None:
-    """Return the range of the floats among images; None if all images are of 8 bits.
+    """Return the range of the floats in images, or None if all images have 8 bits.
 
     Parameters
     ----------
     values : ndarray
-        The values of image rows. Images that cannot be read are passed over.
+        The values of image rows. Images that cannot be read are skipped.
 
     Returns
     -------
@@ -87,12 +87,12 @@ def find_float_range(values: np.ndarray) -> str | None:
 
 
 def image_shape(value: Any, row: int) -> tuple[int, ...]:
-    """Return the shape that `load_numbers` would give, without decoding the pixels."""
+    """Return the shape of the output of `load_numbers`, without decoding the pixels."""
     if isinstance(value, np.ndarray):
         return value.shape
     image = open_image(value, row)
     size = (image.height, image.width)
-    if _orientation(image) >= 5:  # lies on its side
+    if _orientation(image) >= 5:  # rotated by 90 degrees
         size = size[::-1]
     return size + (() if image.mode in _GREY_MODES else (3,))
 
@@ -109,7 +109,7 @@ def open_image(value: Any, row: int) -> Any:
         raise ValueError(_unreadable(value, row, "its format is not known")) from None
     except _OTHER_FAULTS:
         raise
-    except Exception as error:  # a format's parser raises whatever it meets
+    except Exception as error:  # parsers of formats raise errors of many types
         raise ValueError(_unreadable(value, row, error)) from error
 
 
@@ -131,13 +131,13 @@ def is_pil_image(value: Any) -> bool:
 
 def has_image_suffix(text: str) -> bool:
     """Return whether a text ends like the name of an image file."""
-    # A suffix is looked for in the last few characters only: texts may be long.
+    # Only the last few characters are searched for a suffix, because texts may be long.
     dot = text.rfind(".", -5)
     return dot > 0 and text[dot:].lower() in IMAGE_SUFFIXES
 
 
 def _floats(value: Any) -> np.ndarray | None:
-    """Return the numbers of an image that holds floats, None for others."""
+    """Return the numbers of an image that holds floats, or None for other images."""
     if isinstance(value, np.ndarray):
         return value
     is_path = isinstance(value, (str, PurePath))
@@ -148,7 +148,7 @@ def _floats(value: Any) -> np.ndarray | None:
         return np.asarray(image) if image.mode == "F" else None
     except _OTHER_FAULTS:
         raise
-    except Exception:  # whoever reads the image says what is wrong with it
+    except Exception:  # the error is raised when the image is read
         return None
 
 
@@ -156,7 +156,7 @@ def _decoded(value: Any, row: int) -> np.ndarray:
     """Return an encoded image as numbers, upright and on white."""
     image = open_image(value, row)
     try:
-        image.load()  # a TIFF file turns itself
+        image.load()  # this also rotates a TIFF image
         if _orientation(image) != 1:
             image = import_optional(
                 "PIL.ImageOps", extra="vision", purpose="reading images"
@@ -172,7 +172,7 @@ def _decoded(value: Any, row: int) -> np.ndarray:
         return pixels[..., 0] if colours == "L" else pixels
     except _OTHER_FAULTS:
         raise
-    except Exception as error:  # a format's parser raises whatever it meets
+    except Exception as error:  # parsers of formats raise errors of many types
         raise ValueError(_unreadable(value, row, error)) from error
 
 
@@ -183,21 +183,21 @@ def _is_transparent(image: Any) -> bool:
 
 
 def _orientation(image: Any) -> int:
-    """Return how a camera was held, as Exif numbers it; 1 is upright."""
+    """Return the Exif orientation; 1 is upright."""
     if image.format == "TIFF":
-        return 1  # Pillow turns these
+        return 1  # Pillow rotates these
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # broken metadata are no reason to refuse the picture
+    except Exception:  # an image with broken metadata can still be read
         return 1
     return orientation if orientation in range(1, 9) else 1
 
 
 def _eight_bits(image: Any) -> np.ndarray:
-    """Bring grey images of more than 8 bits to 0..255; Pillow would make all above 255 white."""
+    """Scale grey images of more than 8 bits to 0..255; Pillow would clip them at 255."""
     numbers = np.asarray(image)
-    # Pillow holds 16 bits of some formats in 32. Other numbers of 32 bits are taken for 16 bits if
-    # they exceed 8.
+    # Pillow stores 16-bit images of some formats as 32 bits. Other 32-bit images are read as
+    # 16 bits if their numbers exceed 255.
     low, high = numbers.min(initial=0), numbers.max(initial=0)
     if low < 0 or high > 65535:
         raise ValueError(f"its numbers are {low} to {high}, not 0 to 255 or 0 to 65535")

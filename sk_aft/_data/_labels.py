@@ -1,4 +1,4 @@
-"""Which rows have a label, and which lack one though nobody said so."""
+"""Finds rows with a label, and rows that lack one without being marked."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def labeled_mask(y: Any, missing_label: Any) -> np.ndarray:
     y : array-like of shape (n_rows,) or (n_rows, n_targets)
         Targets.
     missing_label : object
-        What stands for a target that is not known. NaN stands for None and ``pandas.NA``, too;
-        None says that all are known. Where rows have several targets, all are missing or none.
+        Marks an unknown target. NaN also matches None and ``pandas.NA``; None means that all
+        are known. If rows have several targets, either all of a row are missing or none.
 
     Returns
     -------
@@ -31,7 +31,7 @@ def labeled_mask(y: Any, missing_label: Any) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the mark is a number and was turned into a text, as NumPy does beside texts.
+        If the mark is a number that NumPy has turned into a text, because ``y`` holds texts.
     """
     values = _as_array(y)
     if missing_label is None:
@@ -41,7 +41,7 @@ def labeled_mask(y: Any, missing_label: Any) -> np.ndarray:
         if (values == as_text).any():
             raise ValueError(
                 f"y has the text {as_text!r}, and missing_label is {missing_label!r}: NumPy turns "
-                f"numbers beside texts into texts. Mark unlabelled rows with a text, such as "
+                f"numbers among texts into texts. Mark unlabelled rows with a text, such as "
                 f'missing_label="", or give y as an array of dtype object.'
             )
     if isinstance(missing_label, Real) and np.isnan(missing_label):
@@ -54,7 +54,7 @@ def labeled_mask(y: Any, missing_label: Any) -> np.ndarray:
 
 
 def known_targets(y: Any, labeled: np.ndarray) -> Any:
-    """Return the targets of labelled rows, in the dtype that they have without the others."""
+    """Return the targets of labelled rows, in the dtype that they have on their own."""
     if labeled.all():
         return y
     known = np.asarray(y)[labeled]
@@ -68,7 +68,7 @@ def known_targets(y: Any, labeled: np.ndarray) -> Any:
 
 
 def check_no_target_missing(y: Any, labeled: np.ndarray, missing_label: Any) -> None:
-    """Raise ValueError if a target is missing that ``missing_label`` does not mark.
+    """Raise ValueError if a target is missing but not marked by ``missing_label``.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def check_no_target_missing(y: Any, labeled: np.ndarray, missing_label: Any) -> 
     labeled : ndarray of shape (n_rows,), bool
         Which rows have a target, see `labeled_mask`.
     missing_label : object
-        What marks the others.
+        Marks the other rows.
     """
     values = _as_array(y)
     unmarked = missing_mask(values).reshape(len(values), -1).any(axis=1) & labeled
@@ -97,7 +97,7 @@ def check_no_target_missing(y: Any, labeled: np.ndarray, missing_label: Any) -> 
 
 
 def warn_of_minus_one(classes: np.ndarray) -> None:
-    """Warn if -1 is one of more than two classes: a mark of rows without a label, often."""
+    """Warn if -1 is one of more than two classes, because it often marks unlabelled rows."""
     if len(classes) > 2 and has_minus_one(classes):
         warnings.warn(
             f"y holds -1 beside {len(classes) - 1} other classes, so -1 is learned as a class: "
@@ -108,7 +108,7 @@ def warn_of_minus_one(classes: np.ndarray) -> None:
 
 
 def has_minus_one(y: Any) -> bool:
-    """Whether a number among the targets is -1; of rows with several targets, all of one row."""
+    """Whether a target is -1; if rows have several targets, whether all of a row are."""
     values = _as_array(y)
     if values.dtype.kind not in "if" and values.dtype != object:
         return False
@@ -117,7 +117,7 @@ def has_minus_one(y: Any) -> bool:
 
 def _as_array(y: Any) -> np.ndarray:
     values = np.asarray(y)
-    # Beside strings NumPy makes strings of None, NaN and -1, too.
+    # If there are strings, NumPy also turns None, NaN and -1 into strings.
     if values.dtype.kind in "US" and isinstance(y, Sequence):
         return np.asarray(y, dtype=object)
     return values

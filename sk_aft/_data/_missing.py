@@ -1,4 +1,4 @@
-"""Which values are missing."""
+"""Finds missing values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-# pandas.NA and NaT, by their names: pandas is optional.
+# pandas.NA and NaT are matched by type name, because pandas is optional.
 _TYPES_OF_NOTHING = ("NoneType", "NAType", "NaTType")
 
 

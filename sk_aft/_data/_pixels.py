@@ -1,14 +1,14 @@
-"""What the numbers of an image mean: its range, its bands and its transparency.
+"""Interprets the numbers of an image: its range, its bands and its transparency.
 
-An image is read as uint8, 0 to 255, or as float32, 0 to 1. Whole numbers are 0 to 255, and bools
+An image is read as uint8, 0 to 255, or as float32, 0 to 1. Integers range from 0 to 255, and bools
 are black and white. Floats may be in one of four ranges, which is found for all images of a call
-together and remembered by what was fitted to them:
+together and stored by the estimator that was fitted to them:
 
 - "fractions": 0 to 1.
-- "levels": 0 to 255, either whole or reaching 128. They are divided by 255, and images of whole
-  levels become uint8.
-- "other": not negative, such as reflectances or 12 bits; left as they are.
-- "signed": partly negative, such as standardised images; left as they are.
+- "levels": 0 to 255, either whole numbers or reaching 128. They are divided by 255, and images of
+  whole numbers become uint8.
+- "other": not negative, such as reflectances or 12 bits; unchanged.
+- "signed": partly negative, such as standardised images; unchanged.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-# From the narrowest range to the widest. Two are found only, and read as wider ones: zeros and
-# ones are black and white among fractions and black among levels; numbers below 128 that are not
-# whole are dark among levels, and of another scale if they are all that a fit sees.
+# From the narrowest range to the widest. Two ranges are only found, and then read as wider ones:
+# - "binary" is black and white among fractions, and black among levels.
+# - "small" (not whole, below 128) is dark among levels, or "other" if a fit sees nothing else.
 FLOAT_RANGES = {
     "binary": "0 and 1",
     "fractions": "between 0 and 1",
@@ -30,7 +30,7 @@ FLOAT_RANGES = {
 }
 _AT_FIT = {"binary": "fractions", "small": "other"}
 _AMONG_BYTES = {"binary": "fractions", "small": "levels"}
-# Ranges of a fit, and ranges that dark images among such images may seem to have.
+# Pairs of a fit's range and a range that dark images of that range may appear to have.
 _DARK = {
     ("fractions", "binary"),
     ("levels", "binary"),
@@ -40,13 +40,13 @@ _DARK = {
     ("other", "small"),
     ("other", "levels"),
 }
-# These cannot be compared with 8 bits.
+# These cannot be compared with 8-bit images.
 UNSCALED = ("other", "signed")
 _CHANNELS = (1, 3, 4)
 
 
 def range_of(numbers: np.ndarray) -> str | None:
-    """Return the range of floats, None if none of them is finite."""
+    """Return the range of floats, or None if none of them is finite."""
     if not numbers.size:
         return None
     low, high = numbers.min(), numbers.max()
@@ -62,7 +62,7 @@ def range_of(numbers: np.ndarray) -> str | None:
 
 
 def widest(ranges: Iterable[str]) -> str | None:
-    """Return the widest of several ranges, None if there are none."""
+    """Return the widest of several ranges, or None if there are none."""
     return max(ranges, key=list(FLOAT_RANGES).index, default=None)
 
 
@@ -72,16 +72,16 @@ def range_after_fit(fitted: str | None, found: str | None) -> str | None:
     Parameters
     ----------
     fitted : str or None
-        The range of the floats seen during fit; None if all images were of 8 bits, "any" if this
+        The range of the floats seen during fit; None if all images had 8 bits, "any" if this
         is the fit.
     found : str or None
-        The range of the floats that come now; None if there are none.
+        The range of the floats in this call; None if there are none.
 
     Returns
     -------
     range : str or None
-        Dark images may lie in a narrower range than the images seen during fit. They are read as
-        those were, but fractions are not taken for levels.
+        Dark images may have a narrower range than the images seen during fit. They are read in
+        the range of the fit, but fractions are not read as levels.
 
     Raises
     ------
@@ -102,14 +102,14 @@ def range_after_fit(fitted: str | None, found: str | None) -> str | None:
 
 
 def to_pixels(numbers: np.ndarray, float_range: str | None) -> np.ndarray:
-    """Bring the numbers of one image or of several to uint8, 0 to 255, or float32, 0 to 1.
+    """Convert the numbers of one or several images to uint8, 0 to 255, or float32, 0 to 1.
 
     Parameters
     ----------
     numbers : ndarray
         Numbers of any dtype.
     float_range : str or None
-        What floats mean, one of ``FLOAT_RANGES``; None leaves floats as they are.
+        What floats mean, one of ``FLOAT_RANGES``; None leaves floats unchanged.
 
     Returns
     -------
@@ -119,7 +119,7 @@ def to_pixels(numbers: np.ndarray, float_range: str | None) -> np.ndarray:
     Raises
     ------
     ValueError
-        If a whole number is not between 0 and 255, or if images of 8 bits are among floats of a
+        If an integer is not between 0 and 255, or if 8-bit images are mixed with floats of a
         range that cannot be compared with them.
     """
     if numbers.dtype.kind == "f":
@@ -146,7 +146,7 @@ def to_pixels(numbers: np.ndarray, float_range: str | None) -> np.ndarray:
 
 
 def on_white(pixels: np.ndarray) -> np.ndarray:
-    """Put RGBA or grey with alpha, the channels in the last axis, on a white background."""
+    """Put RGBA or grey images with alpha on a white background; channels are last."""
     colour, alpha = pixels[..., :-1], pixels[..., -1:]
     if pixels.dtype != np.uint8:
         return 1 + (colour - 1) * alpha
@@ -155,7 +155,7 @@ def on_white(pixels: np.ndarray) -> np.ndarray:
 
 
 def read_pixels(numbers: np.ndarray, float_range: str | None, *, has_alpha: bool) -> np.ndarray:
-    """Return images as they are read: see `to_pixels`; a fourth band is transparency."""
+    """Return images as by `to_pixels`; if ``has_alpha``, the last band is transparency."""
     pixels = to_pixels(numbers, float_range)
     return on_white(pixels) if has_alpha and float_range not in UNSCALED else pixels
 
@@ -173,7 +173,7 @@ def with_channels(images: np.ndarray, *, ndim: int) -> np.ndarray:
 
 
 def to_floats(pixels: np.ndarray) -> np.ndarray:
-    """Return pixels as float32; those of 8 bits between 0 and 1."""
+    """Return pixels as float32; 8-bit pixels are scaled to 0 to 1."""
     if pixels.dtype == np.uint8:
         return pixels.astype(np.float32) / np.float32(255)
     return pixels
@@ -182,16 +182,16 @@ def to_floats(pixels: np.ndarray) -> np.ndarray:
 def channels_last(images: np.ndarray) -> np.ndarray:
     """Move the channels of one image (3-D) or of several (4-D) to the last axis.
 
-    The rule, for images of axes (a, b, c):
+    The rule, for images with axes of lengths (a, b, c):
 
-    - c holds the channels if its length is 1, 3 or 4; else a does if its length is 1, 3 or 4.
-    - If neither is so short, images are taken to be square: c holds the channels if a = b, and a
-      does if b = c. If they are not square, it is the axis at most half as long as both others.
+    - c holds the channels if it is 1, 3 or 4; else a does if it is 1, 3 or 4.
+    - Otherwise images are assumed to be square: c holds the channels if a = b, and a does if
+      b = c. If they are not square, it is the axis at most half as long as both others.
 
     Raises
     ------
     ValueError
-        If the rule does not tell, or the other reading is as good.
+        If the rule does not decide, or the other reading is equally good.
     """
     a, b, c = images.shape[-3:]
     if c in _CHANNELS:

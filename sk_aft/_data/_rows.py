@@ -1,4 +1,4 @@
-"""What a row is: a text, a vector of numbers, an image or a category, in whatever container."""
+"""Recognises rows of any container as texts, vectors of numbers, images or categories."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from sk_aft._data._pixels import channels_last, range_after_fit, read_pixels
 from sk_aft.exceptions import SeveralKindsError
 
 _DATES = (
-    "dates and times are no numbers: make numbers of them, for example with "
+    "dates and times are not numbers: convert them to numbers, for example with "
     "(X['day'] - X['day'].min()).dt.days, or X['duration'].dt.total_seconds()."
 )
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows whose kind is known: they are recognised once, by `as_rows`, and travel as this.
+    """Rows (samples) whose kind is known. `as_rows` recognises rows once and returns this.
 
     Parameters
     ----------
@@ -45,38 +45,38 @@ class Rows:
         "text": (n,) objects of type str. "numeric": (n, p) numbers. "image": (n, height, width)
         or (n, height, width, channels) numbers, or (n,) objects, each a path, the bytes of an
         image file, a PIL image or an array. "category": (n, 1) objects of type str. "frame": a
-        DataFrame whose columns are of any kinds. An object is None where it is missing.
+        DataFrame whose columns may be of any kind. A missing object is None.
     indices : ndarray of shape (n,), optional
-        Where the rows stood in what the user gave, for messages; default: 0 to n - 1.
+        Positions of the rows in the user's data, for messages; default: 0 to n - 1.
     float_range : str, optional
-        What floats mean in images, see `sk_aft._data._pixels`; default: not known, or there are
-        none. Of a frame, a dict with the range of each column that a fit has seen.
+        What floats in images mean, see `sk_aft._data._pixels`; default: not known, or no floats.
+        For a frame, a dict with the range of each column that a fit has seen.
     """
 
     kind: str
     values: Any
     indices: np.ndarray | None = None
     float_range: Any = None
-    # Columns of a frame that were recognised already.
+    # Columns of a frame that were already recognised.
     _columns: dict[Any, Rows] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.values)
 
     def __getitem__(self, key: np.ndarray | slice) -> Rows:
-        """Return some of the rows as rows of their own, which messages number from 0."""
+        """Return some of the rows; messages number them from 0."""
         columns = {name: rows[key] for name, rows in self._columns.items()}
         return Rows(self.kind, self._values_at(key), None, self.float_range, columns)
 
     def take(self, indices: np.ndarray | slice) -> Rows:
-        """Return some of the rows, which messages number as they are numbered here."""
+        """Return some of the rows; messages keep their numbers."""
         known = np.arange(len(self)) if self.indices is None else self.indices
         columns = {name: rows.take(indices) for name, rows in self._columns.items()}
         values = self._values_at(indices)
         return Rows(self.kind, values, known[indices], self.float_range, columns)
 
     def concat(self, others: Rows) -> Rows:
-        """Return these rows and then others of the same kind."""
+        """Return these rows followed by others of the same kind."""
         float_range = self.float_range or others.float_range
         if self.kind != "frame":
             parts = [self.values, others.values]
@@ -87,7 +87,7 @@ class Rows:
         library = import_module("pandas" if hasattr(self.values, "iloc") else "polars")
         columns = {}
         for name in self.values.columns:
-            # pandas makes strings of categories that differ.
+            # pandas turns columns with different categories into strings.
             if name in self._columns or is_category(self.values[name]):
                 rows = self.column(name, missing=True)
                 columns[name] = rows.concat(others.column(name, kind=rows.kind, missing=True))
@@ -95,7 +95,7 @@ class Rows:
         return Rows(self.kind, values, float_range=float_range, _columns=columns)
 
     def read_as(self, kind: str) -> Rows:
-        """Return the same rows as of another kind: strings as any of theirs, categories as texts.
+        """Return the rows as another kind: strings as texts, images or categories, for example.
 
         Raises
         ------
@@ -117,25 +117,25 @@ class Rows:
 
     @property
     def holds_strings(self) -> bool:
-        """Whether these are texts or paths, each a string or missing."""
+        """Whether these are texts or paths as strings, possibly missing."""
         present = (value for value in self.values if value is not None)
         return self.kind in ("text", "image") and isinstance(next(present, ""), str)
 
     @property
     def missing_mask(self) -> np.ndarray:
-        """Which rows are missing, (n,) bool. Numbers and categories have NaN and None of theirs."""
+        """Which texts or images are missing, (n,) bool; False for numbers and categories."""
         if self.kind not in ("text", "image") or self.values.dtype != object:
             return np.zeros(len(self), dtype=bool)
         return np.array([value is None for value in self.values])
 
     def check_complete(self, advice: str = "") -> None:
-        """Raise ValueError if a row is missing; names the first, and says how to mend it."""
+        """Raise ValueError if a row is missing; the message names the first and how to fix it."""
         missing = np.flatnonzero(self.missing_mask)
         if len(missing):
             raise self.missing_error(int(missing[0]), advice)
 
     def missing_error(self, index: int, advice: str = "") -> ValueError:
-        """Return the error that says that the row at ``index`` is missing."""
+        """Return the error for the missing row at ``index``."""
         fill = (
             "fill it, for example with an empty string (X.fillna('')), or leave the row out."
             if self.kind == "text"
@@ -144,7 +144,7 @@ class Rows:
         return ValueError(f"Row {self.position(index)} of X is missing (None): {fill}{advice}")
 
     def in_float_range(self, fitted: str | None = "any") -> Rows:
-        """Return images whose floats are read in one range; other rows as they are.
+        """Return images whose floats are read in one range; other rows are unchanged.
 
         Parameters
         ----------
@@ -155,7 +155,7 @@ class Rows:
         Returns
         -------
         rows : Rows
-            With the range that is found now, or that of the fit.
+            With the range found in these images, or that of the fit.
 
         Raises
         ------
@@ -174,19 +174,19 @@ class Rows:
         column : object
             Name of the column, or a tuple of names.
         kind : {"text", "image", "numeric", "category"}, optional
-            What the rows have to be.
+            Required kind of the rows.
         missing : bool, default=False
             Whether texts and images may be missing.
 
         Returns
         -------
         rows : Rows
-            Recognised at the first call, and kept. Strings are what they are first read as.
+            Recognised at the first call and kept. That call decides what strings are.
 
         Raises
         ------
         ValueError
-            If there is no such column, or it cannot be read; names it.
+            If there is no such column, or it cannot be read; the message names it.
         """
         if column not in self._columns:
             names = column if isinstance(column, tuple) else [column]
@@ -209,7 +209,7 @@ class Rows:
         return load_image(self.values[index], self.position(index), self.float_range)
 
     def images(self) -> np.ndarray:
-        """Return the images of one array at once, as `image` returns each of them."""
+        """Return the images of one array at once, decoded as by `image`."""
         values = self.values
         if values.dtype.kind == "f":
             for index in np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1)):
@@ -217,7 +217,7 @@ class Rows:
         return read_pixels(values, self.float_range, has_alpha=values.shape[3:] == (4,))
 
     def position(self, index: int) -> int:
-        """Return where the row at ``index`` stood in what the user gave."""
+        """Return the position of the row at ``index`` in the user's data."""
         return index if self.indices is None else int(self.indices[index])
 
     def _values_at(self, key: np.ndarray | slice) -> Any:
@@ -239,7 +239,7 @@ def as_rows(
 ) -> Rows:
     """Recognise rows.
 
-    Strings are texts, but paths where all of them end like image files; they are never numbers.
+    Strings are texts, or paths if all of them end like image files; they are never numbers.
 
     Parameters
     ----------
@@ -247,13 +247,13 @@ def as_rows(
         Rows of one kind. Arrays of images are grey, (n, height, width), or have channels in the
         axis that `channels_last` finds.
     kind : {"text", "image", "numeric", "category", "frame"}, optional
-        What the rows have to be. Strings are then read as this kind, whatever they end like.
+        Required kind of the rows. Strings are then read as this kind, regardless of suffix.
     frames : bool, default=False
-        Whether a DataFrame whose columns are of several kinds is welcome; kind "frame" wants one.
+        Whether a DataFrame with columns of several kinds is accepted; kind "frame" requires one.
     missing : bool, default=False
-        Whether texts and images may be missing. Numbers may be NaN anyway.
+        Whether texts and images may be missing. Numbers may always be NaN.
     default_kind : {"text", "image", "numeric", "category"}, optional
-        What rows are that are all missing.
+        The kind to use if all rows are missing.
 
     Returns
     -------
@@ -277,7 +277,7 @@ def as_rows(
 
 
 def check_finite(values: np.ndarray, *, columns: Any = None, advice: str) -> None:
-    """Raise ValueError if a number is NaN or infinite; names its row and column.
+    """Raise ValueError if a number is NaN or infinite; the message names its row and column.
 
     Parameters
     ----------
@@ -286,7 +286,7 @@ def check_finite(values: np.ndarray, *, columns: Any = None, advice: str) -> Non
     columns : sequence, optional
         Names of the columns; default: their numbers.
     advice : str
-        How to mend it.
+        How to fix it.
     """
     try:
         assert_all_finite(values)
@@ -301,7 +301,7 @@ def check_finite(values: np.ndarray, *, columns: Any = None, advice: str) -> Non
 
 @contextmanager
 def filled_by(rows: Rows) -> Iterator[None]:
-    """Say of an error that rows are missing, if so: a preprocessor may fill them, or fail."""
+    """If a preprocessor fails and rows are missing, raise an error that says so."""
     try:
         yield
     except Exception:
@@ -310,11 +310,11 @@ def filled_by(rows: Rows) -> Iterator[None]:
 
 
 def rows_for(preprocessor: Any, rows: Rows) -> Any:
-    """Return what a preprocessor is given: ours take `Rows`, others plain values."""
+    """Return the input of a preprocessor: `Rows` for this package's, else plain values."""
     return rows if getattr(preprocessor, "_accepts_rows", False) else rows.values
 
 
-_HOW_TO_MAKE_NUMBERS = "numbers are expected of all of them, which .astype(float) makes."
+_HOW_TO_MAKE_NUMBERS = "all of them have to be numbers; .astype(float) makes them so."
 _HOW_TO_PASS_COLUMNS = (
     "pass the one column that holds the texts or images, for example X['text'], or select it with "
     "a ColumnTransformer. A mapping such as model={'text': 'minilm'} says which foundation model "
@@ -329,7 +329,7 @@ _HOW_TO_CONVERT = {
 
 @contextmanager
 def named(column: Any) -> Iterator[None]:
-    """Put the name of a column before the message of an error."""
+    """Prepend the name of a column to the message of an error."""
     try:
         yield
     except (TypeError, ValueError) as error:
@@ -387,13 +387,15 @@ def _object_rows(values: np.ndarray, default_kind: str | None) -> Rows:
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 1:
-        raise ValueError(f"Expected one text or image a row, got an array of shape {values.shape}.")
+        raise ValueError(
+            f"Expected one text or image per row, got an array of shape {values.shape}."
+        )
     values = _none_if_missing(values)
     present = np.flatnonzero([value is not None for value in values])
     if not len(present):
         rows = Rows("text", values)
         if default_kind is None:
-            raise ValueError(f"{rows.missing_error(0)} All {len(rows)} rows are.")
+            raise ValueError(f"{rows.missing_error(0)} All {len(rows)} rows are missing.")
         return rows if default_kind == "text" else Rows(default_kind, values)
     types = {int(row): _type_name(values[row]) for row in present}
     first_row, first = next(iter(types.items()))

@@ -1,4 +1,4 @@
-"""What a preprocessor returned, as tensors that batches are taken from."""
+"""The output of a preprocessor, as tensors that batches are taken from."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from torch import Tensor
 
 from sk_aft._runtime._device import to_device
 
-# What one batch holds: the argument of the network's forward, or its arguments by name.
+# The contents of one batch: the argument of the network's forward, or its arguments by name.
 Inputs: TypeAlias = Union[Tensor, dict[str, Any]]  # noqa: UP007 - evaluated by 3.10
 
-# What stands for the type of sequences of tokens.
+# The dtype of sequences of tokens.
 SEQUENCE = "sequence"
 
 
 class InputTensors(Protocol):
-    """Preprocessed rows, of which batches are taken.
+    """Preprocessed rows that batches are taken from.
 
-    `ArrayTensors`, `SequenceTensors` and `PartTensors` are such; `to_tensors` makes them.
+    `to_tensors` returns one of `ArrayTensors`, `SequenceTensors` and `PartTensors`.
     """
 
     @property
     def lengths(self) -> np.ndarray | None:
-        """Number of tokens of each row, where rows are sequences.
+        """Number of tokens of each row, if rows are sequences.
 
-        Those of like length share a batch.
+        Rows of similar length share a batch.
         """
 
     @property
     def dtype(self) -> Any:
-        """What dense numbers are, such as "float32"; None for sparse rows, a dict for parts."""
+        """Dtype of dense numbers, such as "float32"; None for sparse rows, a dict for parts."""
 
     @property
     def sizes(self) -> dict[str, Any]:
-        """What a network has to know of its inputs, by the names of its arguments."""
+        """Sizes of the inputs, by the names of the network's arguments."""
 
     @property
     def row_bytes(self) -> int:
-        """Memory of one row, on average where they differ."""
+        """Memory of one row, on average if rows differ."""
 
     def __len__(self) -> int: ...
 
@@ -52,17 +52,17 @@ class InputTensors(Protocol):
     def split(
         self, indices: np.ndarray | slice, batch_size: int, device: torch.device
     ) -> Iterator[Inputs]:
-        """Gather rows now, all at once, and return an iterator over batches of them."""
+        """Gather all rows now, and return an iterator over batches of them."""
 
     def move_to(self, device: torch.device) -> None:
-        """Keep the rows on a device from now on, where that is of use."""
+        """Keep the rows on a device from now on, if that is useful."""
 
 
 class ArrayTensors:
     """Rows of one array, dense or sparse.
 
-    Dense numbers become float32 (integers int64); images of 8 bits are kept as they are until a
-    batch is made, then float32 in [0, 1]. Sparse rows become the arguments of
+    Dense numbers become float32 (integers int64). 8-bit images stay unchanged until a batch is
+    made, and then become float32 in [0, 1]. Sparse rows become the arguments of
     ``torch.nn.EmbeddingBag``: indices, offsets and weights.
 
     Parameters
@@ -70,9 +70,9 @@ class ArrayTensors:
     values : ndarray, Tensor or scipy.sparse matrix of n_rows rows
         Preprocessed rows.
     integers : bool, default=True
-        Whether whole numbers stay whole (int64); otherwise they become float32, too.
+        Whether integers become int64; otherwise they become float32.
     dtype : str, optional
-        What dense numbers have to become, whatever they are: such as "float32".
+        Dtype to which dense numbers are converted, such as "float32".
     """
 
     lengths = None
@@ -114,14 +114,14 @@ class ArrayTensors:
 
     @property
     def dtype(self) -> str | None:
-        """What dense numbers are, such as "float32"; None for sparse rows."""
+        """Dtype of dense numbers, such as "float32"; None for sparse rows."""
         if scipy.sparse.issparse(self._values):
             return None
         return str(self._values.dtype).removeprefix("torch.")
 
     @property
     def sizes(self) -> dict[str, int]:
-        """What a network has to know of its inputs, by the names of its arguments."""
+        """Sizes of the inputs, by the names of the network's arguments."""
         if scipy.sparse.issparse(self._values):
             return {"n_tokens": self._values.shape[1], "n_inputs": self._values.shape[1]}
         if self._values.ndim == 4:
@@ -130,7 +130,7 @@ class ArrayTensors:
 
     @property
     def row_bytes(self) -> int:
-        """Memory of one row, on average where they differ."""
+        """Memory of one row, on average if rows differ."""
         if scipy.sparse.issparse(self._values):
             return 12 * self._values.nnz // max(len(self), 1)
         return self._values.nbytes // max(len(self), 1)
@@ -142,7 +142,7 @@ class ArrayTensors:
     def split(
         self, indices: np.ndarray | slice, batch_size: int, device: torch.device
     ) -> Iterator[Inputs]:
-        """Gather rows now, all at once, and return an iterator over batches of them."""
+        """Gather all rows now, and return an iterator over batches of them."""
         if scipy.sparse.issparse(self._values):
             return self._split_sparse(indices, batch_size, device)
         if isinstance(indices, slice):
@@ -155,7 +155,7 @@ class ArrayTensors:
     def _split_sparse(
         self, indices: np.ndarray | slice, batch_size: int, device: torch.device
     ) -> Iterator[Inputs]:
-        # Slicing a sparse matrix is slow where prediction is of one row.
+        # Slicing a sparse matrix is slow when predicting a single row.
         is_whole = isinstance(indices, slice) and indices == slice(0, len(self))
         rows = self._values if is_whole else self._values[indices]
         tokens = to_device(torch.from_numpy(rows.indices.astype(np.int64)), device)
@@ -190,15 +190,15 @@ class SequenceTensors:
     Parameters
     ----------
     values : ndarray of shape (n_rows,), dtype object
-        1-D arrays of whole numbers that are not negative; an array of shape (n_rows, length) if
-        all are of one length.
+        1-D arrays of non-negative integers, or an array of shape (n_rows, length) if
+        all have the same length.
     """
 
     dtype = SEQUENCE
 
     def __init__(self, values: np.ndarray) -> None:
         arrays = [np.asarray(value) for value in values]
-        if values.ndim == 2 and values.dtype == object:  # NumPy's for sequences of one length
+        if values.ndim == 2 and values.dtype == object:  # NumPy's form if all have one length
             arrays = [np.asarray(array.tolist()) for array in arrays]
         for row, array in enumerate(arrays):
             is_whole = array.dtype.kind in "iu" or array.size == 0
@@ -217,7 +217,7 @@ class SequenceTensors:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """What a network has to know of its inputs, by the names of its arguments."""
+        """Sizes of the inputs, by the names of the network's arguments."""
         return {"n_tokens": int(self._tokens.max(initial=0)) + 1}
 
     @property
@@ -246,7 +246,7 @@ class SequenceTensors:
         return iter([self.take(rows[start : start + batch_size], device) for start in starts])
 
     def move_to(self, device: torch.device) -> None:
-        """Do nothing: what a batch holds is made on the CPU."""
+        """Do nothing: batches are made on the CPU."""
 
 
 class PartTensors:
@@ -263,7 +263,7 @@ class PartTensors:
 
     @property
     def lengths(self) -> np.ndarray | None:
-        """Number of tokens of each row, where there are sequences among the parts."""
+        """Number of tokens of each row, if any parts are sequences."""
         lengths = [part.lengths for part in self._parts.values() if part.lengths is not None]
         return np.sum(lengths, axis=0) if lengths else None
 
@@ -272,17 +272,17 @@ class PartTensors:
 
     @property
     def dtype(self) -> dict[str, str | None]:
-        """What the dense numbers of each part are."""
+        """Dtype of the dense numbers of each part."""
         return {name: part.dtype for name, part in self._parts.items()}
 
     @property
     def sizes(self) -> dict[str, Any]:
-        """What a network has to know of each part."""
+        """What a network has to know about each part."""
         return {"parts": {name: part.sizes for name, part in self._parts.items()}}
 
     @property
     def row_bytes(self) -> int:
-        """Memory of one row, on average where they differ."""
+        """Memory of one row, on average if rows differ."""
         return sum(part.row_bytes for part in self._parts.values())
 
     def take(self, indices: np.ndarray | slice, device: torch.device) -> Inputs:
@@ -292,7 +292,7 @@ class PartTensors:
     def split(
         self, indices: np.ndarray | slice, batch_size: int, device: torch.device
     ) -> Iterator[Inputs]:
-        """Gather rows now, all at once, and return an iterator over batches of them."""
+        """Gather all rows now, and return an iterator over batches of them."""
         batches = [part.split(indices, batch_size, device) for part in self._parts.values()]
         return (dict(zip(self._parts, parts, strict=True)) for parts in zip(*batches, strict=True))
 
@@ -303,15 +303,15 @@ class PartTensors:
 
 
 def to_tensors(values: Any, *, integers: bool = True, dtype: Any = None) -> InputTensors:
-    """Return what a preprocessor returned in a form that batches are taken from.
+    """Return the output of a preprocessor in a form that batches are taken from.
 
     Parameters
     ----------
     values : ndarray, Tensor, sparse matrix, or mapping of str to these
         Preprocessed rows; a mapping holds their parts. An array of dtype object whose items are
-        1-D arrays of whole numbers holds sequences of tokens.
+        1-D arrays of integers holds sequences of tokens.
     integers, dtype
-        As of `ArrayTensors`; ``dtype`` is a dict where there are parts.
+        As for `ArrayTensors`; ``dtype`` is a dict if there are parts.
 
     Returns
     -------
@@ -339,7 +339,7 @@ def _part_to_tensors(
 
 
 def in_batches(rows: Tensor, n_rows: int) -> Iterator[Tensor]:
-    """Return an iterator over so many rows at a time, which a network may change in place."""
+    """Return an iterator over ``n_rows`` rows at a time, which a network may change in place."""
     return (part.detach() for part in rows.split(n_rows))
 
 

@@ -1,4 +1,4 @@
-"""What turns raw rows into the tensors of a student."""
+"""Preprocessors: raw rows -> the tensors of a student."""
 
 from sk_aft.preprocessing._auto import make_preprocessor
 from sk_aft.preprocessing._columns import ColumnPreprocessor

@@ -1,4 +1,4 @@
-"""The preprocessor that fits a kind of rows."""
+"""Chooses a preprocessor for a kind of rows."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def make_preprocessor(preprocessor: Any, kind: str, **parameters: Any) -> Any:
     Parameters
     ----------
     preprocessor : "auto", estimator or None
-        "auto" scales numbers, encodes categories one-hot, resizes images and tokenizes texts, of a
-        DataFrame each column as it needs; an estimator is cloned; None leaves rows as they are.
+        "auto" scales numbers, one-hot encodes categories, resizes images and tokenizes texts;
+        in a DataFrame, each column by its kind. An estimator is cloned. None changes nothing.
     kind : {"numeric", "image", "text", "category", "frame"}
-        What the rows are.
+        The kind of the rows.
     **parameters
         Arguments of the automatic preprocessor, or parameters to set.
 
@@ -41,15 +41,15 @@ def make_preprocessor(preprocessor: Any, kind: str, **parameters: Any) -> Any:
 
 
 def transform_checked(preprocessor: Any, numbers: np.ndarray) -> np.ndarray:
-    """Return what `make_preprocessor` makes of numbers that were checked already.
+    """Apply a preprocessor to numbers that are already checked.
 
-    `StandardScaler.transform` would check them once more, which for few rows takes longer than a
-    small network does.
+    `StandardScaler.transform` would check them again. For few rows, this takes longer than a
+    small network.
 
     Parameters
     ----------
     preprocessor : estimator
-        A fitted one that was made for ``preprocessor="auto"``.
+        A fitted preprocessor, made for ``preprocessor="auto"``.
     numbers : ndarray of shape (n_rows, n_columns)
         Checked rows.
 

@@ -1,4 +1,4 @@
-"""A DataFrame of texts, images, numbers and categories -> the parts of a network's inputs."""
+"""DataFrame of texts, images, numbers and categories -> the parts of a network's inputs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def dense_one_hot_encoder(
     dtype: Any = np.float32,
     **parameters: Any,
 ) -> OneHotEncoder:
-    """Return an encoder that an unknown category does not stop; parameters as of its class."""
+    """Return a `OneHotEncoder` that ignores unknown categories, by default a dense one."""
     return OneHotEncoder(
         handle_unknown=handle_unknown, sparse_output=sparse_output, dtype=dtype, **parameters
     )
@@ -43,45 +43,45 @@ _NUMBERS = "numbers"
 
 
 class ColumnPreprocessor(TransformerMixin, BaseEstimator):
-    """Prepare each column of a DataFrame as its kind asks for.
+    """Preprocess each column of a DataFrame by its kind.
 
-    Each column of texts or images gets a preprocessor of its own, all columns of numbers one
-    together, and all columns of categories one. Like scikit-learn's ``ColumnTransformer``, but
-    what comes out is not put side by side: a network reads images otherwise than texts.
+    Each column of texts or images has its own preprocessor. All columns of numbers share one, and
+    so do all columns of categories. It is like scikit-learn's ``ColumnTransformer``, but the
+    outputs are not concatenated, because a network reads images and texts differently.
 
-    A column's kind depends on that column alone:
+    A column's kind depends only on that column:
 
     - numbers: int, float and bool, also nullable, and objects that are numbers;
     - categories: pandas' "category", and polars' Categorical and Enum;
-    - texts: strings, also of digits. They are paths of images if all end like image files.
+    - texts: strings, even of digits. They are paths of images if all end like image files.
 
     Parameters
     ----------
     text : "auto" or estimator, default="auto"
-        What prepares a column of texts; "auto" is `NgramTokenizer`. Columns of few different
-        strings are texts, too; ``.astype("category")`` makes categories of them.
+        Preprocesses each column of texts; "auto" is `NgramTokenizer`. Columns with few distinct
+        strings are texts, too; ``.astype("category")`` makes them categories.
     image : "auto" or estimator, default="auto"
-        What prepares a column of images; "auto" is `ImageResizer`.
+        Preprocesses each column of images; "auto" is `ImageResizer`.
     numeric : "auto" or estimator, default="auto"
-        What prepares the columns of numbers, an (n_rows, n_numeric_columns) array; "auto" is
-        `sklearn.preprocessing.StandardScaler`. Where numbers are missing, give
+        Preprocesses the columns of numbers, an (n_rows, n_numeric_columns) array; "auto" is
+        `sklearn.preprocessing.StandardScaler`. If numbers are missing, use
         ``make_pipeline(SimpleImputer(), StandardScaler())``.
     category : "auto" or estimator, default="auto"
-        What prepares the columns of categories, an (n_rows, n_category_columns) array of str;
-        "auto" is `sklearn.preprocessing.OneHotEncoder`. A missing category (None) is one of its
-        own if training rows had it; others that they had not are zeros.
+        Preprocesses the columns of categories, an (n_rows, n_category_columns) array of str;
+        "auto" is `sklearn.preprocessing.OneHotEncoder`. A missing category (None) is a separate
+        category if it occurs in training; categories unseen in training are all zeros.
 
     Attributes
     ----------
     kinds_ : dict of str to {"text", "image", "numeric", "category"}
-        What each column holds.
+        The kind of each column.
     transformers_ : list of (str, estimator, tuple of str)
         Name of each part, its fitted preprocessor and its columns. Columns of numbers and of
-        categories are the part "numbers", side by side; other parts are named by their column.
+        categories are concatenated to the part "numbers"; other parts are named by their column.
     n_features_in_ : int
         Number of columns.
     feature_names_in_ : ndarray of str
-        Names of the columns, where they are strings.
+        Names of the columns, if they are strings.
 
     Examples
     --------
@@ -108,7 +108,7 @@ class ColumnPreprocessor(TransformerMixin, BaseEstimator):
         self.category = category
 
     def fit(self, X: Any, y: Any = None) -> ColumnPreprocessor:
-        """Find out what each column holds and fit its preprocessor.
+        """Find the kind of each column and fit its preprocessor.
 
         Parameters
         ----------
@@ -126,7 +126,7 @@ class ColumnPreprocessor(TransformerMixin, BaseEstimator):
         ------
         ValueError
             If a column cannot be read, or holds missing values that its preprocessor does not
-            fill; names the column and the row.
+            fill; the message names the column and the row.
         """
         rows = as_rows(X, kind="frame")
         validate_data(self, rows.values, skip_check_array=True)
@@ -157,12 +157,12 @@ class ColumnPreprocessor(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : DataFrame of n_rows rows
-            With the columns seen during fit, in any order; further ones are ignored.
+            With the columns seen during fit, in any order; other columns are ignored.
 
         Returns
         -------
         parts : dict of str to array or sparse matrix of n_rows rows
-            What the preprocessors return, by the names in ``transformers_``.
+            The outputs of the preprocessors, by the names in ``transformers_``.
         """
         check_is_fitted(self)
         rows = as_rows(X, kind="frame")
@@ -173,7 +173,7 @@ class ColumnPreprocessor(TransformerMixin, BaseEstimator):
         return parts
 
     def _apply(self, method: Any, transformer: Any, rows: Rows, columns: tuple) -> Any:
-        """Call a method of a preprocessor with its columns; what is missing is said by name."""
+        """Call a method of a preprocessor with its columns; errors name the column."""
         kind = self.kinds_[columns[0]]
         if kind == "category":
             read = [rows.column(column, kind=kind) for column in columns]

@@ -17,17 +17,17 @@ _LARGEST_KEPT = 64
 
 
 class ImageResizer(TransformerMixin, BaseEstimator):
-    """Decode images and bring them to one size, range and number of channels.
+    """Decode images and convert them to one size, range and number of channels.
 
     Images of any encoding become the same numbers: uint8 from 0 to 255, or floats from 0 to 1.
-    Pictures are turned upright as their Exif data say, and transparent ones (a fourth channel,
-    too) are put on white.
+    Images are rotated as their Exif data specify, and transparent images (those with a fourth
+    channel, too) are put on white.
 
     Parameters
     ----------
     size : int, tuple of (height, width) or "auto", default="auto"
-        "auto" keeps the size of images that are all alike and at most 64 pixels high and wide,
-        and makes others 64 x 64.
+        "auto" keeps the size if all images have the same, and it is at most 64 pixels in height
+        and width; otherwise images are resized to 64 x 64.
 
     Attributes
     ----------
@@ -37,14 +37,14 @@ class ImageResizer(TransformerMixin, BaseEstimator):
         1 if all images seen during fit were greyscale, 3 if some were RGB, or the number of
         bands of other images.
     float_range_ : {"fractions", "levels", "other", "signed"} or None
-        How floats are read: 0 to 1; 0 to 255 (whole, or reaching 128); not negative; partly
-        negative. It is found over all images seen during fit; None if none of them were floats.
+        How floats are read: 0 to 1; 0 to 255 (whole numbers, or reaching 128); not negative;
+        partly negative. It is found from all images seen during fit; None if none were floats.
 
     Notes
     -----
-    Whole numbers are 0 to 255. Floats are read in the range found during fit, or in that of the
-    images that are transformed together if there were none. "other" and "signed" images are
-    not scaled, so they cannot be mixed with images of 8 bits.
+    Integers range from 0 to 255. Floats are read in the range found during fit. If there were
+    none, they are read in the range of the images that are transformed together. "other" and
+    "signed" images are not scaled, so they cannot be mixed with 8-bit images.
 
     Examples
     --------
@@ -79,7 +79,7 @@ class ImageResizer(TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If an image cannot be read, or has another number of bands than the others.
+            If an image cannot be read, or differs from the others in its number of bands.
         """
         rows = as_rows(X, kind="image")
         if rows.float_range is None:
@@ -112,12 +112,12 @@ class ImageResizer(TransformerMixin, BaseEstimator):
         Returns
         -------
         images : ndarray of shape (n_images, n_channels_, height, width)
-            uint8, 0 to 255, if all images are of 8 bits, else float32, 0 to 1 or not scaled.
+            uint8, 0 to 255, if all images have 8 bits, else float32, 0 to 1 or not scaled.
 
         Raises
         ------
         ValueError
-            If an image cannot be read, or has another range or number of bands than those seen
+            If an image cannot be read, or differs in range or number of bands from those seen
             during fit.
         """
         check_is_fitted(self)
@@ -153,7 +153,7 @@ class ImageResizer(TransformerMixin, BaseEstimator):
                 "give all images the same bands."
             )
         if bands > self.n_channels_:
-            # The weights of ITU-R BT.601, as everybody's greyscale conversion.
+            # The weights of ITU-R BT.601, the usual greyscale conversion.
             grey = images @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
             grey = grey.round() if images.dtype == np.uint8 else grey
             images = grey[..., None].astype(images.dtype)
@@ -163,7 +163,7 @@ class ImageResizer(TransformerMixin, BaseEstimator):
 
 
 def _n_bands(row_of_shape: dict[tuple[int, ...], int], float_range: str | None) -> int:
-    """Return how many bands images have when they are read; a row is named for each shape."""
+    """Return how many bands images have when they are read; an error names the rows."""
     row_of = {n_bands(shape, float_range): row for shape, row in reversed(row_of_shape.items())}
     if len(row_of) > 1 and set(row_of) != {1, 3}:
         named = [f"{bands} in row {row}" for bands, row in sorted(row_of.items())]

@@ -8,7 +8,7 @@ from unicodedata import category
 
 import numpy as np
 
-# Odd numbers that spread their multiples over 64 bits: the golden ratio's, and one of splitmix64.
+# Odd multipliers that spread hashes over 64 bits: from the golden ratio, and from splitmix64.
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _SPLITMIX = np.uint64(0xBF58476D1CE4E5B9)
 _SPACE = 32
@@ -20,11 +20,11 @@ Found = tuple[np.ndarray, np.ndarray]
 def ngram_hashes(
     texts: Sequence[str], word_ngrams: tuple[int, int], character_ngrams: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the n-grams of lower-cased texts, each as a hash of 64 bits.
+    """Return the n-grams of lower-cased texts as 64-bit hashes.
 
-    A word is a run of letters, digits, marks (such as accents) and underscores; any other
-    character but a space is a word of its own. N-grams of characters are taken within a run, the
-    space before and after it included.
+    A word is a run of letters, digits, marks (such as accents) and underscores. Any other
+    character except a space is a word by itself. N-grams of characters are taken within a run,
+    including the space before and after it.
 
     Parameters
     ----------
@@ -36,16 +36,16 @@ def ngram_hashes(
     Returns
     -------
     hashes : ndarray of shape (n_ngrams,), uint64
-        One for each occurrence, the texts in order. Those of runs of words are even, those of
+        One for each occurrence, in the order of the texts. Hashes of words are even, those of
         characters odd.
     text_of : ndarray of shape (n_ngrams,), int64
-        Number of the text that it occurs in.
+        Index of the text in which each occurs.
 
     Notes
     -----
-    Of a million different n-grams two share a hash with a probability of 1e-7.
+    Among a million distinct n-grams, two share a hash with a probability of 1e-7.
     """
-    # A space before, between and after the texts: no word goes on from one to the next.
+    # A space before, between and after the texts, so that no word spans two texts.
     lowered = [text.lower() for text in texts]
     joined = " " + " ".join(lowered) + " "
     codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
@@ -75,7 +75,7 @@ def _runs_of_words(
     starts: np.ndarray = np.flatnonzero(begins) + 1
     if not len(starts):
         return
-    # A word's hash is a polynomial in its letters; spaces count nothing.
+    # A word's hash is a polynomial in its letters; spaces contribute 0.
     place = _places(starts, len(codes))
     powers = _powers(int(place.max()) + 1)
     letters = np.where(classes == _BETWEEN, np.uint64(0), codes * powers[place])
@@ -119,7 +119,7 @@ def _places(starts: np.ndarray, n_codes: int) -> np.ndarray:
 
 
 def _mixed(hashes: np.ndarray, length: int, of_characters: bool) -> np.ndarray:
-    """Spread hashes over 64 bits, those of every kind of n-gram elsewhere."""
+    """Spread hashes over 64 bits, differently for each kind of n-gram."""
     kind = 1000 * of_characters + length
     hashes = hashes + np.uint64(kind * int(_GOLDEN) % 2**64)
     hashes = (hashes ^ (hashes >> np.uint64(30))) * _SPLITMIX
@@ -132,7 +132,7 @@ def _powers(n: int) -> np.ndarray:
 
 
 def _classes(codes: np.ndarray) -> np.ndarray:
-    """Return of each character whether it is between words, in a word, or a word of its own."""
+    """Return for each character whether it is between words, in a word, or a word by itself."""
     classes = _ascii_classes()[np.minimum(codes, 127)]
     foreign = codes > 127
     if foreign.any():

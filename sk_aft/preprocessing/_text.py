@@ -15,12 +15,12 @@ from sk_aft.preprocessing._ngrams import ngram_hashes
 
 
 class NgramTokenizer(TransformerMixin, BaseEstimator):
-    """Words, pairs of words and pieces of words as tokens; the vocabulary is learned.
+    """Tokenize texts into words, pairs of words and character n-grams, and learn the vocabulary.
 
-    Words carry the meaning, pairs some of the order, character n-grams what misspelt, inflected
-    and unseen words have in common with those seen. A character that is neither part of a word nor
-    a space, such as "?", "+" or an emoji, is a word of its own. Case does not count. Tokens count
-    as in tf-idf: more where a text repeats them, less where many texts hold them. N-grams that did
+    Pairs of words keep some of the word order. Character n-grams match misspelt, inflected and
+    unseen words to those seen in training. A character that is neither part of a word nor
+    a space, such as "?", "+" or an emoji, is a word by itself. Case is ignored. Tokens are weighted
+    as in tf-idf: more if a text repeats them, less if many texts contain them. N-grams that did
     not occur in training are dropped; an empty text has no tokens.
 
     Parameters
@@ -30,23 +30,23 @@ class NgramTokenizer(TransformerMixin, BaseEstimator):
     character_ngrams : tuple of int, default=(3, 4)
         Shortest and longest run of characters within a word.
     character_weight : float, default=0.5
-        How much the character n-grams of a text count, all together, where its words count 1.
-        There are many more of them, and they would drown the words.
+        Total weight of the character n-grams of a text, relative to 1 for its words. Without it,
+        the far more numerous character n-grams would dominate.
     max_tokens : int, default=65536
-        At most this many tokens, the most frequent in the training texts, and at most half of
-        them n-grams of characters; bounds the size of the student.
+        Maximum size of the vocabulary, which bounds the size of the student. The most frequent
+        tokens of the training texts are kept; at most half of them are character n-grams.
     max_length : int, default=100_000
-        Characters of a text that are read (some 30 pages), which bounds memory and time. What
-        comes after them is dropped; `transform` warns of such texts.
+        Maximum number of characters read from a text (some 30 pages), which bounds memory and
+        time. The rest is dropped, and `transform` warns of such texts.
 
     Attributes
     ----------
     n_tokens_ : int
         Size of the vocabulary.
     vocabulary_ : ndarray of shape (n_tokens_,), uint64
-        Hashes of the tokens, sorted; their order is that of the columns.
+        Sorted hashes of the tokens, in the order of the columns.
     idf_ : ndarray of shape (n_tokens_,)
-        Inverse document frequency of each token, as of
+        Inverse document frequency of each token, as in
         `sklearn.feature_extraction.text.TfidfTransformer`.
 
     Examples
@@ -92,7 +92,7 @@ class NgramTokenizer(TransformerMixin, BaseEstimator):
         hashes, text_of = self._hashes(texts)
         if not len(hashes):
             raise ValueError(
-                "The training texts hold no words to build a vocabulary from: are they empty?"
+                "The training texts have no words to build a vocabulary from: are they empty?"
             )
         self.vocabulary_ = self._most_frequent(hashes)
         self.n_tokens_ = len(self.vocabulary_)
@@ -103,7 +103,7 @@ class NgramTokenizer(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: Any) -> scipy.sparse.csr_matrix:
-        """Weigh the tokens of each text.
+        """Return the weights of the tokens of each text.
 
         Parameters
         ----------
@@ -113,9 +113,9 @@ class NgramTokenizer(TransformerMixin, BaseEstimator):
         Returns
         -------
         weights : csr_matrix of shape (n_texts, n_tokens_), float32
-            Of a token that occurs n times, ``(1 + log(n)) * idf``, divided by the Euclidean norm
-            of the text's n-grams of words, or of characters; those of characters then times
-            ``character_weight``.
+            A token that occurs n times in a text has the weight ``(1 + log(n)) * idf``. Weights of
+            words and of characters are normalised separately to Euclidean norm 1 per text; those
+            of characters are then multiplied by ``character_weight``.
         """
         check_is_fitted(self)
         texts = self._texts(X)
@@ -123,13 +123,13 @@ class NgramTokenizer(TransformerMixin, BaseEstimator):
         if n_long:
             warnings.warn(
                 f"{n_long} of {len(texts)} texts have more than max_length={self.max_length} "
-                "characters: what comes after them is dropped.",
+                "characters: the rest of each is dropped.",
                 stacklevel=2,
             )
         rows = self._counts(*self._hashes(texts), len(texts))
         weights = (1 + np.log(rows.data)) * self.idf_[rows.indices]
         is_character = _is_of_characters(self.vocabulary_)[rows.indices]
-        # One group for the words of each text, and one for its characters.
+        # Two groups for each text: its words and its character n-grams.
         group = 2 * np.repeat(np.arange(len(texts)), np.diff(rows.indptr)) + is_character
         weights /= np.sqrt(np.bincount(group, weights**2))[group]
         rows.data = np.where(is_character, self.character_weight * weights, weights)
@@ -159,7 +159,7 @@ class NgramTokenizer(TransformerMixin, BaseEstimator):
     def _counts(
         self, hashes: np.ndarray, text_of: np.ndarray, n_texts: int
     ) -> scipy.sparse.csr_matrix:
-        """Return how often each text holds each token."""
+        """Return how often each token occurs in each text."""
         tokens: Any = np.searchsorted(self.vocabulary_, hashes)
         tokens[tokens == self.n_tokens_] = 0
         known = self.vocabulary_[tokens] == hashes

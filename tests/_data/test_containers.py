@@ -197,9 +197,9 @@ DAYS = pd.date_range("2020", periods=3)
 def test_dates_say_how_to_make_numbers_of_them(days):
     frame = pd.DataFrame({"day": days, "x": [1.0, 2, 3]})
     for X in (frame["day"], frame[["day"]]):
-        with pytest.raises(ValueError, match=r"dates and times are no numbers.*dt\.days"):
+        with pytest.raises(ValueError, match=r"dates and times are not numbers.*dt\.days"):
             as_rows(X)
-    with pytest.raises(ValueError, match=r"column 'day': .*dates and times are no numbers"):
+    with pytest.raises(ValueError, match=r"column 'day': .*dates and times are not numbers"):
         ColumnPreprocessor().fit(frame)
 
 

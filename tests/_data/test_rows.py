@@ -375,7 +375,7 @@ def test_a_single_text_is_not_a_list_of_letters(X):
     ("X", "message"),
     [
         (None, "X is None"),
-        (object(), r"Expected one text or image a row, got an array of shape \(\)"),
+        (object(), r"Expected one text or image per row, got an array of shape \(\)"),
         (3, "Expected 2D array, got 0D array"),
         (np.zeros((1, 1, 1, 1, 1)), "Found array with dim 5"),
         (np.zeros((2, 2), dtype=complex), "Complex data not supported"),

@@ -149,7 +149,7 @@ def test_batches_mix_both_kinds_and_see_every_row():
 def test_a_mark_that_became_a_text_is_refused(marker, digits, teacher):
     X = digits[0][:50]
     y = np.append(["yes", "no"] * 20, np.full(10, marker))
-    with pytest.raises(ValueError, match="numbers beside texts into texts"):
+    with pytest.raises(ValueError, match="numbers among texts into texts"):
         small(missing_label=marker).fit(X, y, features=teacher.transform(X))
 
 

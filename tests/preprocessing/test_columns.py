@@ -220,7 +220,7 @@ def test_an_own_preprocessor_may_fill_texts_that_are_missing():
         ),
         ([b"a"] * 4, r"column 'new': Row 0 \(bytes\) is not a readable image"),
         ([[1, 2]] * 4, "column 'new': Row 0 of X is of type list"),
-        (["", " ", "", ""], "column 'new': The training texts hold no words"),
+        (["", " ", "", ""], "column 'new': The training texts have no words"),
     ],
 )
 def test_columns_that_cannot_be_read_are_named(values, message):

@@ -123,7 +123,7 @@ def test_an_empty_text_has_no_tokens():
 
 @pytest.mark.parametrize("texts", [["", ""], [""], ["  ", "\n"]])
 def test_texts_without_a_word_are_an_error(texts):
-    with pytest.raises(ValueError, match=r"training texts hold no words .* are they empty"):
+    with pytest.raises(ValueError, match=r"training texts have no words .* are they empty"):
         NgramTokenizer().fit(texts)
 
 
