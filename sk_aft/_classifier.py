@@ -1,4 +1,4 @@
-"""AFTClassifier: a small network for classification that learned from foundation features."""
+"""AFTClassifier: a small network for classification that learns from foundation features."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from sk_aft.optim import RowwiseAdamW
 class AFTClassifier(StudentEstimator, NeuralNetClassifier):
     """A small network that learns from labels and foundation features, and predicts alone.
 
-    The loss is the task's plus ``beta`` times a transfer loss, which moves what the foundation
-    model knows into the network (Adaptive Feature Transfer). Predictions take raw rows and run the
-    small network only. It is a `skorch.NeuralNetClassifier` and a scikit-learn classifier.
+    The loss is the task loss plus ``beta`` times a transfer loss, which transfers knowledge from
+    the foundation model to the network (Adaptive Feature Transfer). Prediction takes raw rows and
+    runs only the small network. It is a `skorch.NeuralNetClassifier` and a scikit-learn classifier.
 
     Parameters
     ----------
@@ -29,33 +29,33 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
 
         - "auto": `MLP` for 2-D numbers, `ResNet` for images, `TextBag` for texts and `MixedNet`
           for columns of several kinds, all of `sk_aft.modules`.
-        - A class or function: called with ``module__x``, and with ``n_inputs``, ``n_channels``,
-          ``n_tokens``, ``parts`` and ``n_outputs`` as far as it takes them.
-        - An instance: copied, and trained on from its weights.
+        - A class or function: called with ``module__x``, and with those of ``n_inputs``,
+          ``n_channels``, ``n_tokens``, ``parts`` and ``n_outputs`` that it accepts.
+        - An instance: copied; training starts from its weights.
     transfer : str, torch.nn.Module, list of (method, strength) or None, default="auto"
         What is learned from the foundation features. Adds a few per cent to the time of a step;
         "probe-kd" fits a linear probe first.
 
-        - "auto": "probe-kd" where the labelled rows have two or more distinct targets; otherwise,
+        - "auto": "probe-kd" if the labelled rows have two or more distinct targets; otherwise,
           and in `partial_fit`, "aft".
         - A name: "aft" (the paper's method), "kd", "rkd", "ft", "kkd", "b-tuning", "probe-kd", ...;
-          `sk_aft.transfer.make_transfer` has the table.
+          see `sk_aft.transfer.make_transfer`.
         - A module: maps student features (B, p) and foundation features (B, d) to a scalar.
         - A list: several of these with their strengths, ``[("aft", 10), ("probe-kd", 1)]``.
         - None: standard training.
     beta : "auto" or float >= 0, default="auto"
         Strength of the transfer: the loss is the task loss plus ``beta`` times the transfer loss.
-        "auto" is the method's own: 10 for "aft", as published, 1 for "probe-kd" and for a list.
-        0 is standard training, bit for bit. Without foundation features, "auto" warns and is 0.
+        "auto" is the method's default: 10 for "aft", as published, 1 for "probe-kd" and lists.
+        0 is exactly standard training. Without foundation features, "auto" warns and uses 0.
     preprocessor : "auto", estimator or None, default="auto"
-        Turns rows into numbers; fitted to the training rows, and part of the fitted student.
+        Converts rows to numbers; fitted to the training rows, and part of the fitted student.
 
         - "auto": `StandardScaler` for 2-D numbers, `ImageResizer` for images, `NgramTokenizer` for
           texts and `ColumnPreprocessor` for columns of several kinds.
-        - An estimator: cloned and fitted. It gets a DataFrame where the rows came as one.
-        - None: the rows are numbers already, and are not scaled.
+        - An estimator: cloned and fitted. It gets a DataFrame if the rows are one.
+        - None: the rows are already numbers, and are not scaled.
     lr : float, default=1e-3
-        Learning rate of the network at the start.
+        Initial learning rate of the network.
     transfer_lr : float, default=1e-2
         Learning rate of the transfer method's own parameters, as published.
     optimizer : type, default=sk_aft.optim.RowwiseAdamW
@@ -63,16 +63,16 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
     criterion : type or torch.nn.Module, default=torch.nn.CrossEntropyLoss
         Task loss, from logits (B, n_classes) and class numbers (B,).
     max_epochs : int or "auto", default="auto"
-        Passes over the training rows; time is proportional to it. "auto" is 50, or as many as make
-        200 steps (of 2-D numbers 1,000, but at most 500 passes): few rows make few steps a pass.
+        Passes over the training rows; time is proportional to it. "auto" is 50, or more if that
+        is needed for 200 steps (1,000 for 2-D numbers, but at most 500 passes).
     batch_size : int, default=128
-        Rows a batch. The transfer compares the rows of a batch with each other.
+        Rows per batch. The transfer compares the rows of a batch with each other.
     lr_schedule : {"cosine", "constant"}, default="cosine"
         Whether the learning rates fall to zero along a cosine. An `LRScheduler` among
-        ``callbacks`` takes the place of the cosine.
+        ``callbacks`` replaces the cosine.
     early_stopping : bool, default=False
-        Whether to hold ``validation_fraction`` of the rows out, stop when their score no longer
-        improves, and go back to the best weights.
+        Whether to hold out ``validation_fraction`` of the rows, stop when their score no longer
+        improves, and restore the best weights.
     validation_fraction : float, default=0.1
         Share of the labelled rows held out by ``early_stopping``, stratified by class.
     n_iter_no_change : int, default=10
@@ -83,30 +83,30 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
         Whether another `fit` resumes the training. It keeps the network, the preprocessor, the
         transfer method and the held-out rows, so their parameters may not change.
     missing_label : int, float, str or None, default=None
-        What stands in y for an unknown label. Such rows take part in the transfer, not in the task
-        loss. None: all labels are known. NaN stands for None and ``pandas.NA``, too.
+        Marks unknown labels in y. Such rows contribute to the transfer loss, but not to the task
+        loss. NaN also matches None and ``pandas.NA``. None means that all labels are known.
     unlabeled_fraction : float, default=0.5
-        Share of each batch that is rows without a label, where there are any. Rows of the smaller
-        kind are repeated within an epoch, which is longer for it.
+        Share of unlabelled rows in each batch, if there are any. Rows of the smaller kind are
+        repeated within an epoch, which makes it longer.
     callbacks : list or None, default=None
-        Further callbacks of skorch, or ("name", callback) pairs. They see rows and targets as `fit`
-        was given them.
+        Additional skorch callbacks, or ("name", callback) pairs. They see rows and targets as
+        they were passed to `fit`.
     random_state : int, RandomState or None, default=None
-        Determines initial weights, batches and the validation split. Global random states stay as
-        they were.
+        Determines initial weights, batches and the validation split. Global random states do not
+        change.
     device : str, default="auto"
-        Where to train and predict. "auto" is a GPU if there is one.
+        Where to train and predict. "auto" uses a GPU if there is one.
     precision : {"float32", "bf16-mixed", "16-mixed"}, default="float32"
-        What the network computes in while it is trained. Weights and predictions stay float32.
+        Number format of the network in training. Weights and predictions stay float32.
 
         - "float32": exact, and fastest for small networks.
         - "bf16-mixed": half the memory; faster for large networks on hardware with bfloat16.
         - "16-mixed": the same for older GPUs; slower on CPUs.
     compile : bool, default=False
         Whether to train with `torch.compile`. Costs seconds to a minute at the first fit, and needs
-        a C++ compiler on a CPU; pays for larger networks on GPUs.
+        a C++ compiler on a CPU; pays off for larger networks on GPUs.
     verbose : int, default=0
-        1 prints a line an epoch.
+        1 prints a line per epoch.
     **kwargs
         ``module__x``, ``optimizer__x``, ``criterion__x``, ``transfer__x``, ``compile__x`` and
         ``preprocessor__x`` are passed on as ``x``, and can be searched over.
@@ -121,50 +121,50 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
     preprocessor_ : estimator or None
         The fitted preprocessor.
     transfer_method_ : str, torch.nn.Module, list of (method, strength) or None
-        What was transferred; None where nothing was. Training that resumes keeps it.
+        The transfer method used; None without transfer. Training that resumes keeps it.
     beta_ : float
-        Strength of the transfer; 0 where nothing was transferred.
+        Strength of the transfer; 0 without transfer.
     transfer_ : torch.nn.Module
-        The fitted transfer method; absent where nothing was transferred.
+        The fitted transfer method; absent without transfer.
     feature_weights_ : ndarray of shape (n_foundation_features,)
-        How much each foundation feature counts, between 0 and 1. Only of methods that have such
-        weights, as "aft" has.
+        Weight of each foundation feature, between 0 and 1. Only for methods that have such
+        weights, such as "aft".
     criterion_, optimizer_, callbacks_ : torch.nn.Module, torch.optim.Optimizer, list
-        What the network was trained with. The last two are not saved.
+        The loss, optimizer and callbacks of the training. The last two are not saved.
     device_ : torch.device
         Where the network is.
     history_ : skorch.history.History
-        Losses, their terms, times and the mean weight of each model's features, of every epoch.
+        Losses, their terms, times and the mean weight of each model's features, for every epoch.
         ``history`` is the same.
     n_iter_ : int
         Number of epochs.
     loss_curve_ : list of float
-        Mean loss of each epoch, with the transfer term.
+        Mean loss of each epoch, including the transfer term.
     validation_scores_ : list of float or None
         Score on the held-out rows after each epoch; None without ``early_stopping``.
     n_features_in_ : int
         Number of columns; only for 2-D numbers and DataFrames of several kinds of columns.
     feature_names_in_ : ndarray of str
-        Names of the columns, where X was a DataFrame with string names.
+        Names of the columns, if X was a DataFrame with string names.
 
     Notes
     -----
-    Rows are samples. For the kinds of rows see `fit`. Where ``forward`` returns no features, they
+    Rows are samples. For the kinds of rows see `fit`. If ``forward`` returns no features, they
     are the input of the last ``torch.nn.Linear`` that runs. A tuple of features, one for each
-    column, stands for their outer product.
+    column, represents their outer product.
 
     A preprocessor may return sequences of tokens: an array of dtype object of 1-D arrays. The
     network is then called with ``tokens``, (B, longest) padded with zeros, and ``lengths``, (B,);
     rows of similar length share a batch. For columns of several kinds it is called with the parts
-    that the preprocessor makes, by their names.
+    returned by the preprocessor, by their names.
 
-    `decision_function` returns logits, and `predict_log_proba` stays finite where a probability is
-    rounded to 0. A network that ends in a softmax is refused.
+    `decision_function` returns logits, and `predict_log_proba` stays finite if a probability is
+    rounded to 0. A network that ends in a softmax is rejected.
 
     See Also
     --------
-    FoundationFeatureExtractor : Puts foundation features beside raw rows.
-    AFTRegressor : The same for numbers to predict.
+    FoundationFeatureExtractor : Adds foundation features to raw rows.
+    AFTRegressor : The same for numeric targets.
 
     References
     ----------
@@ -266,17 +266,17 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
         Parameters
         ----------
         X : FoundationFeatures, or list, array, Series or DataFrame of n_rows rows
-            What a `FoundationFeatureExtractor` returned, or plain rows: 2-D numbers, texts, images
-            in any encoding, or a DataFrame. A column's kind depends on that column alone: strings
+            Output of a `FoundationFeatureExtractor`, or plain rows: 2-D numbers, texts, images
+            in any encoding, or a DataFrame. A column's kind depends only on that column: strings
             are texts, ``pandas.Categorical`` columns are categories.
         y : array-like of shape (n_rows,)
             Labels of any type.
         features : array-like of shape (n_rows, n_foundation_features), optional
             Foundation features of plain rows.
         sample_weight : array-like of shape (n_rows,), optional
-            Weights of the rows in the task loss; the transfer counts every row alike.
+            Weights of the rows in the task loss; in the transfer loss all rows have equal weight.
         X_unlabeled : FoundationFeatures, optional
-            Rows without labels; they take part in the transfer. Reaches this method through
+            Rows without labels; they contribute to the transfer loss. In a pipeline, they need
             ``Pipeline(..., transform_input=["X_unlabeled"])``.
 
         Returns
@@ -287,13 +287,12 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
         Raises
         ------
         ValueError
-            If rows, labels, features or weights cannot be used; says which and why, before any
-            training.
+            If rows, labels, features or weights cannot be used; raised before any training.
         sk_aft.exceptions.DivergenceError
-            If the loss becomes infinite or NaN; a ValueError, too.
+            If the loss becomes infinite or NaN; it is also a ValueError.
         KeyboardInterrupt
-            If it is interrupted. An estimator that was fitted before stays as it was; one that was
-            not keeps what whole epochs have taught it.
+            If it is interrupted. An estimator that was fitted before is unchanged; one that was
+            not keeps the result of the completed epochs.
         """
         self._fit(X, y, features, sample_weight, X_unlabeled)
         return self
@@ -308,7 +307,7 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
         features: Any = None,
         sample_weight: Any = None,
     ) -> AFTClassifier:
-        """Train the network for one pass over some rows, resuming what it learned.
+        """Train the network for one pass over some rows, from its current weights.
 
         The first call builds the network and fits the preprocessor; later ones keep these. The
         learning rate stays at ``lr``.
@@ -320,7 +319,7 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
         y : array-like of shape (n_rows,)
             Labels.
         classes : array-like of shape (n_classes,), optional
-            All labels that will come; needed in the first call.
+            All labels that may occur; required in the first call.
         features : array-like of shape (n_rows, n_foundation_features), optional
             Foundation features of plain rows.
         sample_weight : array-like of shape (n_rows,), optional
@@ -334,7 +333,7 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
         if self.class_weight == "balanced":
             raise ValueError(
                 "class_weight='balanced' is not supported for partial_fit, which does not know "
-                "how many rows of each class will come: give a dict of weights."
+                "how many rows each class will have: give a dict of weights."
             )
         self._fit(X, y, features, sample_weight, incremental=True, classes=classes)
         return self
@@ -345,7 +344,7 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
         Parameters
         ----------
         X : FoundationFeatures or rows as for `fit`
-            Rows. Foundation features are neither needed nor computed.
+            Rows. Foundation features are not needed and not computed.
 
         Returns
         -------
@@ -380,7 +379,7 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
         Returns
         -------
         log_probabilities : ndarray of shape (n_rows, n_classes)
-            In the order of ``classes_``; finite even where a probability is rounded to 0.
+            In the order of ``classes_``; finite even if a probability is rounded to 0.
         """
         return self.forward(X).double().log_softmax(dim=1).numpy()
 
@@ -395,7 +394,7 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
         Returns
         -------
         logits : ndarray of shape (n_rows, n_classes), or (n_rows,) for two classes
-            For two classes the second's logit minus the first's.
+            For two classes, the second class's logit minus the first's.
         """
         logits = self.forward(X).double().numpy()
         return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits

@@ -1,14 +1,14 @@
-"""What AFTClassifier and AFTRegressor share: a skorch net that learns from foundation features.
+"""The base of AFTClassifier and AFTRegressor: a skorch net that learns from foundation features.
 
 In the order in which ``fit`` needs them:
 
-- ``_estimator``: the estimator, and all that overrides skorch; nothing here imports it;
+- ``_estimator``: the estimator, and everything that overrides skorch; nothing here imports it;
 - ``_schema``, ``_targets``, ``_training_data``: rows, targets, features and weights are checked;
-- ``_plan``: every "auto" becomes a number; ``_trials``: short trainings that choose a transfer;
+- ``_plan``: every "auto" becomes a number;
 - ``_inputs``: the fitted preprocessor, and batches;
-- ``_components``, ``_callbacks``, ``_mixed_precision``: the network and what trains it;
+- ``_components``, ``_callbacks``, ``_mixed_precision``: the network and its training tools;
 - ``_training``, ``_losses``: epochs, steps and the loss;
 - ``_prediction``: outputs of a trained network;
-- ``_state``: what was fitted, and what exists only for training;
-- ``_persistence``: what a pickle holds.
+- ``_state``: the fitted student, and the state that exists only for training;
+- ``_persistence``: the contents of a pickle.
 """

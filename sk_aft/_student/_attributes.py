@@ -1,4 +1,4 @@
-"""What a fitted student shows of itself."""
+"""Attributes of a fitted student."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sk_aft._student._state import StudentState, TrainingState
 
 
 def _part_of(state: str, name: str, doc: str) -> Any:
-    """Return a property for a part of a state that skorch and users know as an attribute."""
+    """Return a property that exposes a part of a state to skorch and users."""
 
     def read(net: FittedAttributes) -> Any:
         value = getattr(getattr(net, state), name)
@@ -27,7 +27,7 @@ def _part_of(state: str, name: str, doc: str) -> Any:
 
 
 class FittedAttributes:
-    """The states of `AFTClassifier` and `AFTRegressor`, and the attributes that show them."""
+    """The states of `AFTClassifier` and `AFTRegressor`, and the attributes that expose them."""
 
     _fitted: StudentState | None = None
     _training: TrainingState | None = None
@@ -40,7 +40,7 @@ class FittedAttributes:
 
     @property
     def _student(self) -> StudentState:
-        """The student that is trained now; else the one that was fitted."""
+        """The student in training, if there is one, else the fitted student."""
         if self._training is not None and self._training.is_active:
             return self._training.student
         if self._fitted is None:
@@ -49,7 +49,7 @@ class FittedAttributes:
 
     @property
     def _run(self) -> TrainingState:
-        """The training that is under way, or the last one."""
+        """The current training, or the last one."""
         if self._training is None:
             check_is_fitted(self)
             raise AttributeError(f"This {type(self).__name__} was not trained in this process.")
@@ -57,9 +57,9 @@ class FittedAttributes:
 
     @property
     def transfer_(self) -> Any:
-        """The transfer objective that was used; absent where nothing was transferred."""
+        """The transfer objective that was used; absent without transfer."""
         if self._student.beta == 0 or self._student.transfer is None:
-            raise AttributeError("transfer_ exists only where something was transferred.")
+            raise AttributeError("transfer_ exists only if something was transferred.")
         return self._student.transfer
 
     @transfer_.setter
@@ -73,18 +73,18 @@ class FittedAttributes:
 
     @property
     def transfer_method_(self) -> Any:
-        """The transfer method that was used; None where nothing was transferred."""
+        """The transfer method that was used; None without transfer."""
         method = self._student.transfer_method if self._student.beta > 0 else None
         return list(method) if isinstance(method, list) else method
 
     @property
     def preprocessor_(self) -> Any:
-        """The fitted preprocessor; None where there is none."""
+        """The fitted preprocessor, or None."""
         return self._student.inputs.preprocessor
 
     @property
     def feature_weights_(self) -> np.ndarray:
-        """How much each foundation feature counts, between 0 and 1; (n_foundation_features,)."""
+        """Weight of each foundation feature, between 0 and 1; (n_foundation_features,)."""
         transfer: Any = self._student.transfer
         if not hasattr(transfer, "feature_weights"):
             raise AttributeError(
@@ -95,12 +95,12 @@ class FittedAttributes:
 
     @property
     def loss_curve_(self) -> list[float]:
-        """Mean loss of each epoch, with the transfer term; ``history_`` has the terms."""
+        """Mean loss of each epoch, including the transfer term; ``history_`` has the terms."""
         return self._student.history[:, "train_loss"]
 
     @property
     def validation_scores_(self) -> list[float] | None:
-        """Score on the held out rows after each epoch; None without ``early_stopping``."""
+        """Score on the held-out rows after each epoch; None without ``early_stopping``."""
         history = self._student.history
         scores = [epoch["valid_score"] for epoch in history if "valid_score" in epoch]
         return scores or None
@@ -112,7 +112,7 @@ class FittedAttributes:
 
     @property
     def feature_names_in_(self) -> np.ndarray:
-        """Names of the columns, where they are strings."""
+        """Names of the columns, if they are strings."""
         return self._of_schema("feature_names_in")
 
     @property

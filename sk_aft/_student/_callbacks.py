@@ -1,4 +1,4 @@
-"""skorch's callbacks that a student trains with."""
+"""The skorch callbacks of a student's training."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ _MONITORED_ON_HELD_OUT_ROWS = ("valid_loss", "valid_loss_best", "valid_score")
 def default_callbacks(
     *, n_cosine_steps: int | None, patience: int | None, verbose: int
 ) -> list[tuple[str, Callback]]:
-    """Return named callbacks: time, learning rate, early stopping and a line an epoch.
+    """Return named callbacks: time, learning rate, early stopping and a line per epoch.
 
     Parameters
     ----------
     n_cosine_steps : int or None
         Steps after which a cosine brings the learning rates to zero; None keeps them constant.
     patience : int or None
-        Epochs without improvement after which training stops; None never stops it.
+        Epochs without improvement after which training stops; None disables early stopping.
     verbose : int
-        Whether to say when it stops.
+        Whether to print a line per epoch, and a message when training stops early.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def default_callbacks(
         scheduler = LRScheduler(
             policy=torch.optim.lr_scheduler.CosineAnnealingLR,
             T_max=n_cosine_steps,
-            last_epoch=-1,  # training that resumes begins another cosine
+            last_epoch=-1,  # training that resumes starts a new cosine
             step_every="batch",
             event_name=None,
         )
@@ -63,7 +63,7 @@ def default_callbacks(
         stopping = EarlyStopping(
             monitor="valid_score",
             lower_is_better=False,
-            threshold_mode="abs",  # relative, a negative R² would improve by falling
+            threshold_mode="abs",  # in relative mode, a negative R² would improve by falling
             patience=patience,
             load_best=True,
             sink=print if verbose else _discard,
@@ -74,7 +74,7 @@ def default_callbacks(
 
 
 class LabeledRows(Dataset):
-    """The labelled rows among some rows of a training, as callbacks see them.
+    """The labelled rows among some training rows, as callbacks see them.
 
     Parameters
     ----------
@@ -89,12 +89,12 @@ class LabeledRows(Dataset):
 
     @cached_property
     def X(self) -> Any:
-        """The rows, as ``predict`` takes them."""
+        """The rows, as ``predict`` accepts them."""
         return named_values(self._data.rows.take(self._indices), self._data.schema)
 
     @cached_property
     def y(self) -> np.ndarray:
-        """Their labels or numbers, as ``fit`` was given them."""
+        """Their labels or numbers, as they were passed to ``fit``."""
         return self._data.encoder.original(self._data.targets[self._indices])
 
     def __len__(self) -> int:
@@ -106,16 +106,16 @@ class LabeledRows(Dataset):
 
 
 class BatchView(Sequence):
-    """A batch as callbacks unpack it: its inputs, and targets as ``fit`` was given them.
+    """A batch as callbacks unpack it: its inputs, and its targets as they were passed to ``fit``.
 
-    Targets are read when somebody asks for them, which costs a GPU a stall.
+    Targets are read only when they are used, because reading them stalls a GPU.
 
     Parameters
     ----------
     batch : Batch
         The batch.
     encoder : Targets
-        What encoded the targets.
+        Encodes the targets.
     """
 
     def __init__(self, batch: Batch, encoder: Targets) -> None:
@@ -134,18 +134,18 @@ class BatchView(Sequence):
 
 
 def print_line(text: str) -> None:
-    """Print, in colour on a terminal only."""
+    """Print, with colours only on a terminal."""
     print(text if sys.stdout.isatty() else re.sub(r"\x1b\[[0-9;]*m", "", text))
 
 
 def has_scheduler(callbacks: Iterable[Any]) -> bool:
-    """Return whether a learning rate scheduler is among the callbacks that a user gave."""
+    """Return whether a learning rate scheduler is among the user's callbacks."""
     plain = [given[1] if isinstance(given, tuple) else given for given in callbacks]
     return any(isinstance(callback, LRScheduler) or callback is LRScheduler for callback in plain)
 
 
 def reject_other_types(callbacks: Iterable[Any]) -> None:
-    """Raise if something among the callbacks is none."""
+    """Raise if an item of the callbacks is not a callback."""
     for given in callbacks:
         callback = given[1] if isinstance(given, tuple) and len(given) == 2 else given
         is_class = isinstance(callback, type) and issubclass(callback, Callback)
@@ -157,18 +157,18 @@ def reject_other_types(callbacks: Iterable[Any]) -> None:
 
 
 def reject_sparse_gradients(callbacks: Iterable[Any], module: nn.Module) -> None:
-    """Raise if gradients are to be clipped that torch cannot clip."""
+    """Raise if a callback clips sparse gradients, which torch cannot do."""
     is_clipped = any(isinstance(callback, GradientNormClipping) for callback in callbacks)
     sparse = [name for name, layer in module.named_modules() if getattr(layer, "sparse", False)]
     if is_clipped and sparse:
         raise ValueError(
             f"GradientNormClipping cannot clip the sparse gradients of the layer {sparse[0]!r}: "
-            "build the network with sparse=False, and start anew where a training resumes."
+            "build the network with sparse=False; a training that resumes has to start again."
         )
 
 
 def reject_unknown_names(parameters: Iterable[str], names: list[str]) -> None:
-    """Raise if a parameter ``callbacks__x`` is of no callback."""
+    """Raise if a parameter ``callbacks__x`` belongs to no callback."""
     for parameter in parameters:
         # The defaults may be switched off while their parameters stay.
         if parameter.partition("__")[0] not in {*names, "lr_scheduler", "early_stopping"}:
@@ -178,7 +178,7 @@ def reject_unknown_names(parameters: Iterable[str], names: list[str]) -> None:
 
 
 def reject_idle_monitors(callbacks: Iterable[Any]) -> None:
-    """Raise if a callback waits for what is measured on held out rows; there are none."""
+    """Raise if a callback monitors a score on held-out rows, when there are none."""
     for callback in callbacks:
         monitor = getattr(callback, "monitor", None)
         if monitor in _MONITORED_ON_HELD_OUT_ROWS:
@@ -189,10 +189,10 @@ def reject_idle_monitors(callbacks: Iterable[Any]) -> None:
 
 
 def listeners(candidates: Iterable[Any], event: str) -> list[Callable]:
-    """Return the methods of callbacks, or of a net, that an event has to call.
+    """Return the methods of callbacks, or of a net, to call for an event.
 
-    Those of skorch's base classes do nothing. For an event of every batch, calling them takes as
-    long as a small network does.
+    Those of skorch's base classes do nothing, and are left out: if called for every batch, they
+    take as long as a small network.
     """
     methods = [getattr(candidate, event) for candidate in candidates]
     idle = (getattr(NeuralNet, event), getattr(Callback, event))
@@ -200,7 +200,7 @@ def listeners(candidates: Iterable[Any], event: str) -> list[Callable]:
 
 
 def has_stopped(callback: Any) -> bool:
-    """Return whether a callback is one that ended the training early."""
+    """Return whether a callback has ended the training early."""
     return isinstance(callback, EarlyStopping) and callback.misses_ >= callback.patience
 
 

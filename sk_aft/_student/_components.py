@@ -20,7 +20,7 @@ from sk_aft.modules import PenultimateFeatures, network_for
 from sk_aft.transfer import TransferRows, make_transfer
 from sk_aft.transfer._base import concatenate
 
-# What a transfer method of the user's own may still be called by.
+# Former names of methods that the user's own transfer methods may still define.
 _FORMER_NAMES = {"prepare": "fit", "default_strength": "default_beta"}
 
 # Methods of skorch that are not called.
@@ -31,7 +31,7 @@ Infer = Callable[[Inputs], tuple[Tensor, Any]]
 
 
 def unused_hook(name: str, instead: str) -> Any:
-    """Return what stands for a method of skorch that a student's training does not call."""
+    """Return a replacement for a method of skorch that a student's training does not call."""
 
     def hook(self: Any, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(
@@ -70,10 +70,10 @@ def build_module(
 
 
 def _copied(module: nn.Module, device: torch.device, made_in: torch.dtype) -> nn.Module:
-    """Return a copy: the estimator's parameter stays as it was given.
+    """Return a copy, so that the estimator's parameter does not change.
 
-    Under ``torch.set_default_dtype(torch.float64)`` a module is float64 by accident, and its inputs
-    are float32; otherwise float64 was asked for.
+    Under ``torch.set_default_dtype(torch.float64)`` a module is float64 by accident, but its inputs
+    are float32, so it is converted. Otherwise float64 is intended.
     """
     copied = copy.deepcopy(module).to(device)
     return copied.float() if made_in == torch.float64 else copied
@@ -87,7 +87,7 @@ def build_criterion(
     device: torch.device,
     made_in: torch.dtype,
 ) -> nn.Module:
-    """Build the task loss, which returns a number for each row unless a mean will do."""
+    """Build the task loss; it returns a number for each row, unless a mean is sufficient."""
     reject_unknown("criterion", criterion, parameters)
     if isinstance(criterion, nn.Module):
         built = _copied(criterion, device, made_in)
@@ -99,7 +99,7 @@ def build_criterion(
         built = criterion(**{**preset, **parameters}).to(device)
     leaves_rows = getattr(built, "reduction", None) == "none"
     if leaves_rows and not is_weighted and has_plain_mean(built):
-        built.reduction = "mean"  # two operations less than the mean of what is left
+        built.reduction = "mean"  # two operations fewer than a mean of the rows' losses
     return built
 
 
@@ -129,7 +129,7 @@ def build_transfer(
         for former, name in _FORMER_NAMES.items():
             if hasattr(part, former):
                 raise TypeError(
-                    f"{type(part).__name__}.{former} has no effect: from 0.2 on its name is "
+                    f"{type(part).__name__}.{former} has no effect: since 0.2 its name is "
                     f"{name}. Rename it."
                 )
     return _copied(transfer, device, made_in)
@@ -150,9 +150,9 @@ def build_optimizer(
     learned = [] if transfer is None else list(transfer.parameters())
     if learned and inspect.isclass(optimizer) and issubclass(optimizer, torch.optim.LBFGS):
         raise ValueError(
-            "LBFGS trains one group of parameters, but this transfer method learns some of its own "
-            "with the learning rate transfer_lr: take another optimizer, or a method that learns "
-            "nothing, such as transfer='probe-kd' or 'aft-fixed'."
+            "LBFGS trains one group of parameters, but this transfer method has parameters of its "
+            "own with the learning rate transfer_lr: use another optimizer, or a method without "
+            "parameters, such as transfer='probe-kd' or 'aft-fixed'."
         )
     if learned:
         groups = [*groups, {"params": learned, "lr": transfer_lr, "weight_decay": 0.0}]
@@ -161,12 +161,12 @@ def build_optimizer(
     can_fuse = can_fuse and "fused" in inspect.signature(optimizer).parameters
     can_fuse = can_fuse and (takes_sparse or not has_sparse)
     preset = {"fused": True} if can_fuse and "foreach" not in parameters else {}
-    # One kernel a step: half the time of a step where embeddings are large.
+    # A fused step is one kernel, which halves the time of a step if embeddings are large.
     return optimizer(groups, **{**preset, **parameters})
 
 
 def same_settings(one: Any, other: Any) -> bool:
-    """Return whether two optimizers differ in their learning rates at most."""
+    """Return whether two optimizers differ at most in their learning rates."""
     if type(one) is not type(other):
         return False
     names = {*one.defaults, *other.defaults} - {"lr"}
@@ -183,7 +183,7 @@ def fit_transfer(
     n_classes: int | None,
     seed: int,
 ) -> Any:
-    """Let the transfer objective learn from the rows before the first step."""
+    """Fit the transfer objective to the rows before the first step."""
     fit = getattr(transfer, "fit", None)
     if fit is None:
         return None
@@ -195,7 +195,7 @@ def fit_transfer(
         return np.concatenate([piece.cpu().numpy() for piece in features])
 
     features: Any = batches.features
-    # A label whose row has weight 0 teaches nothing; rows without a label have that weight, too.
+    # Labels of rows with weight 0 are ignored; unlabelled rows have weight 0, too.
     labeled = batches.labeled_mask if batches.weights is None else batches.weights.numpy() > 0
     targets = fit(
         TransferRows(
@@ -213,7 +213,7 @@ def fit_transfer(
 
 
 def penultimate_features(module: nn.Module, infer: Infer, inputs: Inputs) -> Tensor:
-    """Return the input of the network's last linear layer for some rows, as it is now."""
+    """Return the current input of the network's last linear layer for some rows."""
     penultimate = PenultimateFeatures(module)
     was_training = module.training
     module.eval()

@@ -1,4 +1,4 @@
-"""StudentEstimator: the way from rows to a trained network, and all that overrides skorch."""
+"""StudentEstimator: from rows to a trained network, and everything that overrides skorch."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ from sk_aft._student._training_data import (
 class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
     """A small network trained on its task and on foundation features at the same time.
 
-    Base class of `AFTClassifier` and `AFTRegressor`, which document the parameters and say what
-    targets are. Beside its parameters it holds two objects:
+    Base class of `AFTClassifier` and `AFTRegressor`, which document the parameters and define the
+    targets. Besides its parameters it holds two objects:
 
-    - ``_fitted``, a `StudentState`: set once a fit has succeeded, and what a pickle holds;
-    - ``_training``, a `TrainingState`: what exists only to train, and is never saved.
+    - ``_fitted``, a `StudentState`: set once a fit has succeeded, and saved in pickles;
+    - ``_training``, a `TrainingState`: exists only for training, and is never saved.
 
-    While a training is under way, callbacks see the student that is trained.
+    During training, callbacks see the student that is being trained.
     """
 
     _parameter_constraints: dict = {
@@ -96,7 +96,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         "verbose": ["verbose"],
     }
 
-    # What skorch looks up on a net and this one does not offer as parameters.
+    # Attributes that skorch reads from a net, but that are not parameters here.
     train_split = None
     iterator_train = None
     iterator_valid = None
@@ -121,7 +121,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         incremental: bool = False,
         classes: Any = None,
     ) -> None:
-        """Do the work of ``fit`` and ``partial_fit``; what was fitted before stays whole."""
+        """Do the work of ``fit`` and ``partial_fit``; an error restores the former state."""
         _components.reject_unused_hooks(type(self))
         parameters = self._settings()
         resumed = self._fitted if incremental or self.warm_start else None
@@ -184,7 +184,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         incremental: bool,
         classes: Any,
     ) -> tuple[TrainingData, TransferChoice]:
-        """Return the rows to learn from, and what is transferred."""
+        """Return the training rows, and what is transferred."""
         owner = type(self).__name__
         allow_nan = not (self.preprocessor is None or isinstance(self.preprocessor, str))
         data = check_training_data(
@@ -208,20 +208,20 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         if transfer.beta > 0 and X_unlabeled is not None:
             data = add_unlabeled(data, X_unlabeled, allow_nan=allow_nan, owner=owner)
         if transfer.beta == 0 or (learns_targets and not data.has_distinct_targets()):
-            # Rows without a target teach nothing, and a probe of one target knows nothing.
+            # Unlabelled rows are of no use then, and a probe of a single target is useless.
             data = data.without_features()
         return data, transfer
 
     def _settings(self) -> dict[str, Any]:
-        # A subclass may take parameters as **kwargs, which get_params does not list.
+        # A subclass may accept parameters as **kwargs, which get_params does not list.
         own = {name: getattr(self, name) for name in self._parameter_constraints}
         return {**own, **self.get_params()}
 
     @contextmanager
     def _runs(self, run: TrainingState, resumed: StudentState | None) -> Iterator[Any]:
-        """Show callbacks what is trained; put everything back if that fails.
+        """Let callbacks see the student in training; restore everything if training fails.
 
-        Only an interrupted first fit keeps what whole epochs have taught.
+        Only an interrupted first fit keeps the result of completed epochs.
         """
         attributes, former = dict(vars(self)), self._training
         modules, optimizer = [], None
@@ -253,7 +253,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         self._initialize_criterion()
         self._initialize_optimizer()
         for group in run.optimizer.param_groups:
-            group.setdefault("initial_lr", group["lr"])  # schedulers that resume ask for it
+            group.setdefault("initial_lr", group["lr"])  # schedulers that resume need it
         if former is None:
             return
         run.network = former.network
@@ -263,7 +263,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             run.precision.keep(former.precision)
 
     def _fit_transfer(self, batches: RowBatches) -> RowBatches:
-        """Let the transfer objective look at the rows; it may replace their features."""
+        """Fit the transfer objective to the rows; it may replace their features."""
         run, student = self._run, self._student
         if batches.features is None:
             return batches
@@ -329,7 +329,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             outputs, _ = self.infer(run.example)
             _training.check_outputs(outputs, student.beta, self.lr)
 
-    # What skorch knows of the two states.
+    # The two states as skorch sees them.
 
     @property
     def initialized_(self) -> bool:
@@ -359,13 +359,13 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
 
     @_criteria.setter
     def _criteria(self, names: list[str]) -> None:
-        # Those that a subclass adds in initialize_criterion.
+        # A subclass may add criteria in initialize_criterion.
         self._further_criteria = tuple(set(names) - {"criterion", "transfer"})
 
-    # What skorch leaves open: building.
+    # Hooks of skorch: building.
 
     def initialize(self) -> StudentEstimator:
-        """Build all parts, in a fit: the sizes of the network come from its rows."""
+        """Build all parts. Only possible in a fit, whose rows determine the network's sizes."""
         if self._training is None or not self._training.is_active:
             raise RuntimeError("The network is built from its rows: call fit or partial_fit.")
         self.check_training_readiness()
@@ -379,7 +379,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
     def _default_callbacks(self) -> list:
         plan = None if self._training is None else self._training.plan
         has_cosine = self.lr_schedule == "cosine" and not (plan and plan.is_incremental)
-        # A scheduler of the user's own takes the place of the cosine: two would multiply.
+        # The user's own scheduler replaces the cosine: the effects of both would multiply.
         has_cosine = has_cosine and not _callbacks.has_scheduler(self.callbacks or ())
         n_steps = 1 if plan is None else plan.n_steps
         return _callbacks.default_callbacks(
@@ -389,7 +389,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         )
 
     def initialize_callbacks(self) -> StudentEstimator:
-        """Build the callbacks; raise for what cannot work, before any training."""
+        """Build the callbacks; raise before training if one cannot work."""
         _callbacks.reject_other_types(self.callbacks or ())
         names = [name for name, _ in self._uniquely_named_callbacks()]
         _callbacks.reject_unknown_names(self.get_params_for("callbacks"), names)
@@ -403,7 +403,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         reject_unknown("compile", torch.compile, self.get_params_for("compile"))
         student = self._student
         takes_sparse = getattr(self.optimizer, "supports_sparse", False)
-        # What looks at gradients, as GradientNormClipping does, looks at dense ones.
+        # Callbacks that read gradients, such as GradientNormClipping, need dense ones.
         takes_sparse = takes_sparse and not self._listeners("on_grad_computed")
         self.module_ = _components.build_module(
             self.module,
@@ -455,7 +455,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             module=student.module,
             transfer=student.transfer if student.beta > 0 else None,
             transfer_lr=self.transfer_lr,
-            # A fused step with infinite gradients is left out for some of the weights only.
+            # With infinite gradients, a fused step would be skipped for only some of the weights.
             can_fuse=self.precision != "16-mixed" and student.device.type in ("cpu", "cuda"),
         )
         self._run.precision = MixedPrecision(self.precision, student.device, self.optimizer_)
@@ -473,7 +473,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         with self._current_init_context("optimizer"):
             self.initialize_optimizer()
 
-    # What skorch leaves open: training. Arguments and results are skorch's, but that a batch is
+    # Hooks of skorch: training. Arguments and results are skorch's, except that a batch is
     # a `Batch` with inputs, targets, features and weights.
 
     def run_single_epoch(
@@ -507,7 +507,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             self.history.record(name, value)
 
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
-        """Let one batch teach the student; return the terms of its loss."""
+        """Train the student on one batch; return the terms of its loss."""
         run = self._run
 
         def at_gradients() -> None:
@@ -523,7 +523,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         return made
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
-        """Compute the loss of one batch, its terms and their gradients."""
+        """Compute the loss of one batch, its terms and the gradients."""
         run, student = self._run, self._student
         self._set_training(True)
         step = _training.batch_loss(
@@ -540,7 +540,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         return step
 
     def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
-        """Compute the task loss of one batch of the rows held out."""
+        """Compute the task loss of one batch of held-out rows."""
         self._set_training(False)
         with torch.no_grad():
             return _training.validation_loss(
@@ -567,7 +567,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         return _callbacks.listeners([self, *dict(self.callbacks_).values()], event)
 
     def _batch_callers(self, training: bool, prefix: str) -> dict[str, Callable[..., None]]:
-        """Return what tells callbacks of the begin and the end of a batch."""
+        """Return functions that notify callbacks of the beginning and the end of a batch."""
         history, encoder = self.history, self._student.targets
         begin, end = self._listeners("on_batch_begin"), self._listeners("on_batch_end")
 
@@ -592,7 +592,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
     fit_loop = _components.unused_hook("fit_loop", "callbacks=")
     evaluation_step = _components.unused_hook("evaluation_step", "forward_iter")
 
-    # What skorch leaves open: prediction.
+    # Hooks of skorch: prediction.
 
     def forward_iter(self, X: Any, training: bool = False, device: Any = "cpu") -> Iterator[Tensor]:
         """Yield the student's outputs batch by batch; never touches a foundation model.
@@ -602,7 +602,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         X : FoundationFeatures or rows as for ``fit``
             Rows.
         training : bool, default=False
-            Whether to run the student in training mode, dropout and all.
+            Whether to run the student in training mode, including dropout.
         device : str or torch.device, default="cpu"
             Where the outputs go.
 
@@ -614,9 +614,9 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         student, owner = self._student, type(self).__name__
         if student.lacks_features and isinstance(X, FoundationFeatures):
             raise ValueError(
-                f"{owner} was trained on plain rows that no foundation features came with, and is "
-                "asked to predict rows from a FoundationFeatureExtractor: a step between the two "
-                "(a sampler, say) made a plain table of the features in fit. Move it before the "
+                f"{owner} was trained on plain rows without foundation features, but these rows "
+                "are from a FoundationFeatureExtractor. In fit, a step between the two "
+                "(such as a sampler) made a plain table of the features. Move it before the "
                 "extractor. If the rows are the same, pass X.inputs, or train with beta=0."
             )
         rows, _ = check_rows(
@@ -641,14 +641,14 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         )
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the accuracy, of a regressor R², on the rows that have a label.
+        """Return the accuracy (for a regressor, R²) on the rows that have a label.
 
         Parameters
         ----------
         X : FoundationFeatures or rows as for ``fit``
             Rows.
         y : array-like of shape (n_rows,) or (n_rows, n_outputs)
-            Targets; rows marked by ``missing_label`` are left out.
+            Targets; rows marked by ``missing_label`` are ignored.
         sample_weight : array-like of shape (n_rows,), optional
             Weights of the rows.
 
@@ -662,7 +662,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             warnings.warn(
                 f"{len(labeled) - labeled.sum()} of {len(labeled)} rows have no label and are left "
                 "out of the score. In cross-validation, cv=LabeledFold(missing_label=...) scores "
-                "labelled rows alone; other scorers than the default would count them as errors.",
+                "labelled rows only; scorers other than the default would count them as errors.",
                 stacklevel=2,
             )
             rows = np.flatnonzero(labeled)
@@ -673,11 +673,11 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
     # Saving.
 
     def load_params(self, *args: Any, **kwargs: Any) -> None:
-        """Load weights that ``save_params`` wrote; arguments as of `skorch.NeuralNet`."""
+        """Load weights written by ``save_params``; arguments as in `skorch.NeuralNet`."""
         device = self.device
         modules = [getattr(self, f"{name}_") for name in (*self._modules, *self._criteria)]
         optimizer = None if self._training is None else self._training.optimizer
-        self.device = str(self.device_)  # skorch does not know of "auto"
+        self.device = str(self.device_)  # skorch does not know "auto"
         try:
             with unchanged_on_error(modules, optimizer):
                 super().load_params(*args, **kwargs)
@@ -689,7 +689,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         state.pop("_training", None)
         if self.callbacks:
             state["callbacks"] = _persistence.without_optimizers(self.callbacks)
-        # A callback may save the student that is trained, between two epochs.
+        # A callback may save the student between two epochs of its training.
         student = self._student if self.initialized_ else self._fitted
         if student is not None:
             state["_fitted"] = _persistence.saved_student(student)

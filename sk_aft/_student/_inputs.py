@@ -1,4 +1,4 @@
-"""Rows become the inputs of the network: the fitted preprocessor, and batches."""
+"""From rows to inputs of the network: the fitted preprocessor, and batches."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ _NEED_A_PREPROCESSOR = {
 
 @dataclass(frozen=True, eq=False)
 class StudentInputs:
-    """The fitted preprocessor of a student; the same serves training and prediction.
+    """The fitted preprocessor of a student, for training and prediction.
 
     Parameters
     ----------
     preprocessor : estimator or None
-        Fitted to the rows that were learned from.
+        Fitted to the training rows.
     schema : RowSchema
-        What the rows are.
+        Kind and columns of the rows.
     is_automatic : bool
         Whether the preprocessor was chosen by ``preprocessor="auto"``.
     keeps_integers : bool
-        Whether whole numbers stay whole: a network of the user's own may look tokens up.
+        Whether integers stay integers, because the user's own network may look up tokens.
     dtype : str, dict or None
-        What dense numbers are in training, and so have to be in prediction.
+        Dtype of dense numbers in training, which prediction has to match.
     sizes : dict
-        What the network has to know of its inputs, by the names of its arguments.
+        Sizes of the inputs, by the names of the network's arguments.
     """
 
     preprocessor: Any
@@ -73,7 +73,7 @@ class StudentInputs:
 
     @property
     def allows_nan(self) -> bool:
-        """Whether rows may hold NaN: a preprocessor of the user's own may fill it in."""
+        """Whether rows may hold NaN, because the user's own preprocessor may fill it in."""
         return not (self.is_automatic or self.preprocessor is None)
 
     def transform(self, rows: Rows) -> InputTensors:
@@ -96,27 +96,27 @@ class StudentInputs:
             and (values.dtype == np.uint8) != (self.dtype == "uint8")
         ):
             raise ValueError(
-                f"preprocessor=None leaves images as they are: they are {values.dtype}, but those "
+                f"preprocessor=None leaves images unchanged: they are {values.dtype}, but those "
                 f"seen during fit were {self.dtype}. uint8 images are divided by 255, others are "
-                "not: give the same dtype as to fit."
+                "not: use the same dtype as in fit."
             )
         tensors = to_tensors(values, integers=self.keeps_integers, dtype=self.dtype)
         if len(tensors) != len(rows):
             raise ValueError(
                 f"The preprocessor returned {len(tensors)} rows for {len(rows)}: it has to return "
-                "one for each."
+                "one row for each."
             )
         return tensors
 
     def _given(self, rows: Rows) -> Any:
-        """Return what the preprocessor is given; a frame where the rows came as one."""
+        """Return the input of the preprocessor; a frame if the rows were one."""
         if self.schema.kind == "frame" or self.is_automatic:
             return rows_for(self.preprocessor, rows)
         return named_values(rows, self.schema)
 
 
 def named_values(rows: Rows, schema: RowSchema) -> Any:
-    """Return plain rows: a DataFrame where they came as one and pandas is installed."""
+    """Return plain rows: a DataFrame if they were one and pandas is installed."""
     names = schema.feature_names_in
     if schema.kind != "numeric" or names is None or find_spec("pandas") is None:
         return rows.values

@@ -14,7 +14,7 @@ _WITH_MEAN = (nn.CrossEntropyLoss, nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.Hu
 
 
 def has_plain_mean(criterion: nn.Module) -> bool:
-    """Whether a criterion's own mean counts all rows alike, whatever their targets."""
+    """Whether a criterion's own mean weights all rows equally, whatever their targets."""
     leaves_none_out = getattr(criterion, "ignore_index", -100) < 0
     is_plain = getattr(criterion, "weight", None) is None and leaves_none_out
     return type(criterion) in _WITH_MEAN and is_plain
@@ -34,7 +34,7 @@ def task_loss(criterion: nn.Module, logits: Tensor, batch: Batch, mean_weight: f
         losses = losses.flatten(1).mean(dim=1)
     if batch.weights is None:
         return losses.mean()
-    # Relative to all rows, not to the batch: a row counts alike whatever rows it is with.
+    # Divided by the mean of all rows, not of the batch: a row's weight is the same in any batch.
     return (losses * batch.weights).sum() / (len(losses) * mean_weight)
 
 
@@ -60,6 +60,6 @@ def transfer_loss(
     if loss.ndim > 0:
         raise ValueError(
             f"The transfer method {type(transfer).__name__} returned a tensor of shape "
-            f"{tuple(loss.shape)}, expected a scalar: the mean over the batch, say."
+            f"{tuple(loss.shape)}, expected a scalar, such as the mean over the batch."
         )
     return loss

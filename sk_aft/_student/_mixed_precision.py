@@ -1,4 +1,4 @@
-"""Training with 16-bit numbers where they suffice."""
+"""Training with 16-bit numbers where they are precise enough."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 class MixedPrecision:
-    """How the network is run and its optimizer steps, in one of the precisions.
+    """Runs the network and the optimizer's steps in one of the precisions.
 
-    Weights, their updates, losses and transfer objectives are in float32 in all of them.
-    Gradients that 16-bit floats with few digits before the comma would round to zero
-    ("16-mixed") are multiplied by a large number until they reach the weights.
+    Weights, their updates, losses and transfer objectives are always in float32. In "16-mixed",
+    gradients are scaled by a large factor, because float16 would round small ones to zero, and
+    unscaled before the weights change.
 
     Parameters
     ----------
     precision : {"float32", "bf16-mixed", "16-mixed"}
-        What the estimator was asked for.
+        The estimator's parameter.
     device : torch.device
         Where the network is.
     optimizer : torch.optim.Optimizer
@@ -54,19 +54,19 @@ class MixedPrecision:
             closure = inspect.signature(optimizer.step).parameters.get("closure")
             if closure is not None and closure.default is closure.empty:
                 raise ValueError(
-                    f"precision='16-mixed' does not go with {type(optimizer).__name__}, which "
-                    "computes several losses a step: take 'bf16-mixed' or 'float32'."
+                    f"precision='16-mixed' does not work with {type(optimizer).__name__}, which "
+                    "computes several losses per step: use 'bf16-mixed' or 'float32'."
                 )
             self._scaler = torch.amp.GradScaler(self._device)
 
     def keep(self, former: MixedPrecision) -> None:
-        """Go on with the factor of the gradients that a former training found."""
+        """Keep the gradient scale that a former training found."""
         if self._scaler is not None and former._scaler is not None:
             self._scaler = former._scaler
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
-        """Keep torch from warning that a schedule began before the optimizer: it skipped a step."""
+        """Suppress torch's warning about the order of steps when the optimizer skips one."""
         if self._scaler is None:
             yield
             return
@@ -81,7 +81,7 @@ class MixedPrecision:
         return torch.autocast(self._device, dtype=self._dtype)
 
     def restored(self, outputs: Tensor) -> Tensor:
-        """Return what the network computed in 16 bits in float32."""
+        """Convert outputs that were computed in 16 bits to float32."""
         return outputs if self._dtype is None else outputs.float()
 
     def backward(self, loss: Tensor) -> None:
@@ -89,12 +89,12 @@ class MixedPrecision:
         (loss if self._scaler is None else self._scaler.scale(loss)).backward()
 
     def unscale(self, optimizer: Any) -> None:
-        """Make the gradients what they are, for those who look at them before the step."""
+        """Undo the scaling of the gradients before callbacks read them."""
         if self._scaler is not None:
             self._scaler.unscale_(optimizer)
 
     def step(self, optimizer: Any, loss_and_gradients: Callable[[], Tensor]) -> None:
-        """Let the optimizer step; without effect where gradients became infinite."""
+        """Let the optimizer step; the step is skipped if gradients became infinite."""
         if self._scaler is None:
             optimizer.step(loss_and_gradients)
             return

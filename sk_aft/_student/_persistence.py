@@ -1,4 +1,4 @@
-"""What a saved student holds: NumPy arrays, which need no pickle of torch and no device."""
+"""Saves students as NumPy arrays, which need no pickle of torch and no device."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class SavedTensor:
     Parameters
     ----------
     values : ndarray
-        Its numbers; bits where NumPy has no such type.
+        Its numbers; their bits if NumPy has no such type.
     dtype : str
         Its type, such as "float32".
     is_parameter : bool
-        Whether it is a parameter, or a buffer.
+        Whether it is a parameter rather than a buffer.
     requires_grad : bool
         Whether it is learned.
     """
@@ -44,12 +44,12 @@ class SavedTensor:
 
     @classmethod
     def of(cls, tensor: Tensor) -> SavedTensor:
-        """Return what stands for a tensor."""
+        """Return the saved form of a tensor."""
         dtype = str(tensor.dtype).removeprefix("torch.")
         plain = tensor.detach().cpu().contiguous()
         try:
             values = plain.numpy().copy()
-        except TypeError:  # bfloat16 and the like
+        except TypeError:  # for example bfloat16
             values = plain.view(_BITS[tensor.element_size()]).numpy().copy()
         return cls(values, dtype, isinstance(tensor, nn.Parameter), tensor.requires_grad)
 
@@ -60,7 +60,7 @@ class SavedTensor:
 
 
 def saved_student(student: StudentState) -> StudentState:
-    """Return a student without tensors, device and types of skorch."""
+    """Return a student without tensors, device and skorch types."""
     return replace(
         student,
         module=_saved(student.module),
@@ -73,7 +73,7 @@ def saved_student(student: StudentState) -> StudentState:
 
 
 def restored_student(student: StudentState, device: Any) -> StudentState:
-    """Undo `saved_student`, on the device that there is."""
+    """Undo `saved_student`, on a device that is available."""
     available = _available(device)
     return replace(
         student,
@@ -87,7 +87,7 @@ def restored_student(student: StudentState, device: Any) -> StudentState:
 
 
 def saved_value(value: Any) -> Any:
-    """Return a parameter as it is saved: a network without tensors, the others as they are."""
+    """Return a parameter in its saved form: networks without tensors, others unchanged."""
     return without_tensors(value) if isinstance(value, nn.Module) else value
 
 
@@ -97,9 +97,9 @@ def restored_value(value: Any) -> Any:
 
 
 def without_optimizers(callbacks: list) -> list:
-    """Return callbacks without the optimizer that a scheduler of torch holds.
+    """Return callbacks without the optimizer that a torch scheduler holds.
 
-    Its state would be as big as two more networks.
+    Its state would be as large as two more networks.
     """
     return [_without_optimizer(callback) for callback in callbacks]
 
@@ -111,7 +111,7 @@ def without_tensors(module: nn.Module) -> nn.Module:
         for value in _held(module)
         if isinstance(value, Tensor) and not is_lazy(value)
     }
-    # Copying takes what memo has for a thing: tensors that are shared stay so.
+    # deepcopy replaces each object by its entry in memo, so shared tensors stay shared.
     return copy.deepcopy(module, memo=dict(saved))
 
 
@@ -147,7 +147,7 @@ def _without_optimizer(callback: Any) -> Any:
 
 
 def _available(device: Any) -> torch.device:
-    """Return the device to use in this process, which may lack the one that was trained on."""
+    """Return the device to use in this process, which may lack the training device."""
     try:
         return resolve_device(device)
     except ValueError:

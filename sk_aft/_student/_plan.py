@@ -15,19 +15,19 @@ from sk_aft._data._batches import batches_per_epoch
 from sk_aft._student._training_data import Split, TrainingData, split_rows
 from sk_aft.transfer import default_beta
 
-# What max_epochs="auto" makes at least: few rows make few steps a pass and would learn too little.
-# benchmarks/defaults.py compares the steps of numbers with those of scikit-learn's MLP; steps with
-# texts and images cost more, and students that start from noise overfit earlier.
+# Lower bounds for max_epochs="auto": with few rows, epochs have few steps and learn too little.
+# benchmarks/defaults.py compares the steps for numbers with those of scikit-learn's MLP. Steps on
+# texts and images cost more, and students that start from random weights overfit earlier.
 _FEWEST_EPOCHS = 50
 _FEWEST_STEPS = {"numeric": 1000}
 _FEWEST_STEPS_OF_OTHERS = 200
 _MOST_EPOCHS_FOR_STEPS = 500
-# What is built once: training that resumes keeps it.
+# Parts that are built once, and kept by training that resumes.
 _BUILT_ONCE = ("module", "preprocessor", "transfer")
 
 
 class TransferChoice(NamedTuple):
-    """What is transferred, and how strongly.
+    """The transfer method and its strength.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class TransferChoice(NamedTuple):
     beta : float
         Its strength; 0 is standard training.
     lacks_features : bool
-        Whether a transfer was asked for, and there are no foundation features.
+        Whether a transfer was requested, but there are no foundation features.
     """
 
     method: Any
@@ -46,30 +46,30 @@ class TransferChoice(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TrainingPlan:
-    """What one call of ``fit`` or ``partial_fit`` does; holds no "auto".
+    """What one call of ``fit`` or ``partial_fit`` does, with every "auto" resolved.
 
     Parameters
     ----------
     transfer : TransferChoice
         What is transferred.
     split : Split
-        Rows to learn from and rows held out.
+        Training rows and held-out rows.
     n_epochs : int
         Passes over the rows.
     n_steps : int
-        Batches in as many epochs as a whole fit makes.
+        Number of batches in a whole fit.
     batch_size : int
-        Rows a batch.
+        Rows per batch.
     unlabeled_fraction : float
-        Share of a batch that is rows without a target, where there are any.
+        Share of rows without a target in a batch, if there are any.
     mean_weight : float
-        Mean weight of the rows to learn from, which the task loss is relative to.
+        Mean weight of the training rows, by which the task loss is divided.
     device : torch.device
         Where the network is trained.
     seed : int
-        Of the initial weights, and of what the transfer method draws.
+        Seed of the initial weights and of the transfer method.
     split_seed : int or None
-        Of the validation split.
+        Seed of the validation split.
     is_incremental : bool
         Whether this is one pass of ``partial_fit``.
     """
@@ -150,12 +150,12 @@ def resolve_transfer(
     kept_method: Any = None,
     kept_width: int | None = None,
 ) -> TransferChoice:
-    """Return what is transferred; beta is 0 where there are no features.
+    """Return what is transferred; beta is 0 if there are no features.
 
     Parameters
     ----------
     parameters : mapping
-        Of the estimator.
+        Parameters of the estimator.
     data : TrainingData
         The rows.
     owner : str
@@ -163,7 +163,7 @@ def resolve_transfer(
     is_incremental : bool, default=False
         Whether this is one pass of ``partial_fit``.
     kept_method : optional
-        The method of a transfer objective that exists: training that resumes keeps it.
+        The method of an existing transfer objective, which training that resumes keeps.
     kept_width : int, optional
         Number of foundation features that training began with.
 
@@ -175,8 +175,8 @@ def resolve_transfer(
     Raises
     ------
     ValueError
-        If there is nothing to transfer though ``beta`` asks for it, if the features are not as
-        wide as those that training began with, or if batches have one row.
+        If ``beta`` requests a transfer but there are no features, if the number of features
+        differs from that at the start of training, or if batches have one row.
     """
     method = parameters["transfer"] if kept_method is None else kept_method
     if method == "auto":
@@ -194,27 +194,27 @@ def resolve_transfer(
         raise ValueError(f"features has {width} columns, but training began with {kept_width}.")
     if beta > 0 and parameters["batch_size"] == 1:
         raise ValueError(
-            "batch_size=1 leaves nothing to transfer, which compares the rows of a batch: "
-            "take a larger one, or beta=0."
+            "The transfer compares the rows of a batch, so it needs more than batch_size=1: "
+            "use a larger batch_size, or beta=0."
         )
     return TransferChoice(method, beta)
 
 
 def built_with(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters of what is built once."""
+    """Return the parameters of the parts that are built once."""
     return {
         name: value for name, value in parameters.items() if name.partition("__")[0] in _BUILT_ONCE
     }
 
 
 def check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any], *, built: set[str]) -> None:
-    """Raise if a parameter of a part that is kept is not what the part was built with."""
+    """Raise if a parameter of a part that is kept has changed since the part was built."""
     for name in changed(before, now):
         part = name.partition("__")[0]
         if part in built:
             raise ValueError(
                 f"{name} differs from what the training began with, and training that resumes "
-                f"keeps its {part}: set {name} back, or start anew with fit and "
+                f"keeps its {part}: restore {name}, or start again with fit and "
                 "warm_start=False."
             )
 
@@ -231,24 +231,24 @@ def _are_same(one: Any, other: Any) -> bool:
 
 
 def _check_standard_training(beta: Any, owner: str) -> None:
-    """Warn, or raise, where there are no features though a transfer was asked for."""
+    """Warn or raise if a transfer was requested but there are no features."""
     if beta == 0:
         return
     order = (
         "If a FoundationFeatureExtractor comes before it, a step between the two (a scaler, a "
         "sampler, bagging, a ColumnTransformer, set_output) made a plain table of the foundation "
-        "model's features, and these are the rows now: move that step before the extractor, so "
+        "model's features, which are now the rows: move that step before the extractor, so "
         f"that the extractor is right before {owner}. Without an extractor, call "
         "fit(X, y, features=F) with an array of shape (n_rows, n_features)."
     )
     if beta == "auto":
         warnings.warn(
             f"No foundation features reached {owner}, so this is standard training. {order} "
-            "beta=0 says that standard training is what you want.",
+            "Set beta=0 if standard training is what you want.",
             stacklevel=6,
         )
     else:
         raise ValueError(
             f"beta={beta} needs foundation features, and none reached {owner}. {order} "
-            "beta=0 trains without."
+            "beta=0 trains without them."
         )

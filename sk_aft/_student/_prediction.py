@@ -13,10 +13,10 @@ from sk_aft._data._tensors import InputTensors
 from sk_aft._student._components import Infer
 from sk_aft._student._inputs import StudentInputs
 
-# Rows are preprocessed for prediction this many at a time: millions of images fit in memory.
+# Number of rows preprocessed at a time for prediction, so that memory does not limit their number.
 _ROWS_PER_PIECE = 4096
 
-# Calls of a small network cost more than a hundred rows of numbers do; images fill the cache.
+# A call of a small network costs more than a hundred rows of numbers. Images would fill the cache.
 _FEWEST_ROWS_PER_CALL = 1024
 
 
@@ -29,7 +29,7 @@ def network_outputs(
     device: torch.device,
     is_training: bool = False,
 ) -> Iterator[Tensor]:
-    """Yield the network's outputs of checked rows, in their order."""
+    """Yield the network's outputs for checked rows, in their order."""
     is_small = rows.kind in ("numeric", "text") and not is_training
     rows_per_call = max(batch_size, _FEWEST_ROWS_PER_CALL) if is_small else batch_size
     for start in range(0, len(rows), _ROWS_PER_PIECE):
@@ -50,7 +50,7 @@ def network_outputs(
 def _outputs_by_length(
     tensors: InputTensors, infer: Infer, *, batch_size: int, device: torch.device
 ) -> Tensor:
-    """Return outputs in the order of the rows, of which those of like length ran together."""
+    """Run rows of similar length together; return outputs in the order of the rows."""
     order = np.argsort(tensors.lengths, kind="stable")
     batches = np.split(order, range(batch_size, len(order), batch_size))
     try:

@@ -1,4 +1,4 @@
-"""What the rows of a student are, and whether others are like them."""
+"""The kind and columns of a student's rows, and checks that other rows match them."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class RowSchema:
     Parameters
     ----------
     kind : {"text", "image", "numeric", "category", "frame"}
-        What the rows are.
+        The kind of the rows.
     n_features_in : int, optional
-        Number of columns, of numbers and frames.
+        Number of columns; only for numbers and frames.
     feature_names_in : ndarray of str, optional
-        Names of the columns, where they are strings.
+        Names of the columns, if they are strings.
     columns : list, optional
         Names of the columns of a frame, of any type.
     """
@@ -45,31 +45,31 @@ class RowSchema:
 def check_rows(
     X: Any, schema: RowSchema | None, *, owner: str, allow_nan: bool = False
 ) -> tuple[Rows, RowSchema]:
-    """Recognise the rows of a student and check them: its door.
+    """Recognise and check the rows of a student.
 
     Parameters
     ----------
     X : FoundationFeatures, or array-like, list, Series or DataFrame
-        Rows; those of `FoundationFeatures` passed the extractor's door already.
+        Rows; those of `FoundationFeatures` were already checked by the extractor.
     schema : RowSchema or None
-        What the rows have to be; None for rows that a training starts with.
+        What the rows have to match; None if a training starts with them.
     owner : str
         Class of the estimator, for messages.
     allow_nan : bool, default=False
-        Whether rows may be missing, and numbers NaN or infinite, since a preprocessor of the
-        user's sees to them.
+        Whether rows may be missing, and numbers NaN or infinite, because the user's own
+        preprocessor handles them.
 
     Returns
     -------
     rows : Rows
         The rows.
     schema : RowSchema
-        What they are.
+        Their kind and columns.
 
     Raises
     ------
     ValueError
-        If the rows cannot be read, or are not like those that the student was trained on.
+        If the rows cannot be read, or do not match those that the student was trained on.
     """
     given = X.inputs if isinstance(X, FoundationFeatures) else X
     if schema is not None and schema.kind == "frame":
@@ -108,14 +108,14 @@ def check_rows(
 
 
 def _check_files(rows: Rows) -> None:
-    """Raise if rows that are taken for paths are not there: they may be texts."""
+    """Raise if rows that were recognised as paths do not exist: they may be texts."""
     for index in range(len(rows) if rows.holds_strings and rows.kind == "image" else 0):
         path = rows.values[index]
         if path is not None and not os.path.exists(path):
             raise ValueError(
                 f"Row {rows.position(index)} ({path!r}) is not a readable image: there is no such "
-                "file. Strings that all end like image files are taken for paths; if these are "
-                "texts, say so with preprocessor=sk_aft.preprocessing.NgramTokenizer()."
+                "file. Strings that all end like image files are read as paths; if these are "
+                "texts, set preprocessor=sk_aft.preprocessing.NgramTokenizer()."
             )
 
 
@@ -128,7 +128,7 @@ def _like_frame(X: Any, given: Any, columns: Any) -> Rows:
 
 @lru_cache(maxsize=16)
 def _checker_class(owner: str) -> type[BaseEstimator]:
-    """Return an estimator of this name: scikit-learn's checks set attributes of one."""
+    """Return an estimator class of this name, for scikit-learn's checks to set attributes on."""
     return type(owner, (BaseEstimator,), {})
 
 

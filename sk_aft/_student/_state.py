@@ -1,4 +1,4 @@
-"""The two states beside the parameters: what was fitted, and what exists only for training."""
+"""The two states besides the parameters: the fitted student, and a training."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class StudentState:
     Parameters
     ----------
     schema : RowSchema
-        What its rows are.
+        The kind and columns of its rows.
     targets : Targets
-        What encodes and decodes its targets.
+        Encodes and decodes its targets.
     inputs : StudentInputs
         Its fitted preprocessor.
     device : torch.device
@@ -40,22 +40,22 @@ class StudentState:
     random : RandomState
         Draws batches; continued by training that resumes.
     split_seed : int or None
-        Of the validation split, which training that resumes keeps: rows that were learned from
-        could not judge it.
+        Seed of the validation split. Training that resumes keeps the split, because rows that
+        were trained on cannot validate it.
     transfer_method : str, nn.Module, list or None
         The transfer method; training that resumes keeps it once there is a transfer objective.
     beta : float
-        Its strength; 0 where nothing is transferred.
+        Its strength; 0 without transfer.
     n_foundation_features : int or None
-        Width of the foundation features, once there was a transfer.
+        Number of foundation features, once there was a transfer.
     replaces_features : bool
-        Whether the transfer method learns from targets of its own instead of the features.
+        Whether the transfer method uses its own targets instead of the features.
     lacks_features : bool
-        Whether a transfer was asked for, and no foundation features were given.
+        Whether a transfer was requested, but no foundation features were given.
     module, criterion, transfer : nn.Module or None
         The network, its loss and the transfer objective.
     history : History
-        Of all epochs.
+        Losses and scores of all epochs.
     """
 
     schema: RowSchema
@@ -76,7 +76,7 @@ class StudentState:
 
     @property
     def kept_transfer(self) -> dict[str, Any]:
-        """What training that resumes keeps of the transfer; see `resolve_transfer`."""
+        """The parts of the transfer that training keeps on resuming; see `resolve_transfer`."""
         return {
             "kept_method": None if self.transfer is None else self.transfer_method,
             "kept_width": self.n_foundation_features,
@@ -84,7 +84,7 @@ class StudentState:
 
     @property
     def built(self) -> set[str]:
-        """The parts that exist, and that training which resumes keeps."""
+        """The existing parts, which training that resumes keeps."""
         transfer = set() if self.transfer is None else {"transfer"}
         return {"module", "preprocessor", *transfer}
 
@@ -96,14 +96,14 @@ class StudentState:
 
 @dataclass(eq=False)
 class TrainingState:
-    """What exists to train a student; none of it is saved.
+    """What exists only to train a student, and is not saved.
 
     Parameters
     ----------
     plan : TrainingPlan
         How it is trained.
     student : StudentState
-        What is trained.
+        The student.
     built_with : mapping
         Parameters that the network, the preprocessor and the transfer were built with.
     example : Inputs
@@ -111,7 +111,7 @@ class TrainingState:
     is_weighted : bool
         Whether rows have weights in the task loss.
     feature_slices, column_slices : mapping or None
-        Which foundation features are which model's, and which column's.
+        Which foundation features belong to which model, and to which column.
     default_dtype : torch.dtype
         torch's default, as the user has set it.
     has_missing_features : bool
@@ -119,15 +119,15 @@ class TrainingState:
     network : TrainedNetwork
         The network as it is run in training.
     precision : MixedPrecision
-        What it is run in.
+        Precision in which it is run.
     optimizer : Optimizer
-        Of the network and the transfer objective.
+        Optimizer of the network and the transfer objective.
     callbacks : list of (str, Callback)
-        skorch's.
+        Callbacks of skorch.
     gradient_listeners : list of callable
-        Those callbacks' methods that look at gradients.
+        Methods of the callbacks that read gradients.
     has_checked_outputs : bool
-        Whether the first outputs were looked at, for what a network should not return.
+        Whether the first outputs were checked, for example for probabilities.
     is_active : bool
         Whether training is under way.
     """
@@ -158,7 +158,7 @@ class TrainingState:
         batches: RowBatches,
         parameters: Mapping[str, Any],
     ) -> TrainingState:
-        """Return the state of a training for which nothing is built yet."""
+        """Return the state of a training before anything is built."""
         return cls(
             plan,
             student,
@@ -182,7 +182,7 @@ def start_student(
     keeps_integers: bool,
     random: np.random.RandomState,
 ) -> tuple[StudentState, InputTensors]:
-    """Return a student without a network, its preprocessor fitted to the rows to learn from."""
+    """Return a student without a network, with a preprocessor fitted to the training rows."""
     inputs, tensors = StudentInputs.fit(
         data.rows.take(plan.split.train),
         data.schema,
@@ -208,7 +208,7 @@ def start_student(
 def resume_student(
     former: StudentState, data: TrainingData, plan: TrainingPlan, random: np.random.RandomState
 ) -> tuple[StudentState, InputTensors]:
-    """Return a student that shares the network of a former one, and the rows to learn from."""
+    """Return a student that shares the network of a former one, and the training rows."""
     width = former.n_foundation_features if data.features is None else data.features.shape[1]
     student = replace(
         former,
@@ -225,7 +225,7 @@ def resume_student(
 def student_batches(
     student: StudentState, data: TrainingData, plan: TrainingPlan, tensors: InputTensors
 ) -> tuple[RowBatches, RowBatches | None]:
-    """Return batches to learn from, and of the rows that judge the training or None."""
+    """Return batches of the training rows, and of the held-out rows or None."""
     train, held_out = plan.split
     batches = make_batches(
         data,
@@ -246,7 +246,7 @@ def student_batches(
 
 @contextmanager
 def unchanged_on_error(modules: Iterable[nn.Module], optimizer: Any) -> Iterator[None]:
-    """Put weights and buffers, and an optimizer's moments, back if what is done fails."""
+    """Restore weights, buffers and an optimizer's moments if the block fails."""
     tensors = [
         (tensor, tensor.detach().clone())
         for module in modules

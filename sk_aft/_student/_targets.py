@@ -1,4 +1,4 @@
-"""Targets as the network learns them, and how far its outputs are from them."""
+"""Targets: encoding for the network, decoding of its outputs, and scores."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ClassTargets:
         """Return labels as an array, (n_rows,)."""
         if type_of_target(y).startswith(("multilabel", "multiclass-multioutput")):
             raise ValueError(
-                f"y has several labels a row (shape {np.shape(y)}), and AFTClassifier predicts "
+                f"y has several labels per row (shape {np.shape(y)}), and AFTClassifier predicts "
                 "one: train a student for each with "
                 "sklearn.multioutput.MultiOutputClassifier(AFTClassifier(...))."
             )
@@ -43,7 +43,7 @@ class ClassTargets:
 
     @classmethod
     def fit(cls, labels: np.ndarray, *, sample_weight: Any, classes: Any) -> ClassTargets:
-        """Learn the classes: all that will come, where they are named; else those of labels."""
+        """Learn the classes: those named in ``classes``, or else those of the labels."""
         encoder = LabelEncoder().fit(labels if classes is None else classes)
         if len(encoder.classes_) < 2:
             raise ValueError(
@@ -68,7 +68,7 @@ class ClassTargets:
         return len(self.classes)
 
     def encode(self, labels: np.ndarray, *, classes: Any) -> np.ndarray:
-        """Return class numbers, (n_rows,) int64; raise for labels that are not known."""
+        """Return class numbers, (n_rows,) int64; raise for unknown labels."""
         if classes is not None and not np.array_equal(np.unique(classes), self.classes):
             raise ValueError(
                 f"classes={classes!r} is not the same as in the first call: {self.classes!r}."
@@ -78,7 +78,7 @@ class ClassTargets:
             raise ValueError(
                 f"y holds {unknown.tolist()[0]!r}, which is not among the classes of this network: "
                 f"{self.classes!r}. Name all of them in the first call of partial_fit, or start "
-                "anew with fit and warm_start=False."
+                "again with fit and warm_start=False."
             )
         return self.encoder.transform(labels).astype(np.int64)
 
@@ -109,7 +109,7 @@ class ClassTargets:
     def weights(
         self, targets: np.ndarray, sample_weight: Any, class_weight: Any
     ) -> np.ndarray | None:
-        """Return the product of a row's own weight and its class's."""
+        """Return the product of a row's sample weight and its class weight."""
         weights = row_weights(sample_weight, targets)
         if class_weight is None:
             return weights
@@ -121,13 +121,13 @@ class ClassTargets:
         return by_class if weights is None else weights * by_class
 
     def strata(self, targets: np.ndarray, validation_fraction: float) -> np.ndarray | None:
-        """Return the classes, where each has rows for both sides of the split."""
+        """Return the classes, if each has enough rows for both sides of the split."""
         n_held_out = round(validation_fraction * len(targets))
         counts = np.bincount(targets)
         return targets if counts.min() >= 2 and n_held_out >= len(counts) else None
 
     def check_held_out(self, targets: np.ndarray, validation_fraction: float) -> None:
-        """Do nothing: accuracy needs no more than one row."""
+        """Do nothing: one row is enough for accuracy."""
 
     def score(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> float:
         """Return the accuracy."""
@@ -183,7 +183,7 @@ class NumericTargets:
         return self.original(outputs.double().numpy())
 
     def check_outputs(self, outputs: Tensor) -> None:
-        """Do nothing: a regressor's outputs may be any numbers."""
+        """Do nothing: a regressor may return any numbers."""
 
     def original(self, targets: np.ndarray) -> np.ndarray:
         """Return standardised targets in the shape and unit of y."""
@@ -193,14 +193,14 @@ class NumericTargets:
     def weights(
         self, targets: np.ndarray, sample_weight: Any, class_weight: Any
     ) -> np.ndarray | None:
-        """Return the rows' own weights."""
+        """Return the sample weights."""
         return row_weights(sample_weight, targets)
 
     def strata(self, targets: np.ndarray, validation_fraction: float) -> None:
         """Return None: numbers are not stratified."""
 
     def check_held_out(self, targets: np.ndarray, validation_fraction: float) -> None:
-        """Raise if one row is held out, of which there is no R²."""
+        """Raise if one row is held out, because R² needs two."""
         if len(targets) < 2:
             raise ValueError(
                 f"validation_fraction={validation_fraction} holds out one row, and R² needs "

@@ -1,4 +1,4 @@
-"""Epochs of batches, and what one batch teaches."""
+"""Training: epochs, batches and steps."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from sk_aft._student._mixed_precision import MixedPrecision
 from sk_aft.exceptions import DivergenceError
 from sk_aft.modules import PenultimateFeatures
 
-# What a step returns: "loss", its terms, and "y_pred".
+# The output of a step: "loss", its terms, and "y_pred".
 Step = dict[str, Tensor]
 
 
 class TrainedNetwork:
-    """A network as training runs it: in its precision, compiled if asked for, watched if needed.
+    """A network as training runs it: in its precision, possibly compiled and with hooks.
 
     Parameters
     ----------
     module : nn.Module
         The network.
     precision : MixedPrecision
-        What it is run in.
+        Precision in which it is run.
     needs_features : bool
-        Whether features have to be found that the network does not return.
+        Whether hooks have to record its features, in case it does not return them.
     compile_parameters : mapping or None
         Arguments of `torch.compile`; None does not compile.
     compiled : nn.Module, optional
-        What an earlier training compiled.
+        The network compiled by an earlier training.
     """
 
     def __init__(
@@ -62,16 +62,16 @@ class TrainedNetwork:
         return self._module if self.compiled is None else self.compiled
 
     def run(self, infer: Infer, inputs: Inputs, *, wants_features: bool) -> tuple[Tensor, Any]:
-        """Return outputs and, if they are wanted, features, both in float32."""
+        """Return outputs and, if requested, features, both in float32."""
         with self._precision.autocast():
             logits, features = infer(inputs)
         if wants_features and self._penultimate is not None:
             if features is None:
                 features = self._penultimate.take()
             else:
-                self._penultimate.remove()  # need not be watched, which costs time
+                self._penultimate.remove()  # hooks are not needed, and cost time
         if self._compile_parameters is not None and self.compiled is None:
-            # From the second batch on: watching a network is over, or part of it, by then.
+            # From the second batch on: by then, hooks are removed, or stay and are compiled too.
             self.compiled = _compiled(self._module, self._compile_parameters)
         restored = self._precision.restored
         if isinstance(features, tuple):
@@ -81,13 +81,13 @@ class TrainedNetwork:
         return restored(logits), features
 
     def close(self) -> None:
-        """Leave the network as it was, without hooks."""
+        """Remove the hooks from the network."""
         if self._penultimate is not None:
             self._penultimate.remove()
 
 
 class EpochResult(NamedTuple):
-    """What one pass over batches gave."""
+    """The results of one pass over batches."""
 
     means: dict[str, float]
     n_batches: int
@@ -111,9 +111,9 @@ def train(
 ) -> None:
     """Run the epochs, and call the callbacks as ``skorch.NeuralNet.fit_loop`` does.
 
-    Callbacks are told of ``datasets`` around every epoch and of ``given`` around the training.
-    KeyboardInterrupt is raised in the end, unless a callback ended the training by it, as skorch's
-    EarlyStopping does.
+    Callbacks get ``datasets`` at the start and end of every epoch, and ``given`` at the start and
+    end of the training. KeyboardInterrupt is raised at the end, unless a callback raised it to stop
+    the training, as skorch's EarlyStopping does.
     """
     batches.move_to_device()
     if held_out is not None:
@@ -143,7 +143,7 @@ def run_batches(
     at_begin: Callable[[Batch], None],
     at_end: Callable[[Batch, Step], None],
 ) -> EpochResult:
-    """Make a step with each batch."""
+    """Run a step on each batch."""
     sums: dict[str, Tensor] = {}
     outputs, targets, n_batches = [], [], 0
     for batch in batches:
@@ -154,7 +154,7 @@ def run_batches(
         for name, value in terms.items():
             if value.ndim > 0 or (name == "task_loss" and value is terms["loss"]):
                 continue
-            # Added up where it is: reading each number would stall a GPU, and keeping them
+            # Summed on the device: reading each number would stall a GPU, and keeping them
             # in a list would fragment the memory between the steps.
             if name not in sums:
                 dtype = torch.float32 if value.device.type == "mps" else torch.float64
@@ -174,11 +174,11 @@ def check_convergence(history: History, beta: float, lr: float, precision: str) 
     loss, epoch = history[-1]["train_loss"], len(history)
     if np.isfinite(loss):
         return
-    or_float32 = " Or take precision='bf16-mixed' or 'float32', which hold larger numbers."
+    or_float32 = " Or use precision='bf16-mixed' or 'float32', which hold larger numbers."
     raise DivergenceError(
         f"The loss became {loss} in epoch {epoch}: the network diverged. "
-        f"Lower lr (now {lr}) or beta (now {beta}), or scale what the "
-        f"preprocessor returns.{or_float32 if precision == '16-mixed' else ''}"
+        f"Lower lr (now {lr}) or beta (now {beta}), or scale the output of the "
+        f"preprocessor.{or_float32 if precision == '16-mixed' else ''}"
     )
 
 
@@ -190,14 +190,14 @@ def check_outputs(outputs: Tensor, beta: float, lr: float) -> None:
     if not outputs.isfinite().all():
         raise DivergenceError(
             "The outputs became infinite or NaN in the last step: the network diverged. Lower lr "
-            f"(now {lr}) or beta (now {beta}), or scale what the preprocessor returns."
+            f"(now {lr}) or beta (now {beta}), or scale the output of the preprocessor."
         )
 
 
 def mean_feature_weights(
     transfer: nn.Module | None, feature_slices: Mapping[str, slice]
 ) -> dict[str, float]:
-    """Return how much the features of each model count on average, where they have weights."""
+    """Return the mean weight of the features of each model, if they have weights."""
     weights = getattr(transfer, "feature_weights", None)
     if weights is None:
         return {}
@@ -214,7 +214,7 @@ def make_step(
     *,
     at_gradients: Callable[[], None],
 ) -> Step:
-    """Let the optimizer make a step."""
+    """Run one step of the optimizer."""
     steps: list[Step] = []
 
     def closure() -> Tensor:
@@ -258,13 +258,13 @@ def batch_loss(
 def validation_loss(
     batch: Batch, infer: Infer, *, criterion: nn.Module, mean_weight: float
 ) -> Step:
-    """Compute the task loss of one batch that is not learned from."""
+    """Compute the task loss of one held-out batch."""
     logits, _ = infer(batch.inputs)
     return {"loss": task_loss(criterion, logits, batch, mean_weight), "y_pred": logits}
 
 
 def run_network(network: nn.Module, inputs: Inputs, n_outputs: int) -> tuple[Tensor, Any]:
-    """Run a network; raise if its outputs have another shape than the targets ask for."""
+    """Run a network; raise if the shape of its outputs does not match the targets."""
     with float32_by_default():
         outputs = network(**inputs) if isinstance(inputs, Mapping) else network(inputs)
     logits, features = outputs[:2] if isinstance(outputs, (tuple, list)) else (outputs, None)
@@ -284,8 +284,8 @@ def run_network(network: nn.Module, inputs: Inputs, n_outputs: int) -> tuple[Ten
 
 
 def _compiled(module: nn.Module, parameters: Mapping[str, Any]) -> nn.Module:
-    """Return a compiled network beside one that stays as it is."""
+    """Return a compiled version of a network, which itself stays unchanged."""
     isolates = "isolate_recompiles" in inspect.signature(torch.compile).parameters
-    # The fits of a search would share a limit, and the later ones would not be compiled.
+    # Otherwise the fits of a search share a limit on compilations, and later ones exceed it.
     preset = {"isolate_recompiles": True} if isolates else {}
     return torch.compile(module, **{**preset, **parameters})

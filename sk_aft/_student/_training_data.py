@@ -27,18 +27,18 @@ _ROWS_PER_CHECK = 8192
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """Checked rows, with all that training needs to know of them.
+    """Checked rows, with everything that training needs to know about them.
 
     Parameters
     ----------
     rows : Rows
         Rows of the student.
     schema : RowSchema
-        What they are.
+        Their kind and columns.
     encoder : Targets
-        What encoded the targets.
+        Encodes the targets.
     targets : ndarray of shape (n_rows,) or (n_rows, n_outputs)
-        Class numbers, or standardised regression targets; 0 for rows without.
+        Class numbers or standardised regression targets; 0 for rows without a target.
     labeled_mask : ndarray of shape (n_rows,), bool
         Which rows have targets.
     weights : ndarray of shape (n_rows,) or None
@@ -46,7 +46,7 @@ class TrainingData:
     features : FeatureRows or None
         Foundation features of the same rows.
     feature_slices, column_slices : mapping of str to slice
-        Which columns of the features are which model's, and which column's of a DataFrame.
+        Which features belong to which model, and to which column of a DataFrame.
     """
 
     rows: Rows
@@ -71,7 +71,7 @@ class TrainingData:
         )
 
     def without_features(self) -> TrainingData:
-        """Return the labelled rows, without features: others would teach nothing."""
+        """Return the labelled rows without features; unlabelled rows are then of no use."""
         data = self
         if not self.labeled_mask.all():
             data = self.subset(np.flatnonzero(self.labeled_mask))
@@ -91,7 +91,7 @@ class TrainingData:
 
 
 class Split(NamedTuple):
-    """Which rows are learned from, and which are held out to judge with."""
+    """The training rows and the held-out rows."""
 
     train: np.ndarray
     held_out: np.ndarray | None
@@ -111,24 +111,24 @@ def check_training_data(
     allow_nan: bool,
     owner: str,
 ) -> TrainingData:
-    """Check what ``fit`` is given; sets nothing.
+    """Check the arguments of ``fit``; changes nothing.
 
     Parameters
     ----------
-    X, y, features, sample_weight : as of ``fit``
-        What the user gave.
+    X, y, features, sample_weight : as for ``fit``
+        Arguments given by the user.
     targets : type
         `ClassTargets` or `NumericTargets`.
     classes : array-like or None
-        All labels that will come.
+        All labels that may occur.
     known : (RowSchema, Targets) or None
-        What rows and targets have to be, where training resumes.
+        What rows and targets have to match, if training resumes.
     missing_label : object
-        What marks rows without a target.
+        Marks rows without a target.
     class_weight : dict, "balanced" or None
         Weights of the classes.
     allow_nan : bool
-        Whether numbers may be NaN, since a preprocessor of the user's sees to them.
+        Whether numbers may be NaN, because the user's own preprocessor handles them.
     owner : str
         Class of the estimator, for messages.
 
@@ -140,15 +140,15 @@ def check_training_data(
     Raises
     ------
     ValueError
-        If something cannot be used; says what, where and how to mend it.
+        If an argument cannot be used; the message says where and how to fix it.
     """
     if y is None:
         raise ValueError(f"{owner} requires y to be passed, but the target y is None.")
     if isinstance(X, FoundationFeatures):
         if features is not None:
             raise ValueError(
-                "features was given, but X holds foundation features already: give plain "
-                "rows with features=, or FoundationFeatures without."
+                "features was given, but X already holds foundation features: give plain "
+                "rows with features=, or FoundationFeatures without it."
             )
         features = X
     schema, encoder = known or (None, None)
@@ -162,7 +162,7 @@ def check_training_data(
     y = targets.check(known_targets(y, labeled))
     n_rows = len(rows)
     if encoder is None:
-        # The scale of numbers depends on their weights; bad lengths are reported below.
+        # The scale of numeric targets depends on the weights; bad lengths are reported below.
         aligned = None if len(labeled) != n_rows else _of_labeled(sample_weight, rows, labeled)
         encoder = targets.fit(y, sample_weight=aligned, classes=classes)
         if missing_label is None and isinstance(encoder, ClassTargets):
@@ -197,19 +197,19 @@ def add_unlabeled(
     if not isinstance(X_unlabeled, FoundationFeatures):
         raise ValueError(
             "X_unlabeled has to hold foundation features, which a FoundationFeatureExtractor "
-            "puts beside the rows: call extractor.transform(X_unlabeled), or make a "
+            "adds to the rows: call extractor.transform(X_unlabeled), or make a "
             "Pipeline(..., transform_input=['X_unlabeled']). Plain rows with features= can be "
-            "given among X, marked by missing_label in y."
+            "part of X, marked by missing_label in y."
         )
     assert data.features is not None
     if X_unlabeled.shape[1] != data.features.shape[1]:
         raise ValueError(
-            f"X_unlabeled has {X_unlabeled.shape[1]} foundation features a row, but X has "
+            f"X_unlabeled has {X_unlabeled.shape[1]} foundation features per row, but X has "
             f"{data.features.shape[1]}."
         )
     further, _ = check_rows(X_unlabeled, data.schema, owner=owner, allow_nan=allow_nan)
     shapes = [rows.values.shape[1:] for rows in (data.rows, further)]
-    # Images may be of several sizes and in several containers, which the preprocessor evens out.
+    # Images may have several sizes and containers; the preprocessor makes them uniform.
     if data.rows.kind != "image" and shapes[0] != shapes[1]:
         raise ValueError(
             f"X_unlabeled has rows of shape {further.values.shape[1:]}, but X has rows of "
@@ -228,7 +228,7 @@ def add_unlabeled(
 
 
 def check_labeled(y: Any, missing_label: Any) -> np.ndarray:
-    """Return which rows have a target; raise if none has, or if some lack it without a mark."""
+    """Return which rows have a target; raise if none has one, or if a missing one is unmarked."""
     _num_samples(y)
     labeled = labeled_mask(y, missing_label)
     if not labeled.any():
@@ -261,21 +261,19 @@ def split_rows(data: TrainingData, validation_fraction: float | None, seed: int 
             )
         data.encoder.check_held_out(data.targets[held_out], validation_fraction)
     if data.weights is not None and not data.weights[train].any():
-        raise ValueError(
-            "All rows to learn from have weight 0, of sample_weight and class_weight together."
-        )
+        raise ValueError("All training rows have weight 0 (sample_weight times class_weight).")
     return Split(train, held_out)
 
 
 def _of_labeled(sample_weight: Any, rows: Rows, labeled: np.ndarray) -> Any:
-    """Return the weights of labelled rows; those of others mean nothing."""
+    """Return the weights of labelled rows; those of other rows are ignored."""
     if sample_weight is None or labeled.all():
         return sample_weight
     return _check_sample_weight(sample_weight, rows.values)[labeled]
 
 
 def _scatter(values: np.ndarray, labeled: np.ndarray) -> np.ndarray:
-    """Return what labelled rows have, with zeros for the other rows."""
+    """Return the values of labelled rows, with zeros for the other rows."""
     if labeled.all():
         return values
     scattered = np.zeros((len(labeled), *values.shape[1:]), dtype=values.dtype)
@@ -286,7 +284,7 @@ def _scatter(values: np.ndarray, labeled: np.ndarray) -> np.ndarray:
 def _check_features(features: Any, n_rows: int) -> FeatureRows:
     """Return features whose rows can be taken, of the right length."""
     if isinstance(features, FoundationFeatures):
-        _check_length(features, n_rows)  # finite, or missing, since they were computed
+        _check_length(features, n_rows)  # the extractor has checked that they are finite or missing
         return features
     matrix = np.asarray(features)
     if matrix.ndim != 2 or matrix.shape[1] == 0 or matrix.dtype.kind not in "biuf":
@@ -301,7 +299,7 @@ def _check_features(features: Any, n_rows: int) -> FeatureRows:
         if not finite.all():
             row, column = np.argwhere(~finite)[0]
             raise ValueError(
-                f"features holds NaN or infinity in row {start + row}, column {column}: repair or "
+                f"features holds NaN or infinity in row {start + row}, column {column}: fix or "
                 "leave out this row."
             )
     return stored

@@ -213,7 +213,7 @@ def test_a_network_of_float64_keeps_its_digits(digits):
 def test_fp16_rejects_optimizers_with_several_losses_a_step(digits):
     X, y, _ = digits
     student = AFTClassifier(beta=0, optimizer=torch.optim.LBFGS, precision="16-mixed")
-    with pytest.raises(ValueError, match=r"does not go with LBFGS.*'bf16-mixed' or 'float32'"):
+    with pytest.raises(ValueError, match=r"does not work with LBFGS.*'bf16-mixed' or 'float32'"):
         student.fit(X, y)
 
 

@@ -79,7 +79,7 @@ def test_meta_estimators_between_are_warned_of():
 def test_several_labels_a_row_need_a_student_each():
     several = np.c_[Y > 1, Y % 2].astype(int)
     for y in (several, several.astype(bool), np.c_[Y, Y]):
-        with pytest.raises(ValueError, match=r"several labels a row.*MultiOutputClassifier"):
+        with pytest.raises(ValueError, match=r"several labels per row.*MultiOutputClassifier"):
             student(beta=0).fit(X, y)
     model = MultiOutputClassifier(student(max_epochs=10))
     model.fit(extractor().fit_transform(X), several)

@@ -188,7 +188,7 @@ def test_errors(digits, teacher):
         small().fit(X, y, features=F, X_unlabeled=X)
     rows = FoundationFeatureExtractor(PCA(3).fit(X)).fit_transform(X)
     other = FoundationFeatureExtractor(PCA(4).fit(X)).fit_transform(X)
-    with pytest.raises(ValueError, match="4 foundation features a row, but X has 3"):
+    with pytest.raises(ValueError, match="4 foundation features per row, but X has 3"):
         small().fit(rows, y, X_unlabeled=other)
     with pytest.raises(ValueError, match="unlabeled_fraction"):
         small(unlabeled_fraction=1.0).fit(X, y, features=F)
@@ -231,5 +231,5 @@ class Strong(KernelAlignment):
 def test_a_method_with_a_former_name_is_refused(digits, teacher, method, name, combined):
     X, y = digits[0][:50], digits[1][:50]
     transfer = [(method(9), 1.0), ("probe-kd", 1.0)] if combined else method(9)
-    with pytest.raises(TypeError, match=f"from 0.2 on its name is {name}"):
+    with pytest.raises(TypeError, match=f"since 0.2 its name is {name}"):
         small(transfer=transfer, beta=1).fit(X, y, features=teacher.transform(X))

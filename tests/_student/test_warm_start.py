@@ -289,7 +289,7 @@ def test_pieces_without_weight_are_refused_before_they_do_harm(iris):
     model = AFTClassifier(beta=0, class_weight={0: 0, 1: 1, 2: 1}, random_state=0)
     model.partial_fit(X, y, [0, 1, 2])
     before = weights_of(model)
-    with pytest.raises(ValueError, match="All rows to learn from have weight 0"):
+    with pytest.raises(ValueError, match="All training rows have weight 0"):
         model.partial_fit(X[:50], y[:50])
     assert torch.equal(weights_of(model), before)
     with pytest.raises(ValueError, match="'balanced' is not supported for partial_fit"):
