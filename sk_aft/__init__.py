@@ -1,4 +1,4 @@
-"""Train a small network that learned from large foundation models; deploy the small one alone.
+"""Train a small network with features of large foundation models; deploy only the small one.
 
 ``make_pipeline(FoundationFeatureExtractor(...), AFTClassifier(...))`` is a scikit-learn pipeline
 that is trained with foundation features and predicts without them.

@@ -172,7 +172,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     _rows_kind: str
     _readers: list[Reader]
     _kinds: dict[Any, str]
-    _float_ranges: dict[Any, str | None]  # of the columns of images, None for the rows as they are
+    _float_ranges: dict[Any, str | None]  # by image column; None is whole rows
     # scikit-learn looks here first, so its global setting does not separate rows and features.
     _sklearn_output_config: dict = {"transform": "default"}
 

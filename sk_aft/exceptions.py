@@ -1,4 +1,4 @@
-"""Errors of sk-aft that a caller may want to catch; all of them are ValueErrors, too."""
+"""Errors of sk-aft that a caller may want to catch; all are also ValueErrors."""
 
 __all__ = ["DivergenceError", "SeveralKindsError"]
 
@@ -21,4 +21,4 @@ class DivergenceError(ValueError):
 
 
 class SeveralKindsError(ValueError):
-    """The columns of a DataFrame are of several kinds where rows of one kind are expected."""
+    """The columns of a DataFrame are of several kinds, but rows of one kind are expected."""

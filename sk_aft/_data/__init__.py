@@ -1,1 +1,1 @@
-"""Rows as the user gave them, as tensors, and as batches beside their foundation features."""
+"""Rows as given by the user, as tensors, and as batches with their foundation features."""

@@ -218,7 +218,7 @@ def _refuse_table(values: np.ndarray) -> NoReturn:
         if isinstance(value, (str, bytes)):
             raise ValueError(
                 f"X[{row}, {column}] is a string ({value!r}), and strings are neither numbers nor "
-                "one text a row: give a DataFrame, such as pandas.DataFrame(X), whose columns of "
+                "one text per row: give a DataFrame, such as pandas.DataFrame(X), whose columns of "
                 "strings are texts, or make them numbers with X.astype(float)."
             )
         if not isinstance(value, (Number, np.bool_)) and value is not None:

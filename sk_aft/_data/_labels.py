@@ -100,7 +100,7 @@ def warn_of_minus_one(classes: np.ndarray) -> None:
     """Warn if -1 is one of more than two classes, because it often marks unlabelled rows."""
     if len(classes) > 2 and has_minus_one(classes):
         warnings.warn(
-            f"y holds -1 beside {len(classes) - 1} other classes, so -1 is learned as a class: "
+            f"y holds -1 and {len(classes) - 1} other classes, so -1 is learned as a class: "
             "if it marks rows without a label, set missing_label=-1, and cross-validate with "
             "sk_aft.model_selection.LabeledFold(missing_label=-1).",
             stacklevel=2,

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises
     ------
     SystemExit
-        If an argument is wrong or a package is missing; says which.
+        If an argument is wrong or a package is missing; the message names it.
     """
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ImportError as error:
         parser.exit(1, f"{error}\n")
     if task.name == "text":
-        # Its bar for weights, loaded in a moment, would cut ours in two.
+        # The library's progress bar for loading weights would interrupt ours.
         transformers_logging = importlib.import_module("transformers.utils.logging")
         transformers_logging.disable_progress_bar()
     run(task, n_seeds=options.seeds, figure=figure_path(options.figure, task.name))
@@ -62,7 +62,7 @@ def run(task: Task, *, n_seeds: int, figure: Path) -> list[Result]:
     Returns
     -------
     results : list of Result
-        What was printed.
+        The results that were printed.
     """
     n_classes = len(task.load(subset="test").target_names)
     n_rows = task.labels_per_class * n_classes
@@ -75,9 +75,9 @@ def run(task: Task, *, n_seeds: int, figure: Path) -> list[Result]:
 
 
 def figure_path(wanted: Path, task_name: str) -> Path:
-    """Return the file to write: the one that was named, or one in the directory that was.
+    """Return the file to write: ``wanted``, or a file in it if it is a directory.
 
-    A path with a suffix is a file. Directories are made where there are none.
+    A path with a suffix is a file. Missing directories are created.
     """
     is_file = bool(wanted.suffix) and not wanted.is_dir()
     path = wanted if is_file else wanted / f"sk_aft_quickstart_{task_name}.png"

@@ -12,14 +12,14 @@ from sk_aft._quickstart._measure import Result
 from sk_aft._quickstart._report import format_count
 from sk_aft._quickstart._tasks import AFT, BASELINE, PROBE, STUDENT
 
-# Told apart by shape and darkness as well, for readers without colours.
+# Methods differ in shape and darkness as well, for readers who cannot tell the colours apart.
 _LOOKS = {
     BASELINE: {"color": "#6b7280", "marker": "s"},
     STUDENT: {"color": "#3b8ec2", "marker": "o"},
     AFT: {"color": "#c2410c", "marker": "o"},
     PROBE: {"color": "#111827", "marker": "D"},
 }
-# Where a label may stand: side of the point, vertical alignment, offset in points.
+# Possible places of a label: side of the point, vertical alignment, offset in points.
 _PLACES = [
     ("left", "center", (12, 0)),
     ("right", "center", (-12, 0)),
@@ -31,7 +31,7 @@ _PLACES = [
 
 
 def save_figure(results: Sequence[Result], title: str, path: Path) -> None:
-    """Draw one labelled point a method and save the figure.
+    """Draw one labelled point per method and save the figure.
 
     Parameters
     ----------
@@ -40,9 +40,9 @@ def save_figure(results: Sequence[Result], title: str, path: Path) -> None:
     title : str
         Title of the figure.
     path : Path
-        File to write; its suffix says the format.
+        File to write; its suffix determines the format.
     """
-    # Not pyplot, which would look for a screen.
+    # Not pyplot, which would look for a display.
     figure_module = import_optional("matplotlib.figure", extra="demo", purpose="the figure")
     figure = figure_module.Figure(figsize=(7.2, 4.4), layout="constrained")
     axes = figure.subplots()
@@ -80,7 +80,7 @@ def _frame(axes: Any, results: Sequence[Result]) -> None:
 
 
 def _label(axes: Any, results: Sequence[Result]) -> None:
-    """Write each point's name and size at the first place beside it that is free."""
+    """Write each point's name and size at the first free place next to it."""
     taken = [_extent(axes, result) for result in results]
     for result in results:
         for side, vertical, offset in _PLACES:
@@ -96,7 +96,7 @@ def _label(axes: Any, results: Sequence[Result]) -> None:
             box = label.get_window_extent()
             inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
             if (inside and not box.count_overlaps(taken)) or offset == _PLACES[-1][-1]:
-                break  # where nowhere is free: better crowded than nameless
+                break  # if no place is free, the last one is used
             label.remove()
         taken.append(box)
 

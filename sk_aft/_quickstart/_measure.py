@@ -1,4 +1,4 @@
-"""How it is compared: choose hyper-parameters, refit, score, weigh and time."""
+"""The measurements: choose hyper-parameters, refit, score, count parameters and time."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Result:
     method : Method
         What was measured.
     chosen : dict of str to float
-        The hyper-parameters that did best on the validation rows.
+        The best hyper-parameters on the validation rows.
     accuracies : tuple of float
-        Share of the test rows that were right, one for each seed.
+        Accuracy on the test rows, one for each seed.
     n_parameters : int
-        Learned numbers that prediction needs.
+        Number of learned numbers that prediction needs.
     milliseconds : float
         Time from one raw row to its label.
     """
@@ -73,7 +73,7 @@ def compare(task: Task, n_seeds: int) -> list[Result]:
     """Measure every method of a task.
 
     Each seed is another draw of training rows and another initialisation. Hyper-parameters are
-    chosen on a validation part of the first draw; test rows only serve the scores.
+    chosen on a validation part of the first draw; test rows are used only for the scores.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def compare(task: Task, n_seeds: int) -> list[Result]:
         for seed in range(n_seeds)
     ]
     X_test, y_test = task.load(subset="test", return_X_y=True)
-    # All at once and before anything else, for the sake of one progress bar.
+    # All rows at once, before anything else, so that there is one progress bar.
     every_row = list(chain(*(X for X, _ in draws), X_test))
     FoundationFeatureExtractor(task.model, verbose=1).fit_transform(every_row)
 
@@ -132,10 +132,10 @@ def choose(method: Method, X: Any, y: np.ndarray) -> GridSearchCV:
 
 
 def deployed(pipeline: Pipeline) -> Any:
-    """Return what a server would run.
+    """Return the part of a pipeline that a server would run.
 
-    A student is complete by itself. Anything else needs the whole pipeline, its foundation model
-    included, which has to run: new rows are in no store.
+    A student is complete by itself. Anything else needs the whole pipeline, including the
+    foundation model, without a store, because new rows are not in one.
     """
     if isinstance(pipeline[-1], AFTClassifier):
         return pipeline[-1]
@@ -149,7 +149,7 @@ def deployed(pipeline: Pipeline) -> Any:
 
 
 def count_parameters(model: Any) -> int:
-    """Return how many learned numbers a fitted model needs for predictions."""
+    """Return how many learned numbers a fitted model needs to predict."""
     if isinstance(model, Pipeline):
         return sum(count_parameters(step) for _, step in model.steps)
     if isinstance(model, FeatureUnion):
@@ -165,7 +165,7 @@ def count_parameters(model: Any) -> int:
 
 
 def _network(loaded: Any) -> nn.Module:
-    """Return the network of what a backbone loads, which may be beside a tokenizer."""
+    """Return the network that a backbone has loaded, possibly together with a tokenizer."""
     parts = loaded if isinstance(loaded, tuple) else (loaded,)
     networks = [part.module if isinstance(part, Network) else part for part in parts]
     return next(network for network in networks if isinstance(network, nn.Module))
@@ -176,15 +176,15 @@ def _n_weights(module: nn.Module) -> int:
 
 
 def milliseconds_per_row(models: Sequence[Any], rows: Any) -> list[float]:
-    """Return the time of a prediction of each model, one raw row at a time as a server gets them.
+    """Return the time per prediction of each model, one raw row at a time, as on a server.
 
-    The median over the rows of the best of some rounds, in which the models take turns: so what
-    else the machine does disturbs all of them alike, and little.
+    This is the median over the rows of the best of several rounds. The models take turns in each
+    round, so that other load on the machine affects all of them equally.
     """
     seconds = np.empty((_TIMED_ROUNDS, len(models), len(rows)))
     for model in models:
-        model.predict(rows[:1])  # loads what is loaded on first use
-    # One row is too little work to share: threads would mostly wait for each other.
+        model.predict(rows[:1])  # some parts are loaded at the first use
+    # One row is too little work for several threads: they would mostly wait for each other.
     with threadpool_limits(1):
         for turn, model, row in np.ndindex(seconds.shape):
             start = time.perf_counter()

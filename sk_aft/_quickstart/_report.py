@@ -1,4 +1,4 @@
-"""What is printed: the table, and what its numbers mean."""
+"""The printed report: the table, and an explanation of its numbers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def format_table(results: Sequence[Result]) -> str:
 
 
 def explain(task: Task, results: Sequence[Result], n_rows: int) -> str:
-    """Return what the numbers mean, how they were made and where to go on.
+    """Return what the numbers mean, how they were measured, and what to read next.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def explain(task: Task, results: Sequence[Result], n_rows: int) -> str:
     Returns
     -------
     text : str
-        Paragraphs of lines that fit a terminal.
+        Paragraphs whose lines fit a terminal.
     """
     by_role = {result.method.role: result for result in results}
     baseline, aft, probe = by_role[BASELINE], by_role[AFT], by_role[PROBE]
@@ -62,8 +62,8 @@ def explain(task: Task, results: Sequence[Result], n_rows: int) -> str:
     chosen = "; ".join(f"{result.method.name}: {_values(result.chosen)}" for result in results)
     paragraphs = [
         f"The student with AFT scores {_gain(by_role[STUDENT], aft)} points against the student "
-        f"alone and {_gain(baseline, aft)} against {baseline.method.name} (differences seed by "
-        "seed). AFT makes no prediction dearer: the foundation model only takes part in training. "
+        f"alone and {_gain(baseline, aft)} against {baseline.method.name} (differences per "
+        "seed). AFT does not make predictions slower: only training uses the foundation model. "
         f"{probe.method.name} runs it for every prediction, in "
         f"{probe.milliseconds / aft.milliseconds:.0f} times the student's time and "
         f"{probe.n_parameters / aft.n_parameters:.0f} times its parameters.",
@@ -71,10 +71,10 @@ def explain(task: Task, results: Sequence[Result], n_rows: int) -> str:
         f"{' ± their standard error' * (n_seeds > 1)}; each seed draws its own {n_rows} labelled "
         "rows and initial weights. Every method had the same "
         f"{len(ParameterGrid(aft.method.grid))} trials on a held-out {VALIDATION_FRACTION:.0%} "
-        f"of the first seed's rows, then was fitted to all {n_rows}; test rows served these "
-        f"scores only. Chosen: {chosen}. Times are of one row at a time on one thread.",
-        f"Foundation features are kept in {default_store_path()} (SK_AFT_CACHE moves them), so "
-        "a second run need not compute them.",
+        f"of the first seed's rows, then was fitted to all {n_rows}; test rows were used only for "
+        f"these scores. Chosen: {chosen}. Times are for one row at a time on one thread.",
+        f"Foundation features are kept in {default_store_path()} (SK_AFT_CACHE changes this), so "
+        "a second run does not compute them again.",
         "Read next: the pipelines compared here, in sk_aft/_quickstart/_tasks.py, and "
         "help(sk_aft.AFTClassifier).",
     ]

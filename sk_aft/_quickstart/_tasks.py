@@ -1,4 +1,4 @@
-"""What is compared: the data of each task, and its methods as scikit-learn pipelines."""
+"""The tasks: the data of each, and its methods as scikit-learn pipelines."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Method:
     pipeline : Pipeline
         Unfitted, from raw rows to labels.
     grid : dict of str to list
-        The values to choose from; as many combinations for every method of a task.
+        The values to choose from; all methods of a task have the same number of combinations.
     """
 
     role: str
@@ -47,15 +47,15 @@ class Task:
     Parameters
     ----------
     name : str
-        What the command calls it.
+        Name in the command.
     title : str
-        What the table and the figure call it.
+        Name in the table and the figure.
     load : callable
         A loader of `sk_aft.datasets`.
     labels_per_class : int
         Training rows drawn of each class.
     model : str
-        Foundation model, as `FoundationFeatureExtractor` takes it.
+        Foundation model, as for `FoundationFeatureExtractor`.
     methods : callable
         From a random state to the list of `Method`.
     """
@@ -71,12 +71,12 @@ class Task:
 def text_methods(random_state: int) -> list[Method]:
     """Return the methods for texts."""
     extractor = FoundationFeatureExtractor("minilm")
-    # With few labels, pieces of words tell more than words that no other text holds.
+    # With few labels, character n-grams are more informative than words that occur only once.
     student: dict[str, Any] = {
         "preprocessor__character_weight": 2,
         "random_state": random_state,
     }
-    # The same n-grams as the student's own, which beat words alone by far.
+    # The same n-grams as the student's, which are far better than words alone.
     tfidf = make_union(
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b"),
         TfidfVectorizer(ngram_range=(3, 4), sublinear_tf=True, analyzer="char_wb"),
@@ -112,7 +112,7 @@ def text_methods(random_state: int) -> list[Method]:
 def image_methods(random_state: int) -> list[Method]:
     """Return the methods for images."""
     extractor = FoundationFeatureExtractor("effnet-lite0")
-    # Few epochs of small batches: a convolutional network on two cores has to be brief.
+    # Few epochs of small batches, because convolutions are slow on two cores.
     schedule: dict[str, Any] = {"max_epochs": 25, "batch_size": 32, "random_state": random_state}
     return [
         Method(

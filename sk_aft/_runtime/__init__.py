@@ -1,1 +1,1 @@
-"""What computations run on: devices, threads, memory and random numbers."""
+"""Runtime settings: devices, threads, memory and random numbers."""

@@ -5,17 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Reading the disk anew for each epoch is for what memory may lack; every process may keep as much.
+# Bytes of features that each process may keep in memory; more is read from disk in every epoch.
 _KEPT_ON_A_CPU = 128 << 20
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """Turn ``"auto"`` into the fastest device there is.
+    """Resolve ``"auto"`` to the fastest available device.
 
     Parameters
     ----------
     device : str or torch.device
-        "auto" takes a CUDA GPU, else an Apple GPU, else the CPU.
+        "auto" is a CUDA GPU, else an Apple GPU, else the CPU.
 
     Returns
     -------
@@ -25,7 +25,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
     Raises
     ------
     ValueError
-        If there is no such device here.
+        If the device is not available.
     """
     if device != "auto":
         try:
@@ -33,7 +33,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
         except (RuntimeError, AssertionError) as error:
             raise ValueError(
                 f"device={str(device)!r} cannot be used here: {_first_sentence(error)}. "
-                "device='auto' takes the fastest there is."
+                "device='auto' uses the fastest available device."
             ) from error
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
@@ -47,14 +47,14 @@ def _first_sentence(error: Exception) -> str:
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor where the network is; a GPU fetches it while other work goes on."""
+    """Return a tensor on the network's device; copies to a GPU are asynchronous."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 
 
 def has_room(device: torch.device, n_bytes: int) -> bool:
-    """Whether so many bytes may stay on a device, and leave it as much for other things."""
+    """Whether ``n_bytes`` may be kept on a device; at least as much has to stay free."""
     if device.type == "cuda":
         return 2 * n_bytes <= torch.cuda.mem_get_info(device)[0]
     if device.type == "mps" and hasattr(torch.mps, "recommended_max_memory"):

@@ -1,4 +1,4 @@
-"""The type of numbers that torch makes unless told otherwise."""
+"""The default dtype of torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def float32_by_default() -> Iterator[None]:
-    """Let new tensors be float32, whatever ``torch.set_default_dtype`` was told before.
+    """Make float32 the default dtype, whatever the user has set with ``torch.set_default_dtype``.
 
     Networks are built and run in float32; one built in float64 could not read their inputs.
     """

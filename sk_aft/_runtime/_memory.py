@@ -1,4 +1,4 @@
-"""Running out of memory: how it is told apart from other errors."""
+"""Recognises errors of running out of memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MESSAGES = re.compile(
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there was not enough memory, of whatever device."""
+    """Whether an error says that a device ran out of memory."""
     if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
         return True
     of_a_model = isinstance(error, RuntimeError) or type(error).__module__.startswith("onnxruntime")
@@ -24,7 +24,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def release_memory(device: torch.device) -> None:
-    """Give back what the device keeps for later, in pieces that are of the wrong size now."""
+    """Free cached memory of the device, whose blocks have the wrong size from now on."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":

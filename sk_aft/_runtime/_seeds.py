@@ -1,4 +1,4 @@
-"""Random numbers of torch: seeded for one fit, put back afterwards."""
+"""Random numbers of torch: seeded for one fit, restored afterwards."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _fitting = threading.RLock()
 
 
 def draw_seed(random_state: Any) -> int:
-    """Return a number that ``random_state`` determines, or a new one each time."""
+    """Return a seed determined by ``random_state``, or a new one each time if it is None."""
     return check_random_state(random_state).randint(2**31 - 1)
 
 
 @contextmanager
 def seeded_torch(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch, with float32 as its default, and put its global state back afterwards.
+    """Seed torch, make float32 its default, and restore its global state afterwards.
 
-    All threads share that state, so one of them fits at a time.
+    All threads share that state, so only one of them fits at a time.
     """
     devices = [device] if device.type == "cuda" else []
     with _fitting, torch.random.fork_rng(devices=devices), float32_by_default():
         torch.default_generator.manual_seed(seed)
-        if device.type == "cuda":  # this one only: others' states are not put back
+        if device.type == "cuda":  # this one only: the states of others are not restored
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
         elif device.type == "mps":

@@ -23,9 +23,9 @@ _n_threads = 1
 def fitting_threads(module: nn.Module) -> Iterator[None]:
     """Run a small network on one core, others on as many as torch would use.
 
-    A step of a small perceptron or bag of words takes less time than waking up threads, and
-    waiting for each other on cores that something else uses made it 10 times slower (measured
-    on two cores). Convolutions, attention and large matrices are worth sharing.
+    A step of a small perceptron or bag of words takes less time than starting threads. If other
+    programs use the cores, threads wait for each other, which made steps 10 times slower (measured
+    on two cores). Convolutions, attention and large matrices gain from several cores.
     """
     layers = [
         layer for layer in module.modules() if next(layer.parameters(False), None) is not None
@@ -38,10 +38,10 @@ def fitting_threads(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def one_thread() -> Iterator[int]:
-    """Run PyTorch on one core and say how many it would have used.
+    """Run PyTorch on one core; yield the number of threads that it would have used.
 
-    The number is one for all threads of this process. So it is known from the first of those that
-    changed it, and whoever ends puts it back.
+    The setting is global to the process. If blocks overlap, the first one records the original
+    number, and each restores it when it ends.
     """
     global _n_changed, _n_threads
     with _changing:
@@ -60,10 +60,10 @@ def one_thread() -> Iterator[int]:
 
 @contextmanager
 def flushed_denormals() -> Iterator[None]:
-    """Take numbers too small for full precision for zero on the CPU, where they may be slow.
+    """Flush denormal numbers to zero on the CPU, where they may be slow.
 
-    Trained weights and moments decay into them, and they matter to nothing. Holds for this thread
-    and those that start meanwhile; threads of torch that run already stay as they are.
+    Trained weights and moments decay into denormals, which have no effect on results. Applies to
+    this thread and to threads started within the block, but not to running threads of torch.
     """
     smallest = torch.tensor(torch.finfo(torch.float32).tiny)
     was_flushing = (smallest / 2).item() == 0

@@ -83,7 +83,7 @@ class Backbone(ABC):
         """
 
     def prepare(self, device: torch.device) -> None:  # noqa: B027 - not all models are loaded
-        """Load the model, so that an error of loading it is not taken for one of a row."""
+        """Load the model, so that an error in loading is not mistaken for a row's fault."""
 
     def note(self, rows: Rows) -> str | None:
         """Return what a user should know of rows that the model has run, None for nothing."""
@@ -137,14 +137,14 @@ def as_matrix(features: Any, n_rows: int, name: str) -> np.ndarray:
         matrix = np.asarray(features, dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise FeatureShapeError(
-            f"{name} returned no matrix of numbers for {n_rows} rows ({error}): expected "
+            f"{name} did not return a matrix of numbers for {n_rows} rows ({error}): expected "
             f"({n_rows}, n_features) numbers."
         ) from error
     if matrix.ndim != 2 or len(matrix) != n_rows:
         hint = ""
         if matrix.shape == (n_rows,):
             hint = (
-                " One number a row has to be a column: `.reshape(-1, 1)`, as in "
+                " One number per row has to be a column: `.reshape(-1, 1)`, as in "
                 "`lambda rows: model.predict(rows).reshape(-1, 1)`."
             )
         raise FeatureShapeError(

@@ -19,10 +19,10 @@ class CallableBackbone(HoldsObjects):
     Parameters
     ----------
     function : callable
-        Called with a list of str, an (n, p) array, or images: an NHWC array where all images
+        Called with a list of str, an (n, p) array, or images: an NHWC array if all images
         were given as one array, else a list of arrays (height, width[, channels]). Arrays keep
-        the numbers and channels that they were given with; other images are uint8, grey or
-        RGB. Returns an (n, d) array or tensor.
+        their numbers and channels; other images are uint8, grey or RGB. Returns an (n, d) array
+        or tensor.
     fingerprint : str, optional
         Identifies this function and its version. Change it whenever the function's results
         change. By default features are kept only while this process lives, since a changed

@@ -14,7 +14,7 @@ from sk_aft.backbones._base import LoadedOnDemand
 from sk_aft.backbones._fingerprint import directory_digest
 from sk_aft.backbones._network import Network
 
-# The export takes a second and saves six milliseconds an image.
+# The export takes a second and saves six milliseconds per image.
 _IMAGES_WORTH_EXPORT = 150
 # In ONNX Runtime each core runs its own batch. Larger batches do not fit the caches, and the other
 # cores wait longer for the last batch.
@@ -62,13 +62,13 @@ class EfficientNetLiteBackbone(LoadedOnDemand):
         }
 
     def check_rows(self, rows: Rows, names: Any) -> None:
-        """Raise if the first image is neither grey nor RGB, or of floats that are no picture."""
+        """Raise if the first image is neither grey nor RGB, or if its floats are not pixels."""
         del names
         if rows.float_range in UNSCALED:
             raise ValueError(
                 f"{self.name} reads pictures: uint8, or floats between 0 and 1 or 0 and 255. The "
                 f"images are floats {FLOAT_RANGES[rows.float_range]}: scale them back to one of "
-                "these, or give a function that reads them as model."
+                "these, or use a function that reads them as the model."
             )
         value = rows.values[0]
         if isinstance(value, np.ndarray):
@@ -78,15 +78,15 @@ class EfficientNetLiteBackbone(LoadedOnDemand):
         if n_bands(shape, float_range) not in (1, 3):
             raise ValueError(
                 f"{self.name} reads grey or RGB images, but row {row} has {shape[2]} bands "
-                f"(height, width, bands: {shape}): choose three of them for it, for example a "
+                f"(height, width, bands: {shape}): choose three of them for it, for example with a "
                 "DataFrame with one column of all bands and one of three, and "
-                f"model={{'three': {self.name!r}}}, inputs='all'; or give a function as model."
+                f"model={{'three': {self.name!r}}}, inputs='all'; or use a function as the model."
             )
 
     def load(self, device: torch.device) -> Network:
         """Build the network and load its weights."""
         package = import_optional("efficientnet_lite_pytorch", extra="vision", purpose=self.name)
-        # Layers are made in torch's default dtype, which may be another one.
+        # Layers are created in torch's default dtype, which may not be float32.
         model = package.EfficientNet.from_name(f"efficientnet-lite{self.variant}").float()
         weights = torch.load(self._weights_path(), map_location="cpu", weights_only=True)
         model.load_state_dict(weights)

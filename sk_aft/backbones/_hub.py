@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub, which is asked once whether it has a name."""
+"""Loading models of the Hugging Face hub, with one request to find out whether a name exists."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _SECONDS = 5
 
 
 def load_from_hub(name_or_path: str, load: Callable[..., Any]) -> Any:
-    """Call ``load(local_files_only=...)``; of the hub if it has the model, else of local files.
+    """Call ``load(local_files_only=...)``, with the hub if it has the model, else with local files.
 
-    The libraries ask the hub for each of several files and repeat each question for half a
-    minute, so a name is asked for once here.
+    The libraries request several files from the hub and retry each for half a minute, so the name
+    is checked here first.
 
     Parameters
     ----------
@@ -33,8 +33,8 @@ def load_from_hub(name_or_path: str, load: Callable[..., Any]) -> Any:
     Raises
     ------
     OSError
-        If there is no such directory, the hub cannot give the model, and it was not downloaded
-        before.
+        If there is no such directory, the hub does not provide the model, and it was not
+        downloaded before.
     """
     if Path(name_or_path).is_dir():
         return load(local_files_only=False)  # an adapter's base model may be on the hub
@@ -51,7 +51,7 @@ def load_from_hub(name_or_path: str, load: Callable[..., Any]) -> Any:
     except OSError:
         raise OSError(
             f"Cannot find the foundation model {name_or_path!r}: it is not a directory, it was not "
-            f"downloaded before, and the Hugging Face hub does not give it ({reason}). Check the "
+            f"downloaded before, and the Hugging Face hub does not have it ({reason}). Check the "
             "spelling and the connection; a private model needs 'hf auth login'. Without a "
             "network, give a directory with the model's files, or use 'minilm'."
         ) from None

@@ -38,7 +38,7 @@ PREFIXES: dict[str, Callable[[str], Backbone]] = {
 
 
 def resolve_backbone(model: Any) -> Backbone:
-    """Return the backbone of whatever a user gives as a model.
+    """Return the backbone for a user's model.
 
     Parameters
     ----------

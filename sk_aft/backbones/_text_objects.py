@@ -25,10 +25,10 @@ _PIPELINE = "transformers.pipeline('feature-extraction', model=model, tokenizer=
 
 
 class TextObject(HoldsObjects):
-    """A text model as the user has loaded it, identified by its weights.
+    """A text model that the user has loaded, identified by its weights.
 
-    Its weights may change between two calls, so nothing is kept that was made from them. It runs
-    in PyTorch, and is left on the device and in the mode in which it was.
+    Its weights may change between two calls, so nothing derived from them is kept. It runs in
+    PyTorch, and is returned to its previous device and mode afterwards.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class TextObject(HoldsObjects):
         self.name = type(model).__name__.lower()
 
     def settings(self) -> dict[str, Any]:
-        """Return what determines the features beside the weights, as JSON-serialisable values."""
+        """Return what else determines the features, as JSON-serialisable values."""
         raise NotImplementedError
 
     def fingerprint(self) -> dict[str, Any]:
@@ -113,7 +113,7 @@ class TransformersObject(TextObject):
     model : transformers.PreTrainedModel
         Any text model; its encoder without the head is used.
     tokenizer : transformers.PreTrainedTokenizerBase, optional
-        Default: that of the directory or hub name which the model was loaded from.
+        Default: the tokenizer of the directory or hub name from which the model was loaded.
     max_length : int, default=256
         Texts are truncated to this number of tokens.
     """
@@ -169,15 +169,15 @@ def is_text_model_of_transformers(model: Any) -> bool:
 
 
 def is_pipeline_of_transformers(model: Any) -> bool:
-    """Return whether an object is a pipeline of transformers, for whatever task."""
+    """Return whether an object is a pipeline of transformers, for any task."""
     return _is_a(model, "transformers", "Pipeline")
 
 
 def refuse_tokenizer(model: Any) -> None:
-    """Raise if an object is a tokenizer, which somebody may put beside its model in a tuple."""
+    """Raise if an object is a tokenizer, such as one in a tuple with its model."""
     if _is_a(model, "transformers", "PreTrainedTokenizerBase"):
         raise TypeError(
-            f"model holds a tokenizer ({type(model).__name__}), which makes no features: give "
+            f"model holds a tokenizer ({type(model).__name__}), which computes no features: give "
             f"{_PIPELINE}."
         )
 
@@ -193,7 +193,7 @@ def from_pipeline(pipeline: Any) -> TransformersObject:
 
 
 def _is_a(model: Any, package: str, name: str) -> bool:
-    # By name, so that a package that nobody imported stays unimported.
+    # By name, to avoid importing the package.
     return any(
         base.__name__ == name and base.__module__.partition(".")[0] == package
         for base in type(model).__mro__

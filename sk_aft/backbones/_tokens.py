@@ -17,10 +17,10 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _TOKENS_PER_CORE = 256
 # Texts tokenized at a time: bounds the memory of the tokens, padded to the longest text.
 _TEXTS_TOKENIZED = 4096
-# Of a text this many characters for each token that is read tell whether it is too long.
+# This many characters for each token read are enough to tell whether a text is too long.
 _MOST_CHARACTERS_A_TOKEN = 16
 _SPECIAL_TOKENS = 4
-# The export takes a second or two and saves about a millisecond a text.
+# The export takes a second or two and saves about a millisecond per text.
 _TEXTS_WORTH_EXPORT = 1000
 
 
@@ -64,14 +64,14 @@ def embed_texts(
 def truncation_note(
     texts: Sequence[str], tokenizer: Any, max_length: Any, remedy: str
 ) -> str | None:
-    """Return a sentence that counts the texts of which a model read the beginning only.
+    """Return a sentence that counts the texts of which a model read only the beginning.
 
     Parameters
     ----------
     texts : sequence of str
         Texts that the model was given.
     tokenizer : callable
-        Its tokenizer, of transformers; others are not asked.
+        Its tokenizer; only tokenizers of transformers are used.
     max_length : int or None
         Number of tokens that it reads.
     remedy : str
@@ -84,7 +84,7 @@ def truncation_note(
     """
     if not hasattr(tokenizer, "model_input_names") or not max_length or np.isinf(max_length):
         return None
-    # A token is at least a byte. The beginning of a very long text has too many tokens already.
+    # A token is at least one byte. The beginning of a very long text already has too many tokens.
     long = [
         text[: _MOST_CHARACTERS_A_TOKEN * max_length]
         for text in texts
@@ -99,8 +99,8 @@ def truncation_note(
         return None
     return (
         f"{n_truncated} of {len(texts)} texts are longer than {max_length} tokens, and the model "
-        f"read only so much of their beginning. Split them into shorter rows, or {remedy} to read "
-        "more."
+        f"read only that many from the beginning. Split them into shorter rows, or {remedy} to "
+        "read more."
     )
 
 

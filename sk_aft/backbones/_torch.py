@@ -24,10 +24,10 @@ class TorchBackbone(HoldsObjects):
     module : torch.nn.Module
         Returns an (n, d) tensor. Run in evaluation mode, without gradients.
     preprocess : callable, optional
-        Called with one row (a str, a 1-D array of numbers, or a PIL image; a tensor (height,
-        width[, channels]) for images of floats or of other bands than grey and RGB), returns a
-        tensor, for example a transform of torchvision. By default numbers become float32, and
-        images float32 in [0, 1], channels first.
+        Maps one row to a tensor, for example a transform of torchvision. The row is a str, a 1-D
+        array of numbers, or a PIL image; images of floats, or neither grey nor RGB, are tensors
+        (height, width[, channels]). By default numbers become float32, and images float32 in
+        [0, 1], channels first.
     fingerprint : str, optional
         Identifies the preprocessing; change it whenever the preprocessing changes. By default
         features made with ``preprocess`` are kept only while this process lives. The module's
@@ -120,7 +120,7 @@ class TorchBackbone(HoldsObjects):
 
 @contextmanager
 def borrowed(module: torch.nn.Module, device: torch.device) -> Iterator[None]:
-    """Put a user's module on a device in evaluation mode; leave it as it was afterwards."""
+    """Put a user's module on a device in evaluation mode; restore device and mode afterwards."""
     modes = [(layer, layer.training) for layer in module.modules()]
     home = next(module.parameters(), torch.empty(0)).device
     module.to(device).eval()

@@ -1,4 +1,4 @@
-"""Banking77: questions of a bank's customers and what they want."""
+"""Banking77: questions from customers of a bank, labelled with their intents."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def load_banking77(
     random_state: Any = 0,
     return_X_y: bool = False,
 ) -> Any:
-    """Load Banking77, short texts of 77 classes, from the package's own files.
+    """Load Banking77, short texts in 77 classes, from the package's own files.
 
-    13,083 questions of customers of a bank, labelled with their intent.
+    13,083 questions from customers of a bank, labelled with their intents.
 
     Parameters
     ----------
     subset : {"train", "test"}, default="train"
-        10,003 training rows (35 to 187 a class) or 3,080 test rows (40 a class).
+        10,003 training rows (35 to 187 per class) or 3,080 test rows (40 per class).
     labels_per_class : int, optional
         Draw this many rows of each class at random; default: all rows.
     random_state : int, RandomState or None, default=0
@@ -66,7 +66,7 @@ def load_banking77(
     """
     check_subset(subset)
     content = gzip.decompress((DATA / f"banking77_{subset}.csv.gz").read_bytes()).decode("utf-8")
-    # newline="" leaves line breaks inside quoted texts as they are.
+    # newline="" keeps line breaks inside quoted texts.
     _, *records = csv.reader(io.StringIO(content, newline=""))
     target = np.array([intent for _, intent in records])
     rows = draw_rows(target, labels_per_class, random_state)

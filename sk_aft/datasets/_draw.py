@@ -1,4 +1,4 @@
-"""What the loaders share: choosing the rows and handing them over."""
+"""Shared parts of the loaders: choosing and returning the rows."""
 
 from __future__ import annotations
 

@@ -32,15 +32,15 @@ def load_fashion_mnist(
     random_state: Any = 0,
     return_X_y: bool = False,
 ) -> Any:
-    """Load a part of Fashion-MNIST, images of 10 classes, from the package's own files.
+    """Load a part of Fashion-MNIST, images in 10 classes, from the package's own files.
 
-    The first 200 training and the first 100 test images of each class of the 70,000 of
+    The first 200 training and the first 100 test images of each class, of the 70,000 images in
     Fashion-MNIST; ``sklearn.datasets.fetch_openml("Fashion-MNIST")`` downloads all of them.
 
     Parameters
     ----------
     subset : {"train", "test"}, default="train"
-        2,000 training rows (200 a class) or 1,000 test rows (100 a class).
+        2,000 training rows (200 per class) or 1,000 test rows (100 per class).
     labels_per_class : int, optional
         Draw this many rows of each class at random; default: all rows.
     random_state : int, RandomState or None, default=0

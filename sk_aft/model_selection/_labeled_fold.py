@@ -25,16 +25,16 @@ class LabeledFold(BaseCrossValidator):
     ----------
     cv : int, splitter or iterable, default=5
         How the labelled rows are split, as in `sklearn.model_selection.GridSearchCV`: a number
-        of folds makes them stratified if the known labels are classes. An iterable of index
-        pairs counts the labelled rows only.
+        of folds makes them stratified if the known labels are classes. The indices of an iterable
+        count only the labelled rows.
     missing_label : int, float, str or None, default=None
-        What stands in y for a label that is not known; as `AFTClassifier`'s. NaN stands for None
-        and ``pandas.NA``, too. None says that all labels are known, as it does there.
+        Marks unknown labels in y, as in `AFTClassifier`. NaN also matches None and
+        ``pandas.NA``. None means that all labels are known.
 
     Raises
     ------
     ValueError
-        If ``missing_label=None`` and y holds -1, NaN or None: these are likely to be marks.
+        If ``missing_label=None`` and y holds -1, NaN or None, which probably mark unknown labels.
 
     Examples
     --------
@@ -63,12 +63,12 @@ class LabeledFold(BaseCrossValidator):
         y : array-like of shape (n_rows,) or (n_rows, n_targets)
             Targets, some of them missing.
         groups : array-like of shape (n_rows,), optional
-            Groups of the rows, for splitters that keep these together.
+            Groups of the rows, for splitters that keep groups together.
 
         Yields
         ------
         train : ndarray of int
-            Some labelled rows and all others, sorted.
+            Some of the labelled rows and all unlabelled rows, sorted.
         test : ndarray of int
             The other labelled rows.
         """
@@ -91,7 +91,7 @@ class LabeledFold(BaseCrossValidator):
         Parameters
         ----------
         X, y, groups : array-like, optional
-            As for `split`; most splitters do not ask for them.
+            As for `split`; most splitters do not need them.
 
         Returns
         -------
@@ -108,7 +108,7 @@ class LabeledFold(BaseCrossValidator):
         return cv.get_n_splits(np.zeros((_num_samples(targets), 1)), targets, groups)
 
     def _known(self, y: Any) -> np.ndarray:
-        """Return which rows have a label; raise if some lack it, it seems, without a mark."""
+        """Return which rows have a label; raise if some seem to lack one without being marked."""
         known = labeled_mask(y, self.missing_label)
         if self.missing_label is None and has_minus_one(y):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Which foundation models to learn from."""
+"""Ranks foundation models by how useful they are for a task."""
 
 from __future__ import annotations
 
@@ -32,27 +32,26 @@ def rank_foundation_models(
     task: str = "auto",
     device: str = "auto",
 ) -> Any:
-    """Compare what foundation models know about a task, and what they cost.
+    """Compare how useful foundation models are for a task, and how fast they are.
 
     The better a linear probe of a model's features predicts the task, the more a small network
-    gains from learning with them. So the best of these models is the one to try first.
+    gains from them. So try the first model of the ranking first.
 
     Parameters
     ----------
     models : list
-        Foundation models as `FoundationFeatureExtractor` takes them; a list in it, or a mapping
-        of columns, is one candidate whose features are concatenated.
+        Foundation models as for `FoundationFeatureExtractor`; an item that is a list or a mapping
+        of columns is one candidate whose features are concatenated.
     X : list, array, Series or DataFrame of n_rows rows
         Training rows; some thousand of them are enough.
     y : array-like of shape (n_rows,) or (n_rows, n_targets)
         Their classes or numbers.
     cv : int, splitter or iterable, default=5
-        Folds of the probe, as scikit-learn takes them.
+        Folds of the probe, as in scikit-learn.
     cache : "auto", path-like, FeatureStore or None, default="auto"
-        Where features are kept, as of `FoundationFeatureExtractor`: training that follows finds
-        them there.
+        Where features are kept, as for `FoundationFeatureExtractor`. Later training can use them.
     task : {"auto", "classification", "regression"}, default="auto"
-        What y is. "auto" decides as scikit-learn does, and takes whole numbers for classes.
+        Type of y. "auto" decides as scikit-learn does, which treats integers as classes.
     device : str, default="auto"
         Where the models run.
 
@@ -63,23 +62,22 @@ def rank_foundation_models(
 
         - model: its name,
         - logme: `sk_aft.metrics.logme_score` of its features,
-        - probe_score, probe_std: mean and standard deviation over the folds of the accuracy (of
-          numbers: R²) of a logistic (ridge) regression on the standardised features,
-        - n_features: how many there are,
-        - rows_per_second: how fast it embeds rows on this machine, whether or not their
-          features were in the cache.
+        - probe_score, probe_std: mean and standard deviation over the folds of the accuracy of a
+          logistic regression (R² of a ridge regression) on the standardised features,
+        - n_features: number of features,
+        - rows_per_second: how fast it embeds rows on this machine, measured without the cache.
 
     Raises
     ------
     ImportError
-        If pandas is not installed; names the pip command.
+        If pandas is not installed; the message names the pip command.
     ValueError
-        If ``models`` is empty, or y has less than two classes.
+        If ``models`` is empty, or y has fewer than two classes.
 
     Notes
     -----
     The penalty of the logistic regression is the one with the lowest cross-entropy over all
-    folds together, so accuracies are slightly optimistic, for all models alike.
+    folds together, so the accuracies of all models are slightly optimistic.
 
     Examples
     --------
@@ -135,7 +133,7 @@ def _pandas() -> Any:
 
 
 class _Targets:
-    """Classes or numbers, and how probes of them are scored."""
+    """Classes or numbers, and the scores of their probes."""
 
     def __init__(self, y: Any, task: str) -> None:
         self._is_classification = is_classification(y, task)
@@ -158,20 +156,20 @@ class _Targets:
         is_right = probabilities.argmax(axis=1) == self.values
         scores = []
         for train, test in folds:
-            # Of a class that the other folds lack, the probe has only repeated the label.
+            # For a class that is absent from the other folds, the probe just returns the label.
             is_seen = np.isin(self.values[test], self.values[train])
             scores.append(float((is_right[test] & is_seen).mean()))
         return scores
 
 
 def _distinct(names: list[str]) -> str:
-    """Return the last name, numbered where it was there before."""
+    """Return the last name, with a number if it has occurred before."""
     count = names.count(names[-1])
     return names[-1] if count == 1 else f"{names[-1]}-{count}"
 
 
 def _rows_per_second(extractor: FoundationFeatureExtractor, X: Any) -> float:
-    """Return how many rows a second go through a candidate's models, which are run for it."""
+    """Run a candidate's models to measure how many rows per second they embed."""
     seconds_per_row = 0.0
     device = resolve_device(extractor.device)
     read = extractor._check_rows(X, reset=False).read

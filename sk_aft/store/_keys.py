@@ -16,8 +16,8 @@ from sk_aft._data._rows import Rows
 
 DIGEST_SIZE = 16
 KEY_SIZE = 2 * DIGEST_SIZE
-# Changes with what is made of the same bytes, so that older features are not taken for those of
-# images as they are read now. 2: upright, and transparent images on white.
+# Changes when the same bytes are decoded differently, so that features of images as they were
+# decoded before are not used. 2: rotated upright, and transparent images on white.
 _IMAGE_VERSION = 2
 
 
@@ -48,8 +48,8 @@ def row_digests(
 
     Texts are digested as UTF-8. Image files, given as path or bytes, are digested by their
     bytes. Arrays and PIL images are digested by dtype, shape and pixels, and images that hold
-    floats by the range in which these are read, too. A file whose content changed is a new row. The
-    digest of a row that is missing (None) is zero.
+    floats also by the range in which these are read. A file whose content changed is a new row. The
+    digest of a missing row (None) is zero.
 
     Parameters
     ----------

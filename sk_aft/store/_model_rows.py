@@ -150,7 +150,7 @@ class ModelRows:
         self._index: DigestIndex = index
 
     def refreshed(self) -> ModelRows | None:
-        """Return the rows as they are now, None if they were all removed."""
+        """Return the current rows, or None if all were removed."""
         files = RowFiles.latest(self.files.directory)
         if files is None:
             return None

@@ -210,7 +210,7 @@ class FeatureStore:
                 files = rows.files
             if files.width != matrix.shape[1]:
                 raise ValueError(
-                    f"The store holds {files.width} features a row of this model, got "
+                    f"The store holds {files.width} features per row of this model, got "
                     f"{matrix.shape[1]}. A model whose width changed needs another fingerprint."
                 )
             files.append(digests[fresh], as_stored(matrix[fresh], files.dtype))
@@ -232,8 +232,7 @@ class FeatureStore:
         Returns
         -------
         rows : ModelRows or None
-            The model's rows as they are now; ``rows.take(indices)`` reads them. None if there are
-            none.
+            The model's current rows, or None; ``rows.take(indices)`` reads them.
         indices : ndarray of shape (n_rows,), int64
             Index of each row for ``take``; -1 if it is absent or damaged.
         """
@@ -264,7 +263,7 @@ class FeatureStore:
         -------
         stats : dict
             "rows", "bytes" (on disk), "models" (a dict for each: "name", "model" (digest),
-            "rows", "bytes", "width", "dtype"), and of this process "hits", "misses" and
+            "rows", "bytes", "width", "dtype"), and for this process "hits", "misses" and
             "hit_rate" (NaN before the first look-up).
         """
         models = []
@@ -310,7 +309,7 @@ class FeatureStore:
                 continue
             n_rows += rows.n_rows + rows.n_lost
             damaged = rows.damaged()
-            # A damaged row that was computed again since does not count.
+            # A damaged row that has been computed again does not count.
             n_damaged = int((rows.find(damaged)[0] < 0).sum()) + rows.n_lost
             if n_damaged:
                 names = {"name": self._name(model), "model": model.hex()}
@@ -387,7 +386,7 @@ class FeatureStore:
         return n_removed
 
     def explain_key(self, key: bytes | str) -> dict[str, Any]:
-        """Return what a key stands for and what the store holds for it.
+        """Explain a key: its model, and what the store holds for it.
 
         Parameters
         ----------
@@ -424,7 +423,7 @@ class FeatureStore:
         }
 
     def _rows(self, model: bytes) -> ModelRows | None:
-        """Return the rows of a model as they are now."""
+        """Return the current rows of a model."""
         directory = self._directory(model).absolute()
         for attempt in range(3):
             with _lock:
@@ -460,7 +459,7 @@ class FeatureStore:
 
     def _warn_of_damage(self, n_rows: int) -> None:
         warnings.warn(
-            f"{n_rows} rows in {self} were damaged: a file differs from what was written. They are "
+            f"{n_rows} rows in {self} are damaged: a file differs from what was written. They are "
             "not used, and are computed again when their features are needed.",
             stacklevel=4,
         )
@@ -505,15 +504,15 @@ class FeatureStore:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Raise errors of writing with an explanation of what to do."""
+        """Re-raise errors of writing with an explanation of what to do."""
         try:
             yield
         except OSError as error:
             if error.errno in _DISK_FULL:
                 raise OSError(
                     error.errno,
-                    "The disk of the feature store is full. What was computed before this batch "
-                    "is kept: free space (FeatureStore.reduce_size, remove) and run again to "
+                    "The disk of the feature store is full. Features computed before this batch "
+                    "are kept: free space (FeatureStore.reduce_size, remove) and run again to "
                     "resume, or give cache= a directory on another disk",
                     str(self.path),
                 ) from error
@@ -535,7 +534,7 @@ def _home_needed() -> Iterator[None]:
 
 
 def _expanded(path: str | os.PathLike) -> Path:
-    """Return a path with the home directory in the place of "~"."""
+    """Return a path in which "~" is replaced by the home directory."""
     if not os.fspath(path):
         raise ValueError("The directory of the feature store is an empty string: give a path.")
     return Path(path).expanduser()

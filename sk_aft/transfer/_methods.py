@@ -204,7 +204,7 @@ def _make_one(
         if parameters:
             raise ValueError(
                 f"Invalid parameter transfer__{prefix}{next(iter(parameters))}: the "
-                f"{type(transfer).__name__} is built already, so it takes no parameters."
+                f"{type(transfer).__name__} is already an instance, so it takes no parameters."
             )
         return transfer
     named = _look_up(transfer)

@@ -1,4 +1,4 @@
-"""Which rows have a label, and what is said where that is not clear."""
+"""Which rows have a label, and the messages if that is not clear."""
 
 import warnings
 
@@ -70,9 +70,7 @@ def test_numbers_mark_rows_in_lists_of_strings():
 @pytest.mark.parametrize("dtype", [int, float, np.int8])
 def test_minus_one_among_other_classes_is_warned_of(dtype):
     y = (np.arange(N) % 3 - 1).astype(dtype)
-    with pytest.warns(
-        UserWarning, match=r"-1 beside 2 other classes.*missing_label=-1.*LabeledFold"
-    ):
+    with pytest.warns(UserWarning, match=r"-1 and 2 other classes.*missing_label=-1.*LabeledFold"):
         assert student().fit(X, y).classes_.tolist() == [-1, 0, 1]
 
 
@@ -96,5 +94,5 @@ def test_classes_do_not_hold_the_mark():
     y = np.where(np.arange(N) % 2, 1, -1)
     with pytest.raises(ValueError, match=r"classes holds missing_label=-1.*leave it out"):
         student(missing_label=-1).partial_fit(X, y, classes=[-1, 0, 1])
-    with pytest.warns(UserWarning, match="-1 beside 2 other classes"):
+    with pytest.warns(UserWarning, match="-1 and 2 other classes"):
         student().partial_fit(X, y, classes=[-1, 0, 1])

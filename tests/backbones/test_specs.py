@@ -126,7 +126,7 @@ def test_a_method_that_returns_a_matrix_is_a_model_and_one_that_returns_a_vector
         with pytest.raises(ValueError, match=vector):
             FoundationFeatureExtractor(classifier.predict, cache=where).fit(NUMBERS)
     named = GaussianNB().fit(NUMBERS, np.array(["a", "b", "c"])[CLASSES])
-    with pytest.raises(ValueError, match="predict returned no matrix of numbers"):
+    with pytest.raises(ValueError, match="predict did not return a matrix of numbers"):
         FoundationFeatureExtractor(named.predict).fit(NUMBERS)
 
 

@@ -1,4 +1,4 @@
-"""What the processes do that test_survival.py kills; quick to import."""
+"""The work of the processes that test_survival.py kills; quick to import."""
 
 import collections
 import errno
@@ -83,5 +83,5 @@ def fill(path, model, texts, limit):
     try:
         precompute(path, model, texts)
     except OSError as error:
-        is_explained = "What was computed before this batch is kept" in str(error)
+        is_explained = "Features computed before this batch are kept" in str(error)
         os._exit(42 if error.errno == errno.EFBIG and is_explained else 1)

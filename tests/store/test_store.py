@@ -115,7 +115,7 @@ def test_a_matrix_of_another_length_is_refused(store):
 
 def test_a_model_has_one_width(store):
     store.put_many(keys_of([0]), features_of([0], width=5))
-    with pytest.raises(ValueError, match="holds 5 features a row of this model, got 4"):
+    with pytest.raises(ValueError, match="holds 5 features per row of this model, got 4"):
         store.put_many(keys_of([1]), features_of([1], width=4))
     np.testing.assert_array_equal(read(store, [0]), features_of([0]))
     assert len(store.missing(keys_of([1]))) == 1

@@ -1,4 +1,4 @@
-"""What the store promises when processes are killed, disks are full and files are damaged."""
+"""The guarantees of the store if processes are killed, disks are full or files are damaged."""
 
 import collections
 import multiprocessing
@@ -158,7 +158,7 @@ def test_damage_is_reported(tmp_path):
     report = FeatureStore(path).verify()
     assert (report["rows"], report["damaged"]) == (400, 2)
     assert report["models"][0]["name"] == "Logged"
-    with pytest.warns(UserWarning, match="2 rows in .* were damaged"):
+    with pytest.warns(UserWarning, match="2 rows in .* are damaged"):
         extractor_of(path, model).fit_transform(TEXTS)
     assert FeatureStore(path).verify()["damaged"] == 0
 

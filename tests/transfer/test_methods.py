@@ -1,4 +1,4 @@
-"""What all transfer methods have in common, and how they are made."""
+"""What all transfer methods have in common, and how they are built."""
 
 import copy
 import pickle
@@ -156,7 +156,9 @@ def test_default_betas_are_known_without_building():
 def test_a_module_is_returned_as_it_is_and_takes_no_parameters():
     module = KernelAlignment(3)
     assert make_transfer(module, 3) is module
-    with pytest.raises(ValueError, match=r"transfer__kernel: the KernelAlignment is built"):
+    with pytest.raises(
+        ValueError, match=r"transfer__kernel: the KernelAlignment is already an instance"
+    ):
         make_transfer(module, 3, kernel="rbf")
 
 
