@@ -1,4 +1,4 @@
-"""Nothing that a test computes is kept in the user's cache."""
+"""Keeps the tests out of the user's cache."""
 
 import os
 

@@ -1,8 +1,8 @@
-"""Students with default settings beside scikit-learn's MLP and a linear model.
+"""Students with default settings compared with scikit-learn's MLP and a linear model.
 
 Run ``python -m benchmarks.defaults`` (about five minutes on two cores). It prints a table and
 writes ``benchmarks/results/defaults.json``. There are no foundation models here: the question is
-whether a student alone, with its default settings, is ever clearly worse than scikit-learn's.
+whether a student alone, with its default settings, is ever clearly worse than scikit-learn's MLP.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     python -m benchmarks.equal_predictions REVISION
 
 Checks the revision out into a temporary folder, makes the same fits with its code and with the
-code in this folder, each in a process of its own, and compares what the students return. Run it
-on one machine: other processors and thread counts round differently. A change that is meant to
-keep behaviour shows "equal" in every row.
+code in this folder, each in a separate process, and compares the students' outputs. Run it on one
+machine: other processors and thread counts round differently. A change that is meant to keep
+behaviour shows "equal" in every row.
 """
 
 from __future__ import annotations

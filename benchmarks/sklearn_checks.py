@@ -1,8 +1,8 @@
-"""How many of scikit-learn's checks of an estimator's contract pass, beside skorch's own nets.
+"""Count the estimator checks of scikit-learn that pass, compared with skorch's own nets.
 
     python -m benchmarks.sklearn_checks
 
-takes about a minute. Nothing is excepted here: what fails is counted and named.
+Takes about a minute. There are no exceptions here: all failures are counted and named.
 """
 
 from __future__ import annotations

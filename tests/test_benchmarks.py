@@ -1,4 +1,4 @@
-"""The benchmarks of accuracy: a fair choice of settings, runs that are kept, honest tables."""
+"""The benchmarks of accuracy: fair choice of settings, stored runs, correct tables."""
 
 import ast
 import itertools

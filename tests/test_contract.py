@@ -1,4 +1,4 @@
-"""What users of scikit-learn take for granted: containers, types, labels, parameters, processes."""
+"""What users of scikit-learn expect: containers, types, labels, parameters, processes."""
 
 import warnings
 

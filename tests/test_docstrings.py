@@ -1,4 +1,4 @@
-"""Docstrings of the students: the same words for what they share, and short ones."""
+"""Docstrings of the students: identical for shared parameters, and short."""
 
 import inspect
 import re

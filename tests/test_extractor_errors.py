@@ -1,4 +1,4 @@
-"""What goes wrong with foundation models and their rows: said early, and by its cause."""
+"""Errors of foundation models and their rows: raised early, and named by cause."""
 
 import shutil
 

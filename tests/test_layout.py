@@ -1,4 +1,4 @@
-"""The package is built in one direction: what a file imports never leads back to it."""
+"""The package has no circular imports."""
 
 import ast
 from functools import cache

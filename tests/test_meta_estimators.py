@@ -1,4 +1,4 @@
-"""Features and weights reach the student through everything scikit-learn wraps around it."""
+"""Features and weights reach the student through the meta-estimators of scikit-learn."""
 
 import numpy as np
 import pytest

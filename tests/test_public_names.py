@@ -1,4 +1,4 @@
-"""Every public attribute of a public class is documented, and every parameter briefly."""
+"""Every public attribute of a public class is documented, and every parameter is, briefly."""
 
 import ast
 import importlib

@@ -1,4 +1,4 @@
-"""The README's Python blocks run, one after the other, as a reader would type them."""
+"""The README's Python blocks run, one after the other, as a reader would run them."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How accurate students are.
+"""Benchmarks of accuracy.
 
-Every run is a line of JSON, so that a suite goes on where it stopped.
+Every run is a line of JSON, so suites are resumable.
 """

@@ -2,10 +2,10 @@
 
     python -m benchmarks.accuracy --suite NAME [NAME ...] --data DIR
 
-A run is a line in benchmarks/results/accuracy (or --results DIR); what is there is not run again,
-so it can be stopped and started at will. ``--quick`` takes one seed, a tenth of the steps and no
-trials, and keeps its lines in a folder of its own. `benchmarks.accuracy.report` makes tables and
-figures of the lines.
+A run is a line in benchmarks/results/accuracy (or --results DIR). Runs that have a line are
+skipped, so suites are resumable. ``--quick`` uses one seed, a tenth of the steps and no trials,
+and keeps its lines in a separate folder. `benchmarks.accuracy.report` makes tables and figures
+from the lines.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The data sets, as Parquet files or from where they are published."""
+"""The data sets, from Parquet files or from their publishers."""
 
 from __future__ import annotations
 

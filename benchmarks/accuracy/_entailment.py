@@ -1,7 +1,7 @@
 """Visual entailment: pictures of clothes, and sentences that they entail, contradict or leave open.
 
-As in SNLI-VE (Xie et al., arXiv 1901.06706), with the class of the picture in place of people's
-judgement. Sentences are made of templates, of which test rows have others than training rows.
+As in SNLI-VE (Xie et al., arXiv 1901.06706), but with the class of the picture instead of human
+judgement. Sentences are made from templates; test rows have other templates than training rows.
 """
 
 from __future__ import annotations

@@ -250,7 +250,7 @@ class Experiment:
         return self.student if self.student in _COLUMNS else None
 
     def _line(self, fit: Callable[[], Any], rows: Any, targets: np.ndarray) -> dict[str, Any]:
-        """Return what a line says beside its key; the error is infinite if it diverged."""
+        """Return the contents of a line besides its key; the error is infinite if it diverged."""
         start = time.perf_counter()
         try:
             model = fit()

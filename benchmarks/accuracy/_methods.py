@@ -1,4 +1,4 @@
-"""What is compared: each method as an estimator, and the same number of trials for each."""
+"""The methods as estimators, each with the same number of trials."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Student:
     grid : tuple of dict
         What to try, in place of the usual trials.
     learned_teacher : callable, optional
-        From the seed to a transformer that is trained on the labelled rows, in the place of a
+        From the seed to a transformer that is trained on the labelled rows, instead of a
         foundation model as it comes.
     """
 

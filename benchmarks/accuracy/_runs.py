@@ -1,4 +1,4 @@
-"""Runs that are kept as lines of JSON."""
+"""Runs, stored as lines of JSON."""
 
 from __future__ import annotations
 

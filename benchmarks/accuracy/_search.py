@@ -1,4 +1,4 @@
-"""How a method's setting is chosen, with as many trials for each."""
+"""The choice of a method's setting, with the same number of trials for each method."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Axis:
     factor : float
         First step, up or down.
     n_trials : int
-        How many values are tried beside the start.
+        How many values are tried besides the start.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""SetFit (Tunstall et al. 2022, arXiv 2209.11055): MiniLM itself is trained; it can teach, too."""
+"""SetFit (Tunstall et al. 2022, arXiv 2209.11055): fine-tunes MiniLM, which can also teach."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class SetFitClassifier(ClassifierMixin, BaseEstimator):
 class SetFitTeacher(TransformerMixin, BaseEstimator):
     """Features of MiniLM after `SetFitClassifier` trained it on the rows that have a label.
 
-    Stands in the place of a `FoundationFeatureExtractor`. Its features of a labelled row have seen
+    Replaces a `FoundationFeatureExtractor`. Its features of a labelled row have seen
     the label, so what a probe on them thinks of that row is not out of sample.
 
     Parameters

@@ -95,7 +95,7 @@ class Transformer(nn.Module):
         return self.head(features), features
 
 
-# Half the time on CPUs that have bfloat16, for every method alike.
+# Half the time on CPUs that have bfloat16; used for every method.
 _RESNET: dict[str, Any] = {
     "module": ResNet,
     "module__flip": True,

@@ -1,4 +1,4 @@
-"""Which experiments answer which question."""
+"""The suites: experiments that answer a question."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ TEACHERS = (
 
 
 LABELS = ("10 a class", "50 a class", "200 a class", "1000 a class", "all")
-# Those that have more rows than so many labels a class.
+# Data sets with more rows than this many labels per class.
 _LABELS_OF = {"banking77": LABELS[:2], "trec": LABELS[:3], "sst2": LABELS[:4]}
 _WITHOUT_UNLABELED = ("student alone", "default", "aft", "probe-kd")
 _WITH_UNLABELED = ("aft + unlabelled", "probe-kd + unlabelled")
@@ -190,7 +190,7 @@ _VARIANTS = (
 
 
 def ablation() -> Iterator[Experiment]:
-    """Parts of the method, and features that say nothing beside the teacher's."""
+    """Parts of the method, and uninformative features added to the teacher's."""
     for data in _FEW_TEXTS:
         yield from _each(_VARIANTS, data, BAG, "minilm", "all", _STEPS_OF_MANY)
         for noise in ("384 noise", "1536 noise"):

@@ -1,4 +1,4 @@
-"""Foundation models by name, as `FoundationFeatureExtractor` takes them."""
+"""Foundation models by name, as arguments of `FoundationFeatureExtractor`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process of its own does."""
+"""The work of a separate process."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def run(
 
 @lru_cache
 def _end_with(main_process: int) -> None:
-    """Let this process end when the main one was killed: it would go on beside the next one."""
+    """End this process if the main one is killed; otherwise it would keep running."""
 
     def watch() -> None:
         while os.getppid() == main_process:

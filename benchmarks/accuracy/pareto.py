@@ -1,12 +1,12 @@
-"""What it costs to deploy what the suite "pareto" compares: time of a prediction, and size.
+"""The cost of deploying the models of the suite "pareto": time of a prediction, and size.
 
     python -m benchmarks.accuracy.pareto --data DIR
 
-Fits each model once with the setting that was chosen for it (students for one epoch, which costs
-as much to predict with as the whole training), takes the foundation models' store away, and
+Fits each model once with its chosen setting (students for one epoch only, because the number of
+epochs does not change the cost of a prediction), removes the foundation models' store, and
 predicts test rows on one thread, one at a time and 256 at a time; models of a data set take turns.
-Let nothing else run meanwhile. Data sets that were measured before are not measured again: delete
-pareto.json among the results to start anew.
+Do not run anything else meanwhile. Data sets that were already measured are skipped: delete
+pareto.json in the results to start again.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _fitted(one: Scores, task: Task) -> Any:
 
 
 def count_parameters(model: Any) -> int:
-    """Return how many learned numbers a prediction needs, beside those of a foundation model."""
+    """Return how many learned numbers a prediction needs, besides those of a foundation model."""
     if isinstance(model, Pipeline):
         return sum(count_parameters(step) for step in model)
     if isinstance(model, FeatureUnion):

@@ -1,1 +1,1 @@
-"""How fast: each figure beside its floor, measured in one run."""
+"""Benchmarks of speed: each figure and its floor are measured in one run."""

@@ -1,9 +1,9 @@
-"""All benchmarks of speed, one after the other, each in a process of its own.
+"""All benchmarks of speed, one after the other, each in a separate process.
 
     python -m benchmarks.speed [--data DIR] [--device cuda]
 
-Results go to benchmarks/results, plots to docs/images. Takes 40 minutes on two cores; let nothing
-else run meanwhile.
+Results go to benchmarks/results, plots to docs/images. Takes 40 minutes on two cores; do not run
+anything else meanwhile.
 """
 
 from __future__ import annotations

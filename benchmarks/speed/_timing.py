@@ -1,4 +1,4 @@
-"""Timing several ways of doing one thing, in turns."""
+"""Timing several ways of doing the same thing, in turns."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def keep(name: str, rows: list[dict[str, Any]], device: str = "cpu") -> None:
 def ratio(
     what: str, seconds: Mapping[str, float], floor: str, target: str = "", *, unit: str = "s"
 ) -> dict[str, Any]:
-    """Return a figure: the seconds of "ours" beside those of a floor."""
+    """Return a figure: the seconds of "ours" compared with those of a floor."""
     own, least = seconds["ours"], seconds[floor]
     factor, digits = {"s": (1, 2), "ms": (1e3, 3)}[unit]
     return {

@@ -1,10 +1,10 @@
-"""What callbacks, lines an epoch and progress bars cost.
+"""The cost of callbacks, printed lines and progress bars.
 
     python -m benchmarks.speed.callbacks
 
-A small perceptron, whose steps take least, and a small ResNet are trained without any of skorch's
-callbacks but the schedule of the learning rate, and with them; texts are embedded with and without
-a progress bar. Takes about three minutes on two cores.
+A small perceptron, whose steps are the shortest, and a small ResNet are trained with skorch's
+callbacks, and with the learning rate schedule only. Texts are embedded with and without a progress
+bar. Takes about three minutes on two cores.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Foundation features on a CPU, beside PyTorch and sentence-transformers as anybody calls them.
+"""Foundation features on a CPU, compared with plain use of PyTorch and sentence-transformers.
 
     python -m benchmarks.speed.embedding --data DIR
 
 Both sides start with rows (arrays of images, texts) and end with features; models are loaded and
-exported before, and nothing comes from a store. Images: EfficientNet-Lite beside the same network
-in eager PyTorch, batches of 32 that are resized as a whole. Texts: MiniLM beside
+exported before, and nothing comes from a store. Images: EfficientNet-Lite against the same network
+in eager PyTorch, in batches of 32 that are resized as a whole. Texts: MiniLM against
 `SentenceTransformer.encode` with its defaults. Without --data, Fashion-MNIST and Banking77 come
 from `sk_aft.datasets`. Takes about four minutes on two cores.
 """
@@ -113,7 +113,7 @@ def of_texts(data: str, texts: list[str]) -> list[dict[str, Any]]:
 
 
 def ours(backbone: Backbone, rows: Any) -> np.ndarray:
-    """Return the features, computed anew."""
+    """Compute the features again and return them."""
     extractor = FoundationFeatureExtractor(backbone, cache=None, device="cpu")
     return extractor.fit_transform(rows).features
 

@@ -1,11 +1,11 @@
-"""A search over strengths through the pipeline, beside the work that no search is spared.
+"""A search over strengths through the pipeline, compared with the work that any search needs.
 
     python -m benchmarks.speed.grid_search
 
-Searches 6 strengths in 5 folds and fits the best anew, 31 trainings, on Banking77 (10 labels a
+Searches 6 strengths in 5 folds and refits the best (31 trainings) on Banking77 (10 labels per
 class) with MiniLM, from an empty store. The floor embeds the texts once and runs 31 hand-written
-training loops over token counts that are there already; a second floor also counts the words of
-each fold's texts, and predicts the held-out ones, which a search by hand could not leave out.
+training loops over existing token counts. A second floor also counts the words of each fold's
+texts and predicts the held-out ones, which a search by hand would have to do, too.
 Takes about ten minutes on two cores.
 """
 
@@ -96,7 +96,7 @@ def main() -> None:
 
 
 def embed_once(texts: list[str]) -> np.ndarray:
-    """Return the features, computed anew."""
+    """Compute the features again and return them."""
     extractor = FoundationFeatureExtractor("minilm", cache=None, device="cpu")
     return extractor.fit_transform(texts).features
 

@@ -2,12 +2,12 @@
 
     python -m benchmarks.speed.growth
 
-Each point is one epoch in a process of its own, on features from a store on disk, with the
-transfer and without: seconds of ``fit`` and the peak of the process's memory. Rows are 10^3 to
+Each point is one epoch in a separate process, on features from a store on disk, with and without
+transfer: seconds of ``fit`` and the peak memory of the process. Rows are 10^3 to
 10^6 with 384 features and batches of 128; widths 10^2 to 10^4 with 20,000 rows; batches 32 to
 2,048 with 20,000 rows of 2,560 features. Takes a quarter of an hour and 3 GB of disk in the
-temporary directory. Points that were measured before are kept, so that a run that was stopped
-goes on: delete results/growth.json to begin anew.
+temporary directory. Points that were already measured are skipped, so it is resumable: delete
+results/growth.json to start again.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def in_process(call: str) -> str:
 
 
 def table(n_rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows of a student that are small beside their features, and labels."""
+    """Return rows that are small compared with their features, and labels."""
     X = np.random.default_rng(0).normal(size=(n_rows, 16)).astype(np.float32)
     return X, (X[:, 0] > 0).astype(np.int64)
 

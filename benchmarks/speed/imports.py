@@ -1,4 +1,4 @@
-"""What a fresh interpreter takes to import the package, beside skorch alone.
+"""The time of importing the package in a fresh interpreter, compared with skorch alone.
 
 python -m benchmarks.speed.imports
 """

@@ -1,9 +1,9 @@
-"""Prediction of a fitted student beside its bare network under ``torch.inference_mode``.
+"""Prediction of a fitted student, compared with its bare network under ``torch.inference_mode``.
 
     python -m benchmarks.speed.prediction
 
-The bare network starts with a tensor that is scaled already and ends with class numbers. For
-tables, a second floor is what no server is spared: scikit-learn's scaler, and then the network.
+The bare network starts with a scaled tensor and ends with class numbers. For tables, a second
+floor is what any server has to run: scikit-learn's scaler, and then the network.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python -m benchmarks.speed.store
 
-takes about three minutes and 3 GB of disk in the temporary directory.
+Takes about three minutes and 3 GB of disk in the temporary directory.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def keys() -> list[dict[str, Any]]:
 
 
 def writing(root: Path) -> dict[str, Any]:
-    """Claiming and writing rows beside computing them."""
+    """Claiming and writing rows, compared with computing them."""
     texts = load_banking77(labels_per_class=10, return_X_y=True)[0][:512]
     backbone = resolve_backbone("minilm")
     extractor = FoundationFeatureExtractor(backbone, cache=None).fit(texts)
@@ -149,7 +149,7 @@ def writing(root: Path) -> dict[str, Any]:
 
 
 def rows(n_rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows of a student that are small beside their features, and labels."""
+    """Return rows that are small compared with their features, and labels."""
     X = np.random.default_rng(0).normal(size=(n_rows, 8)).astype(np.float32)
     return X, (X[:, 0] > 0).astype(np.int64)
 
@@ -178,7 +178,7 @@ def train(path: str, n_rows: int, beta: float) -> None:
 
 
 def memory(root: Path, sizes: list[int]) -> list[dict[str, Any]]:
-    """Peak memory of training from the store, beside training on the rows alone."""
+    """Peak memory of training from the store, compared with training on the rows alone."""
     figures = []
     for n_rows in sizes:
         path = str(root / f"memory {n_rows}")

@@ -1,9 +1,9 @@
-"""Predictions of texts: the text student beside TF-IDF + logistic regression.
+"""Predictions for texts: the text student against TF-IDF + logistic regression.
 
     python -m benchmarks.speed.text_prediction
 
 Both learn Banking77's training texts (how well does not matter here) and predict the 3,080 test
-texts at once, and one of them alone. One thread.
+texts at once, and one text alone, on one thread.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Training against hand-written loops of PyTorch, and what the transfer adds to a step.
+"""Training compared with hand-written PyTorch loops, and the cost of the transfer per step.
 
     python -m benchmarks.speed.training
 

@@ -1,4 +1,4 @@
-"""What each transfer objective costs, forward and backward, and the product kernel.
+"""The cost of each transfer objective, forward and backward, and of the product kernel.
 
     python -m benchmarks.speed.transfer_terms
 

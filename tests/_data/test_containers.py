@@ -1,4 +1,4 @@
-"""What holds rows: what is read, what is refused, and what a column is."""
+"""Containers of rows: which are read, which are rejected, and the kinds of columns."""
 
 from collections import deque
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""Rows are recognised once: at the door of the extractor, or of the student."""
+"""Rows are recognised once, by the extractor or by the student."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Rows of features, however they are put together, read as the matrix that they stand for."""
+"""Rows of features, however they are composed, read as the matrix that they represent."""
 
 import numpy as np
 import pytest

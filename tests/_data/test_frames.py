@@ -1,4 +1,4 @@
-"""Frames whose columns are texts, images and numbers: models for columns, students of them all."""
+"""Frames with columns of texts, images and numbers: models of columns, students of all columns."""
 
 import os
 import pickle

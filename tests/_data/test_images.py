@@ -1,4 +1,4 @@
-"""One picture is the same picture in every encoding, and says so where it cannot be."""
+"""An image is read the same in every encoding, and an error says so if it cannot be."""
 
 import io
 import warnings

@@ -1,4 +1,4 @@
-"""Rows that are missing: masked for the teacher, named by the student."""
+"""Missing rows: masked for the teacher, named in errors of the student."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Where the channels of an image are, and in what range its floats are."""
+"""The channel axis of images, and the range of their floats."""
 
 import numpy as np
 import pytest

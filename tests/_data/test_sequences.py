@@ -1,4 +1,4 @@
-"""Texts as sequences of tokens: padded batch by batch, like lengths together."""
+"""Texts as sequences of tokens: padded batch by batch, similar lengths together."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""skorch's callbacks see rows, labels and numbers as the user gave them."""
+"""skorch's callbacks see rows, labels and numbers as the user passed them."""
 
 import re
 import signal

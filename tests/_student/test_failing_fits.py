@@ -1,4 +1,4 @@
-"""A fit that fails leaves an earlier fitted student whole."""
+"""A fit that fails leaves a student that was fitted before unchanged."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What is saved is what was fitted, and is read without what made it."""
+"""A saved student equals the fitted one, and loads without the foundation model."""
 
 import copy
 import io

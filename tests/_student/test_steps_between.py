@@ -1,4 +1,4 @@
-"""A step between extractor and student leaves it a plain table of foundation features."""
+"""A step between extractor and student passes it a plain table of foundation features."""
 
 import numpy as np
 import pytest

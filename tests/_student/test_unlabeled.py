@@ -1,4 +1,4 @@
-"""Rows without labels take part in the transfer and not in the task loss."""
+"""Rows without labels contribute to the transfer loss, but not to the task loss."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Networks, losses and hooks of the user's own that go wrong say so."""
+"""Mistakes in the user's own networks, losses and hooks raise clear errors."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""Training that resumes, partial_fit and warm_start; and what training leaves to look at."""
+"""Training that resumes (partial_fit and warm_start), and the attributes that training sets."""
 
 import pickle
 import threading

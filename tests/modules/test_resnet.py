@@ -1,4 +1,4 @@
-"""A student of images does not change the meaning of images while it learns from them."""
+"""Augmentation in training does not change an image's meaning."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What the text student sees of a text."""
+"""What the text student reads of a text."""
 
 import warnings
 

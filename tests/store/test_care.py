@@ -1,4 +1,4 @@
-"""Looking after a store: what is in it, how it is kept, and how it is made smaller."""
+"""Maintenance of a store: its contents, its files, and reducing its size."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""Rows of a file, read in any order."""
+"""Reading rows of a file in any order."""
 
 import os
 import warnings

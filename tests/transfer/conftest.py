@@ -1,4 +1,4 @@
-"""Rows as an estimator hands them to a method's fit."""
+"""Rows as an estimator passes them to a method's fit."""
 
 import numpy as np
 import pytest

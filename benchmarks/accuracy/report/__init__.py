@@ -1,1 +1,1 @@
-"""Tables and figures of what was run."""
+"""Tables and figures of the runs."""

@@ -2,9 +2,9 @@
 
     python -m benchmarks.accuracy.report
 
-A table stands between ``<!-- NAME -->`` and ``<!-- end -->``, and is replaced. Tables of other
-lines, those of ``--quick`` or of ``--results DIR``, are printed, and their figures drawn beside
-the lines. What has fewer runs than ``--seeds`` says is left out.
+Tables between ``<!-- NAME -->`` and ``<!-- end -->`` are replaced. With ``--quick`` or
+``--results DIR``, tables are printed instead, and figures are saved next to the lines. Experiments
+with fewer runs than ``--seeds`` are left out.
 """
 
 from __future__ import annotations

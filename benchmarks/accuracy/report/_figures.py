@@ -1,4 +1,4 @@
-"""Figures, told apart by shape and darkness as well as by colour."""
+"""Figures. Methods differ in shape and darkness as well as in colour."""
 
 from __future__ import annotations
 

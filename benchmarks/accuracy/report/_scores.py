@@ -1,4 +1,4 @@
-"""Test errors of experiments, as numbers to compare."""
+"""Test errors of experiments, in a form that can be compared."""
 
 from __future__ import annotations
 
