@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.metrics import r2_score
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_array, column_or_1d
 from torch import Tensor
 
@@ -31,10 +31,11 @@ class ClassTargets:
     @staticmethod
     def check(y: Any) -> np.ndarray:
         """Return labels as an array, (n_rows,)."""
-        if type_of_target(y).startswith(("multilabel", "multiclass-multioutput")):
+        shape = y.shape if hasattr(y, "shape") else np.shape(y)
+        if len(shape) == 2 and shape[1] > 1:
             raise ValueError(
-                f"y has several labels a row (shape {np.shape(y)}), and AFTClassifier predicts "
-                "one: train a student for each with "
+                f"y has several labels a row (shape {shape}), and AFTClassifier predicts one: "
+                "train a student for each with "
                 "sklearn.multioutput.MultiOutputClassifier(AFTClassifier(...))."
             )
         labels = column_or_1d(y, warn=True)

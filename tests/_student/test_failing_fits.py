@@ -115,7 +115,7 @@ def test_partial_fit(estimator, fails):
 
 
 def test_without_an_earlier_student_an_interruption_keeps_what_was_learned():
-    model = AFTClassifier(beta=0, callbacks=[Interrupt(3)], random_state=0)
+    model = AFTClassifier(beta=0, lr=0.05, callbacks=[Interrupt(3)], random_state=0)
     with pytest.raises(KeyboardInterrupt):
         model.fit(X, LABELS)
     assert model.n_iter_ == len(model.history_) == 2
