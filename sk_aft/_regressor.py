@@ -64,6 +64,7 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
     max_epochs : int or "auto", default="auto"
         Passes over the training rows; time is proportional to it. "auto" is 50, or as many as make
         200 steps (of 2-D numbers 1,000, but at most 500 passes): few rows make few steps a pass.
+        A small table takes a second or two.
     batch_size : int, default=128
         Rows a batch. The transfer compares the rows of a batch with each other.
     lr_schedule : {"cosine", "constant"}, default="cosine"
@@ -81,7 +82,8 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
         transfer method and the held-out rows, so their parameters may not change.
     missing_label : int, float, str or None, default=None
         What stands in y for an unknown label. Such rows take part in the transfer, not in the task
-        loss. None: all labels are known. NaN stands for None and ``pandas.NA``, too.
+        loss. None: all labels are known. NaN stands for None and ``pandas.NA``, too. Cross-validate
+        with `sk_aft.model_selection.LabeledFold`: scorers count unlabelled rows as errors.
     unlabeled_fraction : float, default=0.5
         Share of each batch that is rows without a label, where there are any. Rows of the smaller
         kind are repeated within an epoch, which is longer for it.
@@ -129,7 +131,8 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
     device_ : torch.device
         Where the network is.
     history_ : skorch.history.History
-        Losses, their terms, times and the mean weight of each model's features, of every epoch.
+        What was measured in every epoch: "train_loss", "train_task_loss", "train_transfer_loss",
+        "feature_weight_NAME", "dur" and, with ``early_stopping``, "valid_loss" and "valid_score".
         ``history`` is the same.
     n_iter_ : int
         Number of epochs.
@@ -144,7 +147,13 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
 
     Notes
     -----
-    Rows are samples. For the kinds of rows see `fit`. Where ``forward`` returns no features, they
+    Rows are samples. For the kinds of rows see `fit`, and for images the Notes of
+    `FoundationFeatureExtractor`. A network's constructor is offered ``n_inputs`` (columns, or bands
+    of images), ``n_channels`` (bands), ``n_tokens`` (size of the vocabulary) or ``parts``. To make
+    an automatic network larger, set ``module__hidden_sizes`` (`MLP`), ``module__widths`` (`ResNet`)
+    or ``module__width`` (`TextBag`).
+
+    Where ``forward`` returns no features, they
     are the input of the last ``torch.nn.Linear`` that runs. A tuple of features, one for each
     column, stands for their outer product.
 
@@ -251,8 +260,9 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
         sample_weight : array-like of shape (n_rows,), optional
             Weights of the rows in the task loss; the transfer counts every row alike.
         X_unlabeled : FoundationFeatures, optional
-            Rows without labels; they take part in the transfer. Reaches this method through
-            ``Pipeline(..., transform_input=["X_unlabeled"])``.
+            Rows without labels; they take part in the transfer. A pipeline passes them on after
+            ``sklearn.set_config(enable_metadata_routing=True)``, with ``set_fit_request`` of this
+            estimator and ``Pipeline(..., transform_input=["X_unlabeled"])``.
 
         Returns
         -------

@@ -4,7 +4,7 @@ In the order in which ``fit`` needs them:
 
 - ``_estimator``: the estimator, and all that overrides skorch; nothing here imports it;
 - ``_schema``, ``_targets``, ``_training_data``: rows, targets, features and weights are checked;
-- ``_plan``: every "auto" becomes a number; ``_trials``: short trainings that choose a transfer;
+- ``_plan``: every "auto" becomes a number;
 - ``_inputs``: the fitted preprocessor, and batches;
 - ``_components``, ``_callbacks``, ``_mixed_precision``: the network and what trains it;
 - ``_training``, ``_losses``: epochs, steps and the loss;

@@ -205,3 +205,8 @@ def test_an_interrupted_fit_keeps_what_whole_epochs_have_taught():
         model.fit(X, Y)
     assert model.n_iter_ == 2
     assert model.predict(X[:2]).shape == (2,)
+
+
+def test_a_score_of_rows_that_are_not_held_out_is_warned_of():
+    with pytest.warns(UserWarning, match=r"EpochScoring\('f1_macro'\) scores held-out rows"):
+        student([EpochScoring("f1_macro")]).fit(X, Y)
