@@ -10,6 +10,15 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.metadata_routing import UNCHANGED
 from torch import nn
 
+# What stands for parameters of skorch that a student does not have.
+_INSTEAD_OF_SKORCHS = {
+    "train_split": "early_stopping=True and validation_fraction=",
+    "iterator_train": "batch_size=",
+    "iterator_valid": "batch_size=",
+    "dataset": "preprocessor=",
+    "predict_nonlinearity": "a module that returns logits",
+}
+
 PREFIXES = ("module", "optimizer", "criterion", "transfer", "preprocessor", "callbacks", "compile")
 
 
@@ -46,8 +55,10 @@ class PrefixedParameters(BaseEstimator):
         """Keep prefixed arguments of ``__init__``, such as ``module__x``; reject others."""
         for name, value in parameters.items():
             if not _is_prefixed(name):
+                instead = _INSTEAD_OF_SKORCHS.get(name)
                 raise TypeError(
                     f"{type(self).__name__}.__init__() got an unexpected keyword argument {name!r}"
+                    + (f": use {instead}." if instead else "")
                 )
             setattr(self, name, value)
 

@@ -63,7 +63,8 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
         Task loss, from outputs and standardised targets, both (B, n_targets).
     max_epochs : int or "auto", default="auto"
         Passes over the training rows; time is proportional to it. "auto" is 50, or more if that
-        is needed for 200 steps (1,000 for 2-D numbers, but at most 500 passes).
+        is needed for 200 steps (1,000 for 2-D numbers, but at most 500 passes). A small table
+        takes a second or two.
     batch_size : int, default=128
         Rows per batch. The transfer compares the rows of a batch with each other.
     lr_schedule : {"cosine", "constant"}, default="cosine"
@@ -81,7 +82,9 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
         transfer method and the held-out rows, so their parameters may not change.
     missing_label : int, float, str or None, default=None
         Marks unknown labels in y. Such rows contribute to the transfer loss, but not to the task
-        loss. NaN also matches None and ``pandas.NA``. None means that all labels are known.
+        loss. NaN also matches None and ``pandas.NA``; None means that all labels are known. For
+        cross-validation use `sk_aft.model_selection.LabeledFold`: scorers count unlabelled rows as
+        errors.
     unlabeled_fraction : float, default=0.5
         Share of unlabelled rows in each batch, if there are any. Rows of the smaller kind are
         repeated within an epoch, which makes it longer.
@@ -129,7 +132,8 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
     device_ : torch.device
         Where the network is.
     history_ : skorch.history.History
-        Losses, their terms, times and the mean weight of each model's features, for every epoch.
+        Measurements of every epoch: "train_loss", "train_task_loss", "train_transfer_loss",
+        "feature_weight_NAME", "dur" and, with ``early_stopping``, "valid_loss" and "valid_score".
         ``history`` is the same.
     n_iter_ : int
         Number of epochs.
@@ -144,7 +148,13 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
 
     Notes
     -----
-    Rows are samples. For the kinds of rows see `fit`. If ``forward`` returns no features, they
+    Rows are samples. For the kinds of rows see `fit`, and for images the Notes of
+    `FoundationFeatureExtractor`. The constructor of a network may accept ``n_inputs`` (columns, or
+    bands of images), ``n_channels`` (bands), ``n_tokens`` (size of the vocabulary) or ``parts``. To
+    make an automatic network larger, set ``module__hidden_sizes`` (`MLP`), ``module__widths``
+    (`ResNet`) or ``module__width`` (`TextBag`).
+
+    If ``forward`` returns no features, they
     are the input of the last ``torch.nn.Linear`` that runs. A tuple of features, one for each
     column, represents their outer product.
 
@@ -251,8 +261,9 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
         sample_weight : array-like of shape (n_rows,), optional
             Weights of the rows in the task loss; in the transfer loss all rows have equal weight.
         X_unlabeled : FoundationFeatures, optional
-            Rows without labels; they contribute to the transfer loss. In a pipeline, they need
-            ``Pipeline(..., transform_input=["X_unlabeled"])``.
+            Rows without labels; they contribute to the transfer loss. A pipeline passes them on
+            after ``sklearn.set_config(enable_metadata_routing=True)``, with ``set_fit_request`` of
+            this estimator and ``Pipeline(..., transform_input=["X_unlabeled"])``.
 
         Returns
         -------

@@ -344,7 +344,7 @@ def test_class_weight_favours_a_class():
 def test_early_stopping_stops_and_restores_the_best(iris):
     X, y, features = iris
     model = AFTClassifier(
-        beta=1, early_stopping=True, n_iter_no_change=3, max_epochs=200, lr=0.02, random_state=0
+        beta=1, early_stopping=True, n_iter_no_change=3, max_epochs=200, lr=0.05, random_state=0
     ).fit(X, y, features=features)
     assert model.n_iter_ < 200
     scores = model.history_[:, "valid_score"]

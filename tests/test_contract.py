@@ -306,7 +306,7 @@ def test_a_loss_that_is_built_takes_no_parameters():
 
 @pytest.mark.parametrize(
     ("n_rows", "batch_size", "n_epochs"),
-    [(100, 128, 200), (129, 128, 200), (150, 50, 67), (150, 10, 50)],
+    [(100, 128, 500), (129, 128, 500), (150, 50, 334), (150, 10, 67)],
 )
 def test_few_rows_are_passed_over_more_often(n_rows, batch_size, n_epochs):
     order = np.random.default_rng(0).permutation(150)[:n_rows]

@@ -22,20 +22,21 @@ def draw_seed(random_state: Any) -> int:
 
 
 @contextmanager
-def seeded_torch(seed: int, device: torch.device) -> Iterator[None]:
+def seeded_torch(seed: int, device: torch.device) -> Iterator[torch.dtype]:
     """Seed torch, make float32 its default, and restore its global state afterwards.
 
-    All threads share that state, so only one of them fits at a time.
+    Yields the default dtype that the user has set. All threads share the state, so only one of them
+    fits at a time.
     """
     devices = [device] if device.type == "cuda" else []
-    with _fitting, torch.random.fork_rng(devices=devices), float32_by_default():
+    with _fitting, torch.random.fork_rng(devices=devices), float32_by_default() as users_dtype:
         torch.default_generator.manual_seed(seed)
         if device.type == "cuda":  # this one only: the states of others are not restored
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
         elif device.type == "mps":
             torch.mps.manual_seed(seed)
-        yield
+        yield users_dtype
 
 
 def _reset_after_fork() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any
@@ -12,8 +13,10 @@ import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import (
+    BatchScoring,
     Callback,
     EarlyStopping,
+    EpochScoring,
     EpochTimer,
     GradientNormClipping,
     LRScheduler,
@@ -135,7 +138,8 @@ class BatchView(Sequence):
 
 def print_line(text: str) -> None:
     """Print, with colours only on a terminal."""
-    print(text if sys.stdout.isatty() else re.sub(r"\x1b\[[0-9;]*m", "", text))
+    is_terminal = getattr(sys.stdout, "isatty", bool)()  # a replacement of stdout may lack it
+    print(text if is_terminal else re.sub(r"\x1b\[[0-9;]*m", "", text))
 
 
 def has_scheduler(callbacks: Iterable[Any]) -> bool:
@@ -178,13 +182,19 @@ def reject_unknown_names(parameters: Iterable[str], names: list[str]) -> None:
 
 
 def reject_idle_monitors(callbacks: Iterable[Any]) -> None:
-    """Raise if a callback monitors a score on held-out rows, when there are none."""
+    """Raise or warn if a callback monitors a score on held-out rows, when there are none."""
     for callback in callbacks:
         monitor = getattr(callback, "monitor", None)
         if monitor in _MONITORED_ON_HELD_OUT_ROWS:
             raise ValueError(
                 f"{type(callback).__name__} monitors {monitor!r}, which exists only with "
                 "early_stopping=True: set this, or monitor='train_loss'."
+            )
+        if isinstance(callback, (EpochScoring, BatchScoring)) and not callback.on_train:
+            warnings.warn(
+                f"{type(callback).__name__}({callback.scoring!r}) scores held-out rows, and there "
+                "are none: set early_stopping=True, or on_train=True for the training rows.",
+                stacklevel=2,
             )
 
 

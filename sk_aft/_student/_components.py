@@ -66,6 +66,19 @@ def build_module(
         return _copied(build, device, made_in)
     accepted = inspect.signature(build).parameters
     known = {name: size for name, size in sizes.items() if name in accepted}
+    missing = [
+        name
+        for name, parameter in accepted.items()
+        if parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        and name not in (*known, *parameters)
+    ]
+    if missing:
+        found = {name: size for name, size in sizes.items() if name != "sparse"}
+        raise TypeError(
+            f"{getattr(build, '__name__', build)} needs {missing}: set module__{missing[0]}, or "
+            f"use the names of what is filled in from the data: {found}."
+        )
     return build(**{**known, **parameters}).to(device)
 
 
@@ -73,10 +86,13 @@ def _copied(module: nn.Module, device: torch.device, made_in: torch.dtype) -> nn
     """Return a copy, so that the estimator's parameter does not change.
 
     Under ``torch.set_default_dtype(torch.float64)`` a module is float64 by accident, but its inputs
-    are float32, so it is converted. Otherwise float64 is intended.
+    are float32. Otherwise float64 is intended.
     """
-    copied = copy.deepcopy(module).to(device)
-    return copied.float() if made_in == torch.float64 else copied
+    return _as_float32(copy.deepcopy(module), made_in).to(device)
+
+
+def _as_float32(module: nn.Module, made_in: torch.dtype) -> nn.Module:
+    return module if made_in == torch.float32 else module.float()
 
 
 def build_criterion(
@@ -96,7 +112,7 @@ def build_criterion(
     else:
         takes_reduction = "reduction" in inspect.signature(criterion).parameters
         preset = {"reduction": "none"} if takes_reduction else {}
-        built = criterion(**{**preset, **parameters}).to(device)
+        built = _as_float32(criterion(**{**preset, **parameters}), made_in).to(device)
     leaves_rows = getattr(built, "reduction", None) == "none"
     if leaves_rows and not is_weighted and has_plain_mean(built):
         built.reduction = "mean"  # two operations fewer than a mean of the rows' losses
@@ -148,7 +164,8 @@ def build_optimizer(
     """Build the optimizer."""
     reject_unknown("optimizer", optimizer, parameters)
     learned = [] if transfer is None else list(transfer.parameters())
-    if learned and inspect.isclass(optimizer) and issubclass(optimizer, torch.optim.LBFGS):
+    kind = getattr(optimizer, "func", optimizer)  # of functools.partial
+    if learned and inspect.isclass(kind) and issubclass(kind, torch.optim.LBFGS):
         raise ValueError(
             "LBFGS trains one group of parameters, but this transfer method has parameters of its "
             "own with the learning rate transfer_lr: use another optimizer, or a method without "

@@ -142,6 +142,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             transfer,
             device=resolve_device(self.device) if resumed is None else resumed.device,
             random=random,
+            chooses_method=self.transfer == "auto" and resumed is None,
             split_seed=None if resumed is None else resumed.split_seed,
             is_incremental=incremental,
         )
@@ -226,12 +227,15 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         attributes, former = dict(vars(self)), self._training
         modules, optimizer = [], None
         if resumed is not None:
-            modules = [getattr(self, f"{name}_") for name in (*self._modules, *self._criteria)]
+            modules = self._learned_modules()
             optimizer = None if former is None else former.optimizer
         try:
             self._training = run
             plan = run.plan
-            with seeded_torch(plan.seed, plan.device), unchanged_on_error(modules, optimizer):
+            with (
+                seeded_torch(plan.seed, plan.device) as run.users_dtype,
+                unchanged_on_error(modules, optimizer),
+            ):
                 yield former
         except BaseException as error:
             is_interrupted = isinstance(error, KeyboardInterrupt)
@@ -243,6 +247,12 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             raise
         finally:
             run.is_active = False
+
+    def _learned_modules(self) -> list[nn.Module]:
+        """Return all that has weights, a transfer method that is not used now included."""
+        modules = [getattr(self, f"{name}_") for name in (*self._modules, *self._criteria)]
+        transfer = self._student.transfer
+        return modules if transfer is None or "transfer" in self._criteria else [*modules, transfer]
 
     def _build(self, former: TrainingState | None, *, resumes: bool) -> None:
         if not resumes:
@@ -410,7 +420,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             self.get_params_for("module"),
             sizes={**student.inputs.sizes, "n_outputs": student.n_outputs, "sparse": takes_sparse},
             device=student.device,
-            made_in=self._run.default_dtype,
+            made_in=self._run.users_dtype,
         )
         return self
 
@@ -422,7 +432,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             self.get_params_for("criterion"),
             is_weighted=run.is_weighted,
             device=student.device,
-            made_in=run.default_dtype,
+            made_in=run.users_dtype,
         )
         if student.beta > 0 and student.transfer is None:
             self._initialize_transfer()
@@ -440,7 +450,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             feature_slices=run.feature_slices,
             column_slices=run.column_slices,
             device=student.device,
-            made_in=self._run.default_dtype,
+            made_in=self._run.users_dtype,
         )
 
     def initialize_optimizer(self, triggered_directly: Any = None) -> StudentEstimator:
@@ -517,9 +527,10 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
 
         step = partial(self.train_step_single, batch)
         made = _training.make_step(run.optimizer, run.precision, step, at_gradients=at_gradients)
-        if not run.has_checked_outputs:
-            self._student.targets.check_outputs(made["y_pred"].detach())
-            run.has_checked_outputs = True
+        student = self._student
+        if not (student.has_checked_outputs or isinstance(self.module, str)):
+            outputs = made["y_pred"].detach()
+            student.has_checked_outputs = student.targets.check_outputs(outputs)
         return made
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
@@ -585,11 +596,13 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
 
         return {"at_begin": at_begin, "at_end": at_end}
 
+    check_data = _components.unused_hook("check_data", "preprocessor=")
     get_dataset = _components.unused_hook("get_dataset", "preprocessor=")
     get_iterator = _components.unused_hook("get_iterator", "batch_size= and preprocessor=")
     get_split_datasets = _components.unused_hook("get_split_datasets", "early_stopping=")
     get_loss = _components.unused_hook("get_loss", "criterion=")
     fit_loop = _components.unused_hook("fit_loop", "callbacks=")
+    get_train_step_accumulator = _components.unused_hook("get_train_step_accumulator", "train_step")
     evaluation_step = _components.unused_hook("evaluation_step", "forward_iter")
 
     # Hooks of skorch: prediction.
@@ -675,7 +688,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
     def load_params(self, *args: Any, **kwargs: Any) -> None:
         """Load weights written by ``save_params``; arguments as in `skorch.NeuralNet`."""
         device = self.device
-        modules = [getattr(self, f"{name}_") for name in (*self._modules, *self._criteria)]
+        modules = self._learned_modules()
         optimizer = None if self._training is None else self._training.optimizer
         self.device = str(self.device_)  # skorch does not know "auto"
         try:

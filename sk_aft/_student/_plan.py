@@ -95,6 +95,7 @@ class TrainingPlan:
         *,
         device: torch.device,
         random: np.random.RandomState,
+        chooses_method: bool = False,
         split_seed: int | None = None,
         is_incremental: bool = False,
     ) -> TrainingPlan:
@@ -104,6 +105,10 @@ class TrainingPlan:
         if fraction is not None and split_seed is None:
             split_seed = random.randint(2**31 - 1)
         split = split_rows(data, fraction, split_seed)
+        if chooses_method and not data.has_distinct_targets(split.train):
+            transfer = transfer._replace(method="aft")  # no probe can be fitted
+            if parameters["beta"] == "auto" and transfer.beta > 0:
+                transfer = transfer._replace(beta=default_beta("aft"))
         labeled = data.labeled_mask[split.train]
         n_labeled = int(labeled.sum())
         n_batches = batches_per_epoch(

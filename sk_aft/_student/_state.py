@@ -52,6 +52,8 @@ class StudentState:
         Whether the transfer method uses its own targets instead of the features.
     lacks_features : bool
         Whether a transfer was requested, but no foundation features were given.
+    has_checked_outputs : bool
+        Whether outputs were checked, for example for probabilities.
     module, criterion, transfer : nn.Module or None
         The network, its loss and the transfer objective.
     history : History
@@ -69,6 +71,7 @@ class StudentState:
     n_foundation_features: Any = None
     replaces_features: bool = False
     lacks_features: bool = False
+    has_checked_outputs: bool = False
     module: Any = None
     criterion: Any = None
     transfer: Any = None
@@ -112,8 +115,8 @@ class TrainingState:
         Whether rows have weights in the task loss.
     feature_slices, column_slices : mapping or None
         Which foundation features belong to which model, and to which column.
-    default_dtype : torch.dtype
-        torch's default, as the user has set it.
+    users_dtype : torch.dtype
+        torch's default dtype as the user has set it; it is float32 during training.
     has_missing_features : bool
         Whether some of the rows have no foundation features.
     network : TrainedNetwork
@@ -126,8 +129,6 @@ class TrainingState:
         Callbacks of skorch.
     gradient_listeners : list of callable
         Methods of the callbacks that read gradients.
-    has_checked_outputs : bool
-        Whether the first outputs were checked, for example for probabilities.
     is_active : bool
         Whether training is under way.
     """
@@ -139,14 +140,13 @@ class TrainingState:
     is_weighted: bool
     feature_slices: Mapping[str, slice]
     column_slices: Mapping[Any, slice]
-    default_dtype: torch.dtype
+    users_dtype: torch.dtype = torch.float32
     has_missing_features: bool = False
     network: Any = None
     precision: Any = None
     optimizer: Any = None
     callbacks: Any = None
     gradient_listeners: list[Callable] = field(default_factory=list)
-    has_checked_outputs: bool = False
     is_active: bool = True
 
     @classmethod
@@ -168,7 +168,6 @@ class TrainingState:
             is_weighted=data.weights is not None,
             feature_slices=data.feature_slices,
             column_slices=data.column_slices,
-            default_dtype=torch.get_default_dtype(),
             has_missing_features=batches.has_missing_features,
         )
 
@@ -216,6 +215,7 @@ def resume_student(
         split_seed=plan.split_seed,
         transfer_method=plan.transfer.method,
         beta=plan.transfer.beta,
+        lacks_features=plan.transfer.lacks_features,
         n_foundation_features=width,
         history=History(former.history),
     )

@@ -10,9 +10,12 @@ import numpy as np
 from sklearn.metrics import r2_score
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_array, column_or_1d
 from torch import Tensor
+
+_FEWEST_ROWS_TO_TELL = 4
+_FEWEST_ROWS_TO_WARN = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,10 +34,11 @@ class ClassTargets:
     @staticmethod
     def check(y: Any) -> np.ndarray:
         """Return labels as an array, (n_rows,)."""
-        if type_of_target(y).startswith(("multilabel", "multiclass-multioutput")):
+        shape = y.shape if hasattr(y, "shape") else np.shape(y)
+        if len(shape) == 2 and shape[1] > 1:
             raise ValueError(
-                f"y has several labels per row (shape {np.shape(y)}), and AFTClassifier predicts "
-                "one: train a student for each with "
+                f"y has several labels per row (shape {shape}), and AFTClassifier predicts one: "
+                "train a student for each with "
                 "sklearn.multioutput.MultiOutputClassifier(AFTClassifier(...))."
             )
         labels = column_or_1d(y, warn=True)
@@ -47,7 +51,7 @@ class ClassTargets:
         encoder = LabelEncoder().fit(labels if classes is None else classes)
         if len(encoder.classes_) < 2:
             raise ValueError(
-                f"y holds one class only ({encoder.classes_[0]!r}): "
+                f"y holds one class only ({encoder.classes_.tolist()[0]!r}): "
                 "a classifier needs at least two."
             )
         return cls(encoder)
@@ -86,21 +90,26 @@ class ClassTargets:
         """Return the most likely label of each row."""
         return self.original(outputs.argmax(dim=1).numpy())
 
-    def check_outputs(self, outputs: Tensor) -> None:
-        """Raise, or warn, if the network's first outputs look like probabilities."""
-        lies_between = bool(((outputs > 0) & (outputs < 1)).all())
+    def check_outputs(self, outputs: Tensor) -> bool:
+        """Raise if a network's outputs are probabilities, and warn if they may be.
+
+        Returns whether there were enough rows to tell: few outputs may sum to 1 by chance.
+        """
+        if len(outputs) < _FEWEST_ROWS_TO_TELL or bool((outputs == outputs[0]).all()):
+            return False
         sums = outputs.float().sum(dim=1)
-        if bool((outputs >= 0).all()) and bool(((sums - 1).abs() < 0.02).all()):
+        if bool((outputs >= 0).all()) and bool(((sums - 1).abs() < 1e-2).all()):
             raise ValueError(
                 "The module returns probabilities: every row of its outputs sums to 1. Leave out "
                 "its last softmax and return logits; the loss and predict_proba apply one."
             )
-        if lies_between:
+        if len(outputs) >= _FEWEST_ROWS_TO_WARN and bool(((outputs > 0) & (outputs < 1)).all()):
             warnings.warn(
                 "All outputs of the module lie between 0 and 1, as those of a sigmoid do. Return "
                 "logits: the loss and predict_proba apply a softmax.",
                 stacklevel=2,
             )
+        return True
 
     def original(self, targets: np.ndarray) -> np.ndarray:
         """Return the labels of class numbers."""
@@ -182,8 +191,9 @@ class NumericTargets:
         """Return predictions in the shape and unit of the targets."""
         return self.original(outputs.double().numpy())
 
-    def check_outputs(self, outputs: Tensor) -> None:
+    def check_outputs(self, outputs: Tensor) -> bool:
         """Do nothing: a regressor may return any numbers."""
+        return True
 
     def original(self, targets: np.ndarray) -> np.ndarray:
         """Return standardised targets in the shape and unit of y."""

@@ -77,14 +77,15 @@ class TrainingData:
             data = self.subset(np.flatnonzero(self.labeled_mask))
         return replace(data, features=None)
 
-    def has_distinct_targets(self) -> bool:
-        """Return whether rows with features have at least two distinct targets.
+    def has_distinct_targets(self, indices: np.ndarray | None = None) -> bool:
+        """Return whether rows with features, or some of them, have at least two distinct targets.
 
         A probe needs them.
         """
         if self.features is None:
             return False
-        indices = np.flatnonzero(self.labeled_mask if self.weights is None else self.weights > 0)
+        counts = self.labeled_mask if self.weights is None else self.weights > 0
+        indices = np.flatnonzero(counts) if indices is None else indices[counts[indices]]
         missing = self.features.missing_mask[indices]
         targets = self.targets[indices[~missing]]
         return len(targets) > 0 and bool((targets != targets[0]).any())

@@ -108,7 +108,10 @@ def _from_spec(spec: str) -> Backbone:
     prefix, colon, name = spec.partition(":")
     if colon and name and prefix in PREFIXES:
         return PREFIXES[prefix](name)
-    raise ValueError(f"Unknown foundation model {spec!r}. Known: {_known()}.")
+    raise ValueError(
+        f"Unknown foundation model {spec!r}. Known: {_known()}. For a model of the Hugging Face "
+        f"hub write 'st:{spec}' (sentence-transformers) or 'hf:{spec}' (transformers)."
+    )
 
 
 def _known() -> str:

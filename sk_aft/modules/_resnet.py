@@ -72,7 +72,7 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         self.standardise = nn.BatchNorm2d(n_channels, affine=False)
-        self.has_statistics = False
+        self._has_statistics = False
         self.augment = RandomCropAndFlip(max_shift, flip)
         self.stem = nn.Sequential(
             nn.Conv2d(n_channels, widths[0], 3, padding=1, bias=False),
@@ -99,14 +99,14 @@ class ResNet(nn.Module):
     def _standardised(self, images: Tensor) -> Tensor:
         # Running statistics start as 0 and 1, and dark images would need hundreds of batches to be
         # standardised in evaluation as they are in training: take all of the first batch's.
-        if not self.training or self.has_statistics:
+        if not self.training or self._has_statistics:
             return self.standardise(images)
         momentum, self.standardise.momentum = self.standardise.momentum, 1.0
         try:
             return self.standardise(images)
         finally:
             self.standardise.momentum = momentum
-            self.has_statistics = True
+            self._has_statistics = True
 
 
 class _ResidualBlock(nn.Module):

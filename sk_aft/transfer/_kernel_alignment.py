@@ -106,7 +106,8 @@ class KernelAlignment(TransferMethod):
             self.register_buffer("s", torch.zeros(n_features))
         else:
             self.s = nn.Parameter(torch.zeros(n_features))
-        if not (projection is None or (isinstance(projection, Integral) and projection > 0)):
+        is_width = isinstance(projection, Integral) and not isinstance(projection, bool)
+        if not (projection is None or (is_width and projection > 0)):
             raise ValueError(
                 f"projection is {projection!r}, expected a width of 1 or more or None."
             )

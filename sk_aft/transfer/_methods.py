@@ -212,7 +212,7 @@ def _make_one(
         if name not in named.accepted:
             raise ValueError(
                 f"Invalid parameter transfer__{prefix}{name}: {named.method.__name__} takes "
-                f"{named.accepted}."
+                f"{named.accepted}. The method is {transfer!r}: name another with transfer=."
             )
     if named.is_by_column:
         if not sizes["column_slices"]:

@@ -1,5 +1,7 @@
 """A fit that fails leaves a student that was fitted before unchanged."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -115,7 +117,7 @@ def test_partial_fit(estimator, fails):
 
 
 def test_without_an_earlier_student_an_interruption_keeps_what_was_learned():
-    model = AFTClassifier(beta=0, callbacks=[Interrupt(3)], random_state=0)
+    model = AFTClassifier(beta=0, lr=0.05, callbacks=[Interrupt(3)], random_state=0)
     with pytest.raises(KeyboardInterrupt):
         model.fit(X, LABELS)
     assert model.n_iter_ == len(model.history_) == 2
@@ -178,3 +180,18 @@ def test_what_a_subclass_added_is_put_back_too(warm_start):
     divergence(model, fitting(AFTClassifier))
     assert_same(model, before)
     assert (model.average_, model.average_.weight.item()) == kept
+
+
+def test_a_transfer_that_was_not_used_is_put_back_too():
+    model = AFTClassifier(transfer="aft", max_epochs=2, warm_start=True, random_state=0)
+    model.fit(X, LABELS, features=FEATURES)
+    model.set_params(beta=0).fit(X, LABELS, features=FEATURES)
+    before = pickle.dumps(model)
+    model.set_params(beta=10, callbacks=[Interrupt(6)])
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, LABELS, features=FEATURES)
+    after = pickle.dumps(model.set_params(beta=0, callbacks=None))
+    assert len(after) == len(before)
+    weights = [pickle.loads(written).set_params(beta="auto") for written in (before, after)]
+    resumed = [one.fit(X, LABELS, features=FEATURES).feature_weights_ for one in weights]
+    np.testing.assert_array_equal(*resumed)

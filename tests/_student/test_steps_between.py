@@ -93,3 +93,26 @@ def test_the_score_says_how_many_rows_have_no_label():
     with pytest.warns(UserWarning, match=r"rows have no label.*LabeledFold"):
         score = taught.score(X, y)
     assert score == taught.score(X[1::2], Y[1::2])
+
+
+def test_training_that_resumes_knows_what_its_last_rows_were():
+    rows = extractor(64).fit_transform(X)
+    alone = student(warm_start=True)
+    with pytest.warns(UserWarning, match=ADVICE):
+        alone.fit(X, Y)
+    np.testing.assert_array_equal(alone.fit(rows, Y).predict(rows), alone.predict(X))
+    with pytest.warns(UserWarning, match=ADVICE):
+        alone.fit(np.asarray(rows), Y)
+    with pytest.raises(ValueError, match=r"was trained on plain rows"):
+        alone.predict(rows)
+
+
+def test_a_probe_needs_two_targets_among_the_rows_to_learn_from():
+    y = np.zeros(len(X), dtype=int)
+    y[:2] = 1
+    taught = student(early_stopping=True, validation_fraction=0.5)
+    methods = {
+        taught.set_params(random_state=seed).fit(X, y, features=X).transfer_method_
+        for seed in range(4)
+    }
+    assert methods <= {"aft", "probe-kd"}

@@ -1,6 +1,9 @@
 """Mistakes in the user's own networks, losses and hooks raise clear errors."""
 
+import copy
+import functools
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -74,7 +77,9 @@ def test_a_transfer_has_to_be_a_scalar():
         student(transfer=PerRow(), beta=1).fit(X, Y, features=X)
 
 
-@pytest.mark.parametrize("name", ["get_loss", "get_dataset", "get_iterator", "fit_loop"])
+@pytest.mark.parametrize(
+    "name", ["get_loss", "get_dataset", "get_iterator", "fit_loop", "check_data"]
+)
 def test_hooks_of_skorch_that_are_not_called_say_so(name):
     subclass = type("Mine", (AFTClassifier,), {name: lambda self, *args, **kwargs: None})
     with pytest.raises(TypeError, match=f"Mine.{name} has no effect"):
@@ -145,3 +150,89 @@ def test_a_history_that_is_loaded_has_its_number_of_epochs(tmp_path):
     other = student(max_epochs=1).fit(X, Y)
     other.load_params(f_history=tmp_path / "history.json")
     assert other.n_iter_ == len(other.loss_curve_) == 4
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 3, 8])
+def test_few_outputs_are_no_reason_to_complain(n_rows):
+    labels = (X[:, 10] > 0.5).astype(int)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for seed in range(20):
+            model = student(transfer=None, random_state=seed)
+            for start in range(0, 5 * n_rows, n_rows):
+                rows = slice(start, start + n_rows)
+                model.partial_fit(X[rows], labels[rows], classes=[0, 1])
+
+    class FromZero(nn.Linear):
+        def reset_parameters(self):
+            nn.init.zeros_(self.weight)
+            nn.init.constant_(self.bias, 0.1)
+
+    student(FromZero(64, 10), max_epochs=1).fit(X, Y)
+
+
+def test_a_softmax_is_noticed_once_there_are_enough_rows():
+    model = student(network(nn.Softmax(dim=1)))
+    model.partial_fit(X[:2], Y[:2], classes=range(10))
+    with pytest.raises(ValueError, match="return logits"):
+        model.partial_fit(X[2:40], Y[2:40])
+
+
+def test_other_default_dtypes_change_nothing_either():
+    criterion = {"criterion__weight": torch.ones(10, dtype=torch.float64)}
+    expected = student(network(), criterion=nn.CrossEntropyLoss(weight=torch.ones(10)))
+    expected = expected.fit(X, Y).predict_proba(X)
+    modules = network()
+    for dtype in (torch.float64, torch.bfloat16, torch.float16):
+        torch.set_default_dtype(dtype)
+        try:
+            made = copy.deepcopy(modules).to(dtype)
+            model = student(made, **criterion).fit(X, Y)
+            assert model.module_[0].weight.dtype == torch.float32
+            np.testing.assert_allclose(model.predict_proba(X), expected, atol=0.2)
+        finally:
+            torch.set_default_dtype(torch.float32)
+
+
+def test_threads_share_the_default_dtype(float64_by_default):
+    class MakesTensors(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(64, 10)
+
+        def forward(self, inputs):
+            return self.linear(inputs @ torch.eye(64))
+
+    def fit(_):
+        return student(MakesTensors(), max_epochs=2).fit(X, Y)
+
+    with ThreadPoolExecutor(4) as threads:
+        models = list(threads.map(fit, range(6)))
+        found = list(threads.map(lambda n: models[n % 6].predict_proba(X), range(60)))
+    assert len(found) == 60
+
+
+def test_a_partial_lbfgs_is_known():
+    optimizer = functools.partial(torch.optim.LBFGS, max_iter=3)
+    with pytest.raises(ValueError, match="LBFGS trains one group"):
+        student(optimizer=optimizer, transfer="aft", beta=1).fit(X, Y, features=X)
+
+
+def test_parameters_of_another_method_name_the_one_in_use():
+    with pytest.raises(ValueError, match=r"The method is 'probe-kd': name another with transfer="):
+        student(beta=1, transfer__projection=8).fit(X, Y, features=X)
+
+
+def test_a_constructor_that_asks_for_more_is_told_what_there_is():
+    class Named(nn.Linear):
+        def __init__(self, input_dim, n_outputs):
+            super().__init__(input_dim, n_outputs)
+
+    with pytest.raises(TypeError, match=r"Named needs \['input_dim'\].*'n_inputs': 64"):
+        student(Named).fit(X, Y)
+    assert student(Named, module__input_dim=64).fit(X, Y).n_iter_ == 5
+
+
+def test_parameters_of_skorch_name_what_stands_for_them():
+    with pytest.raises(TypeError, match=r"train_split.*use early_stopping=True"):
+        AFTClassifier(train_split=None)
