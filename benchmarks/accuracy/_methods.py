@@ -46,7 +46,7 @@ class Student:
         What to try, in place of the usual trials.
     learned_teacher : callable, optional
         From the seed to a transformer that is trained on the labelled rows, instead of a
-        foundation model as it comes.
+        pretrained foundation model.
     """
 
     transfer: Any
