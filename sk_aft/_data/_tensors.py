@@ -97,13 +97,14 @@ class ArrayTensors:
                 )
             is_image = values.dtype == np.uint8 and values.ndim == 4
             if not is_image:
-                if values.dtype.kind == "f" and not np.isfinite(values).all():
-                    raise ValueError(
-                        "The preprocessor returned NaN or infinity for row "
-                        f"{np.argwhere(~np.isfinite(values))[0][0]}: a network needs numbers."
-                    )
                 whole = integers and values.dtype.kind in "iu"
-                values = values.astype(np.int64 if whole else np.float32)
+                with np.errstate(over="ignore"):
+                    values = values.astype(np.int64 if whole else np.float32)
+                if not (whole or np.isfinite(values).all()):
+                    raise ValueError(
+                        "The preprocessor returned NaN, infinity or a number beyond float32 for "
+                        f"row {np.argwhere(~np.isfinite(values))[0][0]}: a network needs numbers."
+                    )
             values = torch.from_numpy(np.require(values, requirements=["C", "W"]))
         if dtype not in (None, "uint8") and values.dtype != torch.uint8:
             values = values.to(getattr(torch, dtype))

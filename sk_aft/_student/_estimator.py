@@ -338,6 +338,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         with torch.inference_mode():
             outputs, _ = self.infer(run.example)
             _training.check_outputs(outputs, student.beta, self.lr)
+            self._check_outputs(outputs)  # a module may end otherwise where it does not train
 
     # The two states as skorch sees them.
 
@@ -404,6 +405,8 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         names = [name for name, _ in self._uniquely_named_callbacks()]
         _callbacks.reject_unknown_names(self.get_params_for("callbacks"), names)
         super().initialize_callbacks()
+        # It ends an epoch for the callbacks after it, so the user's come before.
+        self.callbacks_ = sorted(self.callbacks_, key=lambda named: named[0] == "early_stopping")
         if not self.early_stopping:
             _callbacks.reject_idle_monitors(callback for _, callback in self.callbacks_)
         return self
@@ -434,6 +437,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             device=student.device,
             made_in=run.users_dtype,
         )
+        student.targets.check_criterion(student.criterion)
         if student.beta > 0 and student.transfer is None:
             self._initialize_transfer()
         return self
@@ -528,10 +532,13 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         step = partial(self.train_step_single, batch)
         made = _training.make_step(run.optimizer, run.precision, step, at_gradients=at_gradients)
         student = self._student
-        if not (student.has_checked_outputs or isinstance(self.module, str)):
-            outputs = made["y_pred"].detach()
-            student.has_checked_outputs = student.targets.check_outputs(outputs)
+        if not student.has_checked_outputs:
+            student.has_checked_outputs = self._check_outputs(made["y_pred"].detach())
         return made
+
+    def _check_outputs(self, outputs: Tensor) -> bool:
+        student, is_users = self._student, not isinstance(self.module, str)
+        return student.targets.check_outputs(outputs, student.criterion, is_users=is_users)
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
         """Compute the loss of one batch, its terms and the gradients."""

@@ -110,7 +110,7 @@ class TrainingState:
     built_with : mapping
         Parameters that the network, the preprocessor and the transfer were built with.
     example : Inputs
-        Two rows, from which the width of the student's features is found.
+        Some rows, from which the width of the student's features is found.
     is_weighted : bool
         Whether rows have weights in the task loss.
     feature_slices, column_slices : mapping or None
@@ -164,7 +164,7 @@ class TrainingState:
             student,
             built_with(parameters),
             # A copy: a view would keep the whole training set alive.
-            example=batches.inputs.take(np.arange(min(2, len(batches.inputs))), plan.device),
+            example=batches.inputs.take(np.arange(min(8, len(batches.inputs))), plan.device),
             is_weighted=data.weights is not None,
             feature_slices=data.feature_slices,
             column_slices=data.column_slices,

@@ -12,8 +12,18 @@ from sklearn.preprocessing import LabelEncoder, StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_array, column_or_1d
-from torch import Tensor
+from torch import Tensor, nn
 
+_LOSSES_OF_NUMBERS = (
+    nn.MSELoss,
+    nn.L1Loss,
+    nn.SmoothL1Loss,
+    nn.HuberLoss,
+    nn.BCELoss,
+    nn.BCEWithLogitsLoss,
+    nn.GaussianNLLLoss,
+    nn.PoissonNLLLoss,
+)
 _FEWEST_ROWS_TO_TELL = 4
 _FEWEST_ROWS_TO_WARN = 16
 
@@ -90,26 +100,41 @@ class ClassTargets:
         """Return the most likely label of each row."""
         return self.original(outputs.argmax(dim=1).numpy())
 
-    def check_outputs(self, outputs: Tensor) -> bool:
-        """Raise if a network's outputs are probabilities, and warn if they may be.
+    def check_criterion(self, criterion: nn.Module) -> None:
+        """Raise if the loss compares outputs with numbers, not with class numbers."""
+        if type(criterion) in _LOSSES_OF_NUMBERS:
+            raise ValueError(
+                f"criterion is {type(criterion).__name__}, which compares outputs with numbers. A "
+                "classifier's outputs are logits, (n_rows, n_classes), and its targets class "
+                "numbers, (n_rows,): take CrossEntropyLoss, or AFTRegressor for numbers."
+            )
+
+    def check_outputs(self, outputs: Tensor, criterion: nn.Module, *, is_users: bool) -> bool:
+        """Raise if outputs are not what the loss and `predict_proba` take, or warn if they may be.
 
         Returns whether there were enough rows to tell: few outputs may sum to 1 by chance.
         """
-        if len(outputs) < _FEWEST_ROWS_TO_TELL or bool((outputs == outputs[0]).all()):
-            return False
-        sums = outputs.float().sum(dim=1)
-        if bool((outputs >= 0).all()) and bool(((sums - 1).abs() < 1e-2).all()):
+        has_several = len(outputs) >= _FEWEST_ROWS_TO_TELL and bool((outputs != outputs[0]).any())
+        if is_users and has_several:
+            sums = outputs.float().sum(dim=1)
+            if bool((outputs >= 0).all()) and bool(((sums - 1).abs() < 1e-2).all()):
+                raise ValueError(
+                    "The module returns probabilities: every row of its outputs sums to 1. Leave "
+                    "out its last softmax and return logits; the loss and predict_proba apply one."
+                )
+            lie_between = bool(((outputs > 0) & (outputs < 1)).all())
+            if lie_between and len(outputs) >= _FEWEST_ROWS_TO_WARN:
+                warnings.warn(
+                    "All outputs of the module lie between 0 and 1, as those of a sigmoid do. "
+                    "Return logits: the loss and predict_proba apply a softmax.",
+                    stacklevel=2,
+                )
+        if isinstance(criterion, nn.NLLLoss) and not _are_log_probabilities(outputs):
             raise ValueError(
-                "The module returns probabilities: every row of its outputs sums to 1. Leave out "
-                "its last softmax and return logits; the loss and predict_proba apply one."
+                "criterion is NLLLoss, which wants log-probabilities, and the module returns "
+                "logits: take CrossEntropyLoss, the default."
             )
-        if len(outputs) >= _FEWEST_ROWS_TO_WARN and bool(((outputs > 0) & (outputs < 1)).all()):
-            warnings.warn(
-                "All outputs of the module lie between 0 and 1, as those of a sigmoid do. Return "
-                "logits: the loss and predict_proba apply a softmax.",
-                stacklevel=2,
-            )
-        return True
+        return has_several or not is_users
 
     def original(self, targets: np.ndarray) -> np.ndarray:
         """Return the labels of class numbers."""
@@ -191,9 +216,21 @@ class NumericTargets:
         """Return predictions in the shape and unit of the targets."""
         return self.original(outputs.double().numpy())
 
-    def check_outputs(self, outputs: Tensor) -> bool:
-        """Do nothing: a regressor may return any numbers."""
-        return True
+    def check_criterion(self, criterion: nn.Module) -> None:
+        """Do nothing: a regressor is not restricted to certain losses."""
+
+    def check_outputs(self, outputs: Tensor, criterion: nn.Module, *, is_users: bool) -> bool:
+        """Warn if outputs cannot be negative, since standardised targets can."""
+        is_rectified = bool((outputs >= 0).all()) and bool((outputs == 0).any())
+        sums = outputs.float().sum(dim=1)
+        is_softmax = outputs.shape[1] > 1 and bool(((sums - 1).abs() < 1e-2).all())
+        if is_users and len(outputs) >= _FEWEST_ROWS_TO_WARN and (is_rectified or is_softmax):
+            warnings.warn(
+                "The module's outputs are not negative, as after a ReLU or a softmax. Targets are "
+                "standardised, so half of them are: leave out the last activation.",
+                stacklevel=2,
+            )
+        return len(outputs) >= _FEWEST_ROWS_TO_WARN
 
     def original(self, targets: np.ndarray) -> np.ndarray:
         """Return standardised targets in the shape and unit of y."""
@@ -223,6 +260,10 @@ class NumericTargets:
         return float(
             r2_score(targets.cpu().numpy(), outputs.cpu().numpy(), sample_weight=sample_weight)
         )
+
+
+def _are_log_probabilities(outputs: Tensor) -> bool:
+    return bool((outputs.float().logsumexp(dim=1).abs() < 1e-2).all())
 
 
 Targets: TypeAlias = Union[ClassTargets, NumericTargets]  # noqa: UP007 - evaluated by 3.10

@@ -166,7 +166,7 @@ def check_training_data(
         # The scale of numeric targets depends on the weights; bad lengths are reported below.
         aligned = None if len(labeled) != n_rows else _of_labeled(sample_weight, rows, labeled)
         encoder = targets.fit(y, sample_weight=aligned, classes=classes)
-        if missing_label is None and isinstance(encoder, ClassTargets):
+        if labeled.all() and isinstance(encoder, ClassTargets):
             warn_of_minus_one(encoder.classes)
     encoded = encoder.encode(y, classes=classes)
     if len(labeled) != n_rows:
@@ -207,6 +207,12 @@ def add_unlabeled(
         raise ValueError(
             f"X_unlabeled has {X_unlabeled.shape[1]} foundation features per row, but X has "
             f"{data.features.shape[1]}."
+        )
+    names = list(data.feature_slices)
+    if isinstance(data.features, FoundationFeatures) and names != list(X_unlabeled.feature_slices):
+        raise ValueError(
+            f"X_unlabeled has features of {list(X_unlabeled.feature_slices)}, but X has those of "
+            f"{names}: use one extractor for both."
         )
     further, _ = check_rows(X_unlabeled, data.schema, owner=owner, allow_nan=allow_nan)
     shapes = [rows.values.shape[1:] for rows in (data.rows, further)]

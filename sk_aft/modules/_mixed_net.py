@@ -30,7 +30,7 @@ class MixedNet(nn.Module):
     head : {"auto", "bilinear", "concatenation"}, default="auto"
         - "bilinear": a `BilinearHead`, for two parts; its products model their interaction.
         - "concatenation": an `MLP` with one hidden layer over the concatenated features.
-        - "auto": "bilinear" for two parts, else "concatenation".
+        - "auto": "bilinear" for two parts of different kinds, else "concatenation".
     sparse : bool, default=False
         See `TextBag`.
 
@@ -75,7 +75,10 @@ class MixedNet(nn.Module):
         for branch in branches:
             branch.head = nn.Identity()
         self.branches = nn.ModuleList(branches)
-        self._is_bilinear = head == "bilinear" or (head == "auto" and len(parts) == 2)
+        # Products of two texts, or of two images, overfit: either may be noise.
+        kinds = {network_for(sizes) for sizes in parts.values()}
+        is_pair = len(parts) == 2 and len(kinds) == 2
+        self._is_bilinear = head == "bilinear" or (head == "auto" and is_pair)
         self.head: nn.Module
         if self._is_bilinear:
             self.head = BilinearHead(widths[0], widths[1], n_outputs)

@@ -482,3 +482,19 @@ def test_the_product_kernel_groups_features_by_column(look, count):
     assert isinstance(several.transfer_.methods[1], KernelAlignment)
     with pytest.raises(ValueError, match="'aft-product' needs foundation models of several"):
         student(transfer="aft-product").fit(TEXTS, LABELS, features=DIGITS[:N])
+
+
+def test_columns_of_texts_alone_are_not_multiplied():
+    rng = np.random.default_rng(0)
+    frames = [
+        pd.DataFrame(
+            {
+                "zip": rng.integers(10000, 99999, 200).astype(str),
+                "year": rng.choice(["1999", "2005", "2010"], 200),
+            }
+        )
+        for _ in range(2)
+    ]
+    labels = [(frame["year"] == "1999").to_numpy() for frame in frames]
+    student = AFTClassifier(beta=0, random_state=0).fit(frames[0], labels[0])
+    assert student.score(frames[1], labels[1]) == 1

@@ -210,3 +210,10 @@ def test_an_interrupted_fit_keeps_what_whole_epochs_have_taught():
 def test_a_score_of_rows_that_are_not_held_out_is_warned_of():
     with pytest.warns(UserWarning, match=r"EpochScoring\('f1_macro'\) scores held-out rows"):
         student([EpochScoring("f1_macro")]).fit(X, Y)
+
+
+def test_the_last_epoch_of_an_early_stop_is_seen_by_all_callbacks():
+    scoring = EpochScoring("accuracy", name="mine")
+    model = student([scoring], early_stopping=True, n_iter_no_change=2, max_epochs=100).fit(X, Y)
+    assert model.n_iter_ < 100
+    assert len(model.history_[:, "mine"]) == model.n_iter_

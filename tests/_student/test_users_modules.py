@@ -236,3 +236,42 @@ def test_a_constructor_that_asks_for_more_is_told_what_there_is():
 def test_parameters_of_skorch_name_what_stands_for_them():
     with pytest.raises(TypeError, match=r"train_split.*use early_stopping=True"):
         AFTClassifier(train_split=None)
+
+
+def test_a_softmax_of_predictions_only_is_refused_after_training():
+    class Changing(nn.Linear):
+        def forward(self, inputs):
+            logits = super().forward(inputs)
+            return logits if self.training else logits.softmax(dim=1)
+
+    with pytest.raises(ValueError, match="return logits"):
+        student(Changing(64, 10)).fit(X, Y)
+
+
+def test_nllloss_on_logits_is_refused():
+    for module in ("auto", network()):
+        with pytest.raises(ValueError, match="NLLLoss, which wants log-probabilities"):
+            student(module, criterion=nn.NLLLoss).fit(X, Y)
+    model = student(network(nn.LogSoftmax(dim=1)), criterion=nn.NLLLoss, max_epochs=15)
+    assert model.fit(X, Y).score(X, Y) > 0.9
+
+
+@pytest.mark.parametrize("criterion", [nn.MSELoss, nn.BCEWithLogitsLoss, nn.GaussianNLLLoss])
+def test_losses_of_numbers_are_refused_by_a_classifier(criterion):
+    with pytest.raises(ValueError, match=f"criterion is {criterion.__name__}.*CrossEntropyLoss"):
+        student(criterion=criterion, batch_size=10).fit(X, Y)
+
+
+def test_a_regressor_that_cannot_be_negative_is_warned_of():
+    module = nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 1), nn.ReLU())
+    with pytest.warns(UserWarning, match=r"not negative.*standardised"):
+        AFTRegressor(module, beta=0, max_epochs=1, random_state=0).fit(X, X[:, 20])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        AFTRegressor(beta=0, max_epochs=2).fit(X, X[:, 20])
+
+
+def test_numbers_beyond_float32_are_refused():
+    model = student().fit(X, Y)
+    with pytest.raises(ValueError, match="beyond float32 for row 1"):
+        model.predict(np.vstack([X[:1], np.full((1, 64), 1e300)]))
