@@ -172,8 +172,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     _rows_kind: str
     _readers: list[Reader]
     _kinds: dict[Any, str]
-    _float_ranges: dict[Any, str | None]  # by image column; None is whole rows
-    # scikit-learn looks here first, so its global setting does not separate rows and features.
+    _float_ranges: dict[Any, Any]  # of the columns of images, None for the rows as they are
+    # scikit-learn looks here first, so that its global setting does not part rows and features.
     _sklearn_output_config: dict = {"transform": "default"}
 
     def __init__(
@@ -498,7 +498,9 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             if reset or not is_frame(X):
                 read = [name for column in self.model for name in self._columns_read(column)]
                 require_columns(X, list(dict.fromkeys(read)))
-            seen = self._columns_of_frame(X, {} if reset else self._float_ranges)
+            seen = self._columns_of_frame(
+                X, dict.fromkeys(self.model) if reset else self._float_ranges
+            )
             if reset:
                 validate_data(self, X, reset=True, skip_check_array=True)
             return seen
@@ -513,7 +515,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         if reset and rows.holds_strings:
             rows = rows.read_as(self._kinds.get(None, rows.kind))
         if rows.kind == "image":
-            rows = rows.in_float_range("any" if reset else self._float_ranges.get(None))
+            rows = rows.in_float_range(None if reset else self._float_ranges.get(None))
         if rows.kind in ("numeric", "category"):
             self._check_table(X if is_frame(X) else rows.values, rows, reset=reset)
         if reset:
@@ -537,7 +539,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             with named(column) if column is not None else nullcontext():
                 rows.check_complete(OR_MASK)
 
-    def _columns_of_frame(self, X: Any, float_ranges: dict[Any, str | None]) -> _Seen:
+    def _columns_of_frame(self, X: Any, float_ranges: dict[Any, Any]) -> _Seen:
         """Return the columns of a DataFrame that the student and the models get."""
         read = replace(as_rows(X, kind="frame"), float_range=float_ranges)
         is_one = self.inputs is not None and not isinstance(self.inputs, list)
@@ -555,8 +557,10 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         rows = as_rows(frame, frames=True)
         if rows.kind != "frame":
             return _Seen(frame, rows, read)
-        # Share the columns that were already recognised.
-        return _Seen(frame, read if frame is X else Rows("frame", frame, None, read._columns), read)
+        # They share the columns that were recognised already.
+        return _Seen(
+            frame, read if frame is X else Rows("frame", frame, _columns=read._columns), read
+        )
 
     def _output(self, rows: FoundationFeatures) -> Any:
         # scikit-learn wraps the output in a frame, but only if it is an array.

@@ -174,7 +174,8 @@ def _list_to_array(X: list) -> np.ndarray:
     if isinstance(first, (str, bytes, PurePath)) or is_pil_image(first):
         return as_objects(X)
     if isinstance(first, np.ndarray) and first.ndim >= 2:
-        if all(isinstance(x, np.ndarray) and x.shape == first.shape for x in X):
+        # Of unlike dtypes, uint8 would become floats of another range.
+        if all(_is_like(first, x) for x in X):
             return np.stack(X)
         return as_objects(X)
     try:
@@ -183,6 +184,10 @@ def _list_to_array(X: list) -> np.ndarray:
         return as_objects(X)
     # If there are strings, NumPy also turns numbers and None into strings.
     return _tidy(np.asarray(X, dtype=object) if array.dtype.kind in "US" else array)
+
+
+def _is_like(first: np.ndarray, x: Any) -> bool:
+    return isinstance(x, np.ndarray) and (x.shape, x.dtype) == (first.shape, first.dtype)
 
 
 def _tidy(values: np.ndarray) -> np.ndarray:

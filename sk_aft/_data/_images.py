@@ -8,15 +8,26 @@ from typing import Any
 
 import numpy as np
 
-from sk_aft._data._pixels import on_white, range_of, read_pixels, widest
+from sk_aft._data._pixels import (
+    Ranges,
+    are_finite,
+    meaning_of,
+    n_bands,
+    on_white,
+    range_of,
+    read_pixels,
+    whole_range_of,
+    widest,
+)
 from sk_aft._optional import import_optional
 
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 
-# Files with these suffixes hold no floats, so they need not be opened to find out.
-_SUFFIXES_WITHOUT_FLOATS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
+# Files of these formats say how their numbers are read.
+_CERTAIN_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
+_CERTAIN_BEGINNINGS = (b"BM", b"GIF8", b"\xff\xd8\xff", b"\x89PNG", b"RIFF")
 _DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
 _GREY_MODES = ("1", "L", "LA", "La", "I", "F", *_DEEP_MODES)
 _ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
@@ -25,7 +36,7 @@ _ORIENTATION = 0x0112
 _OTHER_FAULTS = (ImportError, MemoryError)
 
 
-def load_image(value: Any, row: int, float_range: str | None = None) -> np.ndarray:
+def load_image(value: Any, row: int, ranges: Ranges | None = None) -> np.ndarray:
     """Decode one image as it is read.
 
     Parameters
@@ -34,8 +45,8 @@ def load_image(value: Any, row: int, float_range: str | None = None) -> np.ndarr
         One element of the values of image rows.
     row : int
         Number of the row, for the error message.
-    float_range : str, optional
-        What floats mean, see `sk_aft._data._pixels`; default: they are unchanged.
+    ranges : Ranges, optional
+        What numbers mean; default: floats are left as they are, whole numbers are 0 to 255.
 
     Returns
     -------
@@ -50,7 +61,7 @@ def load_image(value: Any, row: int, float_range: str | None = None) -> np.ndarr
     """
     numbers = load_numbers(value, row)
     try:
-        return read_pixels(numbers, float_range, has_alpha=numbers.shape[2:] == (4,))
+        return read_pixels(numbers, ranges or Ranges(), has_alpha=numbers.shape[2:] == (4,))
     except ValueError as error:
         raise ValueError(f"Row {row} cannot be read. {error}") from error
 
@@ -58,38 +69,54 @@ def load_image(value: Any, row: int, float_range: str | None = None) -> np.ndarr
 def load_numbers(value: Any, row: int) -> np.ndarray:
     """Decode one image and leave its numbers unchanged; raises as `load_image`.
 
-    Arrays are returned unchanged, and images that hold floats as floats.
+    Arrays are returned as they are, and images of floats or of more than 8 bits as such.
     """
     numbers = value if isinstance(value, np.ndarray) else _decoded(value, row)
-    if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
+    if not are_finite(numbers):
         raise ValueError(
             f"Row {row} is an image that holds NaN or infinity: repair the row or leave it out."
         )
     return numbers
 
 
-def find_float_range(values: np.ndarray) -> str | None:
-    """Return the range of the floats in images, or None if all images have 8 bits.
+def find_ranges(values: np.ndarray, fitted: Ranges | None = None) -> Ranges:
+    """Return the ranges of the numbers of images, as far as they decide how they are read.
 
     Parameters
     ----------
     values : ndarray
-        The values of image rows. Images that cannot be read are skipped.
+        The values of image rows. Images that cannot be read are passed over.
+    fitted : Ranges, optional
+        The ranges of the images seen during a fit, which make most of the work unnecessary;
+        default: this is the fit.
 
     Returns
     -------
-    range : str or None
-        The widest of the images' ranges, see `sk_aft._data._pixels`.
+    ranges : Ranges
+        The widest of the images' ranges.
     """
-    images = [values] if values.dtype != object else (_floats(value) for value in values)
-    floats = (numbers for numbers in images if numbers is not None and numbers.dtype.kind == "f")
-    return widest(found for numbers in floats if (found := range_of(numbers)) is not None)
+    floats = whole = None
+    for value in [values] if values.dtype != object else values:
+        # 8 bits are levels as soon as one of them is neither 0 nor 1.
+        are_masks = (fitted is None or "binary" in fitted) and whole in (None, "binary")
+        numbers = _numbers_in_doubt(value, are_masks)
+        if numbers is None:
+            continue
+        if numbers.dtype.kind != "f":
+            if are_masks or numbers.dtype.itemsize > 1:
+                whole = widest([whole, whole_range_of(numbers)])
+        elif fitted is None or fitted.floats != "signed":
+            floats = widest([floats, range_of(numbers)])
+    return Ranges(floats, whole)
 
 
-def image_shape(value: Any, row: int) -> tuple[int, ...]:
-    """Return the shape of the output of `load_numbers`, without decoding the pixels."""
+def image_shape(value: Any, row: int, ranges: Ranges | None = None) -> tuple[int, ...]:
+    """Return the shape that `load_image` would give, without decoding the pixels."""
     if isinstance(value, np.ndarray):
-        return value.shape
+        shape = value.shape
+        if len(shape) == 2:
+            return shape
+        return (*shape[:2], n_bands(shape, meaning_of(value.dtype, ranges or Ranges())))
     image = open_image(value, row)
     size = (image.height, image.width)
     if _orientation(image) >= 5:  # rotated by 90 degrees
@@ -136,32 +163,55 @@ def has_image_suffix(text: str) -> bool:
     return dot > 0 and text[dot:].lower() in IMAGE_SUFFIXES
 
 
-def _floats(value: Any) -> np.ndarray | None:
-    """Return the numbers of an image that holds floats, or None for other images."""
-    if isinstance(value, np.ndarray):
+def _numbers_in_doubt(value: Any, are_masks: bool) -> np.ndarray | None:
+    """Return the numbers of an image whose range has to be found, None for others.
+
+    ``are_masks`` says whether those of 8 bits have to, too.
+    """
+    if value is None or isinstance(value, np.ndarray):
         return value
-    is_path = isinstance(value, (str, PurePath))
-    if is_path and PurePath(value).suffix.lower() in _SUFFIXES_WITHOUT_FLOATS:
-        return None
     try:
+        if not are_masks and _is_certain(value):
+            return None
         image = open_image(value, 0)
-        return np.asarray(image) if image.mode == "F" else None
+        if image.mode == "1":
+            return np.zeros(1, dtype=bool) if are_masks else None
+        in_doubt = are_masks or image.mode == "F" or _has_free_depth(image)
+        return _decoded(image, 0) if in_doubt else None
     except _OTHER_FAULTS:
         raise
     except Exception:  # the error is raised when the image is read
         return None
 
 
+def _is_certain(value: Any) -> bool:
+    """Return whether a file's name or its first bytes say that it holds 8 bits, or 16 by itself."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value[:8]).startswith(_CERTAIN_BEGINNINGS)
+    if is_pil_image(value):
+        return False
+    if PurePath(value).suffix:
+        return PurePath(value).suffix.lower() in _CERTAIN_SUFFIXES
+    with Path(value).open("rb") as file:
+        return file.read(8).startswith(_CERTAIN_BEGINNINGS)
+
+
+def _has_free_depth(image: Any) -> bool:
+    """Return whether the numbers of an image may be of 8 or of 16 bits."""
+    return image.mode in ("I", *_DEEP_MODES) and image.format not in ("PNG", "PPM")
+
+
 def _decoded(value: Any, row: int) -> np.ndarray:
     """Return an encoded image as numbers, upright and on white."""
     image = open_image(value, row)
+    free_depth = _has_free_depth(image)  # a copy that is turned does not know its format
     try:
         image.load()  # this also rotates a TIFF image
         if _orientation(image) != 1:
             image = import_optional(
                 "PIL.ImageOps", extra="vision", purpose="reading images"
             ).exif_transpose(image)
-        if image.mode == "F":
+        if image.mode == "F" or free_depth:
             return np.asarray(image)
         if image.mode == "I" or image.mode in _DEEP_MODES:
             return _eight_bits(image)
@@ -194,15 +244,9 @@ def _orientation(image: Any) -> int:
 
 
 def _eight_bits(image: Any) -> np.ndarray:
-    """Scale grey images of more than 8 bits to 0..255; Pillow would clip them at 255."""
+    """Bring grey images of 16 bits to 8; Pillow would make all above 255 white."""
     numbers = np.asarray(image)
-    # Pillow stores 16-bit images of some formats as 32 bits. Other 32-bit images are read as
-    # 16 bits if their numbers exceed 255.
-    low, high = numbers.min(initial=0), numbers.max(initial=0)
-    if low < 0 or high > 65535:
-        raise ValueError(f"its numbers are {low} to {high}, not 0 to 255 or 0 to 65535")
-    is_deep = image.mode != "I" or image.format in ("PNG", "PPM") or high > 255
-    pixels = np.clip(numbers / 257 if is_deep else numbers, 0, 255).round().astype(np.uint8)
+    pixels = np.clip(numbers / 257, 0, 255).round().astype(np.uint8)
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         pixels[numbers == transparent] = 255

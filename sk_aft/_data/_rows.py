@@ -22,9 +22,16 @@ from sk_aft._data._containers import (
     select_columns,
     to_array,
 )
-from sk_aft._data._images import find_float_range, has_image_suffix, is_pil_image, load_image
+from sk_aft._data._images import find_ranges, has_image_suffix, is_pil_image, load_image
 from sk_aft._data._missing import is_missing, missing_mask
-from sk_aft._data._pixels import channels_last, range_after_fit, read_pixels
+from sk_aft._data._pixels import (
+    UNSCALED,
+    Ranges,
+    are_finite,
+    channels_last,
+    ranges_after_fit,
+    read_pixels,
+)
 from sk_aft.exceptions import SeveralKindsError
 
 _DATES = (
@@ -47,17 +54,19 @@ class Rows:
         image file, a PIL image or an array. "category": (n, 1) objects of type str. "frame": a
         DataFrame whose columns may be of any kind. A missing object is None.
     indices : ndarray of shape (n,), optional
-        Positions of the rows in the user's data, for messages; default: 0 to n - 1.
-    float_range : str, optional
-        What floats in images mean, see `sk_aft._data._pixels`; default: not known, or no floats.
-        For a frame, a dict with the range of each column that a fit has seen.
+        Where the rows stood in what the user gave, for messages; default: 0 to n - 1.
+    float_range : Ranges, optional
+        What the numbers of images mean; default: nobody looked at them yet. Of a frame, a dict
+        of the columns to look at, with the ranges that a fit has seen, None if this is the fit.
     """
 
     kind: str
     values: Any
     indices: np.ndarray | None = None
     float_range: Any = None
-    # Columns of a frame that were already recognised.
+    # Found when a preprocessor was fitted, and used when it transforms the same rows.
+    _found_ranges: Ranges | None = field(default=None, init=False, repr=False, compare=False)
+    # Columns of a frame that were recognised already.
     _columns: dict[Any, Rows] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -76,8 +85,13 @@ class Rows:
         return Rows(self.kind, values, known[indices], self.float_range, columns)
 
     def concat(self, others: Rows) -> Rows:
-        """Return these rows followed by others of the same kind."""
+        """Return these rows and then others of the same kind."""
+        if self.kind == "image" and _are_read_differently(self.float_range, others.float_range):
+            return self._as_pixels().concat(others._as_pixels())
         float_range = self.float_range or others.float_range
+        if self.kind == "image" and self.float_range and others.float_range:
+            pairs = zip(self.float_range, others.float_range, strict=True)
+            float_range = Ranges(*(mine or theirs for mine, theirs in pairs))
         if self.kind != "frame":
             parts = [self.values, others.values]
             if self.kind == "image" and len({(part.dtype, part.shape[1:]) for part in parts}) > 1:
@@ -143,19 +157,19 @@ class Rows:
         )
         return ValueError(f"Row {self.position(index)} of X is missing (None): {fill}{advice}")
 
-    def in_float_range(self, fitted: str | None = "any") -> Rows:
-        """Return images whose floats are read in one range; other rows are unchanged.
+    def in_float_range(self, fitted: Ranges | None = None) -> Rows:
+        """Return images whose numbers are read in one range; other rows as they are.
 
         Parameters
         ----------
-        fitted : str or None, default="any"
-            The range of the images seen during a fit; None if there were no floats, "any" if this
-            is the fit.
+        fitted : Ranges, optional
+            The ranges of the images seen during a fit; default: this is the fit.
 
         Returns
         -------
         rows : Rows
-            With the range found in these images, or that of the fit.
+            With the ranges that are found now, or those of the fit. Rows that carry their ranges
+            are not looked at again.
 
         Raises
         ------
@@ -164,7 +178,12 @@ class Rows:
         """
         if self.kind != "image":
             return self
-        return replace(self, float_range=range_after_fit(fitted, find_float_range(self.values)))
+        found = self.float_range or self._found_ranges
+        if found is None:
+            found = find_ranges(self.values, fitted)
+            if fitted is None:
+                object.__setattr__(self, "_found_ranges", found)
+        return replace(self, float_range=ranges_after_fit(fitted, found))
 
     def column(self, column: Any, *, kind: str | None = None, missing: bool = False) -> Rows:
         """Return one column of a frame, or a tuple of columns, as rows.
@@ -195,7 +214,8 @@ class Rows:
                 rows = as_rows(frame, default_kind=kind, missing=True)
                 if rows.holds_strings and kind in ("text", "image"):
                     rows = rows.read_as(kind)
-                rows = rows.in_float_range((self.float_range or {}).get(column, "any"))
+                if column in (self.float_range or {}):
+                    rows = rows.in_float_range(self.float_range[column])
             self._columns[column] = replace(rows, indices=self.indices)
         rows = self._columns[column]
         with named(column):
@@ -211,10 +231,23 @@ class Rows:
     def images(self) -> np.ndarray:
         """Return the images of one array at once, decoded as by `image`."""
         values = self.values
-        if values.dtype.kind == "f":
+        if not are_finite(values):
             for index in np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1)):
                 self.image(int(index))  # raises, and names the row
-        return read_pixels(values, self.float_range, has_alpha=values.shape[3:] == (4,))
+        try:
+            has_alpha = values.shape[3:] == (4,)
+            return read_pixels(values, self.float_range or Ranges(), has_alpha=has_alpha)
+        except ValueError:
+            for row in range(len(values)):
+                self.image(row)  # raises, and names the row
+            raise
+
+    def _as_pixels(self) -> Rows:
+        """Return images as they are read, which need no range of their own any more."""
+        images = [None if v is None else self.image(row) for row, v in enumerate(self.values)]
+        floats = self.float_range.floats
+        ranges = Ranges(floats if floats in UNSCALED else "fractions", "levels")
+        return Rows(self.kind, as_objects(images), self.indices, ranges)
 
     def position(self, index: int) -> int:
         """Return the position of the row at ``index`` in the user's data."""
@@ -334,6 +367,11 @@ def named(column: Any) -> Iterator[None]:
         yield
     except (TypeError, ValueError) as error:
         raise ValueError(f"column {column!r}: {error}") from error
+
+
+def _are_read_differently(some: Ranges | None, others: Ranges | None) -> bool:
+    pairs = zip(some or (), others or (), strict=False)
+    return any(a != b and a is not None and b is not None for a, b in pairs)
 
 
 def _frame_rows(X: Any) -> Rows:

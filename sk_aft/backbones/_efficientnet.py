@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from sk_aft._data._pixels import FLOAT_RANGES, UNSCALED, n_bands
+from sk_aft._data._images import image_shape
+from sk_aft._data._pixels import RANGES, UNSCALED, Ranges
 from sk_aft._data._rows import Rows
 from sk_aft._optional import import_optional
 from sk_aft.backbones._base import LoadedOnDemand
@@ -64,18 +65,20 @@ class EfficientNetLiteBackbone(LoadedOnDemand):
     def check_rows(self, rows: Rows, names: Any) -> None:
         """Raise if the first image is neither grey nor RGB, or if its floats are not pixels."""
         del names
-        if rows.float_range in UNSCALED:
+        ranges = rows.float_range or Ranges()
+        if ranges.floats in UNSCALED:
             raise ValueError(
                 f"{self.name} reads pictures: uint8, or floats between 0 and 1 or 0 and 255. The "
-                f"images are floats {FLOAT_RANGES[rows.float_range]}: scale them back to one of "
-                "these, or use a function that reads them as the model."
+                f"images are floats {RANGES[ranges.floats]}: scale them back to one of "
+                "these, or give a function that reads them as model."
             )
         value = rows.values[0]
         if isinstance(value, np.ndarray):
-            self._check_bands(value.shape, rows.float_range, rows.position(0))
+            row = rows.position(0)
+            self._check_bands(image_shape(value, row, ranges), row)
 
-    def _check_bands(self, shape: tuple[int, ...], float_range: str | None, row: int) -> None:
-        if n_bands(shape, float_range) not in (1, 3):
+    def _check_bands(self, shape: tuple[int, ...], row: int) -> None:
+        if (*shape, 1)[2] not in (1, 3):
             raise ValueError(
                 f"{self.name} reads grey or RGB images, but row {row} has {shape[2]} bands "
                 f"(height, width, bands: {shape}): choose three of them for it, for example with a "
@@ -111,7 +114,7 @@ class EfficientNetLiteBackbone(LoadedOnDemand):
     def _to_tensor(self, rows: Rows, indices: range) -> torch.Tensor:
         images = [rows.image(row) for row in indices]
         for row, image in zip(indices, images, strict=True):
-            self._check_bands(image.shape, rows.float_range, rows.position(row))
+            self._check_bands(image.shape, rows.position(row))
         are_alike = len({(image.shape, image.dtype) for image in images}) == 1
         if are_alike and sum(image.size for image in images) <= _LARGEST_STACK:
             return self._resize(np.stack(images))
@@ -127,7 +130,7 @@ class EfficientNetLiteBackbone(LoadedOnDemand):
                     f"Float images have to be between 0 and 1, got {low:g} to {high:g}: divide "
                     "them by 255, or give uint8."
                 )
-            pixels = pixels * 255
+            pixels = pixels.clamp(0, 1) * 255
         pixels = pixels[..., None] if pixels.ndim == 3 else pixels
         # Contiguous in channels-first order: resizing is twice as fast.
         pixels = pixels.permute(0, 3, 1, 2).contiguous()

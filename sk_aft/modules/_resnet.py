@@ -99,6 +99,9 @@ class ResNet(nn.Module):
     def _standardised(self, images: Tensor) -> Tensor:
         # Running statistics start as 0 and 1, and dark images would need hundreds of batches to be
         # standardised in evaluation as they are in training: take all of the first batch's.
+        if self.training and not self._has_statistics:
+            # They may have been loaded. On a GPU asking waits, so it is asked until they are there.
+            self._has_statistics = bool(self.standardise.num_batches_tracked)
         if not self.training or self._has_statistics:
             return self.standardise(images)
         momentum, self.standardise.momentum = self.standardise.momentum, 1.0
@@ -106,7 +109,6 @@ class ResNet(nn.Module):
             return self.standardise(images)
         finally:
             self.standardise.momentum = momentum
-            self._has_statistics = True
 
 
 class _ResidualBlock(nn.Module):

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from sk_aft._data._images import image_shape
-from sk_aft._data._pixels import n_bands, to_floats, with_channels
+from sk_aft._data._pixels import Ranges, to_floats, with_channels
 from sk_aft._data._rows import as_rows
 
 _LARGEST_KEPT = 64
@@ -36,15 +36,25 @@ class ImageResizer(TransformerMixin, BaseEstimator):
     n_channels_ : int
         1 if all images seen during fit were greyscale, 3 if some were RGB, or the number of
         bands of other images.
-    float_range_ : {"fractions", "levels", "other", "signed"} or None
-        How floats are read: 0 to 1; 0 to 255 (whole numbers, or reaching 128); not negative;
-        partly negative. It is found from all images seen during fit; None if none were floats.
+    float_range_ : {"binary", "fractions", "levels", "other", "signed"} or None
+        How floats are read: 0 and 1; 0 to 1; 0 to 255 (whole, or reaching 128); not negative;
+        partly negative. Found over all images seen during fit; None if none of them were floats.
+    whole_range_ : {"binary", "levels", "16 bits"} or None
+        How whole numbers are read: 0 and 1, black and white; 0 to 255; 0 to 65535, if some exceed
+        255. Found over all images seen during fit; None if none of them were whole numbers.
 
     Notes
     -----
-    Integers range from 0 to 255. Floats are read in the range found during fit. If there were
-    none, they are read in the range of the images that are transformed together. "other" and
-    "signed" images are not scaled, so they cannot be mixed with 8-bit images.
+    Images are read in the range found during fit, or in that of the images that are transformed
+    together if there were none of their kind. A dark image alone may be ambiguous: after a fit on
+    uint8, floats within 0 to 1 are fractions, and larger ones are levels. Give images to transform
+    in the dtype and range of those in fit.
+
+    PNG files of 16 bits are 16 bits; so are arrays and other images (PIL's modes I and I;16) if
+    some number exceeds 255. "other" and "signed" images are not scaled, so they cannot be
+    mixed with images of 8 bits. A fourth band is transparency, but a band as any other in
+    images of 16 bits and in floats that are "other" or "signed": red, green, blue and near
+    infrared of 8 bits are told from RGBA by standardising them.
 
     Examples
     --------
@@ -81,16 +91,14 @@ class ImageResizer(TransformerMixin, BaseEstimator):
         ValueError
             If an image cannot be read, or differs from the others in its number of bands.
         """
-        rows = as_rows(X, kind="image")
-        if rows.float_range is None:
-            rows = rows.in_float_range()
-        self.float_range_ = rows.float_range
+        rows = as_rows(X, kind="image").in_float_range()
+        self.float_range_, self.whole_range_ = rows.float_range
         row_of_shape: dict[tuple[int, ...], int] = {}
         some = rows.values if rows.values.dtype == object else rows.values[:1]
         for row, value in enumerate(some):
             position = rows.position(row)
-            row_of_shape.setdefault(image_shape(value, position), position)
-        self.n_channels_ = _n_bands(row_of_shape, self.float_range_)
+            row_of_shape.setdefault(image_shape(value, position, rows.float_range), position)
+        self.n_channels_ = _n_bands(row_of_shape)
         sizes: set[Any] = {shape[:2] for shape in row_of_shape}
         if self.size == "auto":
             largest = max(max(size) for size in sizes)
@@ -121,7 +129,8 @@ class ImageResizer(TransformerMixin, BaseEstimator):
             during fit.
         """
         check_is_fitted(self)
-        rows = as_rows(X, kind="image").in_float_range(self.float_range_)
+        fitted = Ranges(self.float_range_, self.whole_range_)
+        rows = as_rows(X, kind="image").in_float_range(fitted)
         values = rows.values
         if values.dtype != object and values.shape[1:3] == self.size_:
             return self._channels(with_channels(rows.images(), ndim=4), rows.position(0))
@@ -162,9 +171,9 @@ class ImageResizer(TransformerMixin, BaseEstimator):
         return np.ascontiguousarray(np.moveaxis(images, 3, 1))
 
 
-def _n_bands(row_of_shape: dict[tuple[int, ...], int], float_range: str | None) -> int:
-    """Return how many bands images have when they are read; an error names the rows."""
-    row_of = {n_bands(shape, float_range): row for shape, row in reversed(row_of_shape.items())}
+def _n_bands(row_of_shape: dict[tuple[int, ...], int]) -> int:
+    """Return how many bands images have when they are read; a row is named for each shape."""
+    row_of = {(*shape, 1)[2]: row for shape, row in reversed(row_of_shape.items())}
     if len(row_of) > 1 and set(row_of) != {1, 3}:
         named = [f"{bands} in row {row}" for bands, row in sorted(row_of.items())]
         raise ValueError(

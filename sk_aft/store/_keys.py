@@ -12,6 +12,7 @@ import numpy as np
 import xxhash
 
 from sk_aft._data._images import image_bytes, load_numbers
+from sk_aft._data._pixels import Ranges, meaning_of
 from sk_aft._data._rows import Rows
 
 DIGEST_SIZE = 16
@@ -47,9 +48,9 @@ def row_digests(
     """Digest the content of each row.
 
     Texts are digested as UTF-8. Image files, given as path or bytes, are digested by their
-    bytes. Arrays and PIL images are digested by dtype, shape and pixels, and images that hold
-    floats also by the range in which these are read. A file whose content changed is a new row. The
-    digest of a missing row (None) is zero.
+    bytes. Arrays and PIL images are digested by dtype, shape and pixels, and by the range in which
+    these are read, unless it is the usual one of 8 bits. A file whose content changed is a new row.
+    The digest of a row that is missing (None) is zero.
 
     Parameters
     ----------
@@ -81,7 +82,7 @@ def row_digests(
         seed = _seed(f"array {values.dtype.str} {values.shape[1:]}")
         return [digest(row.data, seed) for row in np.ascontiguousarray(values)]
     if values.dtype != object and values.dtype.kind != "f":
-        seed = _image_seed(values[0], None)
+        seed = _image_seed(values[0], rows.float_range)
         return [digest(row.data, seed) for row in np.ascontiguousarray(values)]
     digests = []
     for row, value in enumerate(values, start=first_row):
@@ -103,17 +104,17 @@ def digest_array(digests: Sequence[bytes]) -> np.ndarray:
     return np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2)
 
 
-def _image_digest(value: Any, row: int, float_range: str | None) -> bytes:
+def _image_digest(value: Any, row: int, ranges: Ranges | None) -> bytes:
     if isinstance(value, (str, PurePath, bytes, bytearray, memoryview)):
-        header = f"image file {_IMAGE_VERSION} {float_range}\0"
+        header = f"image file {_IMAGE_VERSION} {ranges}\0"
         return xxhash.xxh3_128_digest(header.encode() + image_bytes(value, row))
     # The decoded pixels, as the model sees them: a palette and a mode change them.
     array = np.ascontiguousarray(load_numbers(value, row))
-    return xxhash.xxh3_128_digest(array.data, _image_seed(array, float_range))
+    return xxhash.xxh3_128_digest(array.data, _image_seed(array, ranges))
 
 
-def _image_seed(image: np.ndarray, float_range: str | None) -> int:
-    meaning = float_range if image.dtype.kind == "f" else None
+def _image_seed(image: np.ndarray, ranges: Ranges | None) -> int:
+    meaning = meaning_of(image.dtype, ranges or Ranges())
     return _seed(f"image {_IMAGE_VERSION} {meaning} {image.dtype.str} {image.shape}")
 
 

@@ -82,6 +82,6 @@ def test_a_column_that_teacher_and_student_read_is_taken_once():
 
 def test_messages_number_the_rows_as_they_were_given():
     rows = [np.zeros((8, 8), np.uint8)] * 40
-    rows[33] = np.full((8, 8), 300)  # no pixel is as bright
-    with pytest.raises(ValueError, match="0 to 255"):
+    rows[33] = np.full((8, 8), 70_000)  # no pixel is as bright
+    with pytest.raises(ValueError, match="0 to 65535"):
         AFTClassifier(beta=0, max_epochs=1).fit(rows, LABELS[:40])

@@ -61,7 +61,12 @@ CERTAIN = {
     "frame": pd.DataFrame({"image": list(X)}),
     "PNG": [encoded(x) for x in X],
     "PNG of 16 bits": [encoded(x.astype(np.uint16) * 257) for x in X],
-    "I;16": pils(X.astype(np.uint16) * 257),
+    "I;16": pils(X.astype(np.uint16)),
+    "I;16 of 16 bits": pils(X.astype(np.uint16) * 257),
+    "uint16 of 16 bits": X.astype(np.uint16) * 257,
+    "int32 of 16 bits": X.astype(np.int32) * 257,
+    "I of 16 bits": pils(X.astype(np.int32) * 257),
+    "TIFF of 16 bits": [encoded(x.astype(np.uint16) * 257, "TIFF") for x in X],
     "I": pils(X.astype(np.int32)),
     **{mode: pils(X, mode) for mode in ("L", "LA", "P", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")},
     "HSV": [image.convert("HSV") for image in pils(RGB)],
@@ -80,6 +85,7 @@ LEVELS = {
     "frame of F": pd.DataFrame({"image": pils(X.astype(np.float32))}),
 }
 FRACTIONS = {
+    "dtypes mixed": [X[0], np.float32(X[1] / 255), X[2].astype(np.int64), *np.float32(X[3:] / 255)],
     "float32": np.float32(X / 255),
     "float64": X / 255,
     "list": list(X / 255),
@@ -177,7 +183,11 @@ def test_standardised_images_are_learned_from_as_they_are():
     assert model.score(standardised, Y) == 1
     one_by_one = [model.predict_proba(standardised[[row]])[0] for row in range(9)]
     np.testing.assert_allclose(one_by_one, model.predict_proba(standardised[:9]), atol=1e-5)
-    for images in (X, pils(X), CERTAIN["PNG"], X.astype(float), X / 255):
+    bright = standardised + 2  # without negative numbers
+    np.testing.assert_array_equal(model.predict(bright[Y == 1]), Y[Y == 1])
+    alone = [model.predict_proba(bright[[row]])[0] for row in range(9)]
+    np.testing.assert_allclose(alone, model.predict_proba(bright[:9]), atol=1e-5)
+    for images in (X, pils(X), CERTAIN["PNG"]):
         with pytest.raises(ValueError, match=r"seen during fit were floats partly negative.*std"):
             model.predict(images)
 
@@ -234,6 +244,95 @@ def test_images_of_different_bands_name_the_rows():
     images = [RGB[0], RGB[1], RGB[2][..., :2], X[3]]
     with pytest.raises(ValueError, match="1 in row 3, 2 in row 2, 3 in row 0"):
         student(images, [0, 1, 0, 1])
+
+
+MASKS = (X > 100).astype(np.uint8)
+FORMS_OF_MASKS = {
+    "uint8": MASKS,
+    "int64": MASKS.astype(np.int64),
+    "float32": MASKS.astype(np.float32),
+    "float64 in a list": list(MASKS.astype(float)),
+    "bool": MASKS.astype(bool),
+    "0 and 255": MASKS * 255,
+    "L": pils(MASKS),
+    "1": pils(MASKS.astype(bool)),
+    "PNG": [encoded(x) for x in MASKS],
+    "F": pils(MASKS.astype(np.float32)),
+}
+
+
+@pytest.mark.parametrize("fitted", ["uint8", "float32", "bool", "PNG"])
+def test_masks_of_zeros_and_ones_are_the_same_in_every_encoding(fitted):
+    model = student(FORMS_OF_MASKS[fitted])
+    expected = model.predict_proba(FORMS_OF_MASKS[fitted])
+    assert (expected.argmax(axis=1) == Y).all()
+    for images in FORMS_OF_MASKS.values():
+        np.testing.assert_allclose(model.predict_proba(images), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32])
+@pytest.mark.parametrize("scale", [1, 16, 257])
+@pytest.mark.parametrize("fitted", ["array", "PIL"])
+def test_arrays_and_pil_images_of_16_bits_are_the_same(dtype, scale, fitted):
+    images = X.astype(dtype) * dtype(scale)
+    forms = {"array": images, "PIL": pils(images), "TIFF": [encoded(x, "TIFF") for x in images]}
+    model = student(forms[fitted])
+    expected = model.predict_proba(images)
+    assert (expected.argmax(axis=1) == Y).all()
+    for form in forms.values():
+        np.testing.assert_array_equal(model.predict_proba(form), expected)
+    # A dark image alone is read as the images of the fit.
+    dark = images // 20
+    np.testing.assert_allclose(
+        model.predict_proba(dark[:1]), model.predict_proba(dark)[:1], atol=1e-5
+    )
+
+
+def test_the_depth_of_images_is_that_of_all_of_them():
+    images = [np.full((4, 4), value, np.int32) for value in (200, 300)]
+    for rows in (as_rows(images), as_rows(pils(images))):
+        rows = rows.in_float_range()
+        np.testing.assert_allclose(
+            [rows.image(0)[0, 0], rows.image(1)[0, 0]], [200 / 65535, 300 / 65535]
+        )
+
+
+def test_dtypes_in_a_list_keep_their_meaning():
+    levels = [X[0], np.float32(X[1] / 255), X[2] > 100]
+    rows = as_rows(levels).in_float_range()
+    np.testing.assert_array_equal(rows.image(0), X[0])
+    np.testing.assert_array_equal(rows.image(1), np.float32(X[1] / 255))
+    np.testing.assert_array_equal(rows.image(2), (X[2] > 100) * 255)
+    mixed = [x if row % 2 else np.float32(x / 255) for row, x in enumerate(X)]
+    assert student(mixed).score(X, Y) == 1
+
+
+def test_numbers_a_little_outside_of_the_range_are_inside(of_fractions):
+    images = X / X.max()
+    expected = of_fractions.predict_proba(images)
+    images[0, 0, 0] = 1 + 1e-6
+    images[1, 0, 0] = -1e-7
+    np.testing.assert_allclose(of_fractions.predict_proba(images)[2:], expected[2:], atol=1e-6)
+    overshooting = X / X.max() * 1.0005
+    features = extractor(cache=None).fit_transform(overshooting[:6]).features
+    expected = extractor(cache=None).fit_transform(np.minimum(overshooting, 1)[:6]).features
+    np.testing.assert_array_equal(features, expected)
+
+
+def test_floats_after_bytes_are_fractions_up_to_1_and_levels_above(of_bytes):
+    dark = X * 0.9 / X.max()
+    expected = of_bytes.predict_proba((dark * 255).round().astype(np.uint8))
+    for given in (dark, dark[:1]):
+        np.testing.assert_allclose(of_bytes.predict_proba(given), expected[: len(given)], atol=0.02)
+    expected = of_bytes.predict_proba(X)
+    np.testing.assert_allclose(of_bytes.predict_proba(X[:1] * 1.0), expected[:1], atol=1e-6)
+
+
+def test_red_green_blue_and_near_infrared_of_16_bits_are_bands():
+    bands = np.concatenate([RGB, X[..., None]], axis=3).astype(np.uint16) * 40
+    model = student(bands)
+    assert model.module_.standardise.num_features == 4
+    assert model.score(bands, Y) == 1
 
 
 # ---------------------------------------------------------------- teachers
@@ -479,10 +578,14 @@ def test_a_path_with_a_null_character_names_the_row():
 
 
 def test_whole_numbers_that_are_no_levels_name_the_row():
-    with pytest.raises(ValueError, match=r"Row 2 cannot be read. .* have to be 0 to 255, got 300"):
-        load_image(np.full((4, 4), 300), 2)
-    with pytest.raises(ValueError, match=r"Row 2 .* its numbers are -1 to 3"):
-        load_image(Image.fromarray(np.array([[-1, 3]], np.int32)), 2)
+    for images, found in [
+        (X - np.int64(400), "255, got -399"),
+        (X * np.int64(9999), "65535, got .* to 1"),
+    ]:
+        for held in (list(images), pils(np.int32(images))):
+            message = rf"Row 0 cannot be read. .* be 0 to {found}"
+            with pytest.raises(ValueError, match=message):
+                student(held)
 
 
 def test_rows_of_unlike_encodings_are_put_one_after_another():
@@ -500,6 +603,66 @@ def test_unlabeled_images_of_another_encoding():
         features.transform(X[:60]), Y[:60], X_unlabeled=features.transform(np.float32(X[60:] / 255))
     )
     assert model.score(X, Y) == 1
+
+
+def test_rows_that_mean_different_things_are_put_one_after_another():
+    masks = as_rows(MASKS[:3]).in_float_range()
+    deep = as_rows(X[3:6].astype(np.uint16) * 257).in_float_range()
+    together = masks.concat(as_rows(X[3:6]).in_float_range()).concat(deep)
+    expected = [*(MASKS[:3] * 255), *X[3:6], *X[3:6]]
+    for row, image in enumerate(expected):
+        scale = 1 if together.image(row).dtype == np.uint8 else 255
+        np.testing.assert_allclose(together.image(row) * scale, image, atol=1e-3)
+
+
+def test_features_of_the_same_numbers_read_otherwise_are_not_found_again():
+    for narrow, wide in [(MASKS, X), (X.astype(np.uint16), X.astype(np.uint16) * 257)]:
+        for hold in (np.asarray, list, pils):
+            alone = as_rows(hold(narrow)).in_float_range()
+            beside = as_rows(hold(np.concatenate([narrow, wide]))).in_float_range()
+            assert not set(row_digests(alone)) & set(row_digests(beside))
+
+
+class Counted(bytes):
+    """The bytes of a file that are counted when they are read as a whole."""
+
+    reads = 0
+
+    def __bytes__(self):
+        Counted.reads += 1
+        return self
+
+
+@pytest.mark.parametrize(
+    ("format", "hold", "of_fit", "of_predict"),
+    [
+        ("PNG", list, 2, 1),
+        ("JPEG", list, 2, 1),
+        ("TIFF", list, 3, 2),
+        ("PNG", lambda x: pd.DataFrame({"image": x}), 2, 1),
+        ("TIFF", lambda x: pd.DataFrame({"image": x}), 3, 2),
+    ],
+)
+def test_files_are_read_no_more_often_than_needed(format, hold, of_fit, of_predict):
+    files = [Counted(encoded(x, format)) for x in X[:20]]
+    Counted.reads = 0
+    model = AFTClassifier(beta=0, max_epochs=1, random_state=0).fit(hold(files), Y[:20])
+    assert Counted.reads <= of_fit * 20 + 1  # one is looked at for zeros and ones
+    Counted.reads = 0
+    model.predict(hold(files))
+    assert Counted.reads <= of_predict * 20
+
+
+def test_the_columns_that_only_the_student_reads_keep_their_range():
+    frame = pd.DataFrame({"image": list(X / 255), "depth": list(X * 1.0), "text": "a"})
+    teacher = extractor(
+        {"image": lambda images: np.mean(images, axis=(1, 2))[:, None]}, inputs=["image", "depth"]
+    )
+    model = AFTClassifier(max_epochs=2, batch_size=16, random_state=0)
+    model.fit(teacher.fit_transform(frame), Y)
+    dark = frame.assign(depth=list(X / 2.5))
+    expected = model.predict_proba(dark[["image", "depth"]])
+    np.testing.assert_array_equal(model.predict_proba(teacher.transform(dark)), expected)
 
 
 def test_without_a_preprocessor_the_dtype_may_not_change():

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from sk_aft._data._pixels import FLOAT_RANGES, channels_last, range_after_fit, range_of
+from sk_aft._data._pixels import (
+    RANGES,
+    Ranges,
+    channels_last,
+    range_of,
+    ranges_after_fit,
+    whole_range_of,
+)
 from sk_aft._data._rows import as_rows
 
 FIRST = [(3, 32, 32), (1, 28, 28), (4, 16, 16), (3, 20, 50), (13, 16, 16), (2, 16, 16), (2, 16, 20)]
@@ -52,25 +59,57 @@ def test_one_image_of_several_sizes_names_the_row():
         ([-0.1, 3.0], "signed"),
         ([np.nan, 0.5, np.inf], "fractions"),
         ([np.nan], None),
+        ([], None),
+        ([-1e-4, 0.5, 1 + 5e-4], "fractions"),
+        ([-1e-4, 0.5, 255.1], "levels"),
+        ([-0.01, 0.5], "signed"),
     ],
 )
 def test_the_range_of_floats(numbers, expected):
     assert range_of(np.array(numbers)) == expected
 
 
-# What was seen during fit, what is found now -> how it is read.
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [([0, 1], "binary"), ([0, 2], "levels"), ([0, 255], "levels"), ([0, 256], "16 bits")],
+)
+@pytest.mark.parametrize("dtype", [np.uint16, np.int64])
+def test_the_range_of_whole_numbers(numbers, expected, dtype):
+    assert whole_range_of(np.array(numbers, dtype)) == expected
+
+
+def test_ranges_are_found_wherever_the_number_is():
+    numbers = np.zeros((300, 30, 30))
+    for value, expected in [
+        (0.5, "fractions"),
+        (200.0, "levels"),
+        (300.0, "other"),
+        (-1, "signed"),
+    ]:
+        numbers[299, 29, 29] = value
+        assert range_of(numbers) == expected
+    assert whole_range_of(numbers.astype(bool)) == "binary"
+    whole = np.zeros((300, 30, 30), np.uint16)
+    for value, expected in [(1, "binary"), (3, "levels"), (300, "16 bits")]:
+        whole[299, 29, 29] = value
+        assert whole_range_of(whole) == expected
+
+
+# What floats were seen during fit, what are found now -> how they are read.
+FIT = "this is the fit"
 AFTER_FIT = {
-    ("any", None): None,
-    ("any", "binary"): "fractions",
-    ("any", "fractions"): "fractions",
-    ("any", "small"): "other",
-    ("any", "levels"): "levels",
-    ("any", "other"): "other",
-    ("any", "signed"): "signed",
-    (None, "binary"): "fractions",
+    (FIT, None): None,
+    (FIT, "binary"): "binary",
+    (FIT, "fractions"): "fractions",
+    (FIT, "small"): "other",
+    (FIT, "levels"): "levels",
+    (FIT, "other"): "other",
+    (FIT, "signed"): "signed",
+    (None, "binary"): "binary",
     (None, "fractions"): "fractions",
     (None, "small"): "levels",
     (None, "levels"): "levels",
+    ("binary", "fractions"): "fractions",
     ("fractions", "binary"): "fractions",
     ("levels", "binary"): "levels",
     ("levels", "small"): "levels",
@@ -79,15 +118,40 @@ AFTER_FIT = {
     ("other", "small"): "other",
     ("other", "levels"): "other",
 }
+OF_FLOATS = [None, *(name for name in RANGES if name != "16 bits")]
 
 
-@pytest.mark.parametrize("fitted", ["any", None, "fractions", "levels", "other", "signed"])
-@pytest.mark.parametrize("found", [None, *FLOAT_RANGES])
+@pytest.mark.parametrize("fitted", [FIT, *(name for name in OF_FLOATS if name != "small")])
+@pytest.mark.parametrize("found", OF_FLOATS)
 def test_floats_are_read_as_those_of_the_fit_or_refused(fitted, found):
+    before = None if fitted == FIT else Ranges(floats=fitted)
     if (fitted, found) in AFTER_FIT:
-        assert range_after_fit(fitted, found) == AFTER_FIT[fitted, found]
-    elif found in (None, fitted):
-        assert range_after_fit(fitted, found) == fitted
+        assert ranges_after_fit(before, Ranges(found)).floats == AFTER_FIT[fitted, found]
+    elif found in (None, fitted) or fitted == "signed":
+        assert ranges_after_fit(before, Ranges(found)).floats == fitted
     else:
         with pytest.raises(ValueError, match="bring them to the same range"):
-            range_after_fit(fitted, found)
+            ranges_after_fit(before, Ranges(found))
+
+
+@pytest.mark.parametrize(
+    ("fitted", "found", "expected"),
+    [
+        (None, Ranges(None, "binary"), "binary"),
+        (None, Ranges("binary", "binary"), "binary"),
+        (None, Ranges("fractions", "binary"), "levels"),
+        (Ranges(), Ranges(None, "binary"), "levels"),
+        (Ranges("binary"), Ranges(None, "binary"), "binary"),
+        (Ranges("fractions"), Ranges(None, "binary"), "levels"),
+        (Ranges(None, "binary"), Ranges(None, "levels"), "levels"),
+        (Ranges(None, "levels"), Ranges(None, "binary"), "levels"),
+        (Ranges(None, "levels"), Ranges(None, "16 bits"), "16 bits"),
+        (Ranges(None, "16 bits"), Ranges(None, "levels"), "16 bits"),
+        (Ranges(None, "16 bits"), Ranges(None, "binary"), "16 bits"),
+        (Ranges(None, "levels"), Ranges(), "levels"),
+    ],
+)
+def test_whole_numbers_are_read_as_those_of_the_fit(fitted, found, expected):
+    after = ranges_after_fit(fitted, found)
+    assert after.whole == expected
+    assert ranges_after_fit(fitted, after) == after  # rows that carry their range

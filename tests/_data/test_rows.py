@@ -222,14 +222,15 @@ DEEP = np.linspace(0, 65535, 16, dtype=np.uint16).reshape(4, 4)
     "image",
     [
         encoded(Image.fromarray(DEEP)),  # as X-rays come
+        DEEP,
         Image.fromarray(DEEP),
         Image.fromarray(DEEP.astype(np.int32)),
         Image.fromarray(np.float32(DEEP / 65535)),
     ],
-    ids=["PNG", "I;16", "I", "F"],
+    ids=["PNG", "array", "I;16", "I", "F"],
 )
 def test_grey_images_of_more_than_eight_bits_keep_their_contrast(image):
-    assert len(np.unique(as_rows([image]).image(0))) == 16
+    assert len(np.unique(as_rows([image]).in_float_range().image(0))) == 16
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint16])
@@ -239,10 +240,10 @@ def test_whole_numbers_from_0_to_255_are_eight_bits(photographs, dtype):
     assert as_rows(photographs.astype(dtype)).image(0).dtype == np.uint8
 
 
-@pytest.mark.parametrize("image", [DEEP, np.array([[-1, 3]])])
-def test_whole_numbers_beyond_0_to_255_say_how_to_scale(image):
-    with pytest.raises(ValueError, match=r"have to be 0 to 255, got .*scale them"):
-        as_rows(image[None]).image(0)
+@pytest.mark.parametrize("image", [DEEP * np.int64(2), np.array([[-1, 3]])])
+def test_whole_numbers_beyond_8_and_16_bits_say_how_to_scale(image):
+    with pytest.raises(ValueError, match=r"have to be 0 to (255|65535), got .*scale them"):
+        as_rows(image[None]).in_float_range().image(0)
 
 
 def test_the_shape_of_an_image_is_known_without_decoding(photographs, tmp_path):

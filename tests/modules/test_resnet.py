@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_digits
 
 from sk_aft import AFTClassifier
@@ -58,3 +59,19 @@ def test_any_number_of_bands(n_channels):
     images = RNG.rand(20, 8, 8, n_channels)
     model = AFTClassifier(beta=0, max_epochs=1).fit(images, LABELS[:20])
     assert model.module_.stem[0].in_channels == n_channels
+
+
+def test_statistics_that_were_loaded_are_kept_in_training():
+    images = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    trained, loaded = ResNet(1, 2), ResNet(1, 2)
+    for _ in range(3):
+        trained(images)
+    loaded.load_state_dict(trained.state_dict())
+    before = loaded.standardise.running_mean.clone()
+    loaded(torch.zeros(64, 1, 8, 8))
+    torch.testing.assert_close(loaded.standardise.running_mean, 0.9 * before)
+    fresh = ResNet(1, 2)
+    fresh(images)
+    torch.testing.assert_close(fresh.standardise.running_mean, images.mean()[None])
+    fresh(torch.zeros(64, 1, 8, 8))
+    torch.testing.assert_close(fresh.standardise.running_mean, 0.9 * images.mean()[None])
