@@ -543,14 +543,12 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
 
     def _columns_of_frame(self, X: Any, float_ranges: dict[Any, str | None]) -> _Seen:
         """Return the columns of a DataFrame that the student and the models get."""
-        read = replace(as_rows(X, kind="frame"), float_range=float_ranges)
+        # What models take a column for, the student does, too.
+        rows = as_rows(X, kind="frame")
+        read = replace(rows, float_range=float_ranges, column_kinds=self._kinds)
         is_one = self.inputs is not None and not isinstance(self.inputs, list)
         names = list(X.columns) if self.inputs is None else [self.inputs] if is_one else self.inputs
         require_columns(X, names)
-        # What models take a column for, the student does, too.
-        for column, kind in self._kinds.items():
-            if column in names:
-                read.column(column, kind=kind, missing=True)
         if is_one:
             return _Seen(X[self.inputs], read.column(self.inputs, missing=True), read)
         frame = X if self.inputs is None else select_columns(X, self.inputs)
@@ -559,8 +557,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         rows = as_rows(frame, frames=True)
         if rows.kind != "frame":
             return _Seen(frame, rows, read)
-        # They share the columns that were recognised already.
-        return _Seen(frame, read if frame is X else Rows("frame", frame, None, read._columns), read)
+        # They share the columns that are recognised already.
+        return _Seen(frame, replace(read, values=frame), read)
 
     def _output(self, rows: FoundationFeatures) -> Any:
         # scikit-learn wraps what transform returns into frames but knows arrays only.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import date, timedelta
 from importlib import import_module
 from pathlib import PurePath
@@ -51,12 +51,16 @@ class Rows:
     float_range : str, optional
         What floats mean in images, see `sk_aft._data._pixels`; default: not known, or there are
         none. Of a frame, a dict with the range of each column that a fit has seen.
+    column_kinds : dict, optional
+        Of a frame, what columns of it are known to be, by their names.
     """
 
     kind: str
     values: Any
+    _: KW_ONLY
     indices: np.ndarray | None = None
     float_range: Any = None
+    column_kinds: dict[Any, str] = field(default_factory=dict)
     # Columns of a frame that were recognised already.
     _columns: dict[Any, Rows] = field(default_factory=dict, repr=False, compare=False)
 
@@ -66,14 +70,14 @@ class Rows:
     def __getitem__(self, key: np.ndarray | slice) -> Rows:
         """Return some of the rows as rows of their own, which messages number from 0."""
         columns = {name: rows[key] for name, rows in self._columns.items()}
-        return Rows(self.kind, self._values_at(key), None, self.float_range, columns)
+        return replace(self, values=self._values_at(key), indices=None, _columns=columns)
 
     def take(self, indices: np.ndarray | slice) -> Rows:
         """Return some of the rows, which messages number as they are numbered here."""
         known = np.arange(len(self)) if self.indices is None else self.indices
         columns = {name: rows.take(indices) for name, rows in self._columns.items()}
         values = self._values_at(indices)
-        return Rows(self.kind, values, known[indices], self.float_range, columns)
+        return replace(self, values=values, indices=known[indices], _columns=columns)
 
     def concat(self, others: Rows) -> Rows:
         """Return these rows and then others of the same kind."""
@@ -92,7 +96,7 @@ class Rows:
                 rows = self.column(name, missing=True)
                 columns[name] = rows.concat(others.column(name, kind=rows.kind, missing=True))
         values = library.concat([self.values, others.values])
-        return Rows(self.kind, values, float_range=float_range, _columns=columns)
+        return replace(self, values=values, indices=None, float_range=float_range, _columns=columns)
 
     def read_as(self, kind: str) -> Rows:
         """Return the same rows as of another kind: strings as any of theirs, categories as texts.
@@ -105,11 +109,11 @@ class Rows:
         if kind == self.kind:
             return self
         if self.holds_strings and kind in ("text", "image"):
-            return Rows(kind, self.values, self.indices)
+            return Rows(kind, self.values, indices=self.indices)
         if self.holds_strings and kind == "category":
-            return Rows(kind, self.values[:, None], self.indices)
+            return Rows(kind, self.values[:, None], indices=self.indices)
         if self.kind == "category" and kind == "text":
-            return Rows(kind, self.values[:, 0], self.indices)
+            return Rows(kind, self.values[:, 0], indices=self.indices)
         raise ValueError(
             f"Expected {kind} rows, got {self.kind} rows (shape {np.shape(self.values)})"
             f"{_HOW_TO_CONVERT.get((self.kind, kind), '.')}"
@@ -192,9 +196,10 @@ class Rows:
             names = column if isinstance(column, tuple) else [column]
             frame = select_columns(self.values, names)
             with named(column):
-                rows = as_rows(frame, default_kind=kind, missing=True)
-                if rows.holds_strings and kind in ("text", "image"):
-                    rows = rows.read_as(kind)
+                first_kind = self.column_kinds.get(column, kind)
+                rows = as_rows(frame, default_kind=first_kind, missing=True)
+                if rows.holds_strings and first_kind in ("text", "image"):
+                    rows = rows.read_as(first_kind)
                 rows = rows.in_float_range((self.float_range or {}).get(column, "any"))
             self._columns[column] = replace(rows, indices=self.indices)
         rows = self._columns[column]
@@ -225,8 +230,14 @@ class Rows:
             return _safe_indexing(self.values, np.arange(len(self))[key])
         return self.values[key]
 
-    def __reduce__(self) -> Any:
-        return Rows, (self.kind, self.values, self.indices, self.float_range)
+    def __getstate__(self) -> dict[str, Any]:
+        # Columns are read again, as what they were recognised as.
+        kinds = {name: rows.kind for name, rows in self._columns.items()}
+        ranges = {name: rows.float_range for name, rows in self._columns.items()}
+        known = {"column_kinds": {**self.column_kinds, **kinds}, "_columns": {}}
+        if self.kind == "frame":
+            known["float_range"] = {**(self.float_range or {}), **ranges}
+        return {**vars(self), **known}
 
 
 def as_rows(
