@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field, replace
-from datetime import date, timedelta
+from datetime import date, time, timedelta
 from importlib import import_module
 from pathlib import PurePath
 from typing import Any
@@ -15,6 +15,7 @@ from sklearn.utils import _safe_indexing, assert_all_finite
 
 from sk_aft._data._containers import (
     as_objects,
+    category_names,
     check_is_collected,
     is_category,
     is_frame,
@@ -23,13 +24,14 @@ from sk_aft._data._containers import (
     to_array,
 )
 from sk_aft._data._images import find_float_range, has_image_suffix, is_pil_image, load_image
-from sk_aft._data._missing import is_missing, missing_mask
+from sk_aft._data._missing import is_all_missing, missing_mask
 from sk_aft._data._pixels import channels_last, range_after_fit, read_pixels
 from sk_aft.exceptions import SeveralKindsError
 
 _DATES = (
     "dates and times are no numbers: make numbers of them, for example with "
-    "(X['day'] - X['day'].min()).dt.days, or X['duration'].dt.total_seconds()."
+    "(X['day'] - X['day'].min()).dt.days, or X['duration'].dt.total_seconds(). "
+    "X['month'].dt.to_timestamp() makes dates of periods."
 )
 
 
@@ -356,6 +358,10 @@ def _frame_rows(X: Any) -> Rows:
 
 
 def _recognised(X: Any, frames: bool, kind: str | None) -> Rows:
+    if is_category(X):
+        values = category_names(X)[:, None]
+        _check_not_empty(values)
+        return Rows("category", values)
     try:
         values = to_array(X)
     except SeveralKindsError as error:
@@ -363,15 +369,12 @@ def _recognised(X: Any, frames: bool, kind: str | None) -> Rows:
             return _frame_rows(X)
         advice = _HOW_TO_MAKE_NUMBERS if kind == "numeric" else _HOW_TO_PASS_COLUMNS
         raise SeveralKindsError(f"{error}{advice}") from None
-    if values.ndim and len(values) == 0:
-        raise ValueError(
-            f"Found array with 0 sample(s) (shape={values.shape}) while a minimum of 1 is required."
-        )
-    if is_category(X):
-        names = [None if is_missing(value) else str(value) for value in values.flat]
-        return Rows("category", np.array(names, dtype=object).reshape(-1, 1))
+    _check_not_empty(values)
+    is_column = values.ndim == 1 or values.shape[1:] == (1,)
+    if kind is not None and is_column and is_all_missing(values):
+        return _missing_rows(kind, len(values))
     if values.dtype == object:
-        return _object_rows(values, kind)
+        return _object_rows(values)
     if values.dtype.kind in "mM":
         raise ValueError(f"Cannot use rows of dtype {values.dtype}: {_DATES}")
     if values.dtype.kind == "c":
@@ -394,7 +397,22 @@ def _recognised(X: Any, frames: bool, kind: str | None) -> Rows:
     )
 
 
-def _object_rows(values: np.ndarray, default_kind: str | None) -> Rows:
+def _check_not_empty(values: np.ndarray) -> None:
+    if values.ndim and len(values) == 0:
+        raise ValueError(
+            f"Found array with 0 sample(s) (shape={values.shape}) while a minimum of 1 is required."
+        )
+
+
+def _missing_rows(kind: str, n_rows: int) -> Rows:
+    """Return rows of which none is there."""
+    if kind == "numeric":
+        return Rows(kind, np.full((n_rows, 1), np.nan))
+    values: np.ndarray = np.full(n_rows, None, dtype=object)
+    return Rows(kind, values[:, None] if kind == "category" else values)
+
+
+def _object_rows(values: np.ndarray) -> Rows:
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 1:
@@ -402,10 +420,8 @@ def _object_rows(values: np.ndarray, default_kind: str | None) -> Rows:
     values = _none_if_missing(values)
     present = np.flatnonzero([value is not None for value in values])
     if not len(present):
-        rows = Rows("text", values)
-        if default_kind is None:
-            raise ValueError(f"{rows.missing_error(0)} All {len(rows)} rows are.")
-        return rows if default_kind == "text" else Rows(default_kind, values)
+        missing = Rows("text", values).missing_error(0)
+        raise ValueError(f"{missing} All {len(values)} rows are.")
     types = {int(row): _type_name(values[row]) for row in present}
     first_row, first = next(iter(types.items()))
     for row, name in types.items():
@@ -455,7 +471,9 @@ def _type_name(value: Any) -> str:
         return "an image array"
     if is_pil_image(value):
         return "a PIL image"
-    if isinstance(value, (date, timedelta, np.datetime64, np.timedelta64)):
+    if isinstance(value, (date, time, timedelta, np.datetime64, np.timedelta64)):
+        return "a date"
+    if type(value).__name__ == "Period":  # of pandas, which is optional
         return "a date"
     return f"of type {type(value).__name__}"
 

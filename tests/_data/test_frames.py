@@ -507,7 +507,7 @@ NAMES_OF_FILES = [f"{WORDS[label]} {row}.png" for row, label in enumerate(LABELS
 @pytest.mark.parametrize("is_pickled", [False, True])
 def test_texts_that_end_like_files_stay_texts(inputs, is_pickled):
     frame = FRAME[["text", "number"]].assign(text=NAMES_OF_FILES)
-    extractor = FoundationFeatureExtractor({"text": "minilm"}, inputs=inputs)
+    extractor = FoundationFeatureExtractor({"text": "minilm"}, cache=None, inputs=inputs)
     rows = extractor.fit_transform(frame)
     rows = pickle.loads(pickle.dumps(rows)) if is_pickled else rows
     model = student(beta=0, max_epochs=15, lr=0.005).fit(rows, LABELS)
