@@ -127,8 +127,9 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     - a fitted scikit-learn transformer, or a function from a batch of rows to an (n, d) array. For
       a predictor, give ``lambda rows: model.predict_proba(rows)``.
 
-    Text models read the first tokens of a text, 256 of them by default; a warning counts the texts
-    that are longer.
+    Text models read the first tokens of a text, 256 of them by default. When a model runs, a
+    warning counts the texts that are longer; texts whose features come from the store are not
+    counted.
 
     Images may come in any encoding, and in another one after ``fit``:
 
