@@ -230,9 +230,11 @@ class Embedding:
         return StoredRows(MatrixInMemory(matrix), np.array(indices, dtype=np.int64))
 
     def _report(self, missing_mask: np.ndarray) -> None:
-        """Warn about rows without features, and pass on the model's note about the others."""
-        run = np.concatenate([np.empty(0, np.int64), *self._rows_run])
-        note = self._backbone.note(self._rows.take(run)) if len(run) else None
+        """Say how many rows have no features, and what the model made of the others."""
+        run = {self._digest(row) for rows in self._rows_run for row in rows}
+        # A row that is given several times has run once, and counts each time.
+        given = [row for row in range(len(self._rows)) if self._digest(row) in run]
+        note = self._backbone.note(self._rows.take(np.array(given))) if given else None
         if note is not None:
             warnings.warn(f"Model {self._backbone.name!r}: {note}", stacklevel=2)
         if not missing_mask.any():

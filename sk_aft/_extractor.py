@@ -127,7 +127,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     - a fitted scikit-learn transformer, or a function from a batch of rows to an (n, d) array. For
       a predictor, give ``lambda rows: model.predict_proba(rows)``.
 
-    Text models read the first tokens of a text, 256 by default. A warning counts longer texts.
+    Text models read the first tokens of a text, 256 by default. When a model runs, a warning counts
+    longer texts; texts whose features come from the store are not counted.
 
     Images may have any of these encodings, and a different one after ``fit``:
 
@@ -541,14 +542,12 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
 
     def _columns_of_frame(self, X: Any, float_ranges: dict[Any, Any]) -> _Seen:
         """Return the columns of a DataFrame that the student and the models get."""
-        read = replace(as_rows(X, kind="frame"), float_range=float_ranges)
+        # What models take a column for, the student does, too.
+        rows = as_rows(X, kind="frame")
+        read = replace(rows, float_range=float_ranges, column_kinds=self._kinds)
         is_one = self.inputs is not None and not isinstance(self.inputs, list)
         names = list(X.columns) if self.inputs is None else [self.inputs] if is_one else self.inputs
         require_columns(X, names)
-        # The student reads a column as the same kind as the models do.
-        for column, kind in self._kinds.items():
-            if column in names:
-                read.column(column, kind=kind, missing=True)
         if is_one:
             return _Seen(X[self.inputs], read.column(self.inputs, missing=True), read)
         frame = X if self.inputs is None else select_columns(X, self.inputs)
@@ -557,10 +556,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         rows = as_rows(frame, frames=True)
         if rows.kind != "frame":
             return _Seen(frame, rows, read)
-        # They share the columns that were recognised already.
-        return _Seen(
-            frame, read if frame is X else Rows("frame", frame, _columns=read._columns), read
-        )
+        # They share the columns that are recognised already.
+        return _Seen(frame, replace(read, values=frame), read)
 
     def _output(self, rows: FoundationFeatures) -> Any:
         # scikit-learn wraps the output in a frame, but only if it is an array.

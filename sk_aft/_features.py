@@ -192,7 +192,7 @@ class FoundationFeatures:
         state = dict(vars(self))
         if self._rows.values is not self.inputs:
             # The rows are recognised again after loading, rather than stored twice.
-            state["_rows"] = (self._rows.kind, self._rows.float_range)
+            state["_rows"] = replace(self._rows, values=None)
             state["_read"] = None if self._read is self._rows else self._read
         if self._parts and any(isinstance(part.matrix, ModelRows) for part in self._parts):
             # Features are looked up again by content: another process may not see this file.
@@ -201,10 +201,9 @@ class FoundationFeatures:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        if isinstance(self._rows, tuple):
-            kind, float_range = self._rows
-            rows = as_rows(self.inputs, kind=kind, missing=True)
-            self._rows = replace(rows, float_range=float_range)
+        if self._rows.values is None:
+            rows = as_rows(self.inputs, kind=self._rows.kind, missing=True)
+            self._rows = replace(self._rows, values=rows.values)
             self._read = self._rows if self._read is None else self._read
 
     def __repr__(self) -> str:

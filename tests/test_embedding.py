@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from sk_aft import FoundationFeatureExtractor
 from sk_aft._data._feature_rows import MatrixInMemory, StoredRows
 from sk_aft._data._rows import as_rows
 from sk_aft._embedding import FeatureSource, Reader
@@ -266,3 +267,15 @@ def test_a_module_that_does_not_fit_runs_in_smaller_batches():
     readers = [Reader(TorchBackbone(Hungry()))]
     (rows,) = FeatureSource(readers, None, "auto", "cpu", 0).compute(as_rows(X))
     np.testing.assert_array_equal(rows.view(), X * 2)
+
+
+@pytest.mark.parametrize("cache", ["auto", None])
+def test_the_warning_of_long_texts_counts_the_rows_that_were_given(cache):
+    texts = ["card " * 300, *["short", "another"] * 19, "card " * 300]
+    extractor = FoundationFeatureExtractor("minilm", cache=cache)
+    with pytest.warns(UserWarning, match="2 of 40 texts are longer than 256 tokens") as caught:
+        extractor.fit_transform(texts)
+    assert len(caught) == 1
+    if cache is not None:
+        with pytest.warns(UserWarning, match="2 of 3 texts are longer"):  # the others are stored
+            extractor.fit_transform([*texts, "money " * 300, "money " * 300, "new"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set, ValuesView
+from collections.abc import Iterable, Mapping, MappingView, Sequence, Set
 from numbers import Complex, Number, Real
 from pathlib import PurePath
 from typing import Any, NoReturn
@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse
 
 from sk_aft._data._images import is_pil_image
-from sk_aft._data._missing import is_missing, missing_mask
+from sk_aft._data._missing import is_all_missing, is_missing, missing_mask
 from sk_aft.exceptions import SeveralKindsError
 
 
@@ -37,11 +37,12 @@ def check_is_collected(X: Any) -> None:
         raise ValueError("X is a single string: give a list of rows, for example [text].")
     if isinstance(X, Mapping):
         raise ValueError(f"X is a {name}: give a DataFrame, for example pandas.DataFrame(X).")
+    if isinstance(X, MappingView):
+        raise ValueError(f"X is a {name}: make it a list.")
     if isinstance(X, Set):
         raise ValueError(f"X is a {name}, whose rows have no order: give a list.")
-    if isinstance(X, ValuesView):
-        raise ValueError(f"X is a {name}: make it a list.")
-    if hasattr(X, "__len__") or hasattr(X, "__array__"):
+    is_indexed = hasattr(X, "__getitem__") or hasattr(X, "to_numpy")
+    if hasattr(X, "__array__") or (hasattr(X, "__len__") and is_indexed):
         if hasattr(X, "column_names") and hasattr(X, "to_pandas"):
             raise ValueError(f"X is a {name}: give a DataFrame, for example X.to_pandas().")
         return
@@ -49,8 +50,9 @@ def check_is_collected(X: Any) -> None:
         raise ValueError(f"X is a {name}, which is not computed yet: call .collect() first.")
     if isinstance(X, Iterable):
         raise ValueError(
-            f"X is a {name}, which can be read only once: make it a list. For a stream, call "
-            "FoundationFeatureExtractor.precompute or partial_fit with one list after another."
+            f"X is a {name}, which can only be read from its beginning to its end: make it a list "
+            "of rows. For a stream, call FoundationFeatureExtractor.precompute or partial_fit with "
+            "one list after another."
         )
 
 
@@ -68,6 +70,29 @@ def is_category(X: Any) -> bool:
     # pandas, polars and Arrow in pandas.
     is_arrow = name == "ArrowDtype" and str(dtypes[0]).startswith("dictionary")
     return is_arrow or name in ("CategoricalDtype", "Categorical", "Enum")
+
+
+def category_names(X: Any) -> np.ndarray:
+    """Return a column of categories as strings, None where one is missing, (n_rows,) objects.
+
+    The name of a category does not depend on the others: 1 and 1.0 are both "1".
+    """
+    if is_frame(X):
+        X = X.iloc[:, 0] if hasattr(X, "iloc") else X.to_series(0)
+    categorical = getattr(X, "cat", X)
+    if hasattr(categorical, "codes"):  # pandas, which makes floats of ints and None
+        categories, codes = categorical.categories, np.asarray(categorical.codes)
+    else:  # polars, and Arrow in pandas
+        values = X.to_list() if hasattr(X, "to_list") else X.tolist()
+        categories = dict.fromkeys(value for value in values if not is_missing(value))
+        code_of = {value: code for code, value in enumerate(categories)}
+        codes = np.array([code_of.get(value, -1) for value in values], dtype=int)
+    return as_objects([*map(_category_name, categories), None])[codes]
+
+
+def _category_name(category: Any) -> str:
+    is_whole = isinstance(category, (float, np.floating)) and category.is_integer()
+    return str(int(category)) if is_whole else str(category)
 
 
 def require_columns(X: Any, names: Sequence[Any]) -> None:
@@ -157,7 +182,8 @@ def _column_of_numbers(X: Any, number: int) -> np.ndarray:
     column = X.iloc[:, number] if hasattr(X, "iloc") else X[:, number]
     values = None if is_category(column) else np.asarray(column)
     if values is not None and values.dtype == object:
-        values = _as_numbers(values)
+        # A column without any value is no reason against a table of numbers.
+        values = np.full(len(X), np.nan) if is_all_missing(values) else _as_numbers(values)
     if values is None or values.dtype.kind not in "biuf":
         names = ", ".join(map(str, X.columns))
         raise SeveralKindsError(
@@ -191,15 +217,21 @@ def _is_like(first: np.ndarray, x: Any) -> bool:
 
 
 def _tidy(values: np.ndarray) -> np.ndarray:
-    """Strings become objects, and objects that are numbers become numbers."""
+    """Strings become objects, and objects that are numbers become numbers.
+
+    One column without any value stays objects: it may be of any kind.
+    """
     if values.dtype.kind in "UST":
         values = values.astype(object)
     if values.dtype != object or values.ndim == 0 or values.size == 0:
         return values
+    is_table = values.ndim == 2 and values.shape[1] > 1
+    if is_all_missing(values):
+        return np.full(values.shape, np.nan) if is_table else values
     numbers = _as_numbers(values)
     if numbers is not None:
         return numbers
-    if values.ndim == 2 and values.shape[1] > 1:
+    if is_table:
         _refuse_table(values)
     return values
 
@@ -213,7 +245,7 @@ def _as_numbers(values: np.ndarray) -> np.ndarray | None:
     if not others:
         return values.astype(float)
     missing = missing_mask(values)
-    if missing.all() or any(kind in others for kind in map(type, values[~missing])):
+    if any(kind in others for kind in map(type, values[~missing])):
         return None
     return np.where(missing, np.nan, values).astype(float)
 

@@ -8,6 +8,7 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
+from sklearn.utils import _safe_indexing
 
 from sk_aft._data._missing import missing_mask
 
@@ -53,11 +54,12 @@ def labeled_mask(y: Any, missing_label: Any) -> np.ndarray:
     return ~np.all(missing.reshape(len(values), -1), axis=1)
 
 
-def known_targets(y: Any, labeled: np.ndarray) -> Any:
+def known_targets(y: Any, labeled: np.ndarray) -> np.ndarray:
     """Return the targets of labelled rows, in the dtype that they have on their own."""
-    if labeled.all():
-        return y
-    known = np.asarray(y)[labeled]
+    if not labeled.all():
+        # Before it is an array: NumPy makes floats of ints and missing values.
+        y = _safe_indexing(y, np.flatnonzero(labeled))
+    known = np.asarray(y)
     if known.dtype != object:
         return known
     values = known.tolist()
@@ -96,23 +98,55 @@ def check_no_target_missing(y: Any, labeled: np.ndarray, missing_label: Any) -> 
     )
 
 
+def check_labels_are_alike(y: Any, labeled: np.ndarray) -> None:
+    """Raise ValueError if some labels are strings and others are not; names a row of the fewer.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_rows,) or (n_rows, 1)
+        Labels.
+    labeled : ndarray of shape (n_rows,), bool
+        Which rows have one, see `labeled_mask`.
+    """
+    values = _as_array(y)
+    if values.dtype != object:
+        return
+    is_text = np.array([isinstance(value, str) for value in values.flat])
+    odd, others = sorted(
+        (np.flatnonzero(is_text & labeled), np.flatnonzero(~is_text & labeled)), key=len
+    )
+    if not len(odd):
+        return
+    value, other = values.flat[odd[0]], values.flat[others[0]]
+    raise ValueError(
+        f"Row {odd[0]} of y is {value!r}, and row {others[0]} is {other!r}: labels have to be all "
+        f"strings or all numbers. If {value!r} marks rows without a label, set "
+        f"missing_label={value!r}."
+    )
+
+
 def warn_of_minus_one(classes: np.ndarray) -> None:
-    """Warn if -1 is one of more than two classes, because it often marks unlabelled rows."""
-    if len(classes) > 2 and has_minus_one(classes):
+    """Warn if -1 is one of more than two classes: it often marks unlabelled rows."""
+    mark = minus_one_among(classes)
+    if len(classes) > 2 and mark is not None:
         warnings.warn(
-            f"y holds -1 and {len(classes) - 1} other classes, so -1 is learned as a class: "
-            "if it marks rows without a label, set missing_label=-1, and cross-validate with "
-            "sk_aft.model_selection.LabeledFold(missing_label=-1).",
+            f"y holds {mark!r} and {len(classes) - 1} other classes, so {mark!r} is learned as "
+            f"a class: if it marks rows without a label, set missing_label={mark!r}, and "
+            f"cross-validate with sk_aft.model_selection.LabeledFold(missing_label={mark!r}).",
             stacklevel=2,
         )
 
 
-def has_minus_one(y: Any) -> bool:
-    """Whether a target is -1; if rows have several targets, whether all of a row are."""
+def minus_one_among(y: Any) -> int | str | None:
+    """Return -1 or "-1" if a target, or all targets of a row, are that; else None."""
     values = _as_array(y)
-    if values.dtype.kind not in "if" and values.dtype != object:
-        return False
-    return bool(_equal(values, -1).reshape(len(values), -1).all(axis=1).any())
+    # Numbers are not equal to texts, and NumPy does not compare arrays of them.
+    values = values.astype(object) if values.dtype.kind in "US" else values
+    marks = (-1, "-1") if values.dtype == object else (-1,)
+    for mark in marks:
+        if _equal(values, mark).reshape(len(values), -1).all(axis=1).any():
+            return mark
+    return None
 
 
 def _as_array(y: Any) -> np.ndarray:

@@ -20,6 +20,13 @@ def is_missing(value: Any) -> bool:
     return is_scalar and bool(value != value)
 
 
+def is_all_missing(values: np.ndarray) -> bool:
+    """Return whether no element of an array is there."""
+    if values.dtype == object:
+        return all(map(is_missing, values.flat))
+    return bool(missing_mask(values).all())
+
+
 def missing_mask(values: np.ndarray) -> np.ndarray:
     """Return which elements are missing, in the shape of the array."""
     if values.dtype == object:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
+from dataclasses import KW_ONLY, dataclass, field, replace
+from datetime import date, time, timedelta
 from importlib import import_module
 from pathlib import PurePath
 from typing import Any
@@ -15,6 +15,7 @@ from sklearn.utils import _safe_indexing, assert_all_finite
 
 from sk_aft._data._containers import (
     as_objects,
+    category_names,
     check_is_collected,
     is_category,
     is_frame,
@@ -23,7 +24,7 @@ from sk_aft._data._containers import (
     to_array,
 )
 from sk_aft._data._images import find_ranges, has_image_suffix, is_pil_image, load_image
-from sk_aft._data._missing import is_missing, missing_mask
+from sk_aft._data._missing import is_all_missing, missing_mask
 from sk_aft._data._pixels import (
     UNSCALED,
     Ranges,
@@ -36,7 +37,8 @@ from sk_aft.exceptions import SeveralKindsError
 
 _DATES = (
     "dates and times are not numbers: convert them to numbers, for example with "
-    "(X['day'] - X['day'].min()).dt.days, or X['duration'].dt.total_seconds()."
+    "(X['day'] - X['day'].min()).dt.days, or X['duration'].dt.total_seconds(). "
+    "X['month'].dt.to_timestamp() converts periods to dates."
 )
 
 
@@ -58,14 +60,18 @@ class Rows:
     float_range : Ranges, optional
         What the numbers of images mean; default: nobody looked at them yet. Of a frame, a dict
         of the columns to look at, with the ranges that a fit has seen, None if this is the fit.
+    column_kinds : dict, optional
+        The kinds of a frame's columns that are known, by name.
     """
 
     kind: str
     values: Any
+    _: KW_ONLY
     indices: np.ndarray | None = None
     float_range: Any = None
     # Found when a preprocessor was fitted, and used when it transforms the same rows.
     _found_ranges: Ranges | None = field(default=None, init=False, repr=False, compare=False)
+    column_kinds: dict[Any, str] = field(default_factory=dict)
     # Columns of a frame that were recognised already.
     _columns: dict[Any, Rows] = field(default_factory=dict, repr=False, compare=False)
 
@@ -75,14 +81,14 @@ class Rows:
     def __getitem__(self, key: np.ndarray | slice) -> Rows:
         """Return some of the rows; messages number them from 0."""
         columns = {name: rows[key] for name, rows in self._columns.items()}
-        return Rows(self.kind, self._values_at(key), None, self.float_range, columns)
+        return replace(self, values=self._values_at(key), indices=None, _columns=columns)
 
     def take(self, indices: np.ndarray | slice) -> Rows:
         """Return some of the rows; messages keep their numbers."""
         known = np.arange(len(self)) if self.indices is None else self.indices
         columns = {name: rows.take(indices) for name, rows in self._columns.items()}
         values = self._values_at(indices)
-        return Rows(self.kind, values, known[indices], self.float_range, columns)
+        return replace(self, values=values, indices=known[indices], _columns=columns)
 
     def concat(self, others: Rows) -> Rows:
         """Return these rows and then others of the same kind."""
@@ -106,7 +112,7 @@ class Rows:
                 rows = self.column(name, missing=True)
                 columns[name] = rows.concat(others.column(name, kind=rows.kind, missing=True))
         values = library.concat([self.values, others.values])
-        return Rows(self.kind, values, float_range=float_range, _columns=columns)
+        return replace(self, values=values, indices=None, float_range=float_range, _columns=columns)
 
     def read_as(self, kind: str) -> Rows:
         """Return the rows as another kind: strings as texts, images or categories, for example.
@@ -119,11 +125,11 @@ class Rows:
         if kind == self.kind:
             return self
         if self.holds_strings and kind in ("text", "image"):
-            return Rows(kind, self.values, self.indices)
+            return Rows(kind, self.values, indices=self.indices)
         if self.holds_strings and kind == "category":
-            return Rows(kind, self.values[:, None], self.indices)
+            return Rows(kind, self.values[:, None], indices=self.indices)
         if self.kind == "category" and kind == "text":
-            return Rows(kind, self.values[:, 0], self.indices)
+            return Rows(kind, self.values[:, 0], indices=self.indices)
         raise ValueError(
             f"Expected {kind} rows, got {self.kind} rows (shape {np.shape(self.values)})"
             f"{_HOW_TO_CONVERT.get((self.kind, kind), '.')}"
@@ -211,9 +217,10 @@ class Rows:
             names = column if isinstance(column, tuple) else [column]
             frame = select_columns(self.values, names)
             with named(column):
-                rows = as_rows(frame, default_kind=kind, missing=True)
-                if rows.holds_strings and kind in ("text", "image"):
-                    rows = rows.read_as(kind)
+                first_kind = self.column_kinds.get(column, kind)
+                rows = as_rows(frame, default_kind=first_kind, missing=True)
+                if rows.holds_strings and first_kind in ("text", "image"):
+                    rows = rows.read_as(first_kind)
                 if column in (self.float_range or {}):
                     rows = rows.in_float_range(self.float_range[column])
             self._columns[column] = replace(rows, indices=self.indices)
@@ -247,7 +254,7 @@ class Rows:
         images = [None if v is None else self.image(row) for row, v in enumerate(self.values)]
         floats = self.float_range.floats
         ranges = Ranges(floats if floats in UNSCALED else "fractions", "levels")
-        return Rows(self.kind, as_objects(images), self.indices, ranges)
+        return Rows(self.kind, as_objects(images), indices=self.indices, float_range=ranges)
 
     def position(self, index: int) -> int:
         """Return the position of the row at ``index`` in the user's data."""
@@ -258,8 +265,18 @@ class Rows:
             return _safe_indexing(self.values, np.arange(len(self))[key])
         return self.values[key]
 
-    def __reduce__(self) -> Any:
-        return Rows, (self.kind, self.values, self.indices, self.float_range)
+    def __getstate__(self) -> dict[str, Any]:
+        # Columns are read again, as what they were recognised as.
+        kinds = {name: rows.kind for name, rows in self._columns.items()}
+        ranges = {
+            name: rows.float_range
+            for name, rows in self._columns.items()
+            if rows.float_range is not None
+        }
+        known = {"column_kinds": {**self.column_kinds, **kinds}, "_columns": {}}
+        if self.kind == "frame":
+            known["float_range"] = {**(self.float_range or {}), **ranges}
+        return {**vars(self), **known}
 
 
 def as_rows(
@@ -383,6 +400,10 @@ def _frame_rows(X: Any) -> Rows:
 
 
 def _recognised(X: Any, frames: bool, kind: str | None) -> Rows:
+    if is_category(X):
+        values = category_names(X)[:, None]
+        _check_not_empty(values)
+        return Rows("category", values)
     try:
         values = to_array(X)
     except SeveralKindsError as error:
@@ -390,15 +411,12 @@ def _recognised(X: Any, frames: bool, kind: str | None) -> Rows:
             return _frame_rows(X)
         advice = _HOW_TO_MAKE_NUMBERS if kind == "numeric" else _HOW_TO_PASS_COLUMNS
         raise SeveralKindsError(f"{error}{advice}") from None
-    if values.ndim and len(values) == 0:
-        raise ValueError(
-            f"Found array with 0 sample(s) (shape={values.shape}) while a minimum of 1 is required."
-        )
-    if is_category(X):
-        names = [None if is_missing(value) else str(value) for value in values.flat]
-        return Rows("category", np.array(names, dtype=object).reshape(-1, 1))
+    _check_not_empty(values)
+    is_column = values.ndim == 1 or values.shape[1:] == (1,)
+    if kind is not None and is_column and is_all_missing(values):
+        return _missing_rows(kind, len(values))
     if values.dtype == object:
-        return _object_rows(values, kind)
+        return _object_rows(values)
     if values.dtype.kind in "mM":
         raise ValueError(f"Cannot use rows of dtype {values.dtype}: {_DATES}")
     if values.dtype.kind == "c":
@@ -421,7 +439,22 @@ def _recognised(X: Any, frames: bool, kind: str | None) -> Rows:
     )
 
 
-def _object_rows(values: np.ndarray, default_kind: str | None) -> Rows:
+def _check_not_empty(values: np.ndarray) -> None:
+    if values.ndim and len(values) == 0:
+        raise ValueError(
+            f"Found array with 0 sample(s) (shape={values.shape}) while a minimum of 1 is required."
+        )
+
+
+def _missing_rows(kind: str, n_rows: int) -> Rows:
+    """Return rows of which none is there."""
+    if kind == "numeric":
+        return Rows(kind, np.full((n_rows, 1), np.nan))
+    values: np.ndarray = np.full(n_rows, None, dtype=object)
+    return Rows(kind, values[:, None] if kind == "category" else values)
+
+
+def _object_rows(values: np.ndarray) -> Rows:
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 1:
@@ -431,10 +464,8 @@ def _object_rows(values: np.ndarray, default_kind: str | None) -> Rows:
     values = _none_if_missing(values)
     present = np.flatnonzero([value is not None for value in values])
     if not len(present):
-        rows = Rows("text", values)
-        if default_kind is None:
-            raise ValueError(f"{rows.missing_error(0)} All {len(rows)} rows are missing.")
-        return rows if default_kind == "text" else Rows(default_kind, values)
+        missing = Rows("text", values).missing_error(0)
+        raise ValueError(f"{missing} All {len(values)} rows are missing.")
     types = {int(row): _type_name(values[row]) for row in present}
     first_row, first = next(iter(types.items()))
     for row, name in types.items():
@@ -484,7 +515,9 @@ def _type_name(value: Any) -> str:
         return "an image array"
     if is_pil_image(value):
         return "a PIL image"
-    if isinstance(value, (date, timedelta, np.datetime64, np.timedelta64)):
+    if isinstance(value, (date, time, timedelta, np.datetime64, np.timedelta64)):
+        return "a date"
+    if type(value).__name__ == "Period":  # of pandas, which is optional
         return "a date"
     return f"of type {type(value).__name__}"
 

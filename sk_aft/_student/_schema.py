@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -122,8 +122,10 @@ def _check_files(rows: Rows) -> None:
 def _like_frame(X: Any, given: Any, columns: Any) -> Rows:
     """Return the columns of a DataFrame that a student was trained on."""
     frame = select_columns(given, columns)
-    is_known = isinstance(X, FoundationFeatures) and X._rows.values is frame
-    return X._rows if is_known and X._rows.kind == "frame" else as_rows(frame, kind="frame")
+    if isinstance(X, FoundationFeatures) and X._rows.kind == "frame":
+        # What a column was recognised as does not depend on the order of the columns.
+        return X._rows if X._rows.values is frame else replace(X._rows, values=frame)
+    return as_rows(frame, kind="frame")
 
 
 @lru_cache(maxsize=16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from sk_aft._student._plan import TrainingPlan, built_with
 from sk_aft._student._schema import RowSchema
 from sk_aft._student._targets import Targets
 from sk_aft._student._training_data import TrainingData
+from sk_aft.preprocessing._text import TRUNCATION
 
 
 @dataclass(eq=False)
@@ -238,7 +240,10 @@ def student_batches(
     )
     if held_out is None:
         return batches, None
-    others = student.inputs.transform(data.rows.take(held_out))
+    with warnings.catch_warnings():
+        # Said of the rows to learn from already.
+        warnings.filterwarnings("ignore", TRUNCATION)
+        others = student.inputs.transform(data.rows.take(held_out))
     return batches, make_batches(
         data, others, held_out, batch_size=plan.batch_size, device=plan.device
     )

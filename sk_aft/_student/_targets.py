@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias, Union
 
 import numpy as np
+import scipy.sparse
 from sklearn.metrics import r2_score
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
@@ -42,15 +44,19 @@ class ClassTargets:
     needs_classes: ClassVar[bool] = True
 
     @staticmethod
-    def check(y: Any) -> np.ndarray:
-        """Return labels as an array, (n_rows,)."""
-        shape = y.shape if hasattr(y, "shape") else np.shape(y)
-        if len(shape) == 2 and shape[1] > 1:
+    def check_shape(y: Any) -> None:
+        """Raise ValueError if rows have several labels, in whatever container."""
+        several = _several_a_row(y)
+        if several is not None:
             raise ValueError(
-                f"y has several labels per row (shape {shape}), and AFTClassifier predicts one: "
-                "train a student for each with "
+                f"y has several labels per row ({several}), and AFTClassifier predicts one: train "
+                "a student for each column of a dense array with "
                 "sklearn.multioutput.MultiOutputClassifier(AFTClassifier(...))."
             )
+
+    @staticmethod
+    def check(y: Any) -> np.ndarray:
+        """Return labels as an array, (n_rows,)."""
         labels = column_or_1d(y, warn=True)
         check_classification_targets(labels)
         return labels
@@ -187,6 +193,12 @@ class NumericTargets:
     n_classes: ClassVar[None] = None
 
     @staticmethod
+    def check_shape(y: Any) -> None:
+        """Raise ValueError if y is no dense array of numbers."""
+        if scipy.sparse.issparse(y) or _shape(y) is None:
+            raise ValueError(f"y has to be a dense array of numbers, got {_several_a_row(y)}.")
+
+    @staticmethod
     def check(y: Any) -> np.ndarray:
         """Return numbers as an array, (n_rows,) or (n_rows, n_outputs)."""
         return check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
@@ -267,6 +279,29 @@ def _are_log_probabilities(outputs: Tensor) -> bool:
 
 
 Targets: TypeAlias = Union[ClassTargets, NumericTargets]  # noqa: UP007 - evaluated by 3.10
+
+
+def _several_a_row(y: Any) -> str | None:
+    """Return how y holds several targets a row, None if it holds one."""
+    if scipy.sparse.issparse(y):
+        return f"a sparse {type(y).__name__} of shape {y.shape}, which .toarray() makes dense"
+    shape = _shape(y)
+    if shape is None or (len(shape) == 1 and _is_collection(next(iter(y), None))):
+        return "lists, of which sklearn.preprocessing.MultiLabelBinarizer makes an array"
+    return f"shape {shape}" if len(shape) == 2 and shape[1] > 1 else None
+
+
+def _shape(y: Any) -> tuple[int, ...] | None:
+    """Return the shape of array-like targets, None if their rows have different lengths."""
+    try:
+        return tuple(y.shape if hasattr(y, "shape") else np.shape(y))
+    except ValueError:
+        return None
+
+
+def _is_collection(target: Any) -> bool:
+    is_scalar = isinstance(target, (str, bytes)) or getattr(target, "ndim", 1) == 0
+    return isinstance(target, Collection) and not is_scalar
 
 
 def row_weights(sample_weight: Any, rows: np.ndarray) -> np.ndarray | None:

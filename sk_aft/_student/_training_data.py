@@ -12,6 +12,7 @@ from sklearn.utils.validation import _check_sample_weight, _num_samples
 
 from sk_aft._data._feature_rows import ConcatenatedRows, FeatureRows, RowSubset, StoredRows
 from sk_aft._data._labels import (
+    check_labels_are_alike,
     check_no_target_missing,
     known_targets,
     labeled_mask,
@@ -154,12 +155,18 @@ def check_training_data(
         features = X
     schema, encoder = known or (None, None)
     rows, schema = check_rows(X, schema, owner=owner, allow_nan=allow_nan)
+    targets.check_shape(y)
     labeled = check_labeled(y, missing_label)
-    if classes is not None and not labeled_mask(classes, missing_label).all():
-        raise ValueError(
-            f"classes holds missing_label={missing_label!r}, which marks rows without a label: "
-            "leave it out."
-        )
+    if targets.needs_classes:
+        check_labels_are_alike(y, labeled)
+    if classes is not None:
+        are_labels = labeled_mask(classes, missing_label)
+        if not are_labels.all():
+            raise ValueError(
+                f"classes holds missing_label={missing_label!r}, which marks rows without a "
+                "label: leave it out."
+            )
+        classes = known_targets(classes, are_labels)
     y = targets.check(known_targets(y, labeled))
     n_rows = len(rows)
     if encoder is None:

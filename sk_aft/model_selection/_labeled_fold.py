@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import BaseCrossValidator, check_cv
 from sklearn.utils import indexable
+from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import _num_samples
 
 from sk_aft._data._labels import (
     check_no_target_missing,
-    has_minus_one,
     known_targets,
     labeled_mask,
+    minus_one_among,
 )
 
 
@@ -34,7 +35,8 @@ class LabeledFold(BaseCrossValidator):
     Raises
     ------
     ValueError
-        If ``missing_label=None`` and y holds -1, NaN or None, which probably mark unknown labels.
+        If ``missing_label=None`` and y holds -1, "-1", NaN or None, which probably mark unknown
+        labels. If -1 is a label, use the splitter alone: it does the same.
 
     Examples
     --------
@@ -110,11 +112,14 @@ class LabeledFold(BaseCrossValidator):
     def _known(self, y: Any) -> np.ndarray:
         """Return which rows have a label; raise if some seem to lack one without being marked."""
         known = labeled_mask(y, self.missing_label)
-        if self.missing_label is None and has_minus_one(y):
+        mark = minus_one_among(y) if self.missing_label is None else None
+        if mark is not None:
+            are_classes = type_of_target(y) in ("binary", "multiclass")
             raise ValueError(
-                "y holds -1, and LabeledFold does not know whether it marks rows without a label: "
-                "if so, set missing_label=-1; if it is a label, use the splitter alone, such as "
-                "StratifiedKFold."
+                f"y holds {mark!r}, and LabeledFold does not know whether it marks rows without a "
+                f"label: if so, set missing_label={mark!r}. If it is a label, all rows have one "
+                "and LabeledFold adds nothing: use a splitter alone, such as "
+                f"{'StratifiedKFold' if are_classes else 'KFold'}."
             )
         check_no_target_missing(y, known, self.missing_label)
         return known

@@ -13,6 +13,9 @@ from sklearn.utils.validation import check_is_fitted
 from sk_aft._data._rows import as_rows
 from sk_aft.preprocessing._ngrams import ngram_hashes
 
+# What the warning of texts that are too long begins with, as a pattern.
+TRUNCATION = r"\d+ of \d+ texts have more than max_length"
+
 
 class NgramTokenizer(TransformerMixin, BaseEstimator):
     """Tokenize texts into words, pairs of words and character n-grams, and learn the vocabulary.

@@ -24,7 +24,7 @@ NOT_COLLECTED = [
     (lambda: iter(LETTERS), "X is a list_iterator.*make it a list"),
     (lambda: {"a": LETTERS}, r"X is a dict.*pandas\.DataFrame\(X\)"),
     (lambda: {"a": 1}.values(), "X is a dict_values.*make it a list"),
-    (lambda: {"a": 1}.keys(), "X is a dict_keys.*give a list"),
+    (lambda: {"a": 1}.keys(), "X is a dict_keys.*make it a list"),
     (lambda: set(LETTERS), "X is a set.*no order.*give a list"),
     (lambda: frozenset(LETTERS), "X is a frozenset.*no order"),
 ]

@@ -1,9 +1,13 @@
 """Rows are recognised once, by the extractor or by the student."""
 
+from datetime import time
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.pipeline import make_pipeline
+from torch.utils.data import DataLoader, TensorDataset
 
 from sk_aft import AFTClassifier, FoundationFeatureExtractor
 
@@ -85,3 +89,36 @@ def test_messages_number_the_rows_as_they_were_given():
     rows[33] = np.full((8, 8), 70_000)  # no pixel is as bright
     with pytest.raises(ValueError, match="0 to 65535"):
         AFTClassifier(beta=0, max_epochs=1).fit(rows, LABELS[:40])
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ({"a": 1, "b": 2}.keys(), "X is a dict_keys: make it a list"),
+        ({"a": 1, "b": 2}.values(), "X is a dict_values: make it a list"),
+        ({"a": 1, "b": 2}.items(), "X is a dict_items: make it a list"),
+        ({"a", "b"}, "X is a set, whose rows have no order: give a list"),
+        (DataLoader(TensorDataset(torch.ones(8, 2))), "X is a DataLoader, which can only be read"),
+        (iter(["a"]), "make it a list of rows. For a stream, call .*precompute"),
+    ],
+)
+def test_what_is_no_list_says_how_to_make_one(rows, message):
+    for estimator in (AFTClassifier(), FoundationFeatureExtractor(mean_of)):
+        with pytest.raises(ValueError, match=message):
+            estimator.fit(rows, [0, 1])
+
+
+@pytest.mark.parametrize("beside", [{}, {"number": [1.0, 2.0]}, {"text": ["a", "b"]}])
+@pytest.mark.parametrize(
+    "dates",
+    [
+        pd.period_range("2020-01", periods=2, freq="M"),
+        pd.date_range("2020", periods=2),
+        [time(12, 30), time(13)],
+    ],
+)
+def test_dates_and_periods_say_how_to_make_numbers_of_them(dates, beside):
+    frame = pd.DataFrame({"when": dates, **beside})
+    message = r"dates and times are not numbers: .*\.dt\.days.*to_timestamp\(\) converts per"
+    with pytest.raises(ValueError, match=message):
+        AFTClassifier(beta=0).fit(frame, [0, 1])

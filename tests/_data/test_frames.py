@@ -498,3 +498,43 @@ def test_columns_of_texts_alone_are_not_multiplied():
     labels = [(frame["year"] == "1999").to_numpy() for frame in frames]
     student = AFTClassifier(beta=0, random_state=0).fit(frames[0], labels[0])
     assert student.score(frames[1], labels[1]) == 1
+
+
+# ---------------------------------------------------------------- what columns were recognised as
+
+
+@pytest.mark.parametrize("inputs", [["number", "image"], ["image", "number"], ["image", "text"]])
+def test_some_columns_in_another_order_are_what_they_were(look, inputs):
+    frame = FRAME.assign(image=list(IMAGES / np.float32(255)), more=1.0)
+    extractor = FoundationFeatureExtractor({"image": look}, cache=None, inputs=inputs)
+    model = student(beta=0).fit(extractor.fit_transform(frame), LABELS)
+    alone = student(beta=0).fit(frame[inputs], LABELS)
+    np.testing.assert_array_equal(model.predict_proba(frame), alone.predict_proba(frame))
+    turned = FoundationFeatureExtractor({"image": look}, cache=None, inputs=inputs[::-1]).fit(frame)
+    dark = frame.assign(image=[np.ones((8, 8), np.uint8)] * N)  # as floats white
+    for other in (extractor.transform(dark), turned.transform(dark)):
+        np.testing.assert_array_equal(model.predict_proba(other), model.predict_proba(dark))
+
+
+NAMES_OF_FILES = [f"{WORDS[label]} {row}.png" for row, label in enumerate(LABELS)]
+
+
+@pytest.mark.parametrize("inputs", [None, ["number", "text"], ["text", "number"]])
+@pytest.mark.parametrize("is_pickled", [False, True])
+def test_texts_that_end_like_files_stay_texts(inputs, is_pickled):
+    frame = FRAME[["text", "number"]].assign(text=NAMES_OF_FILES)
+    extractor = FoundationFeatureExtractor({"text": "minilm"}, cache=None, inputs=inputs)
+    rows = extractor.fit_transform(frame)
+    rows = pickle.loads(pickle.dumps(rows)) if is_pickled else rows
+    model = student(beta=0, max_epochs=15, lr=0.005).fit(rows, LABELS)
+    assert model.score(frame[:7], LABELS[:7]) == 1
+    assert model.score(extractor.transform(frame)[::-1], LABELS[::-1]) > 0.9
+
+
+def test_a_pickle_of_some_rows_remembers_the_range_of_all():
+    images = list(IMAGES.astype(float))
+    images[3] = np.ones((8, 8))  # white if it were alone
+    extractor = FoundationFeatureExtractor({"image": flattened}, cache=None)
+    some = extractor.fit_transform(FRAME.assign(image=images))[[3]]
+    for rows in (some, pickle.loads(pickle.dumps(some))):
+        assert rows._rows.column("image").image(0).max() == 1

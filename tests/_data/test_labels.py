@@ -74,12 +74,20 @@ def test_minus_one_among_other_classes_is_warned_of(dtype):
         assert student().fit(X, y).classes_.tolist() == [-1, 0, 1]
 
 
+@pytest.mark.parametrize("wrap", [list, np.array, pd.Series, pd.Categorical])
+def test_minus_one_as_a_text_is_warned_of(wrap):
+    message = "'-1' and 2 other classes.*missing_label='-1'.*LabeledFold"
+    with pytest.warns(UserWarning, match=message):
+        student().fit(X, wrap(["-1", "a", "b"] * 10))
+
+
 @pytest.mark.parametrize(
     ("y", "parameters"),
     [
         (np.arange(N) % 2 * 2 - 1, {}),  # a convention of its own
         (np.arange(N) % 3 - 1, {"missing_label": -1}),
-        (np.array(["-1", "0", "1"] * 10), {}),
+        (np.array(["-1", "1"] * 15), {}),
+        (np.array(["-1", "0", "1"] * 10), {"missing_label": "-1"}),
         (np.arange(N) % 3, {}),
     ],
 )

@@ -177,3 +177,44 @@ def test_a_plain_student_takes_them_for_files_and_says_so():
     texts = AFTClassifier(beta=0, preprocessor=NgramTokenizer(), random_state=0).fit(NAMES, Y)
     assert texts.score(NAMES, Y) == 1
     assert texts.predict(["cat_photo.png", "a cat_photo"]).tolist() == [1, 1]
+
+
+# ---------------------------------------------------------------- one row, without its numbers
+
+
+IMPUTED = make_pipeline(SimpleImputer(), StandardScaler())
+TABLE = pd.DataFrame(NUMBERS[:, :2], columns=["a", "b"])
+
+
+@pytest.mark.parametrize("value", [None, np.nan, pd.NA])
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+@pytest.mark.parametrize("names", [["a"], ["a", "b"], ["a", "b", "t"]])
+def test_a_record_without_a_number_is_imputed(names, library, value):
+    frame = TABLE.assign(t=["some words", "other words"] * 20)[names]
+    is_mixed = "t" in names
+    preprocessor = {"preprocessor__numeric" if is_mixed else "preprocessor": IMPUTED}
+    model = student(beta=0, **preprocessor).fit(frame, Y)
+    record = {"a": value, "b": 1.0, "t": "some words"}
+    record = {name: record[name] for name in names}
+    mean = pd.DataFrame([{**record, "a": TABLE["a"].mean()}])
+    if library == "polars":
+        one = pl.DataFrame({name: [None if name == "a" else record[name]] for name in names})
+    else:
+        one = pd.DataFrame([record])
+    np.testing.assert_allclose(model.predict_proba(one), model.predict_proba(mean), rtol=1e-4)
+
+
+@pytest.mark.parametrize("names", [["a"], ["a", "b"], ["a", "b", "t"]])
+def test_without_an_imputer_row_and_column_are_named(names):
+    frame = TABLE.assign(t=["some words", "other words"] * 20)[names]
+    model = student(beta=0).fit(frame, Y)
+    one = pd.DataFrame([{"a": None, "b": 1.0, "t": "some words"}])[names]
+    with pytest.raises(ValueError, match=r"NaN in row 0, column 'a': fill it, .*SimpleImputer"):
+        model.predict(one)
+
+
+@pytest.mark.parametrize("hole", [[[None, None]], np.array([[None, None]])])
+def test_a_list_without_any_number_is_imputed(hole):
+    model = student(beta=0, preprocessor=IMPUTED).fit(NUMBERS[:, :2], Y)
+    mean = model.predict_proba(NUMBERS[:, :2].mean(axis=0, keepdims=True))
+    np.testing.assert_allclose(model.predict_proba(hole), mean, rtol=1e-4)

@@ -131,3 +131,22 @@ def test_score_leaves_unlabeled_rows_out():
     assert weighted == student.score(X[known], y[known], sample_weight=weights[known])
     with pytest.raises(ValueError, match="All 200 rows of y are missing_label=-1"):
         student.score(X, np.full(200, -1))
+
+
+@pytest.mark.parametrize(
+    ("y", "mark", "splitter"),
+    [
+        (np.arange(60) % 4 - 1, "-1", "StratifiedKFold"),
+        (["-1", "a", "b"] * 20, "'-1'", "StratifiedKFold"),
+        (np.array([-1, "a", "b"] * 20, dtype=object), "-1", ""),
+        (np.r_[-1.0, np.linspace(0, 1, 59)], "-1", "KFold"),
+        (np.c_[np.r_[-1.0, np.linspace(0, 1, 59)], np.full(60, -1.0)], "-1", "KFold"),
+    ],
+)
+def test_minus_one_may_be_a_mark_or_a_label(y, mark, splitter):
+    message = rf"y holds {mark}, .*set missing_label={mark}\. If it is a label.* {splitter}\.$"
+    with pytest.raises(ValueError, match=message if splitter else f"missing_label={mark}"):
+        next(LabeledFold().split(y, y))
+    if splitter:
+        model_selection = {"KFold": KFold, "StratifiedKFold": StratifiedKFold}
+        assert len(list(model_selection[splitter](3).split(y, y))) == 3

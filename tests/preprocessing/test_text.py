@@ -73,3 +73,13 @@ def test_a_student_warns_of_long_texts_once_a_call():
 def test_missing_texts_are_named():
     with pytest.raises(ValueError, match=r"Row 1 of X is missing \(None\): fill it"):
         NgramTokenizer().fit(["a", None])
+
+
+def test_a_fit_that_holds_rows_out_warns_of_long_texts_once():
+    texts = ["a card that is lost", "a card that I found"] * 20
+    student = AFTClassifier(
+        beta=0, max_epochs=1, early_stopping=True, random_state=0, preprocessor__max_length=10
+    )
+    with pytest.warns(UserWarning, match="36 of 36 texts have more than max_length=10") as caught:
+        student.fit(texts, np.arange(40) % 2)
+    assert len(caught) == 1

@@ -1,0 +1,120 @@
+"""Targets in any container, and what is said of those that a student cannot learn."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import scipy.sparse
+import torch
+from sklearn.model_selection import cross_val_score
+
+from sk_aft import AFTClassifier, AFTRegressor
+from sk_aft.model_selection import LabeledFold
+
+N = 60
+CODES = np.arange(N) % 2
+NAMES = np.array(["a", "b"])[CODES]
+X = np.random.default_rng(0).normal(size=(N, 3)) + 5 * CODES[:, None]
+INDICATOR = np.c_[CODES, 1 - CODES, np.ones(N, int)]
+
+
+def student(**parameters):
+    return AFTClassifier(**{"beta": 0, "max_epochs": 5, "lr": 0.05, "random_state": 0} | parameters)
+
+
+def with_holes(values):
+    return [None if row in (5, 6) else value for row, value in enumerate(values.tolist())]
+
+
+CONTAINERS = {
+    "Categorical": (pd.Categorical, NAMES),
+    "Categorical of ints": (lambda y: pd.Series(pd.Categorical(y)), CODES),
+    "Int64": (lambda y: pd.Series(y, dtype="Int64"), CODES),
+    "boolean": (lambda y: pd.Series(y, dtype="boolean"), CODES == 1),
+    "string": (lambda y: pd.Series(y, dtype="string"), NAMES),
+    "polars": (pl.Series, NAMES),
+    "polars ints": (pl.Series, CODES),
+    "polars bools": (pl.Series, CODES == 1),
+    "polars Categorical": (lambda y: pl.Series(list(y), dtype=pl.Categorical), NAMES),
+}
+
+
+@pytest.mark.parametrize("is_complete", [True, False])
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_labels_keep_their_type_in_any_container(name, is_complete):
+    make, labels = CONTAINERS[name]
+    y = make(labels.tolist() if is_complete else with_holes(labels))
+    mark = None if is_complete else np.nan
+    model = student(missing_label=mark).fit(X, y)
+    assert model.classes_.tolist() == np.unique(labels).tolist()
+    assert model.classes_.dtype.kind == labels.dtype.kind
+    np.testing.assert_array_equal(model.predict(X), labels)
+    piecewise = student(missing_label=mark)
+    for _ in range(5):
+        piecewise.partial_fit(X, y, classes=pd.unique(pd.Series(labels, dtype=object)))
+    assert piecewise.classes_.dtype.kind == labels.dtype.kind
+    fold = LabeledFold(2, missing_label=mark)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* rows have no label")
+        assert model.score(X, y) == piecewise.score(X, y) == 1
+    assert cross_val_score(model, X, y, cv=fold, error_score="raise").min() == 1
+
+
+def test_a_tensor_of_labels():
+    assert student().fit(X, torch.tensor(CODES)).classes_.tolist() == [0, 1]
+
+
+@pytest.mark.filterwarnings("ignore:A column-vector y was passed")
+def test_a_column_of_labels():
+    for y in (CODES[:, None], pd.DataFrame({"y": CODES}), pl.DataFrame({"y": CODES})):
+        np.testing.assert_array_equal(student().fit(X, y).predict(X), CODES)
+
+
+@pytest.mark.parametrize("missing_label", [None, -1, np.nan])
+@pytest.mark.parametrize(
+    ("y", "how"),
+    [
+        (INDICATOR, r"shape \(60, 3\)"),
+        (pd.DataFrame(INDICATOR), r"shape \(60, 3\)"),
+        (INDICATOR.tolist(), r"shape \(60, 3\)"),
+        (scipy.sparse.csr_matrix(INDICATOR), r"a sparse csr_matrix .*\.toarray\(\)"),
+        (scipy.sparse.csc_array(INDICATOR), r"a sparse csc_array .*\.toarray\(\)"),
+        ([[0, 1], [1]] * 30, "lists, of which .*MultiLabelBinarizer"),
+        ([{"a", "b"}, {"a"}] * 30, "lists, of which .*MultiLabelBinarizer"),
+        (pd.Series([["a", "b"], ["a"]] * 30), "lists, of which .*MultiLabelBinarizer"),
+    ],
+)
+def test_several_labels_a_row_ask_for_several_students(y, how, missing_label):
+    message = rf"y has several labels a row \({how}.*MultiOutputClassifier"
+    for method in ("fit", "partial_fit"):
+        classes = {} if method == "fit" else {"classes": [0, 1]}
+        with pytest.raises(ValueError, match=message):
+            getattr(student(missing_label=missing_label), method)(X, y, **classes)
+
+
+@pytest.mark.parametrize("y", [scipy.sparse.csr_matrix(INDICATOR), [[1.0, 2.0], [3.0]] * 30])
+def test_a_regressor_wants_a_dense_array(y):
+    with pytest.raises(ValueError, match="y has to be a dense array of numbers"):
+        AFTRegressor(beta=0).fit(X, y)
+
+
+@pytest.mark.parametrize("wrap", [list, lambda y: np.array(y, dtype=object), pd.Series])
+@pytest.mark.parametrize(
+    ("odd", "others"), [(-1, ["a", "b"]), (3, ["a", "b", "c"]), ("?", [0, 1]), ("?", [True, False])]
+)
+def test_labels_of_two_types_name_a_row_and_the_mark(wrap, odd, others):
+    y = (others * N)[:N]
+    y[7] = odd
+    message = (
+        rf"Row 7 of y is {odd!r}, and row 0 is {others[0]!r}: labels have to be all strings or "
+        rf"all numbers.*set missing_label={odd!r}"
+    ).replace("?", r"\?")
+    with pytest.raises(ValueError, match=message):
+        student().fit(X, wrap(y))
+    known = student(missing_label=odd).fit(X, np.array(y, dtype=object))
+    assert known.classes_.tolist() == sorted(others)
+    y[9] = None
+    with pytest.raises(ValueError, match="Row 7 of y"):
+        student(missing_label=np.nan).fit(X, np.array(y, dtype=object))
