@@ -195,7 +195,7 @@ class NumericTargets:
     @staticmethod
     def check_shape(y: Any) -> None:
         """Raise ValueError if y is no dense array of numbers."""
-        if scipy.sparse.issparse(y) or _shape(y) is None:
+        if scipy.sparse.issparse(y) or _as_dense(y) is None:
             raise ValueError(f"y has to be a dense array of numbers, got {_several_a_row(y)}.")
 
     @staticmethod
@@ -285,23 +285,22 @@ def _several_a_row(y: Any) -> str | None:
     """Return how y holds several targets a row, None if it holds one."""
     if scipy.sparse.issparse(y):
         return f"a sparse {type(y).__name__} of shape {y.shape}, which .toarray() makes dense"
-    shape = _shape(y)
-    if shape is None or (len(shape) == 1 and _is_collection(next(iter(y), None))):
+    values = _as_dense(y)
+    if values is None or (values.dtype == object and _is_collection(next(values.flat, None))):
         return "lists, of which sklearn.preprocessing.MultiLabelBinarizer makes an array"
-    return f"shape {shape}" if len(shape) == 2 and shape[1] > 1 else None
+    return f"shape {values.shape}" if values.ndim == 2 and values.shape[1] > 1 else None
 
 
-def _shape(y: Any) -> tuple[int, ...] | None:
-    """Return the shape of array-like targets, None if their rows have different lengths."""
+def _as_dense(y: Any) -> np.ndarray | None:
+    """Return array-like targets as an array, None if their rows have different lengths."""
     try:
-        return tuple(y.shape if hasattr(y, "shape") else np.shape(y))
+        return np.asarray(y)
     except ValueError:
         return None
 
 
 def _is_collection(target: Any) -> bool:
-    is_scalar = isinstance(target, (str, bytes)) or getattr(target, "ndim", 1) == 0
-    return isinstance(target, Collection) and not is_scalar
+    return isinstance(target, Collection) and not isinstance(target, (str, bytes))
 
 
 def row_weights(sample_weight: Any, rows: np.ndarray) -> np.ndarray | None:
