@@ -677,7 +677,9 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         score : float
             At most 1.
         """
+        self._targets_type.check_shape(y)
         labeled = check_labeled(y, self.missing_label)
+        y = known_targets(y, labeled)
         if not labeled.all():
             warnings.warn(
                 f"{len(labeled) - labeled.sum()} of {len(labeled)} rows have no label and are left "
@@ -686,7 +688,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
                 stacklevel=2,
             )
             rows = np.flatnonzero(labeled)
-            X, y = _safe_indexing(X, rows), known_targets(y, labeled)
+            X = _safe_indexing(X, rows)
             sample_weight = None if sample_weight is None else np.asarray(sample_weight)[rows]
         return super().score(X, y, sample_weight)
 
