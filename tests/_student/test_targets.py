@@ -87,7 +87,7 @@ def test_a_column_of_labels():
     ],
 )
 def test_several_labels_a_row_ask_for_several_students(y, how, missing_label):
-    message = rf"y has several labels a row \({how}.*MultiOutputClassifier"
+    message = rf"y has several labels per row \({how}.*MultiOutputClassifier"
     for method in ("fit", "partial_fit"):
         classes = {} if method == "fit" else {"classes": [0, 1]}
         with pytest.raises(ValueError, match=message):
