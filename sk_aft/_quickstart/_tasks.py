@@ -97,7 +97,7 @@ def text_methods(random_state: int) -> list[Method]:
         Method(
             AFT,
             "Student with AFT",
-            make_pipeline(extractor, AFTClassifier(**student)),
+            make_pipeline(extractor, AFTClassifier(transfer="aft", **student)),
             {"aftclassifier__lr": [1e-3, 1e-2], "aftclassifier__beta": [10, 30]},
         ),
         Method(
@@ -130,7 +130,7 @@ def image_methods(random_state: int) -> list[Method]:
         Method(
             AFT,
             "Student with AFT",
-            make_pipeline(extractor, AFTClassifier(**schedule)),
+            make_pipeline(extractor, AFTClassifier(transfer="aft", **schedule)),
             {"aftclassifier__lr": [1e-3, 3e-3], "aftclassifier__beta": [0.3, 3]},
         ),
         Method(
