@@ -96,13 +96,7 @@ def test_scikit_learns_checks(estimator, check):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:No foundation features:UserWarning")
 @parametrize_with_checks(
-    [
-        AFTClassifier(),
-        AFTRegressor(),
-        taught(AFTClassifier(random_state=0)),
-        taught(AFTRegressor(random_state=0)),
-    ],
-    expected_failed_checks=expected_failures,
+    [AFTClassifier(), AFTRegressor()], expected_failed_checks=expected_failures
 )
 def test_scikit_learns_checks_with_the_default_budget(estimator, check):
     check(estimator)

@@ -49,6 +49,12 @@ def extractor_of(path, model):
     return FoundationFeatureExtractor(backbone, cache=path, batch_size=1)
 
 
+def precompute_until_interrupted(path, model, texts):
+    """As `precompute`; Python ignores SIGINT if it was started in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    precompute(path, model, texts)
+
+
 def precompute(path, model, texts):
     extractor_of(path, model).precompute(texts)
 

@@ -24,6 +24,7 @@ from survival import (
     extractor_of,
     fill,
     precompute,
+    precompute_until_interrupted,
 )
 
 
@@ -109,7 +110,9 @@ def test_the_living_take_over_what_the_killed_had_claimed(tmp_path):
 
 def test_an_interruption_keeps_what_was_committed(tmp_path):
     model = Logged(tmp_path / "log", seconds_per_row=0.001)
-    process = processes().Process(target=precompute, args=(tmp_path / "store", model, TEXTS))
+    process = processes().Process(
+        target=precompute_until_interrupted, args=(tmp_path / "store", model, TEXTS)
+    )
     process.start()
     time.sleep(0.3)
     os.kill(process.pid, signal.SIGINT)
