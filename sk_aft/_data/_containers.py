@@ -267,5 +267,6 @@ def _refuse_table(values: np.ndarray) -> NoReturn:
 
 
 def as_objects(X: list) -> np.ndarray:
+    """Return an array of dtype object that holds the elements as they are, (n,)."""
     # Element by element: a single assignment would treat images as arrays and decode them.
     return np.fromiter(X, dtype=object, count=len(X))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import sys
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -43,9 +44,9 @@ class TextObject(HoldsObjects):
         self.model = model
         self.name = type(model).__name__.lower()
 
+    @abstractmethod
     def settings(self) -> dict[str, Any]:
         """Return what else determines the features, as JSON-serialisable values."""
-        raise NotImplementedError
 
     def fingerprint(self) -> dict[str, Any]:
         """Return digests of the weights and the tokenizer, and the settings."""
