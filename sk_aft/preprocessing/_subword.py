@@ -1,0 +1,211 @@
+"""Texts -> sequences of subword tokens."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers.decoders import ByteLevel as BytesToText
+
+from sk_aft._data._rows import as_rows
+
+# What the warning of texts that are too long begins with, as a pattern.
+TRUNCATION = r"\d+ of \d+ texts have more than max_length"
+# Byte-level tokenizers mark the beginning of a word by this character, which stands for a space.
+WORD_START = "Ġ"
+# Texts longer than this many characters per token read are cut before they are tokenized.
+_MOST_CHARACTERS_PER_TOKEN = 16
+
+
+class SubwordTokenizer(TransformerMixin, BaseEstimator):
+    """Split texts into subword tokens with a tokenizer of the ``tokenizers`` library.
+
+    By default, it learns a byte-pair encoding of the training texts, in which frequent words are
+    single tokens. It reads every script, punctuation and emoji, because it is built on bytes.
+    Case is ignored. Fitted, it is one JSON document, which the library also reads in Rust and
+    JavaScript.
+
+    Parameters
+    ----------
+    tokenizer : "byte-level", str or tokenizers.Tokenizer, default="byte-level"
+        - "byte-level": learn a byte-pair encoding.
+        - a `tokenizers.Tokenizer`, or its JSON document: use it unchanged.
+    vocab_size : int, default=8192
+        Largest size of the vocabulary that is learned, at least 256. Small sets of texts have
+        fewer tokens, because a token has to occur twice.
+    max_length : int, default=4096
+        Number of tokens read of a text, which bounds memory and time. The rest is dropped, and
+        `transform` warns of such texts.
+
+    Attributes
+    ----------
+    tokenizer_json_ : str
+        The JSON document of the tokenizer.
+    n_tokens_ : int
+        Size of the vocabulary.
+    tokenizer_ : tokenizers.Tokenizer
+        The tokenizer.
+
+    References
+    ----------
+    Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units", ACL 2016.
+
+    Examples
+    --------
+    >>> from sk_aft.preprocessing import SubwordTokenizer
+    >>> tokenizer = SubwordTokenizer().fit(["my card", "my card?"])
+    >>> [len(tokens) for tokens in tokenizer.transform(["my card", "", "card??"])]
+    [2, 0, 3]
+    """
+
+    _accepts_rows = True  # texts need not be recognised again
+
+    def __init__(
+        self, tokenizer: Any = "byte-level", vocab_size: int = 8192, max_length: int = 4096
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.vocab_size = vocab_size
+        self.max_length = max_length
+
+    def fit(self, X: Any, y: Any = None) -> SubwordTokenizer:
+        """Learn the vocabulary, unless a tokenizer was given.
+
+        Parameters
+        ----------
+        X : sequence of str
+            Texts.
+        y : ignored
+            Present for the convention of scikit-learn.
+
+        Returns
+        -------
+        self : SubwordTokenizer
+            The fitted tokenizer.
+
+        Raises
+        ------
+        ValueError
+            If all texts are empty, or ``tokenizer`` is not the JSON document of a tokenizer.
+        """
+        texts = as_rows(X, kind="text").values
+        if not any(text.strip() for text in texts):
+            raise ValueError(
+                "The training texts have no words to build a vocabulary from: are they empty?"
+            )
+        if isinstance(self.tokenizer, str) and self.tokenizer == "byte-level":
+            fitted = byte_level_tokenizer(map(self._readable, texts), self.vocab_size)
+        elif isinstance(self.tokenizer, Tokenizer):
+            fitted = self.tokenizer
+        else:
+            fitted = _from_json(self.tokenizer)
+        self.tokenizer_json_ = fitted.to_str()
+        self.n_tokens_ = fitted.get_vocab_size(with_added_tokens=True)
+        self._loaded = None
+        return self
+
+    @property
+    def tokenizer_(self) -> Tokenizer:
+        """The tokenizer."""
+        check_is_fitted(self, "tokenizer_json_")
+        if getattr(self, "_loaded", None) is None:
+            self._loaded = Tokenizer.from_str(self.tokenizer_json_)
+            self._loaded.no_padding()
+            self._loaded.no_truncation()
+        return self._loaded
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return the tokens of each text.
+
+        Parameters
+        ----------
+        X : sequence of n_texts str
+            Texts.
+
+        Returns
+        -------
+        tokens : ndarray of shape (n_texts,), dtype object
+            1-D int64 arrays of different lengths; that of an empty text may be empty.
+        """
+        tokenizer = self.tokenizer_
+        texts = as_rows(X, kind="text").values
+        encodings = tokenizer.encode_batch_fast([self._readable(text) for text in texts])
+        tokens = np.empty(len(texts), dtype=object)
+        n_long = 0
+        for row, encoding in enumerate(encodings):
+            ids = encoding.ids
+            n_long += len(ids) > self.max_length or len(texts[row]) > self._most_characters
+            tokens[row] = np.array(ids[: self.max_length], dtype=np.int64)
+        if n_long:
+            warnings.warn(
+                f"{n_long} of {len(texts)} texts have more than max_length={self.max_length} "
+                "tokens: the rest of each is dropped.",
+                stacklevel=2,
+            )
+        return tokens
+
+    @property
+    def _most_characters(self) -> int:
+        return _MOST_CHARACTERS_PER_TOKEN * self.max_length
+
+    def _readable(self, text: str) -> str:
+        """Return the beginning of a text, without the halves of surrogate pairs."""
+        text = text[: self._most_characters]
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return text.encode("utf-8", "replace").decode()
+        return text
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "_loaded"}
+
+
+def byte_level_tokenizer(texts: Any, vocab_size: int) -> Tokenizer:
+    """Learn a byte-pair encoding of lower-cased texts.
+
+    Runs of letters and digits are words, and so are runs of other characters except spaces. Every
+    word begins with `WORD_START`, so that a word is the same token wherever it stands.
+
+    Parameters
+    ----------
+    texts : iterable of str
+        Texts.
+    vocab_size : int
+        Largest size of the vocabulary; 256 tokens are the single bytes.
+
+    Returns
+    -------
+    tokenizer : tokenizers.Tokenizer
+        The tokenizer.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.BertNormalizer(strip_accents=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Whitespace(),
+            pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = BytesToText()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def _from_json(document: Any) -> Tokenizer:
+    try:
+        return Tokenizer.from_str(document)
+    except Exception as error:  # tokenizers raises Exception itself
+        raise ValueError(
+            f"tokenizer={str(document)[:40]!r} is unknown: expected 'byte-level', a "
+            "tokenizers.Tokenizer or the JSON document of one."
+        ) from error
