@@ -17,6 +17,7 @@ from sk_aft._data._tensors import Inputs
 from sk_aft._parameters import reject_unknown
 from sk_aft._student._losses import has_plain_mean
 from sk_aft.modules import PenultimateFeatures, network_for
+from sk_aft.modules._named import named_network
 from sk_aft.transfer import TransferRows, make_transfer
 from sk_aft.transfer._base import concatenate
 
@@ -60,7 +61,9 @@ def build_module(
     made_in: torch.dtype,
 ) -> nn.Module:
     """Build the network; ``made_in`` is torch's default dtype, as the user has set it."""
-    build = network_for(sizes) if isinstance(module, str) else module
+    build = module
+    if isinstance(module, str):
+        build = network_for(sizes) if module == "auto" else named_network(module).build
     reject_unknown("module", build, parameters)
     if isinstance(build, nn.Module):
         return _copied(build, device, made_in)

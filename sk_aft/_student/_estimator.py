@@ -56,6 +56,7 @@ from sk_aft._student._training_data import (
     check_labeled,
     check_training_data,
 )
+from sk_aft.modules._named import named_network
 
 
 class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
@@ -71,7 +72,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
     """
 
     _parameter_constraints: dict = {
-        "module": [StrOptions({"auto"}), nn.Module, type, callable],
+        "module": [str, nn.Module, type, callable],
         "transfer": [str, nn.Module, list, None],
         "beta": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "preprocessor": "no_validation",
@@ -124,6 +125,8 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         """Do the work of ``fit`` and ``partial_fit``; an error restores the former state."""
         _components.reject_unused_hooks(type(self))
         parameters = self._settings()
+        is_named = isinstance(self.module, str) and self.module != "auto"
+        named = named_network(self.module) if is_named else None
         resumed = self._fitted if incremental or self.warm_start else None
         if incremental:
             self._check_incremental(resumed, classes)
@@ -132,6 +135,8 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             check_unchanged(before, now, built=resumed.built)
         rows = (X, y, features, sample_weight, X_unlabeled)
         data, transfer = self._checked(*rows, parameters, resumed, incremental, classes)
+        if named is not None:
+            named.check_kind(data.schema.kind)
         if resumed is not None:
             random = copy.deepcopy(resumed.random)
         else:
@@ -151,8 +156,9 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
                 data,
                 plan,
                 preprocessor=self.preprocessor,
+                default_preprocessor=None if named is None else named.make_preprocessor,
                 preprocessor_parameters=self.get_params_for("preprocessor"),
-                keeps_integers=self.module != "auto",
+                keeps_integers=not isinstance(self.module, str),
                 random=random,
             )
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import Any
@@ -59,11 +60,12 @@ class StudentInputs:
         schema: RowSchema,
         *,
         preprocessor: Any,
+        default: Callable[..., Any] | None = None,
         parameters: dict[str, Any],
         keeps_integers: bool,
     ) -> tuple[StudentInputs, InputTensors]:
-        """Fit the preprocessor."""
-        unfitted = make_preprocessor(preprocessor, schema.kind, **parameters)
+        """Fit the preprocessor; see `make_preprocessor` for ``default``."""
+        unfitted = make_preprocessor(preprocessor, schema.kind, default, **parameters)
         inputs = cls(unfitted, schema, isinstance(preprocessor, str), keeps_integers)
         if unfitted is not None:
             with filled_by(rows):

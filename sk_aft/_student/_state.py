@@ -179,6 +179,7 @@ def start_student(
     plan: TrainingPlan,
     *,
     preprocessor: Any,
+    default_preprocessor: Callable[..., Any] | None,
     preprocessor_parameters: dict[str, Any],
     keeps_integers: bool,
     random: np.random.RandomState,
@@ -188,6 +189,7 @@ def start_student(
         data.rows.take(plan.split.train),
         data.schema,
         preprocessor=preprocessor,
+        default=default_preprocessor,
         parameters=preprocessor_parameters,
         keeps_integers=keeps_integers,
     )

@@ -7,6 +7,7 @@ from sk_aft.modules._mlp import MLP
 from sk_aft.modules._penultimate_features import PenultimateFeatures
 from sk_aft.modules._resnet import ResNet
 from sk_aft.modules._text_bag import TextBag
+from sk_aft.modules._transformer_text import TransformerText
 
 __all__ = [
     "MLP",
@@ -16,5 +17,6 @@ __all__ = [
     "RandomCropAndFlip",
     "ResNet",
     "TextBag",
+    "TransformerText",
     "network_for",
 ]
