@@ -151,7 +151,9 @@ def layers_of(encoder: nn.Module) -> list[nn.Module]:
     layers = next(part for part in encoder.modules() if isinstance(part, nn.ModuleList))
     inside = set(layers.modules())
     others = [
-        part for part in encoder.modules() if part not in inside and any(part.parameters(False))
+        part
+        for part in encoder.modules()
+        if part not in inside and next(part.parameters(recurse=False), None) is not None
     ]
     return [nn.ModuleList(others), *layers]
 
@@ -196,7 +198,7 @@ def _keep_layers(config: Any, n_layers: int, name: str) -> None:
         raise ValueError(f"{name!r} ({config.model_type}) is not an encoder of texts.")
     if not 1 <= n_layers <= n_available:
         raise ValueError(
-            f"n_layers={n_layers}, but {name!r} has {n_available} layers: expected 1 to "
+            f"n_layers={n_layers}, but the encoder has {n_available} layers: expected 1 to "
             f"{n_available}."
         )
     config.num_hidden_layers = n_layers

@@ -81,12 +81,12 @@ def named_network(name: str) -> NamedNetwork:
         name,
         TransformerText,
         build=partial(TransformerText, name),
-        make_preprocessor=partial(_encoder_tokenizer, name),
+        make_preprocessor=partial(encoder_tokenizer, name),
         kind="text",
     )
 
 
-def _encoder_tokenizer(name: str, max_length: int | None = None) -> SubwordTokenizer:
+def encoder_tokenizer(name: str, max_length: int | None = None) -> SubwordTokenizer:
     """Return the tokenizer of an encoder, by default for texts of at most 256 tokens."""
     document, n_positions = load_tokenizer_json(encoder_files(resolve_backbone(name)))
     if max_length is not None and max_length > n_positions:
