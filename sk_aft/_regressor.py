@@ -23,11 +23,13 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
 
     Parameters
     ----------
-    module : "auto", type, callable or torch.nn.Module, default="auto"
+    module : str, type, callable or torch.nn.Module, default="auto"
         The network. Its ``forward`` returns outputs (B, n_targets), or these and its features.
 
         - "auto": `MLP` for 2-D numbers, `ResNet` for images, `TextBag` for texts and `MixedNet`
           for columns of several kinds, all of `sk_aft.modules`.
+        - "minilm", "st:NAME", "hf:NAME" or a directory, as in `FoundationFeatureExtractor`: the
+          first ``module__n_layers`` layers of this text encoder, fine-tuned (`TransformerText`).
         - A class or function: called with ``module__x``, and with those of ``n_inputs``,
           ``n_channels``, ``n_tokens``, ``parts`` and ``n_outputs`` that it accepts.
         - An instance: copied; training starts from its weights.
@@ -50,7 +52,8 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
         Converts rows to numbers; fitted to the training rows, and part of the fitted student.
 
         - "auto": `StandardScaler` for 2-D numbers, `ImageResizer` for images, `NgramTokenizer` for
-          texts and `ColumnPreprocessor` for columns of several kinds.
+          texts and `ColumnPreprocessor` for columns of several kinds. If ``module`` names a text
+          encoder, its tokenizer.
         - An estimator: cloned and fitted. It gets a DataFrame if the rows are one.
         - None: the rows are already numbers, and are not scaled.
     lr : float, default=1e-3

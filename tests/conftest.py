@@ -24,9 +24,12 @@ CONFIGS = {
         vocab_size=100, dim=32, n_layers=3, n_heads=4, hidden_dim=48, max_position_embeddings=40
     ),
     "modernbert": lambda: transformers.ModernBertConfig(
-        **SIZES, intermediate_size=48, **{f"{name}_token_id": 0 for name in ("pad", "bos", "eos")},
-        cls_token_id=2, sep_token_id=3,
-    ),  # fmt: skip
+        **SIZES,
+        intermediate_size=48,
+        **{f"{name}_token_id": 0 for name in ("pad", "bos", "eos")},
+        cls_token_id=2,
+        sep_token_id=3,
+    ),
     "gpt2": lambda: transformers.GPT2Config(
         vocab_size=100, n_embd=32, n_layer=3, n_head=4, n_positions=40
     ),
@@ -40,9 +43,7 @@ def word_pieces(adds_special_tokens):
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=100, special_tokens=SPECIAL, show_progress=False
-    )
+    trainer = trainers.WordPieceTrainer(vocab_size=100, special_tokens=SPECIAL, show_progress=False)
     tokenizer.train_from_iterator(TEXTS, trainer)
     if adds_special_tokens:
         tokenizer.post_processor = processors.TemplateProcessing(

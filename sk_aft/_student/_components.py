@@ -61,9 +61,10 @@ def build_module(
     made_in: torch.dtype,
 ) -> nn.Module:
     """Build the network; ``made_in`` is torch's default dtype, as the user has set it."""
-    build = module
-    if isinstance(module, str):
-        build = network_for(sizes) if module == "auto" else named_network(module).build
+    if named := named_network(module):
+        build = named.build
+    else:
+        build = network_for(sizes) if isinstance(module, str) else module
     reject_unknown("module", build, parameters)
     if isinstance(build, nn.Module):
         return _copied(build, device, made_in)

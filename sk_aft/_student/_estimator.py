@@ -125,9 +125,8 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         """Do the work of ``fit`` and ``partial_fit``; an error restores the former state."""
         _components.reject_unused_hooks(type(self))
         parameters = self._settings()
-        is_named = isinstance(self.module, str) and self.module != "auto"
-        named = named_network(self.module) if is_named else None
         resumed = self._fitted if incremental or self.warm_start else None
+        named = named_network(self.module) if resumed is None else None
         if incremental:
             self._check_incremental(resumed, classes)
         if resumed is not None and self._training is not None:

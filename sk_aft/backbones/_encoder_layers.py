@@ -180,7 +180,7 @@ def load_tokenizer_json(files: EncoderFiles) -> tuple[str, int]:
     """
     transformers = import_transformers()
     tokenizer = files.load(transformers.AutoTokenizer)
-    backend = getattr(tokenizer, "backend_tokenizer", None)
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     if not hasattr(backend, "to_str"):
         raise ValueError(
             f"{files.name_or_path!r} has a tokenizer that runs only in Python "

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -109,8 +109,8 @@ def _from_spec(spec: str) -> Backbone:
     prefix, colon, name = spec.partition(":")
     if colon and name and prefix in PREFIXES:
         return PREFIXES[prefix](name)
-    if Path(spec).is_dir():
-        is_sentence_transformer = Path(spec, "modules.json").exists()
+    if os.path.isdir(spec):  # False for "", which Path takes for "."
+        is_sentence_transformer = os.path.exists(os.path.join(spec, "modules.json"))
         return PREFIXES["st" if is_sentence_transformer else "hf"](spec)
     raise ValueError(
         f"Unknown foundation model {spec!r}. Known: {_known()}. For a model of the Hugging Face "

@@ -53,35 +53,38 @@ class NamedNetwork(NamedTuple):
             )
 
 
-def named_network(name: str) -> NamedNetwork:
-    """Return what a name of a network stands for; nothing is loaded yet.
+def named_network(module: Any) -> NamedNetwork | None:
+    """Return what the name of a network stands for; nothing is loaded yet.
 
     Parameters
     ----------
-    name : str
-        Name of a foundation model, as in `FoundationFeatureExtractor`.
+    module : str, type, callable or torch.nn.Module
+        The parameter of a student. A name is that of a foundation model, as in
+        `FoundationFeatureExtractor`.
 
     Returns
     -------
-    named : NamedNetwork
-        Network and preprocessor.
+    named : NamedNetwork or None
+        Network and preprocessor; None for "auto" and for what is not a name.
 
     Raises
     ------
     ValueError
         If no network starts from such a model.
     """
+    if not isinstance(module, str) or module == "auto":
+        return None
     try:
-        kind = resolve_backbone(name).kind
+        kind = resolve_backbone(module).kind
     except ValueError:
         kind = None
     if kind != "text":
-        raise ValueError(f"module={name!r} is unknown: {_EXPECTED}.")
+        raise ValueError(f"module={module!r} is unknown: {_EXPECTED}.")
     return NamedNetwork(
-        name,
+        module,
         TransformerText,
-        build=partial(TransformerText, name),
-        make_preprocessor=partial(encoder_tokenizer, name),
+        build=partial(TransformerText, module),
+        make_preprocessor=partial(encoder_tokenizer, module),
         kind="text",
     )
 
