@@ -54,6 +54,8 @@ class TransformerText(nn.Module):
         Normalises the mean of a text's last hidden states.
     head : Linear
         From the features to the outputs; its weights start at zero.
+    training_defaults : TrainingDefaults
+        How it is trained unless parameters of the student change it.
 
     Raises
     ------

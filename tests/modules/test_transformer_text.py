@@ -137,9 +137,7 @@ def test_a_checkpoint_that_lacks_weights(encoder_directory, tmp_path):
     config = json.loads((directory / "config.json").read_text())
     (directory / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 5}))
     build(str(directory), n_layers=3)
-    with pytest.raises(
-        ValueError, match=r"lacks weights of its first 4 layers: .*layer\.3"
-    ):
+    with pytest.raises(ValueError, match=r"lacks weights of its first 4 layers: .*layer\.3"):
         build(str(directory), n_layers=4)
 
 
