@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from importlib import import_module
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -196,12 +197,12 @@ def _keep_layers(config: Any, n_layers: int, name: str) -> None:
     n_available = getattr(config, "num_hidden_layers", None)
     if n_available is None:
         raise ValueError(f"{name!r} ({config.model_type}) is not an encoder of texts.")
-    if not 1 <= n_layers <= n_available:
+    if not (isinstance(n_layers, Integral) and 1 <= int(n_layers) <= n_available):
         raise ValueError(
-            f"n_layers={n_layers}, but the encoder has {n_available} layers: expected 1 to "
+            f"n_layers={n_layers!r}, but the encoder has {n_available} layers: expected 1 to "
             f"{n_available}."
         )
-    config.num_hidden_layers = n_layers
+    config.num_hidden_layers = int(n_layers)  # NumPy's integers cannot be written as JSON
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[:n_layers]
     config.use_cache = False  # of decoders that generate texts

@@ -136,7 +136,18 @@ class TransformerText(nn.Module):
             Scores.
         features : Tensor of shape (B, width)
             What the transfer acts on.
+
+        Raises
+        ------
+        ValueError
+            If a text has more tokens than the encoder has positions.
         """
+        n_positions = getattr(self.encoder.config, "max_position_embeddings", None)
+        if n_positions is not None and tokens.shape[1] > n_positions:
+            raise ValueError(
+                f"A text has {tokens.shape[1]} tokens, but the encoder reads at most "
+                f"{n_positions}: give the preprocessor max_length={n_positions}."
+            )
         # Attention to no token at all is NaN, so an empty text is one token of padding.
         lengths = lengths.clamp(min=1).unsqueeze(1)
         mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths

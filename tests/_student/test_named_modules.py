@@ -65,11 +65,12 @@ def test_clones_and_equal_seeds_give_the_same_student(bert):
 
 
 def test_a_search_over_the_number_of_layers(bert):
-    search = GridSearchCV(student(bert), {"module__n_layers": [1, 3]}, cv=2, error_score="raise")
-    search.fit(X, Y)
+    search = GridSearchCV(student(bert), {"module__n_layers": np.array([1, 3])}, cv=2)
+    search.set_params(error_score="raise").fit(X, Y)
     n_layers = search.best_params_["module__n_layers"]
     assert len(search.best_estimator_.module_.layers) == 1 + n_layers
     assert search.best_score_ > 0.9
+    pickle.loads(pickle.dumps(search)).predict(X)
 
 
 def test_partial_fit_and_warm_start(bert):

@@ -1,12 +1,17 @@
 """What names of networks stand for."""
 
+import json
+import os
+import subprocess
+import sys
+
 import pytest
 from transformers import AutoTokenizer
 
 from sk_aft.modules import TransformerText
 from sk_aft.modules._named import named_network
 from sk_aft.preprocessing._text import TRUNCATION
-from tests.conftest import TEXTS
+from tests.conftest import TEXTS, save_encoder
 
 
 @pytest.mark.parametrize("form", ["{}", "hf:{}", "st:{}"])
@@ -51,3 +56,29 @@ def test_a_tokenizer_that_runs_in_python_only(encoder_directory, tmp_path):
     transformers.CanineConfig(hidden_size=8, num_attention_heads=2).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"runs only in Python \(CanineTokenizer\).*preprocessor"):
         named_network(str(tmp_path)).make_preprocessor()
+
+
+@pytest.mark.slow
+def test_names_of_the_hub_are_read_from_its_cache(tmp_path):
+    """A model of transformers, and one of sentence-transformers that keeps it in a folder."""
+
+    def snapshot(name):
+        repository = tmp_path / "hub" / f"models--{name.replace('/', '--')}"
+        (repository / "refs").mkdir(parents=True)
+        (repository / "refs" / "main").write_text(40 * "a")
+        return repository / "snapshots" / (40 * "a")
+
+    save_encoder("bert", snapshot("someone/plain"))
+    inside = snapshot("sentence-transformers/inside")
+    save_encoder("bert", inside / "0_Transformer")
+    module = {"path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}
+    (inside / "modules.json").write_text(json.dumps([module]))
+    program = """
+from sk_aft import AFTClassifier
+for name in ("hf:someone/plain", "st:someone/plain", "st:inside"):
+    model = AFTClassifier(name, beta=0, lr=1e-3, max_epochs=1)
+    model.fit(["a card", "the rate"] * 4, [0, 1] * 4)
+    assert len(model.module_.layers) == 3
+"""
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", program], check=True, env={**os.environ, **offline})

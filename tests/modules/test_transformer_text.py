@@ -126,7 +126,7 @@ def test_a_pickle_holds_no_object_of_transformers(encoder_directory):
     assert b"transformers." not in pickle.dumps(build(encoder_directory("bert")))
 
 
-@pytest.mark.parametrize("n_layers", [0, 4, -1])
+@pytest.mark.parametrize("n_layers", [0, 4, -1, 1.5])
 def test_more_layers_than_there_are(n_layers, encoder_directory):
     message = f"n_layers={n_layers}, but the encoder has 3 layers: expected 1 to 3"
     with pytest.raises(ValueError, match=message):
@@ -142,6 +142,13 @@ def test_a_checkpoint_that_lacks_weights(encoder_directory, tmp_path):
     build(str(directory), n_layers=3)
     with pytest.raises(ValueError, match=r"lacks weights of its first 4 layers: .*layer\.3"):
         build(str(directory), n_layers=4)
+
+
+def test_texts_that_are_longer_than_the_encoder_reads(encoder_directory):
+    network = build(encoder_directory("bert"))
+    assert network(*batch([5] * 40))[0].shape == (1, 3)
+    with pytest.raises(ValueError, match=r"has 41 tokens, but .* reads at most 40.*max_length=40"):
+        network(*batch([5] * 41))
 
 
 def test_an_encoder_of_images(tmp_path):
