@@ -120,7 +120,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
 
     - a name: "minilm" (texts), "effnet-lite0", "effnet-lite1", "effnet-lite2" (images);
     - "st:NAME" (sentence-transformers) or "hf:NAME" (transformers), where NAME is a name on the
-      Hugging Face hub or a directory;
+      Hugging Face hub or a directory; or a directory of either, without a prefix;
     - a SentenceTransformer, a text model of transformers that was loaded from a directory or hub
       name with a tokenizer, or ``transformers.pipeline("feature-extraction", ...)``;
     - a backbone of `sk_aft.backbones`, or a torch module;

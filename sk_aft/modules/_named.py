@@ -28,8 +28,6 @@ class NamedNetwork(NamedTuple):
     ----------
     name : str
         The name.
-    network : type
-        Class of the network.
     build : callable
         Builds it from ``module__x`` and the sizes of its inputs.
     make_preprocessor : callable
@@ -39,7 +37,6 @@ class NamedNetwork(NamedTuple):
     """
 
     name: str
-    network: type[nn.Module]
     build: Callable[..., nn.Module]
     make_preprocessor: Callable[..., Any]
     kind: str
@@ -82,7 +79,6 @@ def named_network(module: Any) -> NamedNetwork | None:
         raise ValueError(f"module={module!r} is unknown: {_EXPECTED}.")
     return NamedNetwork(
         module,
-        TransformerText,
         build=partial(TransformerText, module),
         make_preprocessor=partial(encoder_tokenizer, module),
         kind="text",
@@ -92,6 +88,11 @@ def named_network(module: Any) -> NamedNetwork | None:
 def encoder_tokenizer(name: str, max_length: int | None = None) -> SubwordTokenizer:
     """Return the tokenizer of an encoder, by default for texts of at most 256 tokens."""
     document, n_positions = load_tokenizer_json(encoder_files(resolve_backbone(name)))
-    if max_length is not None and max_length > n_positions:
-        raise ValueError(f"max_length={max_length}, but {name!r} reads at most {n_positions}.")
-    return SubwordTokenizer(document, max_length=max_length or min(n_positions, _MOST_TOKENS))
+    if max_length is None:
+        max_length = min(n_positions, _MOST_TOKENS)
+    elif not 1 <= max_length <= n_positions:
+        raise ValueError(
+            f"max_length={max_length}, but {name!r} reads at most {n_positions} tokens: expected 1 "
+            f"to {n_positions}."
+        )
+    return SubwordTokenizer(document, max_length=max_length)

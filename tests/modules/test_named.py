@@ -19,8 +19,9 @@ def test_a_directory_is_an_encoder_with_its_tokenizer(form, encoder_directory):
     directory = encoder_directory("bert")
     named = named_network(form.format(directory))
     assert named.kind == "text"
-    assert named.network is TransformerText
-    assert len(named.build(n_outputs=2, n_layers=1).layers) == 2
+    network = named.build(n_outputs=2, n_layers=1)
+    assert isinstance(network, TransformerText)
+    assert len(network.layers) == 2
     ids = named.make_preprocessor().fit(TEXTS).transform(TEXTS[:5])
     expected = AutoTokenizer.from_pretrained(directory)(TEXTS[:5])["input_ids"]
     assert [row.tolist() for row in ids] == expected
@@ -35,8 +36,11 @@ def test_texts_are_read_as_far_as_the_encoder_can(encoder_directory):
     with pytest.warns(UserWarning, match=TRUNCATION):
         (ids,) = named.make_preprocessor(max_length=7).fit(TEXTS).transform(long)
     assert len(ids) == 7
-    with pytest.raises(ValueError, match=r"max_length=41, but .* reads at most 40"):
-        named.make_preprocessor(max_length=41)
+    for wrong in (0, 41):
+        with pytest.raises(
+            ValueError, match=rf"max_length={wrong}, but .* reads at most 40 tokens"
+        ):
+            named.make_preprocessor(max_length=wrong)
     minilm = named_network("minilm")  # with 512 positions
     assert minilm.make_preprocessor().max_length == 256
     assert minilm.make_preprocessor(max_length=512).max_length == 512
