@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sk_aft.modules._training_defaults import TrainingDefaults
+
 
 class TextBag(nn.Module):
     """The normalised sum of a text's n-gram embeddings, followed by a linear layer.
@@ -39,6 +41,8 @@ class TextBag(nn.Module):
         Normalises the sum of a text's vectors.
     head : Linear
         From the features to the outputs.
+    training_defaults : TrainingDefaults
+        How it is trained unless parameters of the student change it.
 
     Examples
     --------
@@ -50,6 +54,8 @@ class TextBag(nn.Module):
     >>> logits.shape, features.shape
     (torch.Size([2, 2]), torch.Size([2, 128]))
     """
+
+    training_defaults = TrainingDefaults()
 
     def __init__(
         self,
