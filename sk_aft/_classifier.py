@@ -78,7 +78,8 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
         Whether to hold out ``validation_fraction`` of the rows, stop when their score no longer
         improves, and restore the best weights.
     validation_fraction : float, default=0.1
-        Share of the labelled rows held out by ``early_stopping``, stratified by class.
+        Share of the labelled rows held out by ``early_stopping``; at least one. Stratified by
+        class if there are enough rows; otherwise every class keeps a row to train on.
     n_iter_no_change : int, default=10
         Epochs without improvement after which ``early_stopping`` stops.
     class_weight : dict, "balanced" or None, default=None

@@ -77,7 +77,7 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
         Whether to hold out ``validation_fraction`` of the rows, stop when their score no longer
         improves, and restore the best weights.
     validation_fraction : float, default=0.1
-        Share of the labelled rows held out by ``early_stopping``.
+        Share of the labelled rows held out by ``early_stopping``; at least two.
     n_iter_no_change : int, default=10
         Epochs without improvement after which ``early_stopping`` stops.
     warm_start : bool, default=False

@@ -42,8 +42,8 @@ class MLP(nn.Module):
     (torch.Size([2, 3]), torch.Size([2, 128]))
     """
 
-    # With few rows, passes have few steps and learn too little. benchmarks/defaults.py compares these
-    # steps with those of scikit-learn's MLP. Networks for texts and images overfit earlier.
+    # With few rows, passes have few steps and learn too little. benchmarks/defaults.py compares
+    # this number with scikit-learn's MLP. Networks for texts and images overfit earlier.
     training_defaults = TrainingDefaults(n_steps=1000)
 
     def __init__(

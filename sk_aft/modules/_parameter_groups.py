@@ -30,7 +30,7 @@ def freeze_layers(module: nn.Module) -> None:
         If it does not have so many layers.
     """
     n_frozen, n_layers = _n_frozen_layers(module), len(_layers(module))
-    if not isinstance(n_frozen, Integral) or not 0 <= n_frozen <= n_layers:
+    if not isinstance(n_frozen, Integral) or not 0 <= int(n_frozen) <= n_layers:
         raise ValueError(
             f"n_frozen_layers={n_frozen!r}, but {type(module).__name__} has {n_layers} layers: set "
             f"module__n_frozen_layers to an integer between 0 and {n_layers}."
