@@ -16,6 +16,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval, StrOptions
 from skorch import NeuralNet
+from skorch.callbacks import GradientNormClipping, LRScheduler
 from skorch.history import History
 from skorch.utils import TeeGenerator
 from torch import Tensor, nn
@@ -40,6 +41,7 @@ from sk_aft._student._plan import (
     resolve_transfer,
 )
 from sk_aft._student._prediction import network_outputs
+from sk_aft._student._schedule import Schedule, training_defaults_of
 from sk_aft._student._schema import check_rows
 from sk_aft._student._state import (
     StudentState,
@@ -55,6 +57,12 @@ from sk_aft._student._training_data import (
     add_unlabeled,
     check_labeled,
     check_training_data,
+)
+from sk_aft.modules._parameter_groups import (
+    freeze_layers,
+    keep_frozen_statistics,
+    parameter_groups,
+    trained_parameters,
 )
 
 
@@ -75,7 +83,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         "transfer": [str, nn.Module, list, None],
         "beta": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "preprocessor": "no_validation",
-        "lr": [Interval(Real, 0, None, closed="neither")],
+        "lr": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "transfer_lr": [Interval(Real, 0, None, closed="left")],
         "optimizer": [type, callable],
         "criterion": [type, nn.Module, callable],
@@ -158,7 +166,10 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         else:
             student, tensors = resume_student(resumed, data, plan, random)
         batches, held_out = student_batches(student, data, plan, tensors)
-        run = TrainingState.of(plan, student, data, batches, parameters)
+        network = _components.network_to_build(self.module, student.inputs.sizes)
+        defaults = training_defaults_of(network, data.rows.kind)
+        schedule = Schedule.of(parameters, plan, defaults)
+        run = TrainingState.of(plan, schedule, student, data, batches, parameters)
         with self._runs(run, resumed) as former:
             self._build(former, resumes=resumed is not None)
             if resumed is None or resumed.transfer is None or resumed.replaces_features:
@@ -320,7 +331,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         try:
             with run.precision.quiet():
                 _training.train(
-                    run.plan.n_epochs,
+                    run.schedule.n_epochs,
                     batches,
                     held_out,
                     epoch=self.run_single_epoch,
@@ -337,7 +348,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             self._set_training(False)
         with torch.inference_mode():
             outputs, _ = self.infer(run.example)
-            _training.check_outputs(outputs, student.beta, self.lr)
+            _training.check_outputs(outputs, student.beta, run.schedule.lr)
             self._check_outputs(outputs)  # a module may end otherwise where it does not train
 
     # The two states as skorch sees them.
@@ -388,13 +399,19 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
 
     @property
     def _default_callbacks(self) -> list:
-        plan = None if self._training is None else self._training.plan
-        has_cosine = self.lr_schedule == "cosine" and not (plan and plan.is_incremental)
-        # The user's own scheduler replaces the cosine: the effects of both would multiply.
-        has_cosine = has_cosine and not _callbacks.has_scheduler(self.callbacks or ())
-        n_steps = 1 if plan is None else plan.n_steps
+        run, given = self._training, self.callbacks or ()
+        # The user's own replace the defaults: the effects of two schedulers would multiply.
+        schedule = None if run is None else run.schedule
+        keeps_lr = run is not None and run.plan.is_incremental
+        keeps_lr = keeps_lr or _callbacks.has_one_of(LRScheduler, given)
+        keeps_norm = _callbacks.has_one_of(GradientNormClipping, given)
         return _callbacks.default_callbacks(
-            n_cosine_steps=n_steps if has_cosine else None,
+            n_steps=1 if schedule is None else schedule.n_steps,
+            warmup=0.0 if schedule is None or keeps_lr else schedule.warmup,
+            falls=self.lr_schedule == "cosine" and not keeps_lr,
+            max_gradient_norm=(
+                None if schedule is None or keeps_norm else schedule.max_gradient_norm
+            ),
             patience=self.n_iter_no_change if self.early_stopping else None,
             verbose=self.verbose,
         )
@@ -419,12 +436,13 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         # Callbacks that read gradients, such as GradientNormClipping, need dense ones.
         takes_sparse = takes_sparse and not self._listeners("on_grad_computed")
         self.module_ = _components.build_module(
-            self.module,
+            _components.network_to_build(self.module, student.inputs.sizes),
             self.get_params_for("module"),
             sizes={**student.inputs.sizes, "n_outputs": student.n_outputs, "sparse": takes_sparse},
             device=student.device,
             made_in=self._run.users_dtype,
         )
+        freeze_layers(self.module_)
         return self
 
     def initialize_criterion(self) -> StudentEstimator:
@@ -459,9 +477,13 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
 
     def initialize_optimizer(self, triggered_directly: Any = None) -> StudentEstimator:
         """Build the optimizer; the transfer objective's parameters have their own learning rate."""
-        student = self._student
-        named = student.module.named_parameters()
+        student, schedule = self._student, self._run.schedule
+        named = trained_parameters(student.module)
         (groups,), parameters = self.get_params_for_optimizer("optimizer", named)
+        parameters = _components.optimizer_arguments(self.optimizer, parameters, schedule)
+        if not getattr(self, "optimizer__param_groups", None):
+            decay = parameters.get("weight_decay")
+            groups = parameter_groups(student.module, schedule.lr, decay)
         self.optimizer_ = _components.build_optimizer(
             self.optimizer,
             groups,
@@ -508,7 +530,8 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         self.history.record(f"{prefix}_loss_best", losses[-1] == min(losses))
         student = self._student
         if training:
-            _training.check_convergence(self.history, student.beta, self.lr, self.precision)
+            lr = self._run.schedule.lr
+            _training.check_convergence(self.history, student.beta, lr, self.precision)
             records: dict[str, Any] = {"train_batch_count": result.n_batches}
             if iterator.features is not None:
                 slices = self._run.feature_slices
@@ -580,6 +603,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
     def _set_training(self, training: bool = True) -> None:
         if self.module_.training != training:
             super()._set_training(training)
+            keep_frozen_statistics(self.module_)
 
     def _listeners(self, event: str) -> list[Callable]:
         return _callbacks.listeners([self, *dict(self.callbacks_).values()], event)

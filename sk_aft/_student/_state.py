@@ -19,6 +19,7 @@ from sk_aft._data._batches import RowBatches
 from sk_aft._data._tensors import Inputs, InputTensors
 from sk_aft._student._inputs import StudentInputs, make_batches
 from sk_aft._student._plan import TrainingPlan, built_with
+from sk_aft._student._schedule import Schedule
 from sk_aft._student._schema import RowSchema
 from sk_aft._student._targets import Targets
 from sk_aft._student._training_data import TrainingData
@@ -106,7 +107,9 @@ class TrainingState:
     Parameters
     ----------
     plan : TrainingPlan
-        How it is trained.
+        What it is trained on.
+    schedule : Schedule
+        How long and at which rates it is trained.
     student : StudentState
         The student.
     built_with : mapping
@@ -136,6 +139,7 @@ class TrainingState:
     """
 
     plan: TrainingPlan
+    schedule: Schedule
     student: StudentState
     built_with: Mapping[str, Any]
     example: Inputs
@@ -155,6 +159,7 @@ class TrainingState:
     def of(
         cls,
         plan: TrainingPlan,
+        schedule: Schedule,
         student: StudentState,
         data: TrainingData,
         batches: RowBatches,
@@ -163,6 +168,7 @@ class TrainingState:
         """Return the state of a training before anything is built."""
         return cls(
             plan,
+            schedule,
             student,
             built_with(parameters),
             # A copy: a view would keep the whole training set alive.

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import _check_sample_weight, _num_samples
 
 from sk_aft._data._feature_rows import ConcatenatedRows, FeatureRows, RowSubset, StoredRows
@@ -260,20 +259,13 @@ def split_rows(data: TrainingData, validation_fraction: float | None, seed: int 
     if validation_fraction is not None:
         labeled = np.flatnonzero(data.labeled_mask)
         targets = data.targets[labeled]
-        _, chosen = train_test_split(
-            np.arange(len(labeled)),
-            test_size=validation_fraction,
-            stratify=data.encoder.strata(targets, validation_fraction),
-            random_state=seed,
-        )
-        held_out = labeled[np.sort(chosen)]
+        held_out = labeled[data.encoder.hold_out(targets, validation_fraction, seed)]
         train = np.setdiff1d(train, held_out)
         if data.weights is not None and not data.weights[held_out].any():
             raise ValueError(
                 "All rows held out for early stopping have sample_weight 0, so there is no "
                 "validation score: raise validation_fraction, or set early_stopping=False."
             )
-        data.encoder.check_held_out(data.targets[held_out], validation_fraction)
     if data.weights is not None and not data.weights[train].any():
         raise ValueError("All training rows have weight 0 (sample_weight times class_weight).")
     return Split(train, held_out)

@@ -13,6 +13,7 @@ from sk_aft.modules._bilinear_head import BilinearHead
 from sk_aft.modules._mlp import MLP
 from sk_aft.modules._resnet import ResNet
 from sk_aft.modules._text_bag import TextBag
+from sk_aft.modules._training_defaults import TrainingDefaults
 
 _HEADS = ("auto", "bilinear", "concatenation")
 
@@ -42,6 +43,8 @@ class MixedNet(nn.Module):
         The network of each part, without its head.
     head : BilinearHead or MLP
         From the features of the parts to the outputs.
+    training_defaults : TrainingDefaults
+        How it is trained unless parameters of the student change it.
 
     Examples
     --------
@@ -54,6 +57,8 @@ class MixedNet(nn.Module):
     >>> logits.shape, of_image.shape, of_numbers.shape
     (torch.Size([5, 2]), torch.Size([5, 64]), torch.Size([5, 128]))
     """
+
+    training_defaults = TrainingDefaults()
 
     def __init__(
         self,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sk_aft.modules._training_defaults import TrainingDefaults
+
 
 class SparseBag(nn.Module):
     """A linear layer for sparse rows, a normalisation and another linear layer.
@@ -36,6 +38,8 @@ class SparseBag(nn.Module):
         Normalises the sum.
     head : Linear
         From the features to the outputs.
+    training_defaults : TrainingDefaults
+        How it is trained unless parameters of the student change it.
 
     Examples
     --------
@@ -47,6 +51,8 @@ class SparseBag(nn.Module):
     >>> logits.shape, features.shape
     (torch.Size([2, 2]), torch.Size([2, 128]))
     """
+
+    training_defaults = TrainingDefaults()
 
     def __init__(
         self,
