@@ -24,11 +24,13 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
 
     Parameters
     ----------
-    module : "auto", type, callable or torch.nn.Module, default="auto"
+    module : str, type, callable or torch.nn.Module, default="auto"
         The network. Its ``forward`` returns logits, or these and its features.
 
-        - "auto": `MLP` for 2-D numbers, `ResNet` for images, `TextBag` for texts and `MixedNet`
+        - "auto": `MLP` for 2-D numbers, `ResNet` for images, `StaticText` for texts and `MixedNet`
           for columns of several kinds, all of `sk_aft.modules`.
+        - "minilm", "st:NAME", "hf:NAME" or a directory, as in `FoundationFeatureExtractor`: the
+          first ``module__n_layers`` layers of this text encoder, fine-tuned (`TransformerText`).
         - A class or function: called with ``module__x``, and with those of ``n_inputs``,
           ``n_channels``, ``n_tokens``, ``parts`` and ``n_outputs`` that it accepts.
         - An instance: copied; training starts from its weights.
@@ -50,8 +52,9 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
     preprocessor : "auto", estimator or None, default="auto"
         Converts rows to numbers; fitted to the training rows, and part of the fitted student.
 
-        - "auto": `StandardScaler` for 2-D numbers, `ImageResizer` for images, `NgramTokenizer` for
-          texts and `ColumnPreprocessor` for columns of several kinds.
+        - "auto": `StandardScaler` for 2-D numbers, `ImageResizer` for images, `SubwordTokenizer` for
+          texts and `ColumnPreprocessor` for columns of several kinds. If ``module`` names a text
+          encoder, its tokenizer.
         - An estimator: cloned and fitted. It gets a DataFrame if the rows are one.
         - None: the rows are already numbers, and are not scaled.
     lr : "auto" or float, default="auto"
@@ -161,7 +164,7 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
     `FoundationFeatureExtractor`. The constructor of a network may accept ``n_inputs`` (columns, or
     bands of images), ``n_channels`` (bands), ``n_tokens`` (size of the vocabulary) or ``parts``. To
     make an automatic network larger, set ``module__hidden_sizes`` (`MLP`), ``module__widths``
-    (`ResNet`) or ``module__width`` (`TextBag`).
+    (`ResNet`) or ``module__width`` (`StaticText`).
 
     If ``forward`` returns no features, they
     are the input of the last ``torch.nn.Linear`` that runs. A tuple of features, one for each

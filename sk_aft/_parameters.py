@@ -177,12 +177,13 @@ def reject_unknown(prefix: str, part: Any, names: Iterable[str]) -> None:
                 f"effect: give the class instead, {prefix}={kind}."
             )
         return
+    made = getattr(part, "func", part)  # of functools.partial
     accepted = inspect.signature(part).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
     for name in names:
         if name not in accepted and not takes_any:
             raise ValueError(
-                f"Invalid parameter {prefix}__{name}: {getattr(part, '__name__', part)} takes "
+                f"Invalid parameter {prefix}__{name}: {getattr(made, '__name__', made)} takes "
                 f"{sorted(accepted)}."
             )
 

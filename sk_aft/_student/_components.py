@@ -18,6 +18,7 @@ from sk_aft._parameters import reject_unknown
 from sk_aft._student._losses import has_plain_mean
 from sk_aft._student._schedule import Schedule
 from sk_aft.modules import PenultimateFeatures, network_for
+from sk_aft.modules._named import named_network
 from sk_aft.optim import RowwiseAdamW
 from sk_aft.transfer import TransferRows, make_transfer
 from sk_aft.transfer._base import concatenate
@@ -58,6 +59,8 @@ def reject_unused_hooks(estimator: type) -> None:
 
 def network_to_build(module: Any, sizes: Mapping[str, Any]) -> Any:
     """Return the class, function or instance from which the network is built."""
+    if named := named_network(module):
+        return named.build
     return network_for(sizes) if isinstance(module, str) else module
 
 

@@ -30,7 +30,7 @@ from sk_aft._parameters import PrefixedParameters, reject_unknown
 from sk_aft._runtime._device import resolve_device
 from sk_aft._runtime._seeds import draw_seed, seeded_torch
 from sk_aft._runtime._threads import fitting_threads, flushed_denormals
-from sk_aft._student import _callbacks, _components, _persistence, _training
+from sk_aft._student import _callbacks, _components, _persistence, _start, _training
 from sk_aft._student._attributes import FittedAttributes
 from sk_aft._student._mixed_precision import PRECISIONS, MixedPrecision
 from sk_aft._student._plan import (
@@ -49,6 +49,7 @@ from sk_aft._student._state import (
     resume_student,
     start_student,
     student_batches,
+    tensors_of_vocabulary,
     unchanged_on_error,
 )
 from sk_aft._student._targets import Targets
@@ -58,6 +59,7 @@ from sk_aft._student._training_data import (
     check_labeled,
     check_training_data,
 )
+from sk_aft.modules._named import named_network
 from sk_aft.modules._parameter_groups import (
     freeze_layers,
     keep_frozen_statistics,
@@ -79,7 +81,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
     """
 
     _parameter_constraints: dict = {
-        "module": [StrOptions({"auto"}), nn.Module, type, callable],
+        "module": [str, nn.Module, type, callable],
         "transfer": [str, nn.Module, list, None],
         "beta": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "preprocessor": "no_validation",
@@ -133,6 +135,8 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         _components.reject_unused_hooks(type(self))
         parameters = self._settings()
         resumed = self._fitted if incremental or self.warm_start else None
+        named = named_network(self.module) if resumed is None else None
+        start = _start.resolve_start(self.get_params_for("module").get("start", _start.AUTO))
         if incremental:
             self._check_incremental(resumed, classes)
         if resumed is not None and self._training is not None:
@@ -140,6 +144,8 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             check_unchanged(before, now, built=resumed.built)
         rows = (X, y, features, sample_weight, X_unlabeled)
         data, transfer = self._checked(*rows, parameters, resumed, incremental, classes)
+        if named is not None:
+            named.check_kind(data.schema.kind)
         if resumed is not None:
             random = copy.deepcopy(resumed.random)
         else:
@@ -159,8 +165,9 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
                 data,
                 plan,
                 preprocessor=self.preprocessor,
+                default_preprocessor=None if named is None else named.make_preprocessor,
                 preprocessor_parameters=self.get_params_for("preprocessor"),
-                keeps_integers=self.module != "auto",
+                keeps_integers=not isinstance(self.module, str),
                 random=random,
             )
         else:
@@ -172,6 +179,15 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         run = TrainingState.of(plan, schedule, student, data, batches, parameters)
         with self._runs(run, resumed) as former:
             self._build(former, resumes=resumed is not None)
+            if resumed is None:
+                _start.start_from_foundation_model(
+                    student.module,
+                    student.inputs.preprocessor,
+                    tensors_of_vocabulary(student.inputs, tensors, data),
+                    start=start,
+                    source=X._source if isinstance(X, FoundationFeatures) else None,
+                    verbose=self.verbose,
+                )
             if resumed is None or resumed.transfer is None or resumed.replaces_features:
                 batches = self._fit_transfer(batches)
             with fitting_threads(student.module), flushed_denormals():

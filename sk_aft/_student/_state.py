@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from sk_aft._data._batches import RowBatches
-from sk_aft._data._tensors import Inputs, InputTensors
+from sk_aft._data._tensors import Inputs, InputTensors, SequenceTensors
 from sk_aft._student._inputs import StudentInputs, make_batches
 from sk_aft._student._plan import TrainingPlan, built_with
 from sk_aft._student._schedule import Schedule
 from sk_aft._student._schema import RowSchema
 from sk_aft._student._targets import Targets
 from sk_aft._student._training_data import TrainingData
-from sk_aft.preprocessing._text import TRUNCATION
+from sk_aft.preprocessing._subword import TRUNCATION
 
 
 @dataclass(eq=False)
@@ -185,18 +185,23 @@ def start_student(
     plan: TrainingPlan,
     *,
     preprocessor: Any,
+    default_preprocessor: Callable[..., Any] | None,
     preprocessor_parameters: dict[str, Any],
     keeps_integers: bool,
     random: np.random.RandomState,
 ) -> tuple[StudentState, InputTensors]:
     """Return a student without a network, with a preprocessor fitted to the training rows."""
-    inputs, tensors = StudentInputs.fit(
-        data.rows.take(plan.split.train),
+    rows = data.rows.take(plan.split.train)
+    inputs = StudentInputs.fit(
+        rows if data.left_out is None else rows.concat(data.left_out),
         data.schema,
         preprocessor=preprocessor,
+        default=default_preprocessor,
         parameters=preprocessor_parameters,
         keeps_integers=keeps_integers,
     )
+    tensors = inputs.transform(rows)
+    inputs = inputs.with_sizes(tensors)
     student = StudentState(
         schema=data.schema,
         targets=data.encoder,
@@ -210,6 +215,18 @@ def start_student(
         n_foundation_features=None if data.features is None else data.features.shape[1],
     )
     return student, tensors
+
+
+def tensors_of_vocabulary(
+    inputs: StudentInputs, tensors: InputTensors, data: TrainingData
+) -> InputTensors:
+    """Return the rows that the preprocessor was fitted to, given those to learn from."""
+    if data.left_out is None or not isinstance(tensors, SequenceTensors):
+        return tensors
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", TRUNCATION)
+        others = inputs.transform(data.left_out)
+    return tensors.concat(others)
 
 
 def resume_student(

@@ -47,6 +47,8 @@ class TrainingData:
         Foundation features of the same rows.
     feature_slices, column_slices : mapping of str to slice
         Which features belong to which model, and to which column of a DataFrame.
+    left_out : Rows or None
+        Texts without a target that are not trained on, but belong to the vocabulary.
     """
 
     rows: Rows
@@ -58,6 +60,7 @@ class TrainingData:
     features: FeatureRows | None = None
     feature_slices: Mapping[str, slice] = field(default_factory=dict)
     column_slices: Mapping[Any, slice] = field(default_factory=dict)
+    left_out: Rows | None = None
 
     def subset(self, indices: np.ndarray) -> TrainingData:
         """Return some of the rows."""
@@ -71,11 +74,14 @@ class TrainingData:
         )
 
     def without_features(self) -> TrainingData:
-        """Return the labelled rows without features; unlabelled rows are then of no use."""
-        data = self
-        if not self.labeled_mask.all():
-            data = self.subset(np.flatnonzero(self.labeled_mask))
-        return replace(data, features=None)
+        """Return the labelled rows without features; the others are then left out."""
+        if self.labeled_mask.all():
+            return replace(self, features=None)
+        data = self.subset(np.flatnonzero(self.labeled_mask))
+        data = replace(data, features=None)
+        if self.rows.kind != "text":
+            return data
+        return replace(data, left_out=self.rows.take(np.flatnonzero(~self.labeled_mask)))
 
     def has_distinct_targets(self, indices: np.ndarray | None = None) -> bool:
         """Return whether rows with features, or some of them, have at least two distinct targets.

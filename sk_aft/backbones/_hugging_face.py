@@ -64,8 +64,8 @@ class HuggingFaceBackbone(LoadedOnDemand):
 
     def load(self, device: torch.device) -> tuple[Any, Network]:
         """Load tokenizer and model."""
-        transformers = _transformers()
-        with quiet_if_local(self.name_or_path):
+        transformers = import_transformers()
+        with quiet_loading():
             tokenizer = load_tokenizer(self.name_or_path)
             load = partial(transformers.AutoModel.from_pretrained, self.name_or_path)
             model = load_from_hub(self.name_or_path, partial(load, dtype=torch.float32))
@@ -112,17 +112,25 @@ class MeanOverTokens(torch.nn.Module):
 
 
 @contextmanager
-def quiet_if_local(name_or_path: str) -> Iterator[None]:
-    """Disable the progress bars of transformers while it reads local files."""
-    if not Path(name_or_path).is_dir():
-        yield
-        return
+def quiet_loading(*, reports: bool = True) -> Iterator[None]:
+    """Disable the progress bars of transformers, but not those of downloads.
+
+    Parameters
+    ----------
+    reports : bool, default=True
+        Whether transformers reports weights that a model lacks or does not use.
+    """
     logging = import_module("transformers.utils.logging")
-    was_enabled = logging.is_progress_bar_enabled()
+    was_enabled, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    if was_enabled:
+        import_module("huggingface_hub.utils").enable_progress_bars()
+    if not reports:
+        logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if was_enabled:
             logging.enable_progress_bar()
 
@@ -137,14 +145,15 @@ def resolved_revision(name_or_path: str) -> dict[str, str]:
 
 def load_tokenizer(name_or_path: str) -> Any:
     """Load the tokenizer of a directory or a name on the hub."""
-    load = partial(_transformers().AutoTokenizer.from_pretrained, name_or_path)
+    load = partial(import_transformers().AutoTokenizer.from_pretrained, name_or_path)
     return load_from_hub(name_or_path, load)
 
 
 def _config(name_or_path: str) -> Any:
-    load = partial(_transformers().AutoConfig.from_pretrained, name_or_path)
+    load = partial(import_transformers().AutoConfig.from_pretrained, name_or_path)
     return load_from_hub(name_or_path, load)
 
 
-def _transformers() -> Any:
+def import_transformers() -> Any:
+    """Import transformers; the error says how to install it."""
     return import_optional("transformers", extra="text", purpose="Hugging Face text models")

@@ -14,7 +14,7 @@ from sk_aft._data._rows import Rows
 from sk_aft._optional import import_optional
 from sk_aft.backbones._base import LoadedOnDemand
 from sk_aft.backbones._hub import load_from_hub
-from sk_aft.backbones._hugging_face import quiet_if_local, resolved_revision
+from sk_aft.backbones._hugging_face import quiet_loading, resolved_revision
 from sk_aft.backbones._network import Network
 from sk_aft.backbones._tokens import INPUTS, embed_texts, token_network, truncation_note
 
@@ -47,7 +47,8 @@ class SentenceTransformerBackbone(LoadedOnDemand):
         self.name = name or Path(name_or_path).name
 
     @property
-    def _full_name(self) -> str:
+    def full_name(self) -> str:
+        """Name on the hub with its organisation, or the directory."""
         # sentence-transformers completes the names of its own models in the same way.
         is_short = "/" not in self.name_or_path and not Path(self.name_or_path).exists()
         return f"sentence-transformers/{self.name_or_path}" if is_short else self.name_or_path
@@ -60,7 +61,7 @@ class SentenceTransformerBackbone(LoadedOnDemand):
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the revision on the hub or the digest of the files."""
-        revision = resolved_revision(self._full_name)
+        revision = resolved_revision(self.full_name)
         return {"type": "sentence-transformers", **revision, "dtype": "float32"}
 
     @property
@@ -77,9 +78,9 @@ class SentenceTransformerBackbone(LoadedOnDemand):
         package = import_optional(
             "sentence_transformers", extra="text", purpose="sentence-transformers models"
         )
-        with quiet_if_local(self.name_or_path):
-            load = partial(package.SentenceTransformer, self._full_name, device=str(device))
-            model = load_from_hub(self._full_name, load).eval()
+        with quiet_loading():
+            load = partial(package.SentenceTransformer, self.full_name, device=str(device))
+            model = load_from_hub(self.full_name, load).eval()
         is_plain = device.type == "cpu" and _is_mean_over_tokens(model)
         return model, token_network(_OnTokens(model), device) if is_plain else None
 

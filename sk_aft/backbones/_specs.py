@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -43,9 +44,9 @@ def resolve_backbone(model: Any) -> Backbone:
     Parameters
     ----------
     model : str, Backbone, torch.nn.Module, estimator or callable
-        A spec ("minilm", "effnet-lite0", "st:NAME", "hf:NAME"), a backbone, a module, a loaded
-        SentenceTransformer or text model of transformers, a fitted scikit-learn transformer, or
-        a function from a batch of rows to an (n, d) array.
+        A spec ("minilm", "effnet-lite0", "st:NAME", "hf:NAME" or a directory of a text model), a
+        backbone, a module, a loaded SentenceTransformer or text model of transformers, a fitted
+        scikit-learn transformer, or a function from a batch of rows to an (n, d) array.
 
     Returns
     -------
@@ -108,6 +109,9 @@ def _from_spec(spec: str) -> Backbone:
     prefix, colon, name = spec.partition(":")
     if colon and name and prefix in PREFIXES:
         return PREFIXES[prefix](name)
+    if os.path.isdir(spec):  # False for "", which Path takes for "."
+        is_sentence_transformer = os.path.exists(os.path.join(spec, "modules.json"))
+        return PREFIXES["st" if is_sentence_transformer else "hf"](spec)
     raise ValueError(
         f"Unknown foundation model {spec!r}. Known: {_known()}. For a model of the Hugging Face "
         f"hub write 'st:{spec}' (sentence-transformers) or 'hf:{spec}' (transformers)."
@@ -116,4 +120,4 @@ def _from_spec(spec: str) -> Backbone:
 
 def _known() -> str:
     specs = ", ".join([*map(repr, NAMES), *(f"'{prefix}:NAME'" for prefix in PREFIXES)])
-    return f"{specs} (NAME is on the Hugging Face hub, or a directory)"
+    return f"{specs} (NAME is on the Hugging Face hub, or a directory), or a directory"

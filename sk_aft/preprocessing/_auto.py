@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from sk_aft.preprocessing._columns import OF_KIND, ColumnPreprocessor
 _DEFAULTS = {**OF_KIND, "frame": ColumnPreprocessor}
 
 
-def make_preprocessor(preprocessor: Any, kind: str, **parameters: Any) -> Any:
+def make_preprocessor(
+    preprocessor: Any, kind: str, default: Callable[..., Any] | None = None, **parameters: Any
+) -> Any:
     """Return an unfitted preprocessor for rows of one kind.
 
     Parameters
@@ -24,6 +27,8 @@ def make_preprocessor(preprocessor: Any, kind: str, **parameters: Any) -> Any:
         in a DataFrame, each column by its kind. An estimator is cloned. None changes nothing.
     kind : {"numeric", "image", "text", "category", "frame"}
         The kind of the rows.
+    default : callable, optional
+        Makes the automatic preprocessor; by default it is chosen by the kind.
     **parameters
         Arguments of the automatic preprocessor, or parameters to set.
 
@@ -35,8 +40,9 @@ def make_preprocessor(preprocessor: Any, kind: str, **parameters: Any) -> Any:
     if preprocessor is None:
         return None
     if preprocessor == "auto":
-        reject_unknown("preprocessor", _DEFAULTS[kind], parameters)
-        return _DEFAULTS[kind](**parameters)
+        make = default or _DEFAULTS[kind]
+        reject_unknown("preprocessor", make, parameters)
+        return make(**parameters)
     return clone(preprocessor).set_params(**parameters)
 
 

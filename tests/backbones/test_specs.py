@@ -145,3 +145,19 @@ def test_a_transformer_that_predicts_as_well_is_a_transformer(transformer):
 def test_a_class_of_predictors_is_not_an_instance():
     with pytest.raises(TypeError, match="class GaussianNB: give an instance of it, fitted"):
         resolve_backbone(GaussianNB)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "kind"),
+    [("bert", HuggingFaceBackbone), ("bert-inside", SentenceTransformerBackbone)],
+)
+def test_a_directory_is_a_text_model(encoder, kind, encoder_directory):
+    directory = encoder_directory(encoder)
+    backbone = resolve_backbone(directory)
+    assert type(backbone) is kind
+    assert backbone.name_or_path == directory
+    if kind is HuggingFaceBackbone:
+        texts = ["my card", "the rate"]
+        features = FoundationFeatureExtractor(directory, cache=None).fit_transform(texts).features
+        named = FoundationFeatureExtractor(f"hf:{directory}", cache=None).fit_transform(texts)
+        np.testing.assert_array_equal(features, named.features)

@@ -1,0 +1,214 @@
+"""The first layers of a text encoder of transformers, and its tokenizer."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from sk_aft.backbones._base import Backbone
+from sk_aft.backbones._hub import load_from_hub
+from sk_aft.backbones._hugging_face import (
+    HuggingFaceBackbone,
+    import_transformers,
+    quiet_loading,
+)
+from sk_aft.backbones._sentence_transformers import SentenceTransformerBackbone
+
+
+class EncoderFiles(NamedTuple):
+    """Where the files of an encoder are.
+
+    Parameters
+    ----------
+    name_or_path : str
+        Name on the hub, or a directory.
+    subfolder : str, default=""
+        Folder of the encoder within it.
+    """
+
+    name_or_path: str
+    subfolder: str = ""
+
+    def load(self, kind: Any, **parameters: Any) -> Any:
+        """Call ``kind.from_pretrained`` with these files; no code of the hub is run."""
+        load = partial(kind.from_pretrained, self.name_or_path, subfolder=self.subfolder)
+        return load_from_hub(self.name_or_path, partial(load, **parameters))
+
+
+def encoder_files(backbone: Backbone) -> EncoderFiles:
+    """Return the files of the transformer of a text model, which is not loaded.
+
+    Parameters
+    ----------
+    backbone : SentenceTransformerBackbone or HuggingFaceBackbone
+        The text model.
+
+    Returns
+    -------
+    files : EncoderFiles
+        In a sentence-transformers model, the files of its first module.
+
+    Raises
+    ------
+    ValueError
+        If the first module is not a transformer.
+    """
+    if isinstance(backbone, HuggingFaceBackbone):
+        return EncoderFiles(backbone.name_or_path)
+    assert isinstance(backbone, SentenceTransformerBackbone)
+    name = backbone.full_name
+    find = partial(
+        import_module("transformers.utils").cached_file,
+        name,
+        "modules.json",
+        _raise_exceptions_for_missing_entries=False,
+    )
+    path = load_from_hub(name, find)
+    if path is None:  # a plain model of transformers
+        return EncoderFiles(name)
+    first = json.loads(Path(path).read_text("utf-8"))[0]
+    if not first["type"].endswith(".Transformer"):
+        raise ValueError(
+            f"{name!r} has no transformer whose layers could be trained: its first module is "
+            f"{first['type']}."
+        )
+    return EncoderFiles(name, first["path"])
+
+
+def load_encoder(files: EncoderFiles, n_layers: int) -> Any:
+    """Return the first layers of an encoder, without pooler and decoder.
+
+    Parameters
+    ----------
+    files : EncoderFiles
+        Where it is.
+    n_layers : int
+        Number of layers to keep.
+
+    Returns
+    -------
+    encoder : transformers.PreTrainedModel
+        In evaluation mode, float32, on the CPU.
+
+    Raises
+    ------
+    ValueError
+        If it has fewer layers, does not read texts, or lacks weights.
+    """
+    transformers = import_transformers()
+    config = files.load(transformers.AutoConfig)
+    _keep_layers(config, n_layers, files.name_or_path)
+    with quiet_loading(reports=False):
+        model, found = files.load(
+            transformers.AutoModel, config=config, dtype=torch.float32, output_loading_info=True
+        )
+    encoder = _without_pooler_and_decoder(model)
+    if encoder.main_input_name != "input_ids":
+        raise ValueError(
+            f"{files.name_or_path!r} reads {encoder.main_input_name}: expected an encoder of texts."
+        )
+    kept = set(map(id, encoder.parameters()))
+    named = model.named_parameters(remove_duplicate=False)
+    missing = {name for name, weight in named if id(weight) in kept} & set(found["missing_keys"])
+    if missing:
+        raise ValueError(
+            f"{files.name_or_path!r} lacks weights of its first {n_layers} layers: "
+            f"{sorted(missing)[:3]}. Is it the whole model?"
+        )
+    return encoder
+
+
+def encoder_without_weights(config: dict[str, Any]) -> Any:
+    """Return an encoder whose tensors are on the device "meta".
+
+    Parameters
+    ----------
+    config : dict
+        Configuration of an encoder from `load_encoder`, from its ``to_dict``.
+
+    Returns
+    -------
+    encoder : transformers.PreTrainedModel
+        The encoder.
+    """
+    transformers = import_transformers()
+    with torch.device("meta"):
+        model = transformers.AutoModel.from_config(transformers.AutoConfig.for_model(**config))
+    return _without_pooler_and_decoder(model)
+
+
+def layers_of(encoder: nn.Module) -> list[nn.Module]:
+    """Return an encoder's layers, from the first to the last, after all that is in none of them.
+
+    The latter are mainly the embeddings. Layers that share their weights are one layer.
+    """
+    layers = next(part for part in encoder.modules() if isinstance(part, nn.ModuleList))
+    inside = set(layers.modules())
+    others = [
+        part
+        for part in encoder.modules()
+        if part not in inside and next(part.parameters(recurse=False), None) is not None
+    ]
+    return [nn.ModuleList(others), *layers]
+
+
+def load_tokenizer_json(files: EncoderFiles) -> tuple[str, int]:
+    """Return an encoder's tokenizer, and how many tokens of a text the encoder can read.
+
+    Parameters
+    ----------
+    files : EncoderFiles
+        Where the encoder is.
+
+    Returns
+    -------
+    document : str
+        JSON document of a `tokenizers.Tokenizer`.
+    n_positions : int
+        Largest number of tokens.
+
+    Raises
+    ------
+    ValueError
+        If it is a tokenizer that runs in Python only.
+    """
+    transformers = import_transformers()
+    tokenizer = files.load(transformers.AutoTokenizer)
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+    if not hasattr(backend, "to_str"):
+        raise ValueError(
+            f"{files.name_or_path!r} has a tokenizer that runs only in Python "
+            f"({type(tokenizer).__name__}): expected one of the library tokenizers, with a file "
+            "tokenizer.json. Pass a preprocessor that returns the token ids of each text."
+        )
+    config = files.load(transformers.AutoConfig)
+    n_positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
+    return backend.to_str(), min(n_positions, tokenizer.model_max_length)
+
+
+def _keep_layers(config: Any, n_layers: int, name: str) -> None:
+    n_available = getattr(config, "num_hidden_layers", None)
+    if n_available is None:
+        raise ValueError(f"{name!r} ({config.model_type}) is not an encoder of texts.")
+    if not 1 <= n_layers <= n_available:
+        raise ValueError(
+            f"n_layers={n_layers}, but the encoder has {n_available} layers: expected 1 to "
+            f"{n_available}."
+        )
+    config.num_hidden_layers = n_layers
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:n_layers]
+    config.use_cache = False  # of decoders that generate texts
+
+
+def _without_pooler_and_decoder(model: Any) -> Any:
+    encoder = model.get_encoder() if model.config.is_encoder_decoder else model
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None
+    return encoder

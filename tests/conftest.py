@@ -1,0 +1,95 @@
+"""Tiny text encoders with random weights, saved as the hub's models are."""
+
+import json
+
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+TEXTS = [
+    "I lost my card",
+    "my card was stolen yesterday",
+    "what is the exchange rate of the euro",
+    "the rate changed",
+    "why",
+] * 4
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+SIZES = {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
+CONFIGS = {
+    "bert": lambda: transformers.BertConfig(
+        **SIZES, intermediate_size=48, max_position_embeddings=40
+    ),
+    "distilbert": lambda: transformers.DistilBertConfig(
+        vocab_size=100, dim=32, n_layers=3, n_heads=4, hidden_dim=48, max_position_embeddings=40
+    ),
+    "modernbert": lambda: transformers.ModernBertConfig(
+        **SIZES,
+        intermediate_size=48,
+        **{f"{name}_token_id": 0 for name in ("pad", "bos", "eos")},
+        cls_token_id=2,
+        sep_token_id=3,
+    ),
+    "gpt2": lambda: transformers.GPT2Config(
+        vocab_size=100, n_embd=32, n_layer=3, n_head=4, n_positions=40
+    ),
+    "t5": lambda: transformers.T5Config(
+        vocab_size=100, d_model=32, num_layers=3, num_heads=4, d_kv=8, d_ff=48
+    ),
+}
+
+
+def word_pieces(adds_special_tokens):
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(vocab_size=100, special_tokens=SPECIAL, show_progress=False)
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    if adds_special_tokens:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        )
+    return tokenizer
+
+
+def save_encoder(kind, directory):
+    is_bert = "bert" in kind
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = transformers.AutoModel.from_config(CONFIGS[kind]())
+    model.save_pretrained(directory)
+    names = {"unk_token": "[UNK]"}
+    if is_bert:
+        names |= {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=word_pieces(adds_special_tokens=is_bert), **names
+    ).save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def encoder_directory(tmp_path_factory):
+    """Function from a kind of encoder to a directory of transformers.
+
+    Encoders have 3 layers of width 32. "bert-inside" is a model of sentence-transformers, which
+    keeps its "bert" in a folder.
+    """
+    made = {}
+
+    def make(kind):
+        if kind in made:
+            return made[kind]
+        made[kind] = str(tmp_path_factory.mktemp(kind))
+        if kind != "bert-inside":
+            return save_encoder(kind, made[kind])
+        save_encoder("bert", f"{made[kind]}/0_Transformer")
+        prefix = "sentence_transformers.models"
+        modules = [
+            {"idx": 0, "name": "0", "path": "0_Transformer", "type": f"{prefix}.Transformer"},
+            {"idx": 1, "name": "1", "path": "1_Pooling", "type": f"{prefix}.Pooling"},
+        ]
+        with open(f"{made[kind]}/modules.json", "w") as file:
+            json.dump(modules, file)
+        return made[kind]
+
+    return make

@@ -1,0 +1,53 @@
+"""What names of networks stand for."""
+
+import pytest
+from transformers import AutoTokenizer
+
+from sk_aft.modules import TransformerText
+from sk_aft.modules._named import named_network
+from sk_aft.preprocessing._text import TRUNCATION
+from tests.conftest import TEXTS
+
+
+@pytest.mark.parametrize("form", ["{}", "hf:{}", "st:{}"])
+def test_a_directory_is_an_encoder_with_its_tokenizer(form, encoder_directory):
+    directory = encoder_directory("bert")
+    named = named_network(form.format(directory))
+    assert named.kind == "text"
+    assert named.network is TransformerText
+    assert len(named.build(n_outputs=2, n_layers=1).layers) == 2
+    ids = named.make_preprocessor().fit(TEXTS).transform(TEXTS[:5])
+    expected = AutoTokenizer.from_pretrained(directory)(TEXTS[:5])["input_ids"]
+    assert [row.tolist() for row in ids] == expected
+
+
+def test_texts_are_read_as_far_as_the_encoder_can(encoder_directory):
+    named = named_network(encoder_directory("bert"))  # with 40 positions
+    long = ["why " * 100]
+    with pytest.warns(UserWarning, match=TRUNCATION):
+        (ids,) = named.make_preprocessor().fit(TEXTS).transform(long)
+    assert len(ids) == 40
+    with pytest.warns(UserWarning, match=TRUNCATION):
+        (ids,) = named.make_preprocessor(max_length=7).fit(TEXTS).transform(long)
+    assert len(ids) == 7
+    with pytest.raises(ValueError, match=r"max_length=41, but .* reads at most 40"):
+        named.make_preprocessor(max_length=41)
+    minilm = named_network("minilm")  # with 512 positions
+    assert minilm.make_preprocessor().max_length == 256
+    assert minilm.make_preprocessor(max_length=512).max_length == 512
+
+
+@pytest.mark.parametrize("name", ["minlm", "effnet-lite0", "/no/such/place", "st", ""])
+def test_unknown_names(name):
+    with pytest.raises(ValueError, match=rf"module='{name}' is unknown: .*'auto', 'minilm', 'st:"):
+        named_network(name)
+
+
+def test_a_tokenizer_that_runs_in_python_only(encoder_directory, tmp_path):
+    """CANINE's tokens are the characters, and its tokenizer is no one of the library."""
+    import transformers
+
+    transformers.CanineTokenizer().save_pretrained(tmp_path)
+    transformers.CanineConfig(hidden_size=8, num_attention_heads=2).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"runs only in Python \(CanineTokenizer\).*preprocessor"):
+        named_network(str(tmp_path)).make_preprocessor()
