@@ -122,7 +122,7 @@ def warmup_then_cosine(
     scheduler : torch.optim.lr_scheduler.LRScheduler
         A step of it follows each step of the optimizer.
     """
-    n_rising = round(warmup * n_steps)
+    n_rising = min(round(warmup * n_steps), n_steps - 1)
     if falls and not n_rising:
         return CosineAnnealingLR(optimizer, T_max=n_steps, last_epoch=last_epoch)
 

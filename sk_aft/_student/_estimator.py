@@ -416,18 +416,16 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
     @property
     def _default_callbacks(self) -> list:
         run, given = self._training, self.callbacks or ()
+        if run is None:
+            return []  # they depend on the number of steps
         # The user's own replace the defaults: the effects of two schedulers would multiply.
-        schedule = None if run is None else run.schedule
-        keeps_lr = run is not None and run.plan.is_incremental
-        keeps_lr = keeps_lr or _callbacks.has_one_of(LRScheduler, given)
-        keeps_norm = _callbacks.has_one_of(GradientNormClipping, given)
+        keeps_lr = run.plan.is_incremental or _callbacks.has_one_of(LRScheduler, given)
+        keeps_norms = _callbacks.has_one_of(GradientNormClipping, given)
         return _callbacks.default_callbacks(
-            n_steps=1 if schedule is None else schedule.n_steps,
-            warmup=0.0 if schedule is None or keeps_lr else schedule.warmup,
+            n_steps=run.schedule.n_steps,
+            warmup=0.0 if keeps_lr else run.schedule.warmup,
             falls=self.lr_schedule == "cosine" and not keeps_lr,
-            max_gradient_norm=(
-                None if schedule is None or keeps_norm else schedule.max_gradient_norm
-            ),
+            max_gradient_norm=None if keeps_norms else run.schedule.max_gradient_norm,
             patience=self.n_iter_no_change if self.early_stopping else None,
             verbose=self.verbose,
         )

@@ -201,6 +201,8 @@ def test_warm_up_can_be_changed_and_replaced():
     assert found[0].max() == pytest.approx(3e-2)
     found, _ = rates(module="auto", max_epochs=10, **{name: 0.5})
     np.testing.assert_allclose(found[:10, 0], 1e-3 * np.arange(1, 11) / 11)
+    found, _ = rates(max_epochs=5, **{name: 1.0})
+    assert (np.diff(found, axis=0) > 0).all()
     own = LRScheduler(torch.optim.lr_scheduler.StepLR, step_size=100)
     model = student(max_epochs=3, callbacks=[own]).fit(X, Y)
     assert max(rate for rate, _ in groups_of(model).values()) == pytest.approx(3e-2)
