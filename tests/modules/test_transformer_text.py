@@ -13,6 +13,9 @@ import transformers
 
 from sk_aft.modules import TransformerText
 
+# Importing ModernBERT of transformers 4.56 compiles, and so imports all of torch.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")
+
 KINDS = ["bert", "distilbert", "modernbert", "gpt2", "t5", "bert-inside"]
 
 
