@@ -11,9 +11,8 @@ from torch.nn import functional as F
 
 from sk_aft.modules._training_defaults import TrainingDefaults
 
-# Multipliers of two hash functions, and the prime that both are reduced by.
-_HASHES = ((40_503, 60_493), (48_271, 31_627))
-_PRIME = 2**31 - 1
+# The multipliers of two hash functions: primes, so that no table's size divides them.
+_HASHES = ((1_000_003, 786_433), (393_241, 1_572_869))
 # Embeddings that start from random numbers are smaller than those of a foundation model, so that
 # steps of the same size change them more.
 _RANDOM_SCALE = 0.02
@@ -216,7 +215,8 @@ class WeightedBag(nn.Module):
             indices = torch.cat([tokens, self.n_tokens + places], dim=1)
             weights = torch.cat([weights, (is_known & is_token[:, 1:]).float()], dim=1)
         weights = weights * self.log_weights[indices].exp()
-        weights = F.dropout(weights, self.token_dropout, self.training)
+        if self.training:
+            weights = F.dropout(weights, self.token_dropout)
         if not (self.training and self.sparse):
             return F.embedding_bag(indices, self.weight, mode="sum", per_sample_weights=weights)
         # One gradient for each distinct token of the batch, not for each occurrence.
@@ -267,7 +267,7 @@ def find_pairs(tokens: Tensor, pairs: Tensor, n_tokens: int) -> tuple[Tensor, Te
     """
     first, second = tokens[:, :-1], tokens[:, 1:]
     pair = first * n_tokens + second
-    one, other = (_hash(first, second, *factors) % len(pairs) for factors in _HASHES)
+    one, other = ((first * a + second * b) % len(pairs) for a, b in _HASHES)
     places = torch.where(pairs[one] == pair, one, other)
     return places, pairs[places] == pair
 
@@ -291,16 +291,12 @@ def table_of_pairs(pairs: Tensor, n_bigrams: int, n_tokens: int) -> Tensor:
     """
     table = [_NO_PAIR] * n_bigrams
     for first, second in pairs.tolist() if n_bigrams else ():
-        for factors in _HASHES:
-            place = _hash(first, second, *factors) % n_bigrams
+        for a, b in _HASHES:
+            place = (first * a + second * b) % n_bigrams
             if table[place] == _NO_PAIR:
                 table[place] = first * n_tokens + second
                 break
     return torch.tensor(table, dtype=torch.int64)
-
-
-def _hash(first: Any, second: Any, factor: int, other_factor: int) -> Any:
-    return (first * factor + second * other_factor + first * second) % _PRIME
 
 
 def _residual(width: int, hidden_size: int) -> nn.Sequential:
