@@ -26,7 +26,7 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
     module : str, type, callable or torch.nn.Module, default="auto"
         The network. Its ``forward`` returns outputs (B, n_targets), or these and its features.
 
-        - "auto": `MLP` for 2-D numbers, `ResNet` for images, `TextBag` for texts and `MixedNet`
+        - "auto": `MLP` for 2-D numbers, `ResNet` for images, `StaticText` for texts and `MixedNet`
           for columns of several kinds, all of `sk_aft.modules`.
         - "minilm", "st:NAME", "hf:NAME" or a directory, as in `FoundationFeatureExtractor`: the
           first ``module__n_layers`` layers of this text encoder, fine-tuned (`TransformerText`).
@@ -51,13 +51,15 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
     preprocessor : "auto", estimator or None, default="auto"
         Converts rows to numbers; fitted to the training rows, and part of the fitted student.
 
-        - "auto": `StandardScaler` for 2-D numbers, `ImageResizer` for images, `NgramTokenizer` for
+        - "auto": `StandardScaler` for 2-D numbers, `ImageResizer` for images, `SubwordTokenizer` for
           texts and `ColumnPreprocessor` for columns of several kinds. If ``module`` names a text
           encoder, its tokenizer.
         - An estimator: cloned and fitted. It gets a DataFrame if the rows are one.
         - None: the rows are already numbers, and are not scaled.
-    lr : float, default=1e-3
-        Initial learning rate of the network.
+    lr : "auto" or float, default="auto"
+        Initial learning rate of the network. "auto" is 1e-3 for networks that start from random
+        weights and for your own, and lower for those that are fine-tuned, whose head has
+        ``module__head_lr_factor`` times this rate. ``optimizer__lr`` has precedence.
     transfer_lr : float, default=1e-2
         Learning rate of the transfer method's own parameters, as published.
     optimizer : type, default=sk_aft.optim.RowwiseAdamW
@@ -65,19 +67,20 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
     criterion : type or torch.nn.Module, default=torch.nn.MSELoss
         Task loss, from outputs and standardised targets, both (B, n_targets).
     max_epochs : int or "auto", default="auto"
-        Passes over the training rows; time is proportional to it. "auto" is 50, or more if that
-        is needed for 200 steps (1,000 for 2-D numbers, but at most 500 passes). A small table
-        takes a second or two.
+        Passes over all training rows; time is proportional to it. "auto" counts steps: as many as
+        50 passes over the labelled rows have, or 200 if that is more (1,000 for `MLP` and for your
+        own network on 2-D numbers), but at most 500 passes. Networks that are fine-tuned have
+        other numbers. A small table takes a second or two.
     batch_size : int, default=128
         Rows per batch. The transfer compares the rows of a batch with each other.
     lr_schedule : {"cosine", "constant"}, default="cosine"
-        Whether the learning rates fall to zero along a cosine. An `LRScheduler` among
-        ``callbacks`` replaces the cosine.
+        Whether the learning rates fall to zero along a cosine. Networks that are fine-tuned start
+        with a warm-up, in which they rise. An `LRScheduler` among ``callbacks`` replaces both.
     early_stopping : bool, default=False
         Whether to hold out ``validation_fraction`` of the rows, stop when their score no longer
         improves, and restore the best weights.
     validation_fraction : float, default=0.1
-        Share of the labelled rows held out by ``early_stopping``.
+        Share of the labelled rows held out by ``early_stopping``; at least two.
     n_iter_no_change : int, default=10
         Epochs without improvement after which ``early_stopping`` stops.
     warm_start : bool, default=False
@@ -155,7 +158,7 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
     `FoundationFeatureExtractor`. The constructor of a network may accept ``n_inputs`` (columns, or
     bands of images), ``n_channels`` (bands), ``n_tokens`` (size of the vocabulary) or ``parts``. To
     make an automatic network larger, set ``module__hidden_sizes`` (`MLP`), ``module__widths``
-    (`ResNet`) or ``module__width`` (`TextBag`).
+    (`ResNet`) or ``module__width`` (`StaticText`).
 
     If ``forward`` returns no features, they
     are the input of the last ``torch.nn.Linear`` that runs. A tuple of features, one for each
@@ -193,7 +196,7 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
         transfer: Any = "auto",
         beta: float | str = "auto",
         preprocessor: Any = "auto",
-        lr: float = 1e-3,
+        lr: float | str = "auto",
         transfer_lr: float = 1e-2,
         optimizer: Any = RowwiseAdamW,
         criterion: Any = nn.MSELoss,

@@ -216,6 +216,18 @@ class SequenceTensors:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    def concat(self, others: SequenceTensors) -> SequenceTensors:
+        """Return these rows and then others."""
+        sequences = [*self.sequences, *others.sequences]
+        values = np.empty(len(sequences), dtype=object)
+        values[:] = sequences
+        return SequenceTensors(values)
+
+    @property
+    def sequences(self) -> list[np.ndarray]:
+        """The tokens of each row."""
+        return np.split(self._tokens, self._starts[1:])
+
     @property
     def sizes(self) -> dict[str, int]:
         """Sizes of the inputs, by the names of the network's arguments."""
@@ -260,31 +272,31 @@ class PartTensors:
     """
 
     def __init__(self, parts: Mapping[str, ArrayTensors | SequenceTensors]) -> None:
-        self._parts = dict(parts)
+        self.parts = dict(parts)
 
     @property
     def lengths(self) -> np.ndarray | None:
         """Number of tokens of each row, if any parts are sequences."""
-        lengths = [part.lengths for part in self._parts.values() if part.lengths is not None]
+        lengths = [part.lengths for part in self.parts.values() if part.lengths is not None]
         return np.sum(lengths, axis=0) if lengths else None
 
     def __len__(self) -> int:
-        return len(next(iter(self._parts.values())))
+        return len(next(iter(self.parts.values())))
 
     @property
     def dtype(self) -> dict[str, str | None]:
         """Dtype of the dense numbers of each part."""
-        return {name: part.dtype for name, part in self._parts.items()}
+        return {name: part.dtype for name, part in self.parts.items()}
 
     @property
     def sizes(self) -> dict[str, Any]:
         """What a network has to know about each part."""
-        return {"parts": {name: part.sizes for name, part in self._parts.items()}}
+        return {"parts": {name: part.sizes for name, part in self.parts.items()}}
 
     @property
     def row_bytes(self) -> int:
         """Memory of one row, on average if rows differ."""
-        return sum(part.row_bytes for part in self._parts.values())
+        return sum(part.row_bytes for part in self.parts.values())
 
     def take(self, indices: np.ndarray | slice, device: torch.device) -> Inputs:
         """Return some rows as the student's inputs, by the names of the parts."""
@@ -294,12 +306,12 @@ class PartTensors:
         self, indices: np.ndarray | slice, batch_size: int, device: torch.device
     ) -> Iterator[Inputs]:
         """Gather all rows now, and return an iterator over batches of them."""
-        batches = [part.split(indices, batch_size, device) for part in self._parts.values()]
-        return (dict(zip(self._parts, parts, strict=True)) for parts in zip(*batches, strict=True))
+        batches = [part.split(indices, batch_size, device) for part in self.parts.values()]
+        return (dict(zip(self.parts, parts, strict=True)) for parts in zip(*batches, strict=True))
 
     def move_to(self, device: torch.device) -> None:
         """Keep the parts on a device from now on."""
-        for part in self._parts.values():
+        for part in self.parts.values():
             part.move_to(device)
 
 

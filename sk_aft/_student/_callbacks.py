@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +25,7 @@ from skorch.callbacks import (
 )
 from skorch.dataset import Dataset
 from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR
 
 from sk_aft._data._batches import Batch
 from sk_aft._student._inputs import named_values
@@ -34,14 +36,26 @@ _MONITORED_ON_HELD_OUT_ROWS = ("valid_loss", "valid_loss_best", "valid_score")
 
 
 def default_callbacks(
-    *, n_cosine_steps: int | None, patience: int | None, verbose: int
+    *,
+    n_steps: int,
+    warmup: float,
+    falls: bool,
+    max_gradient_norm: float | None,
+    patience: int | None,
+    verbose: int,
 ) -> list[tuple[str, Callback]]:
-    """Return named callbacks: time, learning rate, early stopping and a line per epoch.
+    """Return named callbacks: time, learning rates, gradients, early stopping, a line per epoch.
 
     Parameters
     ----------
-    n_cosine_steps : int or None
-        Steps after which a cosine brings the learning rates to zero; None keeps them constant.
+    n_steps : int
+        Number of steps of the training.
+    warmup : float
+        Share of the steps in which the learning rates rise.
+    falls : bool
+        Whether they then fall to zero along a cosine, instead of being constant.
+    max_gradient_norm : float or None
+        Gradients are scaled down to this norm; None does not clip.
     patience : int or None
         Epochs without improvement after which training stops; None disables early stopping.
     verbose : int
@@ -53,15 +67,19 @@ def default_callbacks(
         In the order in which they are called.
     """
     callbacks: list = [("epoch_timer", EpochTimer())]
-    if n_cosine_steps is not None:
+    if warmup or falls:
         scheduler = LRScheduler(
-            policy=torch.optim.lr_scheduler.CosineAnnealingLR,
-            T_max=n_cosine_steps,
+            policy=warmup_then_cosine,
+            n_steps=n_steps,
+            warmup=warmup,
+            falls=falls,
             last_epoch=-1,  # training that resumes starts a new cosine
             step_every="batch",
             event_name=None,
         )
         callbacks.append(("lr_scheduler", scheduler))
+    if max_gradient_norm is not None:
+        callbacks.append(("gradient_clipping", GradientNormClipping(max_gradient_norm)))
     if patience is not None:
         stopping = EarlyStopping(
             monitor="valid_score",
@@ -74,6 +92,47 @@ def default_callbacks(
         callbacks.append(("early_stopping", stopping))
     callbacks.append(("print_log", PrintLog(sink=print_line if verbose else _discard)))
     return callbacks
+
+
+def warmup_then_cosine(
+    optimizer: torch.optim.Optimizer,
+    *,
+    n_steps: int,
+    warmup: float,
+    falls: bool,
+    last_epoch: int = -1,
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """Return a scheduler under which learning rates rise linearly, and then fall along a cosine.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        The optimizer.
+    n_steps : int
+        Number of steps.
+    warmup : float
+        Share of the steps in which the rates rise.
+    falls : bool
+        Whether they then fall to zero, instead of being constant.
+    last_epoch : int, default=-1
+        Number of the last step; -1 starts.
+
+    Returns
+    -------
+    scheduler : torch.optim.lr_scheduler.LRScheduler
+        A step of it follows each step of the optimizer.
+    """
+    n_rising = min(round(warmup * n_steps), n_steps - 1)
+    if falls and not n_rising:
+        return CosineAnnealingLR(optimizer, T_max=n_steps, last_epoch=last_epoch)
+
+    def factor(step: int) -> float:
+        if step < n_rising:
+            return (step + 1) / (n_rising + 1)
+        fallen = (step - n_rising) / (n_steps - n_rising) if falls else 0.0
+        return (1 + math.cos(math.pi * fallen)) / 2
+
+    return LambdaLR(optimizer, factor, last_epoch=last_epoch)
 
 
 class LabeledRows(Dataset):
@@ -142,10 +201,10 @@ def print_line(text: str) -> None:
     print(text if is_terminal else re.sub(r"\x1b\[[0-9;]*m", "", text))
 
 
-def has_scheduler(callbacks: Iterable[Any]) -> bool:
-    """Return whether a learning rate scheduler is among the user's callbacks."""
+def has_one_of(kind: type[Callback], callbacks: Iterable[Any]) -> bool:
+    """Return whether a callback of a kind is among the user's callbacks."""
     plain = [given[1] if isinstance(given, tuple) else given for given in callbacks]
-    return any(isinstance(callback, LRScheduler) or callback is LRScheduler for callback in plain)
+    return any(isinstance(callback, kind) or callback is kind for callback in plain)
 
 
 def reject_other_types(callbacks: Iterable[Any]) -> None:
@@ -171,11 +230,13 @@ def reject_sparse_gradients(callbacks: Iterable[Any], module: nn.Module) -> None
         )
 
 
-def reject_unknown_names(parameters: Iterable[str], names: list[str]) -> None:
+def reject_unknown_names(parameters: Mapping[str, Any], names: list[str]) -> None:
     """Raise if a parameter ``callbacks__x`` belongs to no callback."""
-    for parameter in parameters:
-        # The defaults may be switched off while their parameters stay.
-        if parameter.partition("__")[0] not in {*names, "lr_scheduler", "early_stopping"}:
+    # The defaults may be switched off while their parameters stay.
+    optional = {"lr_scheduler", "early_stopping"}
+    for parameter, value in parameters.items():
+        is_left_out = parameter == "gradient_clipping" and value is None
+        if parameter.partition("__")[0] not in {*names, *optional} and not is_left_out:
             raise ValueError(
                 f"Invalid parameter callbacks__{parameter}: the callbacks are {names}."
             )

@@ -16,13 +16,18 @@ from sk_aft._data._feature_rows import StoredRows
 from sk_aft._data._tensors import Inputs
 from sk_aft._parameters import reject_unknown
 from sk_aft._student._losses import has_plain_mean
+from sk_aft._student._schedule import Schedule
 from sk_aft.modules import PenultimateFeatures, network_for
 from sk_aft.modules._named import named_network
+from sk_aft.optim import RowwiseAdamW
 from sk_aft.transfer import TransferRows, make_transfer
 from sk_aft.transfer._base import concatenate
 
 # Former names of methods that the user's own transfer methods may still define.
 _FORMER_NAMES = {"prepare": "fit", "default_strength": "default_beta"}
+
+# Optimizers with the weight decay that `TrainingDefaults` describes.
+_DECOUPLED = (RowwiseAdamW, torch.optim.AdamW)
 
 # Methods of skorch that are not called.
 _UNUSED_HOOKS: dict[str, Any] = {}
@@ -52,8 +57,15 @@ def reject_unused_hooks(estimator: type) -> None:
             raise TypeError(f"{estimator.__name__}.{name} has no effect. {hook.__doc__}")
 
 
+def network_to_build(module: Any, sizes: Mapping[str, Any]) -> Any:
+    """Return the class, function or instance from which the network is built."""
+    if named := named_network(module):
+        return named.build
+    return network_for(sizes) if isinstance(module, str) else module
+
+
 def build_module(
-    module: Any,
+    build: Any,
     parameters: Mapping[str, Any],
     *,
     sizes: Mapping[str, Any],
@@ -61,10 +73,6 @@ def build_module(
     made_in: torch.dtype,
 ) -> nn.Module:
     """Build the network; ``made_in`` is torch's default dtype, as the user has set it."""
-    if named := named_network(module):
-        build = named.build
-    else:
-        build = network_for(sizes) if isinstance(module, str) else module
     reject_unknown("module", build, parameters)
     if isinstance(build, nn.Module):
         return _copied(build, device, made_in)
@@ -155,6 +163,15 @@ def build_transfer(
     return _copied(transfer, device, made_in)
 
 
+def optimizer_arguments(
+    optimizer: Any, parameters: Mapping[str, Any], schedule: Schedule
+) -> dict[str, Any]:
+    """Return the arguments of the optimizer: the user's, completed by those of the network."""
+    # In other optimizers, weight decay is the gradient of a penalty, and has other useful values.
+    decay = {"weight_decay": schedule.weight_decay} if optimizer in _DECOUPLED else {}
+    return {**decay, **parameters, "lr": schedule.lr}
+
+
 def build_optimizer(
     optimizer: Any,
     groups: list[dict[str, Any]],
@@ -169,7 +186,14 @@ def build_optimizer(
     reject_unknown("optimizer", optimizer, parameters)
     learned = [] if transfer is None else list(transfer.parameters())
     kind = getattr(optimizer, "func", optimizer)  # of functools.partial
-    if learned and inspect.isclass(kind) and issubclass(kind, torch.optim.LBFGS):
+    is_lbfgs = inspect.isclass(kind) and issubclass(kind, torch.optim.LBFGS)
+    if is_lbfgs and len(groups) > 1:
+        raise ValueError(
+            f"LBFGS trains one group of parameters, but {type(module).__name__} is trained with "
+            f"{len(groups)} groups, which differ in learning rate or weight decay: use another "
+            "optimizer."
+        )
+    if is_lbfgs and learned:
         raise ValueError(
             "LBFGS trains one group of parameters, but this transfer method has parameters of its "
             "own with the learning rate transfer_lr: use another optimizer, or a method without "
@@ -236,7 +260,7 @@ def fit_transfer(
 def penultimate_features(module: nn.Module, infer: Infer, inputs: Inputs) -> Tensor:
     """Return the current input of the network's last linear layer for some rows."""
     penultimate = PenultimateFeatures(module)
-    was_training = module.training
+    modes = [(part, part.training) for part in module.modules()]  # some may be frozen
     module.eval()
     try:
         with torch.no_grad():
@@ -244,4 +268,5 @@ def penultimate_features(module: nn.Module, infer: Infer, inputs: Inputs) -> Ten
             return penultimate.take() if features is None else concatenate(features)
     finally:
         penultimate.remove()
-        module.train(was_training)
+        for part, is_training in modes:
+            part.training = is_training

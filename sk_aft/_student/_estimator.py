@@ -16,6 +16,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval, StrOptions
 from skorch import NeuralNet
+from skorch.callbacks import GradientNormClipping, LRScheduler
 from skorch.history import History
 from skorch.utils import TeeGenerator
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ from sk_aft._parameters import PrefixedParameters, reject_unknown
 from sk_aft._runtime._device import resolve_device
 from sk_aft._runtime._seeds import draw_seed, seeded_torch
 from sk_aft._runtime._threads import fitting_threads, flushed_denormals
-from sk_aft._student import _callbacks, _components, _persistence, _training
+from sk_aft._student import _callbacks, _components, _persistence, _start, _training
 from sk_aft._student._attributes import FittedAttributes
 from sk_aft._student._mixed_precision import PRECISIONS, MixedPrecision
 from sk_aft._student._plan import (
@@ -40,6 +41,7 @@ from sk_aft._student._plan import (
     resolve_transfer,
 )
 from sk_aft._student._prediction import network_outputs
+from sk_aft._student._schedule import Schedule, training_defaults_of
 from sk_aft._student._schema import check_rows
 from sk_aft._student._state import (
     StudentState,
@@ -47,6 +49,7 @@ from sk_aft._student._state import (
     resume_student,
     start_student,
     student_batches,
+    tensors_of_vocabulary,
     unchanged_on_error,
 )
 from sk_aft._student._targets import Targets
@@ -57,6 +60,12 @@ from sk_aft._student._training_data import (
     check_training_data,
 )
 from sk_aft.modules._named import named_network
+from sk_aft.modules._parameter_groups import (
+    freeze_layers,
+    keep_frozen_statistics,
+    parameter_groups,
+    trained_parameters,
+)
 
 
 class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
@@ -76,7 +85,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         "transfer": [str, nn.Module, list, None],
         "beta": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "preprocessor": "no_validation",
-        "lr": [Interval(Real, 0, None, closed="neither")],
+        "lr": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "transfer_lr": [Interval(Real, 0, None, closed="left")],
         "optimizer": [type, callable],
         "criterion": [type, nn.Module, callable],
@@ -127,6 +136,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         parameters = self._settings()
         resumed = self._fitted if incremental or self.warm_start else None
         named = named_network(self.module) if resumed is None else None
+        start = _start.resolve_start(self.get_params_for("module").get("start", _start.AUTO))
         if incremental:
             self._check_incremental(resumed, classes)
         if resumed is not None and self._training is not None:
@@ -163,9 +173,21 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         else:
             student, tensors = resume_student(resumed, data, plan, random)
         batches, held_out = student_batches(student, data, plan, tensors)
-        run = TrainingState.of(plan, student, data, batches, parameters)
+        network = _components.network_to_build(self.module, student.inputs.sizes)
+        defaults = training_defaults_of(network, data.rows.kind)
+        schedule = Schedule.of(parameters, plan, defaults)
+        run = TrainingState.of(plan, schedule, student, data, batches, parameters)
         with self._runs(run, resumed) as former:
             self._build(former, resumes=resumed is not None)
+            if resumed is None:
+                _start.start_from_foundation_model(
+                    student.module,
+                    student.inputs.preprocessor,
+                    tensors_of_vocabulary(student.inputs, tensors, data),
+                    start=start,
+                    source=X._source if isinstance(X, FoundationFeatures) else None,
+                    verbose=self.verbose,
+                )
             if resumed is None or resumed.transfer is None or resumed.replaces_features:
                 batches = self._fit_transfer(batches)
             with fitting_threads(student.module), flushed_denormals():
@@ -325,7 +347,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         try:
             with run.precision.quiet():
                 _training.train(
-                    run.plan.n_epochs,
+                    run.schedule.n_epochs,
                     batches,
                     held_out,
                     epoch=self.run_single_epoch,
@@ -342,7 +364,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             self._set_training(False)
         with torch.inference_mode():
             outputs, _ = self.infer(run.example)
-            _training.check_outputs(outputs, student.beta, self.lr)
+            _training.check_outputs(outputs, student.beta, run.schedule.lr)
             self._check_outputs(outputs)  # a module may end otherwise where it does not train
 
     # The two states as skorch sees them.
@@ -393,13 +415,17 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
 
     @property
     def _default_callbacks(self) -> list:
-        plan = None if self._training is None else self._training.plan
-        has_cosine = self.lr_schedule == "cosine" and not (plan and plan.is_incremental)
-        # The user's own scheduler replaces the cosine: the effects of both would multiply.
-        has_cosine = has_cosine and not _callbacks.has_scheduler(self.callbacks or ())
-        n_steps = 1 if plan is None else plan.n_steps
+        run, given = self._training, self.callbacks or ()
+        if run is None:
+            return []  # they depend on the number of steps
+        # The user's own replace the defaults: the effects of two schedulers would multiply.
+        keeps_lr = run.plan.is_incremental or _callbacks.has_one_of(LRScheduler, given)
+        keeps_norms = _callbacks.has_one_of(GradientNormClipping, given)
         return _callbacks.default_callbacks(
-            n_cosine_steps=n_steps if has_cosine else None,
+            n_steps=run.schedule.n_steps,
+            warmup=0.0 if keeps_lr else run.schedule.warmup,
+            falls=self.lr_schedule == "cosine" and not keeps_lr,
+            max_gradient_norm=None if keeps_norms else run.schedule.max_gradient_norm,
             patience=self.n_iter_no_change if self.early_stopping else None,
             verbose=self.verbose,
         )
@@ -424,12 +450,13 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         # Callbacks that read gradients, such as GradientNormClipping, need dense ones.
         takes_sparse = takes_sparse and not self._listeners("on_grad_computed")
         self.module_ = _components.build_module(
-            self.module,
+            _components.network_to_build(self.module, student.inputs.sizes),
             self.get_params_for("module"),
             sizes={**student.inputs.sizes, "n_outputs": student.n_outputs, "sparse": takes_sparse},
             device=student.device,
             made_in=self._run.users_dtype,
         )
+        freeze_layers(self.module_)
         return self
 
     def initialize_criterion(self) -> StudentEstimator:
@@ -464,9 +491,13 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
 
     def initialize_optimizer(self, triggered_directly: Any = None) -> StudentEstimator:
         """Build the optimizer; the transfer objective's parameters have their own learning rate."""
-        student = self._student
-        named = student.module.named_parameters()
+        student, schedule = self._student, self._run.schedule
+        named = trained_parameters(student.module)
         (groups,), parameters = self.get_params_for_optimizer("optimizer", named)
+        parameters = _components.optimizer_arguments(self.optimizer, parameters, schedule)
+        if not getattr(self, "optimizer__param_groups", None):
+            decay = parameters.get("weight_decay")
+            groups = parameter_groups(student.module, schedule.lr, decay)
         self.optimizer_ = _components.build_optimizer(
             self.optimizer,
             groups,
@@ -513,7 +544,8 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         self.history.record(f"{prefix}_loss_best", losses[-1] == min(losses))
         student = self._student
         if training:
-            _training.check_convergence(self.history, student.beta, self.lr, self.precision)
+            lr = self._run.schedule.lr
+            _training.check_convergence(self.history, student.beta, lr, self.precision)
             records: dict[str, Any] = {"train_batch_count": result.n_batches}
             if iterator.features is not None:
                 slices = self._run.feature_slices
@@ -585,6 +617,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
     def _set_training(self, training: bool = True) -> None:
         if self.module_.training != training:
             super()._set_training(training)
+            keep_frozen_statistics(self.module_)
 
     def _listeners(self, event: str) -> list[Callable]:
         return _callbacks.listeners([self, *dict(self.callbacks_).values()], event)

@@ -16,7 +16,7 @@ from sk_aft._data._rows import Rows, filled_by, rows_for
 from sk_aft._data._tensors import InputTensors, to_tensors
 from sk_aft._student._schema import RowSchema
 from sk_aft._student._training_data import TrainingData
-from sk_aft.preprocessing import make_preprocessor
+from sk_aft.preprocessing import ColumnPreprocessor, SubwordTokenizer, make_preprocessor
 from sk_aft.preprocessing._auto import transform_checked
 
 _NEED_A_PREPROCESSOR = {
@@ -63,15 +63,19 @@ class StudentInputs:
         default: Callable[..., Any] | None = None,
         parameters: dict[str, Any],
         keeps_integers: bool,
-    ) -> tuple[StudentInputs, InputTensors]:
+    ) -> StudentInputs:
         """Fit the preprocessor; see `make_preprocessor` for ``default``."""
         unfitted = make_preprocessor(preprocessor, schema.kind, default, **parameters)
         inputs = cls(unfitted, schema, isinstance(preprocessor, str), keeps_integers)
         if unfitted is not None:
             with filled_by(rows):
                 unfitted.fit(inputs._given(rows))
-        tensors = inputs.transform(rows)
-        return replace(inputs, dtype=tensors.dtype, sizes=tensors.sizes), tensors
+        return inputs
+
+    def with_sizes(self, tensors: InputTensors) -> StudentInputs:
+        """Return these inputs with the sizes and the dtype of the training rows."""
+        sizes = with_vocabulary(tensors.sizes, self.preprocessor)
+        return replace(self, dtype=tensors.dtype, sizes=sizes)
 
     @property
     def allows_nan(self) -> bool:
@@ -115,6 +119,17 @@ class StudentInputs:
         if self.schema.kind == "frame" or self.is_automatic:
             return rows_for(self.preprocessor, rows)
         return named_values(rows, self.schema)
+
+
+def with_vocabulary(sizes: dict[str, Any], preprocessor: Any) -> dict[str, Any]:
+    """Return sizes with that of the vocabulary, some of whose tokens the rows may lack."""
+    if isinstance(preprocessor, SubwordTokenizer):
+        return {**sizes, "n_tokens": preprocessor.n_tokens_}
+    if isinstance(preprocessor, ColumnPreprocessor):
+        steps = {name: step for name, step, _ in preprocessor.transformers_}
+        parts = {name: with_vocabulary(part, steps[name]) for name, part in sizes["parts"].items()}
+        return {**sizes, "parts": parts}
+    return sizes
 
 
 def named_values(rows: Rows, schema: RowSchema) -> Any:

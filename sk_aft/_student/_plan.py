@@ -1,8 +1,7 @@
-"""How a student is trained: every "auto" becomes a number before training starts."""
+"""What a student is trained on: every "auto" that depends on the rows alone."""
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,17 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from sk_aft._data._batches import batches_per_epoch
 from sk_aft._student._training_data import Split, TrainingData, split_rows
 from sk_aft.transfer import default_beta
 
-# Lower bounds for max_epochs="auto": with few rows, epochs have few steps and learn too little.
-# benchmarks/defaults.py compares the steps for numbers with those of scikit-learn's MLP. Steps on
-# texts and images cost more, and students that start from random weights overfit earlier.
-_FEWEST_EPOCHS = 50
-_FEWEST_STEPS = {"numeric": 1000}
-_FEWEST_STEPS_OF_OTHERS = 200
-_MOST_EPOCHS_FOR_STEPS = 500
 # Parts that are built once, and kept by training that resumes.
 _BUILT_ONCE = ("module", "preprocessor", "transfer")
 
@@ -46,7 +37,7 @@ class TransferChoice(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TrainingPlan:
-    """What one call of ``fit`` or ``partial_fit`` does, with every "auto" resolved.
+    """What one call of ``fit`` or ``partial_fit`` trains on, before the network is known.
 
     Parameters
     ----------
@@ -54,10 +45,8 @@ class TrainingPlan:
         What is transferred.
     split : Split
         Training rows and held-out rows.
-    n_epochs : int
-        Passes over the rows.
-    n_steps : int
-        Number of batches in a whole fit.
+    n_labeled, n_unlabeled : int
+        Number of training rows with and without a target.
     batch_size : int
         Rows per batch.
     unlabeled_fraction : float
@@ -76,8 +65,8 @@ class TrainingPlan:
 
     transfer: TransferChoice
     split: Split
-    n_epochs: int
-    n_steps: int
+    n_labeled: int
+    n_unlabeled: int
     batch_size: int
     unlabeled_fraction: float
     mean_weight: float
@@ -111,13 +100,6 @@ class TrainingPlan:
                 transfer = transfer._replace(beta=default_beta("aft"))
         labeled = data.labeled_mask[split.train]
         n_labeled = int(labeled.sum())
-        n_batches = batches_per_epoch(
-            n_labeled,
-            len(labeled) - n_labeled,
-            batch_size=parameters["batch_size"],
-            unlabeled_fraction=parameters["unlabeled_fraction"],
-        )
-        n_epochs = resolve_epochs(parameters["max_epochs"], n_batches, data.rows.kind)
         # partial_fit uses sample weights as given; fit normalises them to mean 1.
         mean_weight = 1.0
         if data.weights is not None and not is_incremental:
@@ -125,8 +107,8 @@ class TrainingPlan:
         return cls(
             transfer=transfer,
             split=split,
-            n_epochs=1 if is_incremental else n_epochs,
-            n_steps=n_epochs * n_batches,
+            n_labeled=n_labeled,
+            n_unlabeled=len(labeled) - n_labeled,
             batch_size=parameters["batch_size"],
             unlabeled_fraction=parameters["unlabeled_fraction"],
             mean_weight=mean_weight,
@@ -135,15 +117,6 @@ class TrainingPlan:
             split_seed=split_seed,
             is_incremental=is_incremental,
         )
-
-
-def resolve_epochs(max_epochs: int | str, n_batches: int, kind: str) -> int:
-    """Return ``max_epochs`` as a number, given the batches of an epoch and the kind of the rows."""
-    if max_epochs != "auto":
-        return int(max_epochs)
-    n_steps = _FEWEST_STEPS.get(kind, _FEWEST_STEPS_OF_OTHERS)
-    n_epochs = min(math.ceil(n_steps / n_batches), _MOST_EPOCHS_FOR_STEPS)
-    return max(_FEWEST_EPOCHS, n_epochs)
 
 
 def resolve_transfer(

@@ -115,7 +115,7 @@ def _check_files(rows: Rows) -> None:
             raise ValueError(
                 f"Row {rows.position(index)} ({path!r}) is not a readable image: there is no such "
                 "file. Strings that all end like image files are read as paths; if these are "
-                "texts, set preprocessor=sk_aft.preprocessing.NgramTokenizer()."
+                "texts, set preprocessor=sk_aft.preprocessing.SubwordTokenizer()."
             )
 
 

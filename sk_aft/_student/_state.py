@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from sk_aft._data._batches import RowBatches
-from sk_aft._data._tensors import Inputs, InputTensors
+from sk_aft._data._tensors import Inputs, InputTensors, SequenceTensors
 from sk_aft._student._inputs import StudentInputs, make_batches
 from sk_aft._student._plan import TrainingPlan, built_with
+from sk_aft._student._schedule import Schedule
 from sk_aft._student._schema import RowSchema
 from sk_aft._student._targets import Targets
 from sk_aft._student._training_data import TrainingData
-from sk_aft.preprocessing._text import TRUNCATION
+from sk_aft.preprocessing._subword import TRUNCATION
 
 
 @dataclass(eq=False)
@@ -106,7 +107,9 @@ class TrainingState:
     Parameters
     ----------
     plan : TrainingPlan
-        How it is trained.
+        What it is trained on.
+    schedule : Schedule
+        How long and at which rates it is trained.
     student : StudentState
         The student.
     built_with : mapping
@@ -136,6 +139,7 @@ class TrainingState:
     """
 
     plan: TrainingPlan
+    schedule: Schedule
     student: StudentState
     built_with: Mapping[str, Any]
     example: Inputs
@@ -155,6 +159,7 @@ class TrainingState:
     def of(
         cls,
         plan: TrainingPlan,
+        schedule: Schedule,
         student: StudentState,
         data: TrainingData,
         batches: RowBatches,
@@ -163,6 +168,7 @@ class TrainingState:
         """Return the state of a training before anything is built."""
         return cls(
             plan,
+            schedule,
             student,
             built_with(parameters),
             # A copy: a view would keep the whole training set alive.
@@ -185,14 +191,17 @@ def start_student(
     random: np.random.RandomState,
 ) -> tuple[StudentState, InputTensors]:
     """Return a student without a network, with a preprocessor fitted to the training rows."""
-    inputs, tensors = StudentInputs.fit(
-        data.rows.take(plan.split.train),
+    rows = data.rows.take(plan.split.train)
+    inputs = StudentInputs.fit(
+        rows if data.left_out is None else rows.concat(data.left_out),
         data.schema,
         preprocessor=preprocessor,
         default=default_preprocessor,
         parameters=preprocessor_parameters,
         keeps_integers=keeps_integers,
     )
+    tensors = inputs.transform(rows)
+    inputs = inputs.with_sizes(tensors)
     student = StudentState(
         schema=data.schema,
         targets=data.encoder,
@@ -206,6 +215,18 @@ def start_student(
         n_foundation_features=None if data.features is None else data.features.shape[1],
     )
     return student, tensors
+
+
+def tensors_of_vocabulary(
+    inputs: StudentInputs, tensors: InputTensors, data: TrainingData
+) -> InputTensors:
+    """Return the rows that the preprocessor was fitted to, given those to learn from."""
+    if data.left_out is None or not isinstance(tensors, SequenceTensors):
+        return tensors
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", TRUNCATION)
+        others = inputs.transform(data.left_out)
+    return tensors.concat(others)
 
 
 def resume_student(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any, ClassVar, TypeAlias, Union
 import numpy as np
 import scipy.sparse
 from sklearn.metrics import r2_score
+from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
@@ -160,14 +162,18 @@ class ClassTargets:
         by_class = of_class[np.searchsorted(known, labels)]
         return by_class if weights is None else weights * by_class
 
-    def strata(self, targets: np.ndarray, validation_fraction: float) -> np.ndarray | None:
-        """Return the classes, if each has enough rows for both sides of the split."""
-        n_held_out = round(validation_fraction * len(targets))
-        counts = np.bincount(targets)
-        return targets if counts.min() >= 2 and n_held_out >= len(counts) else None
-
-    def check_held_out(self, targets: np.ndarray, validation_fraction: float) -> None:
-        """Do nothing: one row is enough for accuracy."""
+    def hold_out(self, targets: np.ndarray, validation_fraction: float, seed: Any) -> np.ndarray:
+        """Return the rows to hold out, stratified by class if each has enough rows."""
+        rows = np.arange(len(targets))
+        n_held_out = _n_held_out(validation_fraction, len(targets), fewest=1)
+        _, first, counts = np.unique(targets, return_index=True, return_counts=True)
+        n_smaller_side = min(n_held_out, len(targets) - n_held_out)
+        if counts.min() >= 2 and n_smaller_side >= len(counts):
+            return _drawn(rows, n_held_out, seed, strata=targets)
+        if len(rows) > len(counts):
+            # A class with no training row cannot be learned, so the first row of each stays.
+            rows = np.delete(rows, first)
+        return _drawn(rows, min(n_held_out, len(rows)), seed)
 
     def score(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> float:
         """Return the accuracy."""
@@ -255,16 +261,10 @@ class NumericTargets:
         """Return the sample weights."""
         return row_weights(sample_weight, targets)
 
-    def strata(self, targets: np.ndarray, validation_fraction: float) -> None:
-        """Return None: numbers are not stratified."""
-
-    def check_held_out(self, targets: np.ndarray, validation_fraction: float) -> None:
-        """Raise if one row is held out, because R² needs two."""
-        if len(targets) < 2:
-            raise ValueError(
-                f"validation_fraction={validation_fraction} holds out one row, and R² needs "
-                "two: raise it, or set early_stopping=False."
-            )
+    def hold_out(self, targets: np.ndarray, validation_fraction: float, seed: Any) -> np.ndarray:
+        """Return the rows to hold out: at least two, because R² needs them."""
+        n_held_out = _n_held_out(validation_fraction, len(targets), fewest=2)
+        return _drawn(np.arange(len(targets)), n_held_out, seed)
 
     def score(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> float:
         """Return R² of the standardised targets."""
@@ -272,6 +272,23 @@ class NumericTargets:
         return float(
             r2_score(targets.cpu().numpy(), outputs.cpu().numpy(), sample_weight=sample_weight)
         )
+
+
+def _n_held_out(validation_fraction: float, n_rows: int, *, fewest: int) -> int:
+    if n_rows <= fewest:
+        raise ValueError(
+            f"early_stopping=True needs at least {fewest + 1} labelled rows, since it holds out "
+            f"{fewest} or more, and y has {n_rows}: label more rows, or set early_stopping=False."
+        )
+    return min(max(math.ceil(validation_fraction * n_rows), fewest), n_rows - 1)
+
+
+def _drawn(rows: np.ndarray, n_drawn: int, seed: Any, *, strata: Any = None) -> np.ndarray:
+    """Return some of the rows, in their order."""
+    if n_drawn == len(rows):
+        return rows
+    _, drawn = train_test_split(rows, test_size=n_drawn, stratify=strata, random_state=seed)
+    return np.sort(drawn)
 
 
 def _are_log_probabilities(outputs: Tensor) -> bool:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import _check_sample_weight, _num_samples
 
 from sk_aft._data._feature_rows import ConcatenatedRows, FeatureRows, RowSubset, StoredRows
@@ -48,6 +47,8 @@ class TrainingData:
         Foundation features of the same rows.
     feature_slices, column_slices : mapping of str to slice
         Which features belong to which model, and to which column of a DataFrame.
+    left_out : Rows or None
+        Texts without a target that are not trained on, but belong to the vocabulary.
     """
 
     rows: Rows
@@ -59,6 +60,7 @@ class TrainingData:
     features: FeatureRows | None = None
     feature_slices: Mapping[str, slice] = field(default_factory=dict)
     column_slices: Mapping[Any, slice] = field(default_factory=dict)
+    left_out: Rows | None = None
 
     def subset(self, indices: np.ndarray) -> TrainingData:
         """Return some of the rows."""
@@ -72,11 +74,14 @@ class TrainingData:
         )
 
     def without_features(self) -> TrainingData:
-        """Return the labelled rows without features; unlabelled rows are then of no use."""
-        data = self
-        if not self.labeled_mask.all():
-            data = self.subset(np.flatnonzero(self.labeled_mask))
-        return replace(data, features=None)
+        """Return the labelled rows without features; the others are then left out."""
+        if self.labeled_mask.all():
+            return replace(self, features=None)
+        data = self.subset(np.flatnonzero(self.labeled_mask))
+        data = replace(data, features=None)
+        if self.rows.kind != "text":
+            return data
+        return replace(data, left_out=self.rows.take(np.flatnonzero(~self.labeled_mask)))
 
     def has_distinct_targets(self, indices: np.ndarray | None = None) -> bool:
         """Return whether rows with features, or some of them, have at least two distinct targets.
@@ -260,20 +265,13 @@ def split_rows(data: TrainingData, validation_fraction: float | None, seed: int 
     if validation_fraction is not None:
         labeled = np.flatnonzero(data.labeled_mask)
         targets = data.targets[labeled]
-        _, chosen = train_test_split(
-            np.arange(len(labeled)),
-            test_size=validation_fraction,
-            stratify=data.encoder.strata(targets, validation_fraction),
-            random_state=seed,
-        )
-        held_out = labeled[np.sort(chosen)]
+        held_out = labeled[data.encoder.hold_out(targets, validation_fraction, seed)]
         train = np.setdiff1d(train, held_out)
         if data.weights is not None and not data.weights[held_out].any():
             raise ValueError(
                 "All rows held out for early stopping have sample_weight 0, so there is no "
                 "validation score: raise validation_fraction, or set early_stopping=False."
             )
-        data.encoder.check_held_out(data.targets[held_out], validation_fraction)
     if data.weights is not None and not data.weights[train].any():
         raise ValueError("All training rows have weight 0 (sample_weight times class_weight).")
     return Split(train, held_out)

@@ -6,7 +6,8 @@ from sk_aft.modules._mixed_net import MixedNet, network_for
 from sk_aft.modules._mlp import MLP
 from sk_aft.modules._penultimate_features import PenultimateFeatures
 from sk_aft.modules._resnet import ResNet
-from sk_aft.modules._text_bag import TextBag
+from sk_aft.modules._sparse_bag import SparseBag
+from sk_aft.modules._static_text import StaticText
 from sk_aft.modules._transformer_text import TransformerText
 
 __all__ = [
@@ -16,7 +17,8 @@ __all__ = [
     "PenultimateFeatures",
     "RandomCropAndFlip",
     "ResNet",
-    "TextBag",
+    "SparseBag",
+    "StaticText",
     "TransformerText",
     "network_for",
 ]

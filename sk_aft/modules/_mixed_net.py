@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from sk_aft.modules._bilinear_head import BilinearHead
 from sk_aft.modules._mlp import MLP
 from sk_aft.modules._resnet import ResNet
-from sk_aft.modules._text_bag import TextBag
+from sk_aft.modules._sparse_bag import SparseBag
+from sk_aft.modules._static_text import StaticText
+from sk_aft.modules._training_defaults import TrainingDefaults
 
 _HEADS = ("auto", "bilinear", "concatenation")
 
@@ -23,16 +25,19 @@ class MixedNet(nn.Module):
     Parameters
     ----------
     parts : mapping of str to mapping of str to int
-        Input sizes of each part. A part with ``n_tokens`` gets a `TextBag`, one with
-        ``n_channels`` a `ResNet`, and one with only ``n_inputs`` an `MLP`.
+        Input sizes of each part. A part with only ``n_tokens`` gets a `StaticText`, one with
+        ``n_channels`` a `ResNet`, one with only ``n_inputs`` an `MLP`, and sparse rows, which have
+        ``n_tokens`` and ``n_inputs``, a `SparseBag`.
     n_outputs : int
         Number of classes or targets.
     head : {"auto", "bilinear", "concatenation"}, default="auto"
         - "bilinear": a `BilinearHead`, for two parts; its products model their interaction.
         - "concatenation": an `MLP` with one hidden layer over the concatenated features.
         - "auto": "bilinear" for two parts of different kinds, else "concatenation".
+    start : "auto", "random", str or Backbone, default="auto"
+        Where the embeddings of texts start, see `StaticText`.
     sparse : bool, default=False
-        See `TextBag`.
+        See `StaticText`.
 
     Attributes
     ----------
@@ -42,6 +47,8 @@ class MixedNet(nn.Module):
         The network of each part, without its head.
     head : BilinearHead or MLP
         From the features of the parts to the outputs.
+    training_defaults : TrainingDefaults
+        How it is trained unless parameters of the student change it.
 
     Examples
     --------
@@ -55,11 +62,14 @@ class MixedNet(nn.Module):
     (torch.Size([5, 2]), torch.Size([5, 64]), torch.Size([5, 128]))
     """
 
+    training_defaults = TrainingDefaults()
+
     def __init__(
         self,
         parts: Mapping[str, Mapping[str, int]],
         n_outputs: int,
         head: str = "auto",
+        start: Any = "auto",
         sparse: bool = False,
     ) -> None:
         super().__init__()
@@ -117,12 +127,7 @@ def network_for(sizes: Mapping[str, Any]) -> type[nn.Module]:
     if "parts" in sizes:
         return MixedNet
     if "n_tokens" in sizes:
-        if "n_inputs" not in sizes:
-            raise ValueError(
-                "The preprocessor returned sequences of tokens, which no network of module='auto' "
-                "reads: give one whose forward takes tokens (B, longest) and lengths (B,)."
-            )
-        return TextBag
+        return SparseBag if "n_inputs" in sizes else StaticText
     return ResNet if "n_channels" in sizes else MLP
 
 

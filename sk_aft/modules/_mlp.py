@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from sk_aft.modules._training_defaults import TrainingDefaults
+
 
 class MLP(nn.Module):
     """Linear layers with GELU activations between them.
@@ -28,6 +30,8 @@ class MLP(nn.Module):
         The hidden layers.
     head : Linear
         From the features to the outputs.
+    training_defaults : TrainingDefaults
+        How it is trained unless parameters of the student change it.
 
     Examples
     --------
@@ -37,6 +41,10 @@ class MLP(nn.Module):
     >>> logits.shape, features.shape
     (torch.Size([2, 3]), torch.Size([2, 128]))
     """
+
+    # With few rows, passes have few steps and learn too little. benchmarks/defaults.py compares
+    # this number with scikit-learn's MLP. Networks for texts and images overfit earlier.
+    training_defaults = TrainingDefaults(n_steps=1000)
 
     def __init__(
         self,

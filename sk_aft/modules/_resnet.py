@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sk_aft.modules._augmentation import RandomCropAndFlip
+from sk_aft.modules._training_defaults import TrainingDefaults
 
 
 class ResNet(nn.Module):
@@ -51,6 +52,8 @@ class ResNet(nn.Module):
         The residual blocks.
     head : Linear
         From the features to the outputs.
+    training_defaults : TrainingDefaults
+        How it is trained unless parameters of the student change it.
 
     Examples
     --------
@@ -60,6 +63,8 @@ class ResNet(nn.Module):
     >>> logits.shape, features.shape
     (torch.Size([2, 10]), torch.Size([2, 64]))
     """
+
+    training_defaults = TrainingDefaults()
 
     def __init__(
         self,

@@ -3,6 +3,6 @@
 from sk_aft.preprocessing._auto import make_preprocessor
 from sk_aft.preprocessing._columns import ColumnPreprocessor
 from sk_aft.preprocessing._image import ImageResizer
-from sk_aft.preprocessing._text import NgramTokenizer
+from sk_aft.preprocessing._subword import SubwordTokenizer
 
-__all__ = ["ColumnPreprocessor", "ImageResizer", "NgramTokenizer", "make_preprocessor"]
+__all__ = ["ColumnPreprocessor", "ImageResizer", "SubwordTokenizer", "make_preprocessor"]

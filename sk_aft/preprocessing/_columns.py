@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sk_aft._data._rows import Rows, as_rows, check_finite, filled_by, named, rows_for
 from sk_aft.preprocessing._image import ImageResizer
-from sk_aft.preprocessing._text import NgramTokenizer
+from sk_aft.preprocessing._subword import SubwordTokenizer
 
 
 def dense_one_hot_encoder(
@@ -31,7 +31,7 @@ OF_KIND = {
     "numeric": StandardScaler,
     "category": dense_one_hot_encoder,
     "image": ImageResizer,
-    "text": NgramTokenizer,
+    "text": SubwordTokenizer,
 }
 _HOW_TO_FILL = (
     "fill it, for example with preprocessor=ColumnPreprocessor(numeric="
@@ -58,7 +58,7 @@ class ColumnPreprocessor(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     text : "auto" or estimator, default="auto"
-        Preprocesses each column of texts; "auto" is `NgramTokenizer`. Columns with few distinct
+        Preprocesses each column of texts; "auto" is `SubwordTokenizer`. Columns with few distinct
         strings are texts, too; ``.astype("category")`` makes them categories.
     image : "auto" or estimator, default="auto"
         Preprocesses each column of images; "auto" is `ImageResizer`.

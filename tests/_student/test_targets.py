@@ -9,6 +9,7 @@ import pytest
 import scipy.sparse
 import torch
 from sklearn.model_selection import cross_val_score
+from skorch.callbacks import Callback
 
 from sk_aft import AFTClassifier, AFTRegressor
 from sk_aft.model_selection import LabeledFold
@@ -118,3 +119,71 @@ def test_labels_of_two_types_name_a_row_and_the_mark(wrap, odd, others):
     y[9] = None
     with pytest.raises(ValueError, match="Row 7 of y"):
         student(missing_label=np.nan).fit(X, np.array(y, dtype=object))
+
+
+def held_out(y, estimator=AFTClassifier, **parameters):
+    """Fit with early stopping; return the training and the held-out targets."""
+
+    class Seen(Callback):
+        def on_epoch_end(self, net, dataset_train, dataset_valid, **kwargs):
+            self.targets_ = dataset_train.y, dataset_valid.y
+
+    rows = np.random.RandomState(0).randn(len(y), 4)
+    settings = {"early_stopping": True, "max_epochs": 2, "random_state": 0, **parameters}
+    model = estimator(callbacks=[("seen", Seen())], **settings).fit(rows, y, features=rows)
+    assert len(model.validation_scores_) == 2
+    assert np.isfinite(model.validation_scores_).all()
+    return dict(model.callbacks_)["seen"].targets_
+
+
+FEW = {
+    "10 rows": (np.arange(10) % 2, 1),
+    "12 rows": (np.arange(12) % 2, 2),
+    "40 rows": (np.arange(40) % 4, 4),
+    "3 rows": (np.array([0, 0, 1]), 1),
+    "77 classes with 2 rows": (np.repeat(np.arange(77), 2), 16),
+    "a class with 1 row": (np.r_[np.zeros(12), np.ones(11), 2].astype(int), 3),
+    "a class of 1 in 10 rows": (np.r_[np.zeros(9), 1].astype(int), 1),
+    "many classes with 1 row": (np.r_[np.zeros(20), np.arange(1, 11)].astype(int), 3),
+}
+
+
+@pytest.mark.parametrize("transfer", ["aft", "probe-kd", None])
+@pytest.mark.parametrize("name", FEW)
+def test_early_stopping_with_few_rows_leaves_rows_of_every_class(name, transfer):
+    y, n_held_out = FEW[name]
+    for seed in range(2):
+        train, judged = held_out(y, transfer=transfer, random_state=seed)
+        assert len(judged) == n_held_out
+        assert len(train) == len(y) - n_held_out
+        assert set(train) == set(y)
+
+
+def test_early_stopping_where_every_class_has_one_row():
+    train, judged = held_out(np.arange(12), beta=0)
+    assert (len(train), len(judged)) == (10, 2)
+
+
+@pytest.mark.parametrize(("fraction", "n_held_out"), [(0.01, 1), (0.5, 5), (0.9, 8), (0.99, 8)])
+def test_any_share_of_few_rows_can_be_held_out(fraction, n_held_out):
+    train, judged = held_out(np.arange(10) % 2, beta=0, validation_fraction=fraction)
+    assert len(judged) == n_held_out
+    assert set(train) == {0, 1}
+
+
+def test_few_rows_are_stratified_where_every_class_can_be_on_both_sides():
+    _, judged = held_out(np.arange(12) % 2, beta=0)
+    assert sorted(judged) == [0, 1]
+
+
+def test_few_labelled_rows_among_many():
+    y = np.where(np.arange(100) < 12, np.arange(100) % 3, -1)
+    train, judged = held_out(y, missing_label=-1, transfer="aft")
+    assert (len(train), len(judged)) == (10, 2)
+    assert set(train) == {0, 1, 2}
+
+
+@pytest.mark.parametrize(("n_rows", "n_held_out"), [(3, 2), (8, 2), (11, 2), (40, 4)])
+def test_early_stopping_of_few_numbers_holds_out_two(n_rows, n_held_out):
+    train, judged = held_out(np.arange(float(n_rows)), AFTRegressor, beta=0)
+    assert (len(train), len(judged)) == (n_rows - n_held_out, n_held_out)

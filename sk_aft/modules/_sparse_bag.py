@@ -1,55 +1,58 @@
-"""A bag of n-gram embeddings for texts."""
+"""A network for sparse rows."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sk_aft.modules._training_defaults import TrainingDefaults
 
-class TextBag(nn.Module):
-    """The normalised sum of a text's n-gram embeddings, followed by a linear layer.
 
-    It is much faster than networks that read a text in order, and hard to beat with the usual
-    number of labels. A text costs one addition per n-gram and one small matrix product. It learns
-    well thanks to the weights of `sk_aft.preprocessing.NgramTokenizer` and the step sizes of
-    `sk_aft.optim.RowwiseAdamW`.
+class SparseBag(nn.Module):
+    """A linear layer for sparse rows, a normalisation and another linear layer.
+
+    It reads the output of preprocessors such as scikit-learn's ``TfidfVectorizer``. A row costs one
+    addition per number that is not zero, and one small matrix product.
 
     Parameters
     ----------
     n_tokens : int
-        Size of the vocabulary, see `sk_aft.preprocessing.NgramTokenizer`.
+        Number of columns.
     n_outputs : int
         Number of classes or targets.
     width : int, default=128
-        Width of the embeddings and of the features.
+        Width of the features.
     token_dropout : float, default=0.0
-        Probability of dropping a token in training, so that the network does not rely on any
-        single token. Try 0.3 without transfer.
+        Probability of dropping a number of a row in training.
     dropout : float, default=0.0
         Probability of dropping a feature in training.
     sparse : bool, default=False
-        Whether the embedding gradients are sparse: they hold only the tokens of a batch.
-        `sk_aft.optim.RowwiseAdamW` supports that.
+        Whether the gradients of the first layer are sparse: they hold only the columns that occur
+        in a batch. `sk_aft.optim.RowwiseAdamW` supports that.
 
     Attributes
     ----------
     embedding : EmbeddingBag
-        The vector of each token.
+        The weights of each column.
     norm : LayerNorm
-        Normalises the sum of a text's vectors.
+        Normalises the sum.
     head : Linear
         From the features to the outputs.
+    training_defaults : TrainingDefaults
+        How it is trained unless parameters of the student change it.
 
     Examples
     --------
     >>> import torch
-    >>> from sk_aft.modules import TextBag
-    >>> bag = TextBag(n_tokens=10, n_outputs=2)
-    >>> tokens, offsets = torch.tensor([1, 4, 9]), torch.tensor([0, 1])  # texts of 1 and 2 tokens
-    >>> logits, features = bag(tokens, offsets, weights=torch.ones(3))
+    >>> from sk_aft.modules import SparseBag
+    >>> bag = SparseBag(n_tokens=10, n_outputs=2)
+    >>> columns, offsets = torch.tensor([1, 4, 9]), torch.tensor([0, 1])  # rows of 1 and 2 numbers
+    >>> logits, features = bag(columns, offsets, weights=torch.ones(3))
     >>> logits.shape, features.shape
     (torch.Size([2, 2]), torch.Size([2, 128]))
     """
+
+    training_defaults = TrainingDefaults()
 
     def __init__(
         self,
@@ -70,16 +73,16 @@ class TextBag(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, indices: Tensor, offsets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits and features of a batch of texts.
+        """Return logits and features of a batch of rows.
 
         Parameters
         ----------
-        indices : Tensor of shape (n_tokens_in_batch,), int64
-            Tokens of all texts, one text after the other.
+        indices : Tensor of shape (n_numbers,), int64
+            Columns of the numbers of all rows, one row after the other.
         offsets : Tensor of shape (B,), int64
-            Where each text starts in ``indices``.
-        weights : Tensor of shape (n_tokens_in_batch,)
-            How much each token counts.
+            Where each row starts in ``indices``.
+        weights : Tensor of shape (n_numbers,)
+            The numbers.
 
         Returns
         -------
@@ -97,7 +100,7 @@ class TextBag(nn.Module):
         weights = F.dropout(weights, self.token_dropout)
         if not self.sparse:
             return self.embedding(indices, offsets, per_sample_weights=weights)
-        # One gradient for each distinct token of the batch, not for each occurrence.
+        # One gradient for each distinct column of the batch, not for each occurrence.
         tokens, places = indices.unique(return_inverse=True)
         rows = F.embedding(tokens, self.embedding.weight, sparse=True)
         return F.embedding_bag(places, rows, offsets, mode="sum", per_sample_weights=weights)

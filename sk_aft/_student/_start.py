@@ -1,0 +1,148 @@
+"""Where the embeddings of a text student start: the foundation model of the pipeline, or another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import nn
+
+from sk_aft._data._rows import as_rows
+from sk_aft._data._tensors import InputTensors, PartTensors, SequenceTensors
+from sk_aft._embedding import FeatureSource, Reader
+from sk_aft.backbones import Backbone, resolve_backbone
+from sk_aft.modules._mixed_net import MixedNet
+from sk_aft.modules._static_start import set_embeddings, set_vocabulary
+from sk_aft.modules._static_text import StaticText
+from sk_aft.preprocessing import ColumnPreprocessor, SubwordTokenizer
+
+AUTO, RANDOM = "auto", "random"
+
+
+class TextPart(NamedTuple):
+    """A network of static embeddings, and the texts that it reads.
+
+    Parameters
+    ----------
+    network : StaticText
+        The network.
+    tokenizer : SubwordTokenizer or None
+        The tokenizer of its texts; None if the user's own preprocessor made the tokens.
+    tensors : SequenceTensors
+        The tokens of the rows that the preprocessor was fitted to.
+    column : object
+        The column of the texts; None if rows are texts.
+    """
+
+    network: StaticText
+    tokenizer: SubwordTokenizer | None
+    tensors: SequenceTensors
+    column: Any
+
+
+def resolve_start(start: Any) -> Any:
+    """Return "auto", "random" or a backbone that reads texts, for ``module__start``.
+
+    Parameters
+    ----------
+    start : "auto", "random", str or model
+        As for `StaticText`.
+
+    Returns
+    -------
+    start : "auto", "random" or Backbone
+        A backbone is not loaded yet.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, or the model does not read texts.
+    """
+    if isinstance(start, str) and start in (AUTO, RANDOM):
+        return start
+    backbone = resolve_backbone(start)
+    if backbone.kind not in ("text", None):
+        raise ValueError(
+            f"module__start={start!r} reads rows of kind {backbone.kind!r}: give a model of texts, "
+            "such as 'minilm', or 'random'."
+        )
+    return backbone
+
+
+def start_from_foundation_model(
+    module: nn.Module,
+    preprocessor: Any,
+    tensors: InputTensors,
+    *,
+    start: Any,
+    source: FeatureSource | None,
+    verbose: int,
+) -> None:
+    """Give networks of static embeddings their vocabulary, and the vectors that they start from.
+
+    Other networks are left as they are.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network, changed in place.
+    preprocessor : estimator or None
+        Fitted to the rows.
+    tensors : InputTensors
+        The rows that it was fitted to.
+    start : "auto", "random" or Backbone
+        See `resolve_start`.
+    source : FeatureSource or None
+        What made the foundation features of the rows, whose store keeps the vectors.
+    verbose : int
+        Whether to print a line if the start is random although it may be another.
+    """
+    for part in _text_parts(module, preprocessor, tensors):
+        tokenizer = None if part.tokenizer is None else part.tokenizer.tokenizer_
+        set_vocabulary(part.network.bag, part.tensors.sequences, tokenizer)
+        backbone = _backbone_of(start, source, part.column)
+        if backbone is not None and tokenizer is not None:
+            set_embeddings(part.network.bag, tokenizer, partial(_embed, backbone, source, verbose))
+        elif verbose and start == AUTO:
+            print(
+                "The student starts from random embeddings, because no foundation model that "
+                "reads its texts came before it. module__start='minilm' names one."
+            )
+
+
+def _text_parts(module: nn.Module, preprocessor: Any, tensors: Any) -> Iterator[TextPart]:
+    if isinstance(module, StaticText) and isinstance(tensors, SequenceTensors):
+        tokenizer = preprocessor if isinstance(preprocessor, SubwordTokenizer) else None
+        yield TextPart(module, tokenizer, tensors, None)
+    if isinstance(module, MixedNet) and isinstance(tensors, PartTensors):
+        known: dict[str, tuple[Any, Any]] = {}
+        if isinstance(preprocessor, ColumnPreprocessor):
+            known = {name: (step, columns[0]) for name, step, columns in preprocessor.transformers_}
+        for name, branch in zip(module.names, module.branches, strict=True):
+            step, column = known.get(name, (None, None))
+            for part in _text_parts(branch, step, tensors.parts[name]):
+                yield part._replace(column=column)
+
+
+def _backbone_of(start: Any, source: FeatureSource | None, column: Any) -> Backbone | None:
+    """Return the model to start from: for a column, the one that reads it rather than another."""
+    if start == RANDOM:
+        return None
+    if start != AUTO:
+        return start
+    readers = [] if source is None else [r for r in source.readers if r.backbone.kind == "text"]
+    readers.sort(key=lambda reader: reader.column != column)
+    return readers[0].backbone if readers else None
+
+
+def _embed(
+    backbone: Backbone, source: FeatureSource | None, verbose: int, texts: list[str]
+) -> np.ndarray:
+    """Return the features of texts; those in the store are not computed again."""
+    if source is None:
+        source = FeatureSource([], "auto", "auto", "auto", verbose)
+    reading = source._replace(readers=[Reader(backbone, kind="text")], on_error="raise")
+    (stored,) = reading.compute(as_rows(np.array(texts, dtype=object), kind="text"))
+    return stored.take(np.arange(len(texts)))
