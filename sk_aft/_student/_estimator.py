@@ -173,7 +173,9 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         else:
             student, tensors = resume_student(resumed, data, plan, random)
         batches, held_out = student_batches(student, data, plan, tensors)
-        network = _components.network_to_build(self.module, student.inputs.sizes)
+        network = student.module  # a name is not looked up again: its files may be gone
+        if resumed is None or not isinstance(self.module, str):
+            network = _components.network_to_build(self.module, student.inputs.sizes)
         defaults = training_defaults_of(network, data.rows.kind)
         schedule = Schedule.of(parameters, plan, defaults)
         run = TrainingState.of(plan, schedule, student, data, batches, parameters)

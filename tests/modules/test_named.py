@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from sk_aft.modules import TransformerText
 from sk_aft.modules._named import named_network
-from sk_aft.preprocessing._text import TRUNCATION
+from sk_aft.preprocessing._subword import TRUNCATION
 from tests.conftest import TEXTS, save_encoder
 
 
