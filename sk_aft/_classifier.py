@@ -52,9 +52,9 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
     preprocessor : "auto", estimator or None, default="auto"
         Converts rows to numbers; fitted to the training rows, and part of the fitted student.
 
-        - "auto": `StandardScaler` for 2-D numbers, `ImageResizer` for images, `SubwordTokenizer` for
-          texts and `ColumnPreprocessor` for columns of several kinds. If ``module`` names a text
-          encoder, its tokenizer.
+        - "auto": `StandardScaler` for 2-D numbers, `ImageResizer` for images, `SubwordTokenizer`
+          for texts and `ColumnPreprocessor` for columns of several kinds. If ``module`` names a
+          text encoder, its tokenizer.
         - An estimator: cloned and fitted. It gets a DataFrame if the rows are one.
         - None: the rows are already numbers, and are not scaled.
     lr : "auto" or float, default="auto"

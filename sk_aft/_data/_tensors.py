@@ -219,7 +219,7 @@ class SequenceTensors:
     def concat(self, others: SequenceTensors) -> SequenceTensors:
         """Return these rows and then others."""
         sequences = [*self.sequences, *others.sequences]
-        values = np.empty(len(sequences), dtype=object)
+        values: np.ndarray = np.empty(len(sequences), dtype=object)
         values[:] = sequences
         return SequenceTensors(values)
 

@@ -1,4 +1,4 @@
-"""Where the embeddings of a text student start: the foundation model of the pipeline, or another."""
+"""Where a text student's embeddings start: from a foundation model, or from random numbers."""
 
 from __future__ import annotations
 

@@ -226,7 +226,7 @@ def tensors_of_vocabulary(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", TRUNCATION)
         others = inputs.transform(data.left_out)
-    return tensors.concat(others)
+    return tensors.concat(others) if isinstance(others, SequenceTensors) else tensors
 
 
 def resume_student(

@@ -115,9 +115,7 @@ class StaticText(nn.Module):
         self.head_lr_factor = head_lr_factor
         self.layer_decay = layer_decay
         self.n_frozen_layers = n_frozen_layers
-        self.bag = WeightedBag(
-            n_tokens, max(n_vectors - n_tokens, 0), width, token_dropout, sparse
-        )
+        self.bag = WeightedBag(n_tokens, max(n_vectors - n_tokens, 0), width, token_dropout, sparse)
         self.norm = nn.LayerNorm(width)
         self.hidden = _residual(width, hidden_size) if hidden_size else None
         self.dropout = nn.Dropout(dropout)

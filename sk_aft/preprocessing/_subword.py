@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Encoding, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from tokenizers.decoders import ByteLevel as BytesToText
 
 from sk_aft._data._rows import as_rows
@@ -104,7 +104,7 @@ class SubwordTokenizer(TransformerMixin, BaseEstimator):
             fitted = _from_json(self.tokenizer)
         self.tokenizer_json_ = fitted.to_str()
         self.n_tokens_ = fitted.get_vocab_size(with_added_tokens=True)
-        self._loaded = None
+        self._loaded: Tokenizer | None = None
         return self
 
     @property
@@ -112,9 +112,11 @@ class SubwordTokenizer(TransformerMixin, BaseEstimator):
         """The tokenizer."""
         check_is_fitted(self, "tokenizer_json_")
         if getattr(self, "_loaded", None) is None:
-            self._loaded = Tokenizer.from_str(self.tokenizer_json_)
-            self._loaded.no_padding()
-            self._loaded.no_truncation()
+            tokenizer = Tokenizer.from_str(self.tokenizer_json_)
+            tokenizer.no_padding()
+            # It keeps the token that ends a text.
+            tokenizer.enable_truncation(self.max_length)
+            self._loaded = tokenizer
         return self._loaded
 
     def transform(self, X: Any) -> np.ndarray:
@@ -133,12 +135,13 @@ class SubwordTokenizer(TransformerMixin, BaseEstimator):
         tokenizer = self.tokenizer_
         texts = as_rows(X, kind="text").values
         encodings = tokenizer.encode_batch_fast([self._readable(text) for text in texts])
-        tokens = np.empty(len(texts), dtype=object)
-        n_long = 0
+        tokens: np.ndarray = np.empty(len(texts), dtype=object)
         for row, encoding in enumerate(encodings):
-            ids = encoding.ids
-            n_long += len(ids) > self.max_length or len(texts[row]) > self._most_characters
-            tokens[row] = np.array(ids[: self.max_length], dtype=np.int64)
+            tokens[row] = np.array(encoding.ids, dtype=np.int64)
+        n_long = sum(
+            len(ids) == self.max_length and self._is_longer(text, encoding)
+            for ids, text, encoding in zip(tokens, texts, encodings, strict=True)
+        )
         if n_long:
             warnings.warn(
                 f"{n_long} of {len(texts)} texts have more than max_length={self.max_length} "
@@ -146,6 +149,9 @@ class SubwordTokenizer(TransformerMixin, BaseEstimator):
                 stacklevel=2,
             )
         return tokens
+
+    def _is_longer(self, text: str, encoding: Encoding) -> bool:
+        return len(encoding.overflowing) > 0 or len(text) > self._most_characters
 
     @property
     def _most_characters(self) -> int:
