@@ -104,20 +104,20 @@ class SubwordTokenizer(TransformerMixin, BaseEstimator):
             fitted = _from_json(self.tokenizer)
         self.tokenizer_json_ = fitted.to_str()
         self.n_tokens_ = fitted.get_vocab_size(with_added_tokens=True)
-        self._loaded: Tokenizer | None = None
+        self._loaded = None
         return self
 
     @property
     def tokenizer_(self) -> Tokenizer:
         """The tokenizer."""
         check_is_fitted(self, "tokenizer_json_")
-        if getattr(self, "_loaded", None) is None:
-            tokenizer = Tokenizer.from_str(self.tokenizer_json_)
-            tokenizer.no_padding()
-            # It keeps the token that ends a text.
-            tokenizer.enable_truncation(self.max_length)
-            self._loaded = tokenizer
-        return self._loaded
+        loaded = getattr(self, "_loaded", None)
+        if loaded is None:
+            loaded = Tokenizer.from_str(self.tokenizer_json_)
+            loaded.no_padding()
+            loaded.enable_truncation(self.max_length)  # keeps the token that ends a text
+            self._loaded = loaded
+        return loaded
 
     def transform(self, X: Any) -> np.ndarray:
         """Return the tokens of each text.
