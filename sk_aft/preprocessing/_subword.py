@@ -63,6 +63,7 @@ class SubwordTokenizer(TransformerMixin, BaseEstimator):
     """
 
     _accepts_rows = True  # texts need not be recognised again
+    _loaded: Any = None
 
     def __init__(
         self, tokenizer: Any = "byte-level", vocab_size: int = 8192, max_length: int = 4096
@@ -111,13 +112,11 @@ class SubwordTokenizer(TransformerMixin, BaseEstimator):
     def tokenizer_(self) -> Tokenizer:
         """The tokenizer."""
         check_is_fitted(self, "tokenizer_json_")
-        loaded = getattr(self, "_loaded", None)
-        if loaded is None:
-            loaded = Tokenizer.from_str(self.tokenizer_json_)
-            loaded.no_padding()
-            loaded.enable_truncation(self.max_length)  # keeps the token that ends a text
-            self._loaded = loaded
-        return loaded
+        if self._loaded is None:
+            self._loaded = Tokenizer.from_str(self.tokenizer_json_)
+            self._loaded.no_padding()
+            self._loaded.enable_truncation(self.max_length)  # keeps the token that ends a text
+        return self._loaded
 
     def transform(self, X: Any) -> np.ndarray:
         """Return the tokens of each text.
