@@ -93,7 +93,7 @@ class StaticText(nn.Module):
     """
 
     training_defaults = TrainingDefaults(
-        lr=2e-3, weight_decay=0.0, warmup=0.1, n_steps=500, n_epochs=5
+        lr=1e-3, head_lr_factor=2.0, weight_decay=0.0, warmup=0.1, n_steps=500, n_epochs=5
     )
 
     def __init__(
