@@ -17,11 +17,11 @@ from sklearn.preprocessing import (
 )
 
 from sk_aft import AFTClassifier, FoundationFeatureExtractor
-from sk_aft.modules import TextBag
+from sk_aft.modules import StaticText
 from sk_aft.preprocessing import (
     ColumnPreprocessor,
     ImageResizer,
-    NgramTokenizer,
+    SubwordTokenizer,
     make_preprocessor,
 )
 
@@ -37,7 +37,7 @@ def test_each_column_is_prepared_as_its_kind_asks_for():
     preprocessor = ColumnPreprocessor().fit(FRAME)
     parts = preprocessor.transform(FRAME)
     assert list(parts) == ["my text", "photo", "city", "numbers"]
-    expected = NgramTokenizer().fit_transform(TEXTS)
+    expected = SubwordTokenizer().fit_transform(TEXTS)
     np.testing.assert_array_equal(parts["my text"].toarray(), expected.toarray())
     np.testing.assert_array_equal(parts["photo"], ImageResizer().fit_transform(IMAGES))
     np.testing.assert_array_equal(parts["numbers"], StandardScaler().fit_transform(TABLE))
@@ -153,7 +153,7 @@ def test_students_learn_categories(X):
     y = np.array([0, 1, 0, 2])
     student = AFTClassifier(beta=0, max_epochs=100, random_state=0).fit(X, y)
     np.testing.assert_array_equal(student.predict(X), y)
-    assert not isinstance(student.module_, TextBag)
+    assert not isinstance(student.module_, StaticText)
     again = pickle.loads(pickle.dumps(student))
     np.testing.assert_array_equal(again.predict_proba(X), student.predict_proba(X))
     np.testing.assert_array_equal(student.predict(X[1:3]), y[1:3])
@@ -169,7 +169,7 @@ def test_a_model_of_texts_reads_the_text_of_categories():
         rows = FoundationFeatureExtractor(model).fit_transform(X)
         np.testing.assert_array_equal(rows.features, [[3], [4], [3]])
         student = AFTClassifier(beta=1, max_epochs=2, random_state=0).fit(rows, [0, 1, 0])
-        assert not isinstance(student.module_, TextBag)
+        assert not isinstance(student.module_, StaticText)
 
 
 def test_unlabeled_rows_may_have_other_categories():
@@ -203,7 +203,7 @@ def test_numbers_that_are_missing_say_how_to_impute():
 def test_an_own_preprocessor_may_fill_texts_that_are_missing():
     frame = FRAME.assign(city=["Rome", None, "Rome", "Rome"])
     fill = FunctionTransformer(lambda texts: np.array([t or "" for t in texts], dtype=object))
-    filled = ColumnPreprocessor(text=make_pipeline(fill, NgramTokenizer())).fit_transform(frame)
+    filled = ColumnPreprocessor(text=make_pipeline(fill, SubwordTokenizer())).fit_transform(frame)
     expected = ColumnPreprocessor().fit_transform(frame.fillna({"city": ""}))
     np.testing.assert_array_equal(filled["city"].toarray(), expected["city"].toarray())
     with pytest.raises(ValueError, match="column 'city': Row 1 of X is missing"):

@@ -10,6 +10,7 @@ import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from sk_aft.preprocessing._ngrams import ngram_hashes
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
@@ -17,7 +18,6 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from sk_aft.preprocessing import ImageResizer, NgramTokenizer, make_preprocessor
 from sk_aft.preprocessing._auto import transform_checked
-from sk_aft.preprocessing._ngrams import ngram_hashes
 
 TEXTS = ["I lost my card", "my cards are gone", "what is a pin?", "I, robot: a card"]
 # Words, and what is neither part of one nor a space.
