@@ -33,12 +33,16 @@ FRAME = pd.DataFrame(
 )
 
 
+def as_lists(tokens):
+    return [of_text.tolist() for of_text in tokens]
+
+
 def test_each_column_is_prepared_as_its_kind_asks_for():
     preprocessor = ColumnPreprocessor().fit(FRAME)
     parts = preprocessor.transform(FRAME)
     assert list(parts) == ["my text", "photo", "city", "numbers"]
     expected = SubwordTokenizer().fit_transform(TEXTS)
-    np.testing.assert_array_equal(parts["my text"].toarray(), expected.toarray())
+    assert as_lists(parts["my text"]) == as_lists(expected)
     np.testing.assert_array_equal(parts["photo"], ImageResizer().fit_transform(IMAGES))
     np.testing.assert_array_equal(parts["numbers"], StandardScaler().fit_transform(TABLE))
     assert preprocessor.kinds_ == {
@@ -65,8 +69,9 @@ def test_columns_are_found_by_their_names():
 
 def test_kinds_are_those_of_the_fit():
     preprocessor = ColumnPreprocessor().fit(FRAME)
+    cities = dict((name, step) for name, step, _ in preprocessor.transformers_)["city"].tokenizer_
     parts = preprocessor.transform(FRAME.assign(city="a.png"))  # no path, although it ends like one
-    assert parts["city"].nnz == 0
+    assert "".join(cities.decode(parts["city"][0]).split()) == "a.png"
     with pytest.raises(ValueError, match=r"\('a', 'b'\).* not all numbers"):
         preprocessor.transform(FRAME.assign(a="x"))
 
@@ -205,7 +210,8 @@ def test_an_own_preprocessor_may_fill_texts_that_are_missing():
     fill = FunctionTransformer(lambda texts: np.array([t or "" for t in texts], dtype=object))
     filled = ColumnPreprocessor(text=make_pipeline(fill, SubwordTokenizer())).fit_transform(frame)
     expected = ColumnPreprocessor().fit_transform(frame.fillna({"city": ""}))
-    np.testing.assert_array_equal(filled["city"].toarray(), expected["city"].toarray())
+    assert as_lists(filled["city"]) == as_lists(expected["city"])
+    assert len(filled["city"][1]) == 0
     with pytest.raises(ValueError, match="column 'city': Row 1 of X is missing"):
         ColumnPreprocessor(text=TfidfVectorizer()).fit(frame)
 
