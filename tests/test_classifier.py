@@ -14,7 +14,7 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from sk_aft import AFTClassifier, AFTRegressor, FoundationFeatureExtractor
-from sk_aft.modules import MLP, ResNet, TextBag
+from sk_aft.modules import MLP, ResNet, StaticText
 from sk_aft.transfer import KernelAlignment, ProbeDistillation
 
 TEXTS = [f"{word} {i}" for i in range(20) for word in ("good film", "bad film", "dull book")]
@@ -83,7 +83,7 @@ def test_learns_images():
 
 def test_learns_texts_with_string_labels():
     model = AFTClassifier(beta=0, random_state=0).fit(TEXTS, MOODS)
-    assert isinstance(model.module_, TextBag)
+    assert isinstance(model.module_, StaticText)
     assert list(model.classes_) == ["bored", "glad", "sad"]
     assert list(model.predict(["a good one", "bad"])) == ["glad", "sad"]
     with pytest.raises(ValueError, match=r"Found array with 0 sample\(s\)"):
@@ -379,8 +379,8 @@ def test_own_preprocessor_is_cloned_and_reachable(iris):
     assert scaler.feature_range == (0, 2)
     assert not hasattr(scaler, "scale_")
     assert model.preprocessor_.transform(X).max() == pytest.approx(2)
-    text = AFTClassifier(beta=0, max_epochs=1, preprocessor__character_ngrams=(2, 2))
-    assert text.fit(TEXTS, MOODS).preprocessor_.character_ngrams == (2, 2)
+    text = AFTClassifier(beta=0, max_epochs=1, preprocessor__vocab_size=300)
+    assert text.fit(TEXTS, MOODS).preprocessor_.vocab_size == 300
 
 
 def test_parameters_survive_clone_and_set_params():
@@ -585,11 +585,11 @@ def test_the_network_fits_what_the_preprocessor_returns():
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import make_pipeline
 
-    from sk_aft.modules import MLP, TextBag
+    from sk_aft.modules import MLP, SparseBag
 
     texts = ["one fish", "two fish", "red dog", "blue dog"] * 3
     dense = make_pipeline(TfidfVectorizer(), TruncatedSVD(2, random_state=0))
-    for preprocessor, network in ((dense, MLP), (TfidfVectorizer(), TextBag)):
+    for preprocessor, network in ((dense, MLP), (TfidfVectorizer(), SparseBag)):
         student = AFTClassifier(beta=0, preprocessor=preprocessor, max_epochs=1)
         student.fit(texts, [0, 0, 1, 1] * 3)
         assert isinstance(student.module_, network)

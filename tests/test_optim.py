@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sk_aft.modules import TextBag
+from sk_aft.modules import SparseBag
 from sk_aft.optim import RowwiseAdamW
 
 
@@ -80,7 +80,7 @@ def test_a_sparse_bag_has_the_gradients_of_a_dense_one():
     gradients = []
     for sparse in (True, False):
         torch.manual_seed(0)
-        bag = TextBag(10, 2, token_dropout=0.0, sparse=sparse)
+        bag = SparseBag(10, 2, token_dropout=0.0, sparse=sparse)
         bag(tokens, offsets, torch.full((4,), 0.5))[0].square().sum().backward()
         gradients.append(bag.embedding.weight.grad)
     assert gradients[0].is_sparse

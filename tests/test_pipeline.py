@@ -117,13 +117,13 @@ def test_searches_reach_the_network_the_optimizer_and_the_preprocessor(pipe):
     grid = {
         "aftclassifier__module__width": [16, 32],
         "aftclassifier__optimizer__weight_decay": [0, 0.1],
-        "aftclassifier__preprocessor__word_ngrams": [(1, 1)],
+        "aftclassifier__preprocessor__max_length": [50],
         "foundationfeatureextractor__batch_size": [7],
     }
     search = GridSearchCV(pipe, grid, cv=2).fit(TEXTS, LABELS)
     student = search.best_estimator_[-1]
     assert student.module_.head.in_features == search.best_params_["aftclassifier__module__width"]
-    assert student.preprocessor_.word_ngrams == (1, 1)
+    assert student.preprocessor_.max_length == 50
 
 
 def test_cross_validate_and_clone(pipe, model):

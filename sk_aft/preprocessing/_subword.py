@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 from tokenizers import Encoding, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from tokenizers.decoders import ByteLevel as BytesToText
@@ -64,6 +66,11 @@ class SubwordTokenizer(TransformerMixin, BaseEstimator):
 
     _accepts_rows = True  # texts need not be recognised again
     _loaded: Any = None
+    _parameter_constraints: dict = {
+        "tokenizer": "no_validation",
+        "vocab_size": [Interval(Integral, 256, None, closed="left")],
+        "max_length": [Interval(Integral, 1, None, closed="left")],
+    }
 
     def __init__(
         self, tokenizer: Any = "byte-level", vocab_size: int = 8192, max_length: int = 4096
@@ -72,6 +79,7 @@ class SubwordTokenizer(TransformerMixin, BaseEstimator):
         self.vocab_size = vocab_size
         self.max_length = max_length
 
+    @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> SubwordTokenizer:
         """Learn the vocabulary, unless a tokenizer was given.
 
@@ -90,7 +98,8 @@ class SubwordTokenizer(TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If all texts are empty, or ``tokenizer`` is not the JSON document of a tokenizer.
+            If all texts are empty, ``tokenizer`` is not the JSON document of a tokenizer, or
+            another parameter is out of range.
         """
         texts = as_rows(X, kind="text").values
         if not any(text.strip() for text in texts):
@@ -137,10 +146,7 @@ class SubwordTokenizer(TransformerMixin, BaseEstimator):
         tokens: np.ndarray = np.empty(len(texts), dtype=object)
         for row, encoding in enumerate(encodings):
             tokens[row] = np.array(encoding.ids, dtype=np.int64)
-        n_long = sum(
-            len(ids) == self.max_length and self._is_longer(text, encoding)
-            for ids, text, encoding in zip(tokens, texts, encodings, strict=True)
-        )
+        n_long = sum(map(self._is_longer, texts, encodings))
         if n_long:
             warnings.warn(
                 f"{n_long} of {len(texts)} texts have more than max_length={self.max_length} "
@@ -150,19 +156,20 @@ class SubwordTokenizer(TransformerMixin, BaseEstimator):
         return tokens
 
     def _is_longer(self, text: str, encoding: Encoding) -> bool:
-        return len(encoding.overflowing) > 0 or len(text) > self._most_characters
+        is_full = len(encoding) == self.max_length
+        return len(text) > self._most_characters or (is_full and len(encoding.overflowing) > 0)
 
     @property
     def _most_characters(self) -> int:
         return _MOST_CHARACTERS_PER_TOKEN * self.max_length
 
     def _readable(self, text: str) -> str:
-        """Return the beginning of a text, without the halves of surrogate pairs."""
+        """Return the beginning of a text, in which halves of surrogate pairs are escaped."""
         text = text[: self._most_characters]
         try:
             text.encode()
         except UnicodeEncodeError:
-            return text.encode("utf-8", "replace").decode()
+            return text.encode("utf-8", "backslashreplace").decode()
         return text
 
     def __getstate__(self) -> dict[str, Any]:
@@ -188,7 +195,9 @@ def byte_level_tokenizer(texts: Any, vocab_size: int) -> Tokenizer:
         The tokenizer.
     """
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.BertNormalizer(strip_accents=False)
+    # "clean_text" would remove what Unicode calls control characters: among them, the joiners of
+    # emoji and of Indic scripts, and the icons of fonts.
+    tokenizer.normalizer = normalizers.BertNormalizer(clean_text=False, strip_accents=False)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Whitespace(),

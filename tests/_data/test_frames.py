@@ -22,7 +22,7 @@ from torch import nn
 
 from sk_aft import AFTClassifier, AFTRegressor, FoundationFeatureExtractor
 from sk_aft.model_selection import rank_foundation_models
-from sk_aft.modules import MLP, BilinearHead, MixedNet, TextBag
+from sk_aft.modules import MLP, BilinearHead, MixedNet, SparseBag
 from sk_aft.transfer import KernelAlignment, ProductKernelAlignment
 
 N = 60
@@ -398,7 +398,7 @@ def test_an_own_preprocessor_gets_the_frame_as_it_is():
     )
     model = student(beta=0, preprocessor=prepared, max_epochs=20).fit(frame, LABELS)
     pd.testing.assert_frame_equal(seen[0], frame)
-    assert isinstance(model.module_, TextBag)
+    assert isinstance(model.module_, SparseBag)
     assert model.score(frame, LABELS) > 0.9
     dense = make_column_transformer((StandardScaler(), ["number"]), (OneHotEncoder(), ["city"]))
     dense.set_params(sparse_threshold=0)

@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sk_aft import AFTClassifier, FoundationFeatureExtractor
-from sk_aft.preprocessing import ColumnPreprocessor, NgramTokenizer
+from sk_aft.preprocessing import ColumnPreprocessor, SubwordTokenizer
 
 N = 40
 Y = np.arange(N) % 2
@@ -121,7 +121,7 @@ def test_a_preprocessor_of_the_users_own_may_fill_what_the_teacher_lacks():
     with pytest.warns(UserWarning, match="1 of 40 rows"):
         rows = extractor.fit_transform(without(TEXTS))
     fill = FunctionTransformer(lambda texts: np.array([t or "" for t in texts], dtype=object))
-    fitted = student(preprocessor=make_pipeline(fill, NgramTokenizer())).fit(rows, Y)
+    fitted = student(preprocessor=make_pipeline(fill, SubwordTokenizer())).fit(rows, Y)
     assert fitted.score(TEXTS, Y) == 1
     assert fitted.predict(without(TEXTS)).shape == (N,)
 
@@ -171,10 +171,10 @@ def test_texts_that_all_end_like_files_are_texts_where_the_model_reads_texts():
 
 
 def test_a_plain_student_takes_them_for_files_and_says_so():
-    message = r"Row 0 \('invoice_2020.png'\) is not a readable image.*preprocessor=.*NgramTokenizer"
+    message = r"Row 0 \('invoice_2020.png'\) is not a readable image.*preprocessor=.*SubwordTokenizer"
     with pytest.raises(ValueError, match=message):
         AFTClassifier(beta=0).fit(NAMES, Y)
-    texts = AFTClassifier(beta=0, preprocessor=NgramTokenizer(), random_state=0).fit(NAMES, Y)
+    texts = AFTClassifier(beta=0, preprocessor=SubwordTokenizer(), random_state=0).fit(NAMES, Y)
     assert texts.score(NAMES, Y) == 1
     assert texts.predict(["cat_photo.png", "a cat_photo"]).tolist() == [1, 1]
 

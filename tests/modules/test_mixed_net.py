@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sk_aft.modules import MLP, BilinearHead, MixedNet, ResNet, TextBag, network_for
+from sk_aft.modules import MLP, BilinearHead, MixedNet, ResNet, SparseBag, StaticText, network_for
 
 
 def random_head(*sizes):
@@ -78,7 +78,7 @@ def test_outer_products_are_never_built():
 
 PARTS = {
     "an image!": {"n_channels": 1, "n_inputs": 1},
-    "text.of": {"n_tokens": 9, "n_inputs": 9},
+    "text.of": {"n_tokens": 9},
     "numbers": {"n_inputs": 4},
 }
 
@@ -88,9 +88,8 @@ def inputs_of(names):
     inputs = {
         "an image!": torch.rand(5, 1, 8, 8),
         "text.of": {
-            "indices": torch.tensor([0, 3, 8, 1, 2]),
-            "offsets": torch.arange(5),
-            "weights": torch.ones(5),
+            "tokens": torch.tensor([[0], [3], [8], [1], [2]]),
+            "lengths": torch.ones(5, dtype=torch.int64),
         },
         "numbers": torch.randn(5, 4),
     }
@@ -105,9 +104,10 @@ def build(n_parts, **parameters):
 
 def test_each_part_has_the_network_of_its_kind():
     network, _ = build(3)
-    assert [type(branch) for branch in network.branches] == [ResNet, TextBag, MLP]
-    assert [network_for(sizes) for sizes in PARTS.values()] == [ResNet, TextBag, MLP]
+    assert [type(branch) for branch in network.branches] == [ResNet, StaticText, MLP]
+    assert [network_for(sizes) for sizes in PARTS.values()] == [ResNet, StaticText, MLP]
     assert network_for({"parts": PARTS}) is MixedNet
+    assert network_for({"n_tokens": 9, "n_inputs": 9}) is SparseBag
 
 
 def test_two_parts_are_multiplied():
@@ -145,7 +145,7 @@ def test_all_parameters_are_used_and_features_are_what_the_head_says(n_parts, he
 
 
 def test_embeddings_are_sparse_if_asked_for():
-    assert [build(2, sparse=sparse)[0].branches[1].sparse for sparse in (True, False)] == [1, 0]
+    assert [build(2, sparse=sparse)[0].branches[1].bag.sparse for sparse in (True, False)] == [1, 0]
 
 
 def test_heads_that_cannot_be_are_refused():

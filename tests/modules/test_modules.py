@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sk_aft.modules import MLP, PenultimateFeatures, RandomCropAndFlip, ResNet, TextBag
+from sk_aft.modules import MLP, PenultimateFeatures, RandomCropAndFlip, ResNet, SparseBag
 
 
 def n_parameters(module):
@@ -30,10 +30,10 @@ def build(name):
     if name == "resnet":
         return ResNet(3, 3, widths=(4, 8)), {"inputs": torch.rand(5, 3, 9, 7)}, 8
     texts = [[(1, 0.5), (2, 0.5)], [(0, 1.0)], [], [(9, 0.3)] * 3, [(4, 1.0), (1, 1.0)]]
-    return TextBag(10, 3, width=16), text_batch(texts), 16
+    return SparseBag(10, 3, width=16), text_batch(texts), 16
 
 
-NAMES = ["mlp", "resnet", "text bag"]
+NAMES = ["mlp", "resnet", "sparse bag"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -70,7 +70,7 @@ def test_a_row_is_predicted_as_it_is_alone(name):
     module, batch, _ = build(name)
     module.eval()
     whole = module(**batch)[0]
-    if name == "text bag":
+    if name == "sparse bag":
         alone = module(**text_batch([[(9, 0.3)] * 3]))[0]
     else:
         alone = module(batch["inputs"][3:4])[0]
@@ -101,11 +101,11 @@ def test_an_mlp_has_as_many_layers_as_it_is_told(hidden_sizes):
 
 
 @pytest.mark.parametrize(
-    "module", [MLP(4, 2, dropout=0.9), TextBag(4, 2, dropout=0.9)], ids=["mlp", "bag"]
+    "module", [MLP(4, 2, dropout=0.9), SparseBag(4, 2, dropout=0.9)], ids=["mlp", "bag"]
 )
 def test_dropout_acts_in_training_only(module):
     batch = {"inputs": torch.ones(1, 4)}
-    if isinstance(module, TextBag):
+    if isinstance(module, SparseBag):
         batch = text_batch([[(1, 1.0)]])
     module.train()
     assert not torch.equal(module(**batch)[0], module(**batch)[0])
@@ -138,8 +138,8 @@ def test_a_resnet_does_not_mind_the_scale_of_images():
     torch.testing.assert_close(module(images)[0], module(images * 100 + 7)[0], rtol=1e-2, atol=1e-3)
 
 
-def test_a_text_bag_adds_up_its_tokens_whatever_their_order():
-    module, *_ = build("text bag")
+def test_a_sparse_bag_adds_up_its_tokens_whatever_their_order():
+    module, *_ = build("sparse bag")
     module.eval()
     pairs = [(1, 0.2), (5, 0.7), (5, 0.1)]
     forward, backward = module(**text_batch([pairs, pairs[::-1]]))[0]
@@ -148,7 +148,7 @@ def test_a_text_bag_adds_up_its_tokens_whatever_their_order():
 
 
 def test_empty_texts_are_no_trouble():
-    module, *_ = build("text bag")
+    module, *_ = build("sparse bag")
     logits, features = module(**text_batch([[], []]))
     assert torch.equal(logits[0], logits[1])
     logits.sum().backward()
@@ -157,8 +157,8 @@ def test_empty_texts_are_no_trouble():
     assert features.shape == (2, 16)
 
 
-def test_a_text_bag_has_features_of_both_signs():
-    module, batch, _ = build("text bag")
+def test_a_sparse_bag_has_features_of_both_signs():
+    module, batch, _ = build("sparse bag")
     features = module(**batch)[1]
     assert (features > 0).any()
     assert (features < -0.2).any()  # GELU is never below

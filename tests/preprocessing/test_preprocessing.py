@@ -1,161 +1,21 @@
 import io
 import pickle
-import re
-from collections import Counter
 
 import numpy as np
-import pandas as pd
 import pytest
-import scipy.sparse
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from sk_aft.preprocessing import ImageResizer, NgramTokenizer, make_preprocessor
+from sk_aft.preprocessing import ImageResizer, SubwordTokenizer, make_preprocessor
 from sk_aft.preprocessing._auto import transform_checked
-from sk_aft.preprocessing._ngrams import ngram_hashes
-
-TEXTS = ["I lost my card", "my cards are gone", "what is a pin?", "I, robot: a card"]
-# Words, and what is neither part of one nor a space.
-WORD = r"(?u)\w+|[^\w\s]"
 
 
 def encoded(image):
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-# ---------------------------------------------------------------- NgramTokenizer
-
-
-def ngrams(texts, word_ngrams=(1, 2), character_ngrams=(4, 4)):
-    """What scikit-learn takes for n-grams, as one dict of counts a text."""
-    words = CountVectorizer(token_pattern=WORD, ngram_range=word_ngrams)
-    pieces = CountVectorizer(analyzer="char_wb", ngram_range=character_ngrams)
-    spaced = [re.sub(r"\W", " ", text) for text in texts]
-    of_words, of_pieces = words.build_analyzer(), pieces.build_analyzer()
-    return [
-        Counter([*of_words(text), *(f"##{piece}" for piece in of_pieces(piece_text))])
-        for text, piece_text in zip(texts, spaced, strict=True)
-    ]
-
-
-def as_counts(matrix, row):
-    return Counter(matrix[row].indices.tolist())
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    texts=st.lists(st.text("abc A1_.,é世 ", max_size=20), min_size=1, max_size=6),
-    longest=st.integers(1, 3),
-    shortest_piece=st.integers(2, 5),
-)
-def test_tokens_are_the_ngrams_of_scikit_learn(texts, longest, shortest_piece):
-    sizes = {"word_ngrams": (1, longest), "character_ngrams": (shortest_piece, shortest_piece + 1)}
-    expected = ngrams(texts, **sizes)
-    # scikit-learn takes a word shorter than the n-gram whole; here it has a token of its own.
-    expected = [
-        Counter({k: n for k, n in text.items() if k[:2] != "##" or len(k) > shortest_piece + 1})
-        for text in expected
-    ]
-    hashes, text_of = ngram_hashes(texts, sizes["word_ngrams"], sizes["character_ngrams"])
-    assert np.all(np.diff(text_of) >= 0)
-    names = {}
-    for number, text in enumerate(expected):
-        found = Counter(hashes[text_of == number].tolist())
-        assert sorted(found.values()) == sorted(text.values())
-        names.setdefault("all", set()).update(found)
-    assert len(names["all"]) == len(set().union(*expected))
-
-
-def test_texts_share_the_tokens_of_their_words():
-    tokenizer = NgramTokenizer(character_ngrams=(3, 2)).fit(["a card", "I, robot"])
-    counts = tokenizer.transform(["card a card", "i robot"])
-    assert tokenizer.n_tokens_ == 8  # words of one letter count, and the comma and its pairs
-    assert len(as_counts(counts, 0)) == 3  # a, card, "a card"
-    assert len(as_counts(counts, 1)) == 2
-    assert scipy.sparse.issparse(counts)
-    assert counts.dtype == np.float32
-
-
-def test_weights_are_those_of_tf_idf():
-    texts = [*TEXTS, "card card card a card"]
-    tokenizer = NgramTokenizer(character_ngrams=(3, 4), character_weight=0.25).fit(texts)
-    words = TfidfVectorizer(token_pattern=WORD, ngram_range=(1, 2), sublinear_tf=True).fit(texts)
-    pieces = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 4), sublinear_tf=True)
-    pieces.fit([" ".join(re.findall(r"\w+", text)) for text in texts])
-    assert tokenizer.n_tokens_ == len(words.vocabulary_) + len(pieces.vocabulary_)
-    seen = ["my card and a card", texts[0]]
-    weights = tokenizer.transform(seen)
-    for row, text in enumerate(seen):
-        of_words = words.transform([text]).data
-        of_pieces = pieces.transform([" ".join(re.findall(r"\w+", text))]).data
-        expected = np.sort(np.concatenate([of_words, 0.25 * of_pieces]))
-        np.testing.assert_allclose(np.sort(weights[row].data), expected, rtol=1e-5)
-
-
-def test_unknown_words_are_dropped_and_known_pieces_of_them_are_not():
-    tokenizer = NgramTokenizer().fit(TEXTS)
-    assert tokenizer.transform(["xyzzy qqqq"]).nnz == 0
-    assert tokenizer.transform(["cardigan"]).nnz > 0
-
-
-def test_case_and_spaces_do_not_count():
-    plain, loud = (
-        NgramTokenizer(character_ngrams=(2, 3))
-        .fit(TEXTS)
-        .transform(["my card is gone", "My  CARD is gone"])
-    )
-    np.testing.assert_array_equal(plain.toarray(), loud.toarray())
-
-
-def test_an_empty_text_has_no_tokens():
-    counts = NgramTokenizer().fit(TEXTS).transform(["", "   ", "card"])
-    assert np.isfinite(counts.data).all()
-    np.testing.assert_array_equal(np.diff(counts.indptr)[:2], [0, 0])
-    assert NgramTokenizer().fit([*TEXTS, ""]).n_tokens_ == NgramTokenizer().fit(TEXTS).n_tokens_
-
-
-@pytest.mark.parametrize("texts", [["", ""], [""], ["  ", "\n"]])
-def test_texts_without_a_word_are_an_error(texts):
-    with pytest.raises(ValueError, match=r"training texts have no words .* are they empty"):
-        NgramTokenizer().fit(texts)
-
-
-def test_the_vocabulary_is_bounded_and_keeps_what_is_frequent():
-    tokenizer = NgramTokenizer(max_tokens=20).fit([*TEXTS, "card card card"])
-    assert tokenizer.n_tokens_ == 20 == tokenizer.transform(TEXTS).shape[1]
-    assert len(as_counts(tokenizer.transform(["card"]), 0)) > 0
-
-
-def test_the_length_of_a_text_does_not_blow_it_up():
-    tokenizer = NgramTokenizer().fit(TEXTS)
-    short, long = tokenizer.transform([TEXTS[0], " ".join([TEXTS[0]] * 50)]).toarray()
-    assert np.linalg.norm(long) < 10 * np.linalg.norm(short)
-
-
-@pytest.mark.parametrize("container", [tuple, np.array, pd.Series])
-def test_texts_come_in_any_container(container):
-    expected = NgramTokenizer().fit_transform(TEXTS).toarray()
-    np.testing.assert_array_equal(
-        NgramTokenizer().fit_transform(container(TEXTS)).toarray(), expected
-    )
-
-
-def test_a_fitted_tokenizer_can_be_pickled_and_cloned():
-    tokenizer = NgramTokenizer(word_ngrams=(1, 1), max_tokens=50).fit(TEXTS)
-    copy = pickle.loads(pickle.dumps(tokenizer))
-    np.testing.assert_array_equal(
-        copy.transform(TEXTS).toarray(), tokenizer.transform(TEXTS).toarray()
-    )
-    assert clone(tokenizer).get_params() == tokenizer.get_params()
-    with pytest.raises(NotFittedError):
-        clone(tokenizer).transform(TEXTS)
 
 
 # ---------------------------------------------------------------- ImageResizer
@@ -280,14 +140,14 @@ def test_what_is_no_image_is_refused():
 
 @pytest.mark.parametrize(
     ("kind", "expected"),
-    [("numeric", StandardScaler), ("image", ImageResizer), ("text", NgramTokenizer)],
+    [("numeric", StandardScaler), ("image", ImageResizer), ("text", SubwordTokenizer)],
 )
 def test_auto_fits_the_kind_of_rows(kind, expected):
     assert type(make_preprocessor("auto", kind)) is expected
 
 
 def test_auto_takes_parameters():
-    assert make_preprocessor("auto", "text", max_tokens=7).max_tokens == 7
+    assert make_preprocessor("auto", "text", max_length=7).max_length == 7
 
 
 def test_an_estimator_is_cloned_and_none_is_none():
