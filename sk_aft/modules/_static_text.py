@@ -70,6 +70,10 @@ class StaticText(nn.Module):
         From tokens to the mean of their vectors.
     norm : LayerNorm
         Normalises the mean.
+    hidden : Sequential or None
+        The hidden layer, whose output is added to the normalised mean.
+    training_defaults : TrainingDefaults
+        How it is trained unless parameters of the student change it.
     head : Linear
         From the features to the outputs; starts from zero.
 
