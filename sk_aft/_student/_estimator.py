@@ -172,6 +172,8 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             )
         else:
             student, tensors = resume_student(resumed, data, plan, random)
+        if named is not None:
+            named.check_tensors(tensors)
         batches, held_out = student_batches(student, data, plan, tensors)
         network = student.module  # a name is not looked up again: its files may be gone
         if resumed is None or not isinstance(self.module, str):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from sk_aft._data._tensors import InputTensors
 from sk_aft.backbones._encoder_layers import encoder_files, load_tokenizer_json
 from sk_aft.backbones._specs import resolve_backbone
 from sk_aft.modules._transformer_text import TransformerText
@@ -47,6 +48,14 @@ class NamedNetwork(NamedTuple):
             raise ValueError(
                 f"module={self.name!r} reads rows of kind {self.kind!r}, and these are of kind "
                 f"{kind!r}: use module='auto', or a network for such rows."
+            )
+
+    def check_tensors(self, tensors: InputTensors) -> None:
+        """Raise if the preprocessor made something else of texts than tokens."""
+        if self.kind == "text" and tensors.lengths is None:
+            raise ValueError(
+                f"module={self.name!r} reads sequences of tokens, and the preprocessor returned "
+                "something else: use preprocessor='auto', which is the tokenizer of this model."
             )
 
 

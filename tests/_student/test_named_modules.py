@@ -11,6 +11,7 @@ import pytest
 import skops.io
 import torch
 from sklearn.base import clone
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.model_selection import GridSearchCV
 
 from sk_aft import AFTClassifier, AFTRegressor
@@ -161,6 +162,11 @@ def test_rows_of_another_kind(rows, bert):
     kind = "numeric" if rows.ndim == 2 else "image"
     with pytest.raises(ValueError, match=rf"reads rows of kind 'text', .* of kind '{kind}'"):
         student(bert).fit(rows, [0, 1, 0, 1])
+
+
+def test_a_preprocessor_that_returns_no_tokens(bert):
+    with pytest.raises(ValueError, match="reads sequences of tokens, and the preprocessor"):
+        student(bert, preprocessor=TfidfVectorizer()).fit(X, Y)
 
 
 @pytest.mark.parametrize(
