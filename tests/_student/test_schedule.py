@@ -256,8 +256,8 @@ class SparseTower(nn.Module):
     def layers(self):
         return [self.bag]
 
-    def forward(self, indices, offsets, weights):
-        return self.head(self.bag(indices, offsets, per_sample_weights=weights))
+    def forward(self, tokens, lengths):
+        return self.head(self.bag(tokens))
 
 
 def test_embeddings_are_sparse_unless_gradients_are_clipped():
