@@ -144,8 +144,8 @@ def test_gradients_of_texts_can_be_clipped():
             super().__init__()
             self.bag = nn.EmbeddingBag(n_tokens, n_outputs, mode="sum", sparse=True)
 
-        def forward(self, indices, offsets, weights):
-            return self.bag(indices, offsets, per_sample_weights=weights)
+        def forward(self, tokens, lengths):
+            return self.bag(tokens)
 
     with pytest.raises(ValueError, match="cannot clip the sparse gradients of the layer 'bag'"):
         student([GradientNormClipping(0.1)], module=Sparse).fit(texts, labels)
