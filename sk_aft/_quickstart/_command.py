@@ -66,7 +66,9 @@ def run(task: Task, *, n_seeds: int, figure: Path) -> list[Result]:
     """
     n_classes = len(task.load(subset="test").target_names)
     n_rows = task.labels_per_class * n_classes
-    print(f"{task.title}: {n_classes} classes, {task.labels_per_class} labelled rows of each.\n")
+    others = f", and {task.n_unlabeled:,} rows without labels" * (task.n_unlabeled > 0)
+    labeled = f"{task.labels_per_class} labelled rows of each"
+    print(f"{task.title}: {n_classes} classes, {labeled}{others}.\n")
     results = compare(task, n_seeds)
     print(f"\n{format_table(results)}\n\n{explain(task, results, n_rows)}")
     save_figure(results, f"{task.title}, {task.labels_per_class} labels per class", figure)
@@ -88,7 +90,7 @@ def figure_path(wanted: Path, task_name: str) -> Path:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m sk_aft",
-        description="Train a small network with and without a foundation model's features, on "
+        description="Train a small network with and without a foundation model as its teacher, on "
         "data that ships with sk-aft, and compare it with the foundation model itself. Takes "
         "two to three minutes on two cores; nothing is downloaded.",
     )

@@ -10,13 +10,14 @@ from typing import Any
 from sk_aft._optional import import_optional
 from sk_aft._quickstart._measure import Result
 from sk_aft._quickstart._report import format_count
-from sk_aft._quickstart._tasks import AFT, BASELINE, PROBE, STUDENT
+from sk_aft._quickstart._tasks import BASELINE, PROBE, RIVAL, STUDENT, TAUGHT
 
 # Methods differ in shape and darkness as well, for readers who cannot tell the colours apart.
 _LOOKS = {
     BASELINE: {"color": "#6b7280", "marker": "s"},
+    RIVAL: {"color": "#6d28d9", "marker": "^"},
     STUDENT: {"color": "#3b8ec2", "marker": "o"},
-    AFT: {"color": "#c2410c", "marker": "o"},
+    TAUGHT: {"color": "#c2410c", "marker": "o"},
     PROBE: {"color": "#111827", "marker": "D"},
 }
 # Possible places of a label: side of the point, vertical alignment, offset in points.

@@ -6,22 +6,25 @@ import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, StratifiedShuffleSplit
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
+from sklearn.utils import _safe_indexing
 from threadpoolctl import threadpool_limits
 from torch import nn
 from tqdm.auto import tqdm
 
 from sk_aft import AFTClassifier, FoundationFeatureExtractor
-from sk_aft._quickstart._tasks import Method, Task
+from sk_aft._quickstart._draw import Draw, draw
+from sk_aft._quickstart._pseudo_labels import PseudoLabels
+from sk_aft._quickstart._tasks import UNKNOWN, Method, Task
 from sk_aft._runtime._device import resolve_device
 from sk_aft.backbones._base import LoadedOnDemand
 from sk_aft.backbones._network import Network
+from sk_aft.model_selection import LabeledFold
 
 VALIDATION_FRACTION = 0.25
 _TIMED_ROWS = 50
@@ -87,21 +90,23 @@ def compare(task: Task, n_seeds: int) -> list[Result]:
     results : list of Result
         In the order of the task's methods.
     """
-    draws = [
-        task.load(labels_per_class=task.labels_per_class, random_state=seed, return_X_y=True)
-        for seed in range(n_seeds)
-    ]
-    X_test, y_test = task.load(subset="test", return_X_y=True)
+    rows, names = task.load(return_X_y=True)
+    X_test, names_test = task.load(subset="test", return_X_y=True)
+    classes, labels = np.unique(names, return_inverse=True)
+    y_test = np.searchsorted(classes, names_test)
+    draws = [draw(labels, task, seed) for seed in range(n_seeds)]
     # All rows at once, before anything else, so that there is one progress bar.
-    every_row = list(chain(*(X for X, _ in draws), X_test))
+    drawn = np.unique(np.concatenate([one.rows for one in draws]))
+    every_row = [*(rows[row] for row in drawn), *X_test]
     FoundationFeatureExtractor(task.model, verbose=1).fit_transform(every_row)
 
     fitted: dict[str, list[Pipeline]] = {}
     chosen: dict[str, dict[str, float]] = {}
     methods = task.methods(0)
     with tqdm(total=len(methods) * n_seeds, desc="training", unit="model") as progress:
-        for seed, (X, y) in enumerate(draws):
+        for seed, one in enumerate(draws):
             for method in task.methods(seed):
+                X, y = training_rows(method, rows, one)
                 if seed == 0:
                     search = choose(method, X, y)
                     chosen[method.role] = search.best_params_
@@ -125,20 +130,30 @@ def compare(task: Task, n_seeds: int) -> list[Result]:
     ]
 
 
+def training_rows(method: Method, rows: Any, one: Draw) -> tuple[Any, np.ndarray]:
+    """Return the rows of a draw that a method is given, and their labels."""
+    kept = slice(None) if method.reads_unlabeled else one.labels != UNKNOWN
+    return _safe_indexing(rows, one.rows[kept]), one.labels[kept]
+
+
 def choose(method: Method, X: Any, y: np.ndarray) -> GridSearchCV:
     """Choose from a method's grid on held-out rows, the same for all; refit on all rows."""
     split = StratifiedShuffleSplit(1, test_size=VALIDATION_FRACTION, random_state=0)
-    return GridSearchCV(method.pipeline, method.grid, cv=split).fit(X, y)
+    cv = LabeledFold(split, missing_label=UNKNOWN)
+    return GridSearchCV(method.pipeline, method.grid, cv=cv).fit(X, y)
 
 
 def deployed(pipeline: Pipeline) -> Any:
     """Return the part of a pipeline that a server would run.
 
-    A student is complete by itself. Anything else needs the whole pipeline, including the
-    foundation model, without a store, because new rows are not in one.
+    A student is complete by itself, and so is a model of pseudo-labels. Anything else needs the
+    whole pipeline, including the foundation model, without a store, because new rows are not in
+    one.
     """
     if isinstance(pipeline[-1], AFTClassifier):
         return pipeline[-1]
+    if isinstance(pipeline[-1], PseudoLabels):
+        return pipeline[-1].model_
     steps = [
         copy.copy(step).set_params(cache=None)
         if isinstance(step, FoundationFeatureExtractor)

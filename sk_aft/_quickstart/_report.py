@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.model_selection import ParameterGrid
 
 from sk_aft._quickstart._measure import VALIDATION_FRACTION, Result, standard_error
-from sk_aft._quickstart._tasks import AFT, BASELINE, PROBE, STUDENT, Task
+from sk_aft._quickstart._tasks import BASELINE, PROBE, RIVAL, STUDENT, TAUGHT, Task
 from sk_aft.store import default_store_path
 
 _HEADINGS = ("Method", "Test accuracy (%)", "Parameters to deploy", "ms per prediction")
@@ -47,7 +47,7 @@ def explain(task: Task, results: Sequence[Result], n_rows: int) -> str:
     task : Task
         What was compared.
     results : sequence of Result
-        One of each role.
+        At most one of each role.
     n_rows : int
         Labelled rows of each seed.
 
@@ -57,22 +57,23 @@ def explain(task: Task, results: Sequence[Result], n_rows: int) -> str:
         Paragraphs whose lines fit a terminal.
     """
     by_role = {result.method.role: result for result in results}
-    baseline, aft, probe = by_role[BASELINE], by_role[AFT], by_role[PROBE]
-    n_seeds = len(aft.accuracies)
+    taught, probe = by_role[TAUGHT], by_role[PROBE]
+    rivals = [by_role[role] for role in (STUDENT, BASELINE, RIVAL) if role in by_role]
+    gains = [f"{_gain(rival, taught)} against {rival.method.name}" for rival in rivals]
+    n_seeds = len(taught.accuracies)
     chosen = "; ".join(f"{result.method.name}: {_values(result.chosen)}" for result in results)
     paragraphs = [
-        f"The student with AFT scores {_gain(by_role[STUDENT], aft)} points against the student "
-        f"alone and {_gain(baseline, aft)} against {baseline.method.name} (differences per "
-        "seed). AFT does not make predictions slower: only training uses the foundation model. "
+        f"Points of {taught.method.name}, from differences per seed: {'; '.join(gains)}. The "
+        "transfer does not make predictions slower: only training uses the foundation model. "
         f"{probe.method.name} runs it for every prediction, in "
-        f"{probe.milliseconds / aft.milliseconds:.0f} times the student's time and "
-        f"{probe.n_parameters / aft.n_parameters:.0f} times its parameters.",
+        f"{probe.milliseconds / taught.milliseconds:.0f} times the student's time and "
+        f"{probe.n_parameters / taught.n_parameters:.0f} times its parameters.",
         f"Accuracies are means over {n_seeds} seed{'s' * (n_seeds > 1)}"
         f"{' ± their standard error' * (n_seeds > 1)}; each seed draws its own {n_rows} labelled "
-        "rows and initial weights. Every method had the same "
-        f"{len(ParameterGrid(aft.method.grid))} trials on a held-out {VALIDATION_FRACTION:.0%} "
-        f"of the first seed's rows, then was fitted to all {n_rows}; test rows were used only for "
-        f"these scores. Chosen: {chosen}. Times are for one row at a time on one thread.",
+        f"rows{_others(task)}. Every method had the same "
+        f"{len(ParameterGrid(taught.method.grid))} trials on a held-out {VALIDATION_FRACTION:.0%} "
+        "of the first seed's labelled rows, then was fitted to all of them; test rows were used "
+        f"only for these scores. Chosen: {chosen}. Times are for one row at a time on one thread.",
         f"Foundation features are kept in {default_store_path()} (SK_AFT_CACHE changes this), so "
         "a second run does not compute them again.",
         "Read next: the pipelines compared here, in sk_aft/_quickstart/_tasks.py, and "
@@ -81,6 +82,17 @@ def explain(task: Task, results: Sequence[Result], n_rows: int) -> str:
     return "\n\n".join(
         textwrap.fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False)
         for text in paragraphs
+    )
+
+
+def _others(task: Task) -> str:
+    """Return who learns from the rows without labels, if there are any."""
+    if not task.n_unlabeled:
+        return " and initial weights"
+    named = [method.name for method in task.methods(0) if method.reads_unlabeled]
+    return (
+        f", initial weights and {task.n_unlabeled:,} other rows, whose labels are hidden. These "
+        f"are given to: {', '.join(named)}"
     )
 
 

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import ParameterGrid
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sk_aft import AFTClassifier, FoundationFeatureExtractor
 from sk_aft._quickstart import main
 from sk_aft._quickstart._command import figure_path, run
+from sk_aft._quickstart._draw import draw
 from sk_aft._quickstart._figure import save_figure
 from sk_aft._quickstart._measure import (
     Result,
@@ -21,9 +23,11 @@ from sk_aft._quickstart._measure import (
     deployed,
     milliseconds_per_row,
     standard_error,
+    training_rows,
 )
+from sk_aft._quickstart._pseudo_labels import PseudoLabels
 from sk_aft._quickstart._report import format_count, format_table
-from sk_aft._quickstart._tasks import TASKS, Method
+from sk_aft._quickstart._tasks import TASKS, UNKNOWN, Method
 
 PNG = b"\x89PNG\r\n\x1a\n"
 both = pytest.mark.parametrize("name", ["text", "images"])
@@ -49,10 +53,11 @@ def small(task):
                 method.pipeline.set_params(aftclassifier__max_epochs=2)
         return built
 
-    return replace(task, load=load, labels_per_class=4, methods=methods)
+    n_unlabeled = min(task.n_unlabeled, 40)
+    return replace(task, load=load, labels_per_class=4, n_unlabeled=n_unlabeled, methods=methods)
 
 
-def result(role="aft", accuracies=(0.7, 0.8, 0.9), n_parameters=1234, milliseconds=0.5):
+def result(role="taught", accuracies=(0.7, 0.8, 0.9), n_parameters=1234, milliseconds=0.5):
     method = Method(role, f"The {role}", make_pipeline(LogisticRegression()), {})
     return Result(method, {"logisticregression__C": 1.0}, accuracies, n_parameters, milliseconds)
 
@@ -64,13 +69,14 @@ def test_run_compares_every_method_and_saves_a_figure(name, tmp_path, monkeypatc
     figure = tmp_path / "figure.png"
     results = run(task, n_seeds=2, figure=figure)
     printed = capsys.readouterr().out
-    assert [r.method.role for r in results] == ["baseline", "student", "aft", "probe"]
+    rival = ["rival"] * (name == "text")
+    assert [r.method.role for r in results] == ["baseline", *rival, "student", "taught", "probe"]
     assert all(r.method.name in printed for r in results)
     assert all(0 <= score <= 1 for r in results for score in r.accuracies)
     assert all(len(r.accuracies) == 2 and r.milliseconds > 0 for r in results)
-    baseline, student, aft, probe = (r.n_parameters for r in results)
-    assert student == aft < probe
-    assert baseline < probe
+    size = {r.method.role: r.n_parameters for r in results}
+    assert size["student"] == size["taught"] < size["probe"]
+    assert size["baseline"] < size["probe"]
     assert str(tmp_path / "store") in printed
     assert figure.read_bytes().startswith(PNG)
 
@@ -78,14 +84,48 @@ def test_run_compares_every_method_and_saves_a_figure(name, tmp_path, monkeypatc
 @both
 def test_every_method_has_as_many_trials(name):
     methods = TASKS[name].methods(0)
-    assert {len(ParameterGrid(method.grid)) for method in methods} == {4}
+    assert len({len(ParameterGrid(method.grid)) for method in methods}) == 1
 
 
 @both
 def test_only_the_students_depend_on_the_random_state(name):
     for one, other in zip(TASKS[name].methods(1), TASKS[name].methods(2), strict=True):
-        is_student = "aftclassifier" in one.pipeline.named_steps
+        is_student = one.role in ("student", "taught")
         assert (str(one.pipeline) != str(other.pipeline)) == is_student
+
+
+def test_a_draw_hides_the_labels_of_the_rows_that_are_not_drawn_as_labelled():
+    labels = np.arange(60) % 3
+    task = replace(TASKS["text"], labels_per_class=4, n_unlabeled=20)
+    rows, marked = draw(labels, task, seed=0)
+    assert len(set(rows)) == len(rows) == 12 + 20
+    assert marked[:12].tolist() == labels[rows[:12]].tolist()
+    assert np.bincount(marked[:12]).tolist() == [4, 4, 4]
+    assert (marked[12:] == UNKNOWN).all()
+    assert rows.tolist() != draw(labels, task, seed=1).rows.tolist()
+
+
+def test_a_draw_takes_all_rows_if_too_few_are_left():
+    rows, marked = draw(np.arange(9) % 3, replace(TASKS["text"], labels_per_class=2), seed=0)
+    assert sorted(rows) == list(range(9))
+    assert (marked == UNKNOWN).sum() == 3
+
+
+def test_only_some_methods_are_given_rows_without_labels():
+    task = replace(TASKS["text"], labels_per_class=1, n_unlabeled=2)
+    one = draw(np.arange(6) % 2, task, seed=0)
+    for method in task.methods(0):
+        X, y = training_rows(method, list("abcdef"), one)
+        assert len(X) == len(y) == (4 if method.reads_unlabeled else 2)
+
+
+def test_pseudo_labels_are_those_of_the_probe():
+    X, y = np.arange(20.0).reshape(-1, 1), np.arange(20) // 10
+    marked = np.where(np.isin(np.arange(20), [0, 19]), y, UNKNOWN)
+    nearest = make_pipeline(FunctionTransformer(np.vstack), KNeighborsClassifier(1))
+    model = PseudoLabels(nearest, nearest).fit(list(X), marked)
+    assert model.predict(list(X)).tolist() == y.tolist()
+    assert model.classes_.tolist() == [0, 1]
 
 
 def test_standard_error_of_known_numbers():
@@ -169,7 +209,9 @@ def test_time_is_measured_one_row_at_a_time_and_by_turns():
 
 def test_points_at_one_place_all_get_their_label(tmp_path):
     path = tmp_path / "crowded.png"
-    save_figure([result(role) for role in ("baseline", "student", "aft", "probe")], "", path)
+    save_figure(
+        [result(role) for role in ("baseline", "rival", "student", "taught", "probe")], "", path
+    )
     assert path.read_bytes().startswith(PNG)
 
 

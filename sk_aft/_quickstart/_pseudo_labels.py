@@ -1,0 +1,61 @@
+"""A rival of the transfer: a probe labels the rows that have no label."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+
+
+class PseudoLabels(ClassifierMixin, BaseEstimator):
+    """Fit a model to known labels and, for the other rows, to those that a probe predicts.
+
+    Parameters
+    ----------
+    probe : estimator
+        Learns from the labelled rows, and predicts the missing labels.
+    model : estimator
+        Learns from all rows, and predicts alone.
+
+    Attributes
+    ----------
+    model_ : estimator
+        The fitted model.
+    classes_ : ndarray of shape (n_classes,)
+        The classes.
+    """
+
+    def __init__(self, probe: Any, model: Any) -> None:
+        self.probe = probe
+        self.model = model
+
+    def fit(self, X: Any, y: np.ndarray) -> PseudoLabels:
+        """Fit the probe, then the model.
+
+        Parameters
+        ----------
+        X : list of n_rows rows
+            Raw rows.
+        y : ndarray of shape (n_rows,), int
+            Labels; -1 where there is none.
+
+        Returns
+        -------
+        self : PseudoLabels
+            The fitted model.
+        """
+        rows = np.empty(len(X), dtype=object)
+        rows[:] = X
+        labeled = y != -1
+        probe = clone(self.probe).fit(rows[labeled], y[labeled])
+        labels = y.copy()
+        if not labeled.all():
+            labels[~labeled] = probe.predict(rows[~labeled])
+        self.model_ = clone(self.model).fit(rows, labels)
+        self.classes_ = self.model_.classes_
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the model's labels, (n_rows,), of n_rows raw rows."""
+        return self.model_.predict(X)
