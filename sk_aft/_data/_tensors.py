@@ -216,13 +216,6 @@ class SequenceTensors:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def concat(self, others: SequenceTensors) -> SequenceTensors:
-        """Return these rows and then others."""
-        sequences = [*self.sequences, *others.sequences]
-        values: np.ndarray = np.empty(len(sequences), dtype=object)
-        values[:] = sequences
-        return SequenceTensors(values)
-
     @property
     def sequences(self) -> list[np.ndarray]:
         """The tokens of each row."""

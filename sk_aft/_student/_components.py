@@ -19,15 +19,11 @@ from sk_aft._student._losses import has_plain_mean
 from sk_aft._student._schedule import Schedule
 from sk_aft.modules import PenultimateFeatures, network_for
 from sk_aft.modules._named import named_network
-from sk_aft.optim import RowwiseAdamW
 from sk_aft.transfer import TransferRows, make_transfer
 from sk_aft.transfer._base import concatenate
 
 # Former names of methods that the user's own transfer methods may still define.
 _FORMER_NAMES = {"prepare": "fit", "default_strength": "default_beta"}
-
-# Optimizers with the weight decay that `TrainingDefaults` describes.
-_DECOUPLED = (RowwiseAdamW, torch.optim.AdamW)
 
 # Methods of skorch that are not called.
 _UNUSED_HOOKS: dict[str, Any] = {}
@@ -168,7 +164,10 @@ def optimizer_arguments(
 ) -> dict[str, Any]:
     """Return the arguments of the optimizer: the user's, completed by those of the network."""
     # In other optimizers, weight decay is the gradient of a penalty, and has other useful values.
-    decay = {"weight_decay": schedule.weight_decay} if optimizer in _DECOUPLED else {}
+    kind = getattr(optimizer, "func", optimizer)  # of functools.partial
+    is_decoupled = inspect.isclass(kind) and issubclass(kind, torch.optim.AdamW)
+    is_set = "weight_decay" in getattr(optimizer, "keywords", {})
+    decay = {"weight_decay": schedule.weight_decay} if is_decoupled and not is_set else {}
     return {**decay, **parameters, "lr": schedule.lr}
 
 

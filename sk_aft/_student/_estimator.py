@@ -136,7 +136,8 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         parameters = self._settings()
         resumed = self._fitted if incremental or self.warm_start else None
         named = named_network(self.module) if resumed is None else None
-        start = _start.resolve_start(self.get_params_for("module").get("start", _start.AUTO))
+        if resumed is None and self.module == "auto":
+            _start.resolve_start(self.get_params_for("module").get("start", _start.AUTO))
         if incremental:
             self._check_incremental(resumed, classes)
         if resumed is not None and self._training is not None:
@@ -181,17 +182,17 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         defaults = training_defaults_of(network, data.rows.kind)
         schedule = Schedule.of(parameters, plan, defaults)
         run = TrainingState.of(plan, schedule, student, data, batches, parameters)
+        if resumed is None:
+            source = X._source if isinstance(X, FoundationFeatures) else None
+            run.start = partial(
+                _start.start_from_foundation_model,
+                preprocessor=student.inputs.preprocessor,
+                vocabulary=partial(tensors_of_vocabulary, student.inputs, tensors, data),
+                source=source,
+                verbose=self.verbose,
+            )
         with self._runs(run, resumed) as former:
             self._build(former, resumes=resumed is not None)
-            if resumed is None:
-                _start.start_from_foundation_model(
-                    student.module,
-                    student.inputs.preprocessor,
-                    tensors_of_vocabulary(student.inputs, tensors, data),
-                    start=start,
-                    source=X._source if isinstance(X, FoundationFeatures) else None,
-                    verbose=self.verbose,
-                )
             if resumed is None or resumed.transfer is None or resumed.replaces_features:
                 batches = self._fit_transfer(batches)
             with fitting_threads(student.module), flushed_denormals():
@@ -460,6 +461,9 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             device=student.device,
             made_in=self._run.users_dtype,
         )
+        if self._run.start is not None:
+            self._run.start(self.module_)
+            self._run.start = None
         freeze_layers(self.module_)
         return self
 

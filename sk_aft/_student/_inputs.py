@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.pipeline import Pipeline
 
 from sk_aft._data._batches import RowBatches
 from sk_aft._data._feature_rows import RowSubset
@@ -121,14 +122,26 @@ class StudentInputs:
         return named_values(rows, self.schema)
 
 
+def subword_tokenizer(preprocessor: Any) -> SubwordTokenizer | None:
+    """Return the tokenizer that a preprocessor is, or ends with; None if there is none."""
+    last = preprocessor[-1] if isinstance(preprocessor, Pipeline) else preprocessor
+    return last if isinstance(last, SubwordTokenizer) else None
+
+
+def column_steps(preprocessor: Any) -> dict[str, tuple[Any, Any]]:
+    """Return the preprocessor of each part, and the column that it reads."""
+    if not isinstance(preprocessor, ColumnPreprocessor):
+        return {}
+    return {name: (step, columns[0]) for name, step, columns in preprocessor.transformers_}
+
+
 def with_vocabulary(sizes: dict[str, Any], preprocessor: Any) -> dict[str, Any]:
     """Return sizes with that of the vocabulary, some of whose tokens the rows may lack."""
-    if isinstance(preprocessor, SubwordTokenizer):
-        return {**sizes, "n_tokens": preprocessor.n_tokens_}
-    if isinstance(preprocessor, ColumnPreprocessor):
-        steps = {name: step for name, step, _ in preprocessor.transformers_}
-        parts = {name: with_vocabulary(part, steps[name]) for name, part in sizes["parts"].items()}
-        return {**sizes, "parts": parts}
+    if tokenizer := subword_tokenizer(preprocessor):
+        return {**sizes, "n_tokens": tokenizer.n_tokens_}
+    if steps := column_steps(preprocessor):
+        named = sizes["parts"].items()
+        return {**sizes, "parts": {n: with_vocabulary(part, steps[n][0]) for n, part in named}}
     return sizes
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,11 +12,12 @@ from torch import nn
 from sk_aft._data._rows import as_rows
 from sk_aft._data._tensors import InputTensors, PartTensors, SequenceTensors
 from sk_aft._embedding import FeatureSource, Reader
+from sk_aft._student._inputs import column_steps, subword_tokenizer
 from sk_aft.backbones import Backbone, resolve_backbone
 from sk_aft.modules._mixed_net import MixedNet
 from sk_aft.modules._static_start import set_embeddings, set_vocabulary
 from sk_aft.modules._static_text import StaticText
-from sk_aft.preprocessing import ColumnPreprocessor, SubwordTokenizer
+from sk_aft.preprocessing import SubwordTokenizer
 
 AUTO, RANDOM = "auto", "random"
 
@@ -30,7 +31,7 @@ class TextPart(NamedTuple):
         The network.
     tokenizer : SubwordTokenizer or None
         The tokenizer of its texts; None if the user's own preprocessor made the tokens.
-    tensors : SequenceTensors
+    sequences : list of ndarray
         The tokens of the rows that the preprocessor was fitted to.
     column : object
         The column of the texts; None if rows are texts.
@@ -38,7 +39,7 @@ class TextPart(NamedTuple):
 
     network: StaticText
     tokenizer: SubwordTokenizer | None
-    tensors: SequenceTensors
+    sequences: list[np.ndarray]
     column: Any
 
 
@@ -73,16 +74,15 @@ def resolve_start(start: Any) -> Any:
 
 def start_from_foundation_model(
     module: nn.Module,
-    preprocessor: Any,
-    tensors: InputTensors,
     *,
-    start: Any,
+    preprocessor: Any,
+    vocabulary: Callable[[], Sequence[InputTensors]],
     source: FeatureSource | None,
     verbose: int,
 ) -> None:
     """Give networks of static embeddings their vocabulary, and the vectors that they start from.
 
-    Other networks are left as they are.
+    Other networks, and those whose embeddings were set before, are left as they are.
 
     Parameters
     ----------
@@ -90,39 +90,55 @@ def start_from_foundation_model(
         The network, changed in place.
     preprocessor : estimator or None
         Fitted to the rows.
-    tensors : InputTensors
-        The rows that it was fitted to.
-    start : "auto", "random" or Backbone
-        See `resolve_start`.
+    vocabulary : callable
+        Returns the rows that it was fitted to, in pieces.
     source : FeatureSource or None
         What made the foundation features of the rows, whose store keeps the vectors.
     verbose : int
         Whether to print a line if the start is random although it may be another.
+
+    Raises
+    ------
+    ValueError
+        If a network names a foundation model, but its tokens stand for unknown texts.
     """
-    for part in _text_parts(module, preprocessor, tensors):
+    if not any(isinstance(layer, StaticText) and layer.start for layer in module.modules()):
+        return
+    is_random = False
+    for part in _text_parts(module, preprocessor, vocabulary()):
+        start, bag = resolve_start(part.network.start), part.network.bag
         tokenizer = None if part.tokenizer is None else part.tokenizer.tokenizer_
-        set_vocabulary(part.network.bag, part.tensors.sequences, tokenizer)
+        set_vocabulary(bag, part.sequences, tokenizer)
         backbone = _backbone_of(start, source, part.column)
         if backbone is not None and tokenizer is not None:
-            set_embeddings(part.network.bag, tokenizer, partial(_embed, backbone, source, verbose))
-        elif verbose and start == AUTO:
-            print(
-                "The student starts from random embeddings, because no foundation model that "
-                "reads its texts came before it. module__start='minilm' names one."
+            set_embeddings(bag, tokenizer, partial(_embed, backbone, source, verbose))
+        elif start not in (AUTO, RANDOM):
+            raise ValueError(
+                f"module__start={part.network.start!r} needs the texts of the tokens, and the "
+                "preprocessor does not know them: use a SubwordTokenizer, or 'random'."
             )
+        else:
+            is_random |= start == AUTO
+        part.network.start = None
+    if verbose and is_random:
+        print(
+            "The student starts from random embeddings: no text model came before it in the "
+            "pipeline. module__start='minilm' names one."
+        )
 
 
-def _text_parts(module: nn.Module, preprocessor: Any, tensors: Any) -> Iterator[TextPart]:
-    if isinstance(module, StaticText) and isinstance(tensors, SequenceTensors):
-        tokenizer = preprocessor if isinstance(preprocessor, SubwordTokenizer) else None
-        yield TextPart(module, tokenizer, tensors, None)
-    if isinstance(module, MixedNet) and isinstance(tensors, PartTensors):
-        known: dict[str, tuple[Any, Any]] = {}
-        if isinstance(preprocessor, ColumnPreprocessor):
-            known = {name: (step, columns[0]) for name, step, columns in preprocessor.transformers_}
+def _text_parts(
+    module: nn.Module, preprocessor: Any, vocabulary: Sequence[Any]
+) -> Iterator[TextPart]:
+    kinds = {type(tensors) for tensors in vocabulary}
+    if isinstance(module, StaticText) and module.start is not None and kinds == {SequenceTensors}:
+        sequences = [tokens for tensors in vocabulary for tokens in tensors.sequences]
+        yield TextPart(module, subword_tokenizer(preprocessor), sequences, None)
+    if isinstance(module, MixedNet) and kinds == {PartTensors}:
+        known = column_steps(preprocessor)
         for name, branch in zip(module.names, module.branches, strict=True):
             step, column = known.get(name, (None, None))
-            for part in _text_parts(branch, step, tensors.parts[name]):
+            for part in _text_parts(branch, step, [rows.parts[name] for rows in vocabulary]):
                 yield part._replace(column=column)
 
 

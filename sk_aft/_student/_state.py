@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from sk_aft._data._batches import RowBatches
-from sk_aft._data._tensors import Inputs, InputTensors, SequenceTensors
+from sk_aft._data._tensors import Inputs, InputTensors
 from sk_aft._student._inputs import StudentInputs, make_batches
 from sk_aft._student._plan import TrainingPlan, built_with
 from sk_aft._student._schedule import Schedule
@@ -136,6 +136,8 @@ class TrainingState:
         Methods of the callbacks that read gradients.
     is_active : bool
         Whether training is under way.
+    start : callable or None
+        Sets what a network that was just built starts from; None if training resumes.
     """
 
     plan: TrainingPlan
@@ -154,6 +156,7 @@ class TrainingState:
     callbacks: Any = None
     gradient_listeners: list[Callable] = field(default_factory=list)
     is_active: bool = True
+    start: Callable[[nn.Module], None] | None = None
 
     @classmethod
     def of(
@@ -219,14 +222,13 @@ def start_student(
 
 def tensors_of_vocabulary(
     inputs: StudentInputs, tensors: InputTensors, data: TrainingData
-) -> InputTensors:
+) -> list[InputTensors]:
     """Return the rows that the preprocessor was fitted to, given those to learn from."""
-    if data.left_out is None or not isinstance(tensors, SequenceTensors):
-        return tensors
+    if data.left_out is None:
+        return [tensors]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", TRUNCATION)
-        others = inputs.transform(data.left_out)
-    return tensors.concat(others) if isinstance(others, SequenceTensors) else tensors
+        return [tensors, inputs.transform(data.left_out)]
 
 
 def resume_student(

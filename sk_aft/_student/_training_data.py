@@ -48,7 +48,8 @@ class TrainingData:
     feature_slices, column_slices : mapping of str to slice
         Which features belong to which model, and to which column of a DataFrame.
     left_out : Rows or None
-        Texts without a target that are not trained on, but belong to the vocabulary.
+        Texts and frames without a target, which are not trained on. The preprocessor learns
+        from them, too, because it may learn a vocabulary.
     """
 
     rows: Rows
@@ -79,7 +80,7 @@ class TrainingData:
             return replace(self, features=None)
         data = self.subset(np.flatnonzero(self.labeled_mask))
         data = replace(data, features=None)
-        if self.rows.kind != "text":
+        if self.rows.kind not in ("text", "frame"):
             return data
         return replace(data, left_out=self.rows.take(np.flatnonzero(~self.labeled_mask)))
 

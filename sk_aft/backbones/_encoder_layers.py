@@ -58,11 +58,13 @@ def encoder_files(backbone: Backbone) -> EncoderFiles:
     Raises
     ------
     ValueError
-        If the first module is not a transformer.
+        If it is no text encoder, or its first module is not a transformer.
     """
     if isinstance(backbone, HuggingFaceBackbone):
         return EncoderFiles(backbone.name_or_path)
-    assert isinstance(backbone, SentenceTransformerBackbone)
+    if not isinstance(backbone, SentenceTransformerBackbone):
+        raise ValueError(f"{backbone.name!r} is not an encoder of texts with layers to train.")
+    import_transformers()
     name = backbone.full_name
     find = partial(
         import_module("transformers.utils").cached_file,

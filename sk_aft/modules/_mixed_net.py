@@ -16,6 +16,8 @@ from sk_aft.modules._sparse_bag import SparseBag
 from sk_aft.modules._static_text import StaticText
 from sk_aft.modules._training_defaults import TrainingDefaults
 
+# Vectors of all columns of texts: as many as of a `StaticText` by itself.
+_N_VECTORS = 16_384
 _HEADS = ("auto", "bilinear", "concatenation")
 
 
@@ -78,9 +80,9 @@ class MixedNet(nn.Module):
         if head == "bilinear" and len(parts) != 2:
             raise ValueError(f"head='bilinear' is for two parts, and there are {list(parts)}.")
         self.names = list(parts)  # of any characters, so no names of submodules
-        branches = [
-            _build(network_for(sizes), {**sizes, "sparse": sparse}) for sizes in parts.values()
-        ]
+        n_texts = sum(network_for(sizes) is StaticText for sizes in parts.values())
+        shared = {"start": start, "sparse": sparse, "n_vectors": _N_VECTORS // max(n_texts, 1)}
+        branches = [_build(network_for(sizes), {**sizes, **shared}) for sizes in parts.values()]
         widths = [branch.head.in_features for branch in branches]
         for branch in branches:
             branch.head = nn.Identity()

@@ -15,8 +15,9 @@ from sk_aft.modules._static_text import STARTED_SCALE, WeightedBag, table_of_pai
 _HALF_WEIGHT = 0.02
 _PAIR_WEIGHT = 0.6
 _FEWEST_OCCURRENCES = 2
-# Some pairs find both places of the table taken, so more are offered than fit.
-_PAIRS_OFFERED = 2
+# Pairs find both of their places taken if the table is full. So the table has twice as many places
+# as there are pairs; if that is too large, twice as many pairs are offered as fit.
+_PLACES_PER_PAIR = 2
 
 Embed = Callable[[list[str]], np.ndarray]
 
@@ -35,10 +36,12 @@ def set_vocabulary(
     tokenizer : tokenizers.Tokenizer or None
         Tells which tokens start a word; None if there is none.
     """
-    n_tokens, n_bigrams = bag.n_tokens, len(bag.pairs)
+    n_tokens = bag.n_tokens
     counts = np.bincount(np.concatenate([*sequences, [0]]).astype(np.int64), minlength=n_tokens)
     counts[0] -= 1
-    pairs, pair_counts = frequent_pairs(sequences, n_tokens, _PAIRS_OFFERED * n_bigrams)
+    pairs, pair_counts = frequent_pairs(sequences, n_tokens, _PLACES_PER_PAIR * len(bag.pairs))
+    n_bigrams = min(len(bag.pairs), _PLACES_PER_PAIR * len(pairs))
+    bag.keep_pairs(n_bigrams)
     table = table_of_pairs(torch.from_numpy(pairs), n_bigrams, n_tokens)
     count_of = dict(zip((pairs[:, 0] * n_tokens + pairs[:, 1]).tolist(), pair_counts, strict=True))
     of_table = np.array([count_of.get(pair, 0) for pair in table.tolist()], dtype=np.int64)
@@ -71,15 +74,12 @@ def set_embeddings(bag: WeightedBag, tokenizer: Tokenizer, embed: Embed) -> None
     embed : callable
         From a list of n_texts str to an (n_texts, n_features) array.
     """
-    places = torch.nonzero(bag.pairs >= 0).flatten().tolist()
-    pairs = [divmod(bag.pairs[place].item(), bag.n_tokens) for place in places]
-    texts = {token: text_of(tokenizer, [token]) for token in range(bag.n_tokens)}
-    texts |= {
-        bag.n_tokens + place: text_of(tokenizer, list(pair))
-        for place, pair in zip(places, pairs, strict=True)
-    }
+    table = bag.pairs.tolist()
+    tokens = [[token] for token in range(bag.n_tokens)]
+    tokens += [[*divmod(pair, bag.n_tokens)] if pair >= 0 else [] for pair in table]
+    texts = texts_of(tokenizer, tokens)
     # Bytes that are a part of a character, and special tokens, stand for no text.
-    readable = {index: text for index, text in texts.items() if text}
+    readable = {index: text for index, text in enumerate(texts) if text}
     indices = np.array(list(readable), dtype=np.int64)
     of_tokens = indices < bag.n_tokens
     if not of_tokens.any():
@@ -156,10 +156,10 @@ def project(vectors: np.ndarray, reference: np.ndarray, width: int) -> np.ndarra
     return projected
 
 
-def text_of(tokenizer: Tokenizer, tokens: list[int]) -> str:
-    """Return the text that tokens stand for, "" if it is none."""
-    text = tokenizer.decode(tokens).strip().removeprefix("##")
-    return "" if "\ufffd" in text else text
+def texts_of(tokenizer: Tokenizer, tokens: list[list[int]]) -> list[str]:
+    """Return the texts that some tokens stand for, "" if it is none."""
+    texts = [text.strip().removeprefix("##") for text in tokenizer.decode_batch(tokens)]
+    return ["" if "\ufffd" in text else text for text in texts]
 
 
 def starts_word(tokenizer: Tokenizer, n_tokens: int) -> np.ndarray:

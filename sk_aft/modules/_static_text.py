@@ -37,8 +37,8 @@ class StaticText(nn.Module):
     n_outputs : int
         Number of classes or targets.
     n_vectors : int, default=16384
-        Number of vectors: one for each token, the rest for the most frequent pairs. With the
-        default width these are 2.1 million weights.
+        Largest number of vectors: one for each token, the rest for frequent pairs. With the default
+        width these are 2.1 million weights. A student of few texts has fewer.
     width : int, default=128
         Width of the embeddings and of the features. Wider ones were not more accurate.
     hidden_size : int, default=0
@@ -51,16 +51,18 @@ class StaticText(nn.Module):
     start : "auto", "random", str or Backbone, default="auto"
         Where `AFTClassifier` and `AFTRegressor` take the embeddings from:
 
-        - "auto": the foundation model of the pipeline, if it reads texts, else "random".
-        - "minilm", "st:NAME", "hf:NAME" or a backbone: this foundation model.
+        - "auto": the foundation model of the pipeline if it is a text model, else "random".
+          A function or a transformer of scikit-learn counts as none, because it may be costly or
+          mean nothing for single words; name it to use it.
+        - "minilm", "st:NAME", "hf:NAME" or a backbone: this foundation model. Prefer a name to
+          a loaded model, which pickles of the student would hold.
         - "random": random numbers.
+        - None: the embeddings that the network has.
     sparse : bool, default=False
         Whether the gradients of the embeddings are sparse: they hold only the tokens of a batch.
         `sk_aft.optim.RowwiseAdamW` supports that.
     head_lr_factor : float, optional
         Learning rate of the head, relative to ``lr``; default: that of ``training_defaults``.
-    layer_decay : float, optional
-        Has no effect, because there is one layer below the head.
     n_frozen_layers : int, default=0
         1 keeps the embeddings as they start, and learns the head only.
 
@@ -72,6 +74,8 @@ class StaticText(nn.Module):
         Normalises the mean.
     hidden : Sequential or None
         The hidden layer, whose output is added to the normalised mean.
+    start : "auto", "random", str, Backbone or None
+        None once the embeddings are set, so that the network holds no foundation model.
     training_defaults : TrainingDefaults
         How it is trained unless parameters of the student change it.
     head : Linear
@@ -112,12 +116,15 @@ class StaticText(nn.Module):
         start: Any = "auto",
         sparse: bool = False,
         head_lr_factor: float | None = None,
-        layer_decay: float | None = None,
         n_frozen_layers: int = 0,
     ) -> None:
         super().__init__()
+        if width < 1 or n_vectors < 0:
+            raise ValueError(
+                f"width={width} and n_vectors={n_vectors}: expected at least 1 and at least 0."
+            )
+        self.start = start
         self.head_lr_factor = head_lr_factor
-        self.layer_decay = layer_decay
         self.n_frozen_layers = n_frozen_layers
         self.bag = WeightedBag(n_tokens, max(n_vectors - n_tokens, 0), width, token_dropout, sparse)
         self.norm = nn.LayerNorm(width)
@@ -207,6 +214,13 @@ class WeightedBag(nn.Module):
         self.log_weights = nn.Parameter(torch.zeros(n_tokens + n_bigrams))
         self.register_buffer("starts_word", torch.ones(n_tokens, dtype=torch.bool))
         self.register_buffer("pairs", torch.full((n_bigrams,), _NO_PAIR))
+
+    def keep_pairs(self, n_bigrams: int) -> None:
+        """Make the table of pairs smaller; it is empty then."""
+        n_vectors = self.n_tokens + n_bigrams
+        self.weight = nn.Parameter(self.weight.detach()[:n_vectors].clone())
+        self.log_weights = nn.Parameter(self.log_weights.detach()[:n_vectors].clone())
+        self.pairs = self.pairs.new_full((n_bigrams,), _NO_PAIR)
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Return the weighted sums, (B, width), of (B, longest) tokens."""

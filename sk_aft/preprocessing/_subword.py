@@ -17,8 +17,6 @@ from sk_aft._data._rows import as_rows
 
 # What the warning of texts that are too long begins with, as a pattern.
 TRUNCATION = r"\d+ of \d+ texts have more than max_length"
-# Byte-level tokenizers mark the beginning of a word by this character, which stands for a space.
-WORD_START = "Ġ"
 # Texts longer than this many characters per token read are cut before they are tokenized.
 _MOST_CHARACTERS_PER_TOKEN = 16
 
@@ -35,7 +33,8 @@ class SubwordTokenizer(TransformerMixin, BaseEstimator):
     ----------
     tokenizer : "byte-level", str or tokenizers.Tokenizer, default="byte-level"
         - "byte-level": learn a byte-pair encoding.
-        - a `tokenizers.Tokenizer`, or its JSON document: use it unchanged.
+        - the JSON document of a `tokenizers.Tokenizer`, or the object itself, which skops cannot
+          write: use it unchanged.
     vocab_size : int, default=8192
         Largest size of the vocabulary that is learned, at least 256. Small sets of texts have
         fewer tokens, because a token has to occur twice.
@@ -180,7 +179,7 @@ def byte_level_tokenizer(texts: Any, vocab_size: int) -> Tokenizer:
     """Learn a byte-pair encoding of lower-cased texts.
 
     Runs of letters and digits are words, and so are runs of other characters except spaces. Every
-    word begins with `WORD_START`, so that a word is the same token wherever it stands.
+    word begins with a space (written Ġ), so that a word is the same token wherever it stands.
 
     Parameters
     ----------
