@@ -171,7 +171,9 @@ def test_texts_that_all_end_like_files_are_texts_where_the_model_reads_texts():
 
 
 def test_a_plain_student_takes_them_for_files_and_says_so():
-    message = r"Row 0 \('invoice_2020.png'\) is not a readable image.*preprocessor=.*SubwordTokenizer"
+    message = (
+        r"Row 0 \('invoice_2020.png'\) is not a readable image.*preprocessor=.*SubwordTokenizer"
+    )
     with pytest.raises(ValueError, match=message):
         AFTClassifier(beta=0).fit(NAMES, Y)
     texts = AFTClassifier(beta=0, preprocessor=SubwordTokenizer(), random_state=0).fit(NAMES, Y)

@@ -359,6 +359,7 @@ def test_texts_that_are_not_trained_on_belong_to_the_vocabulary():
     assert fitted.history_[-1]["train_batch_count"] == plain.history_[-1]["train_batch_count"]
 
 
+@pytest.mark.slow  # MiniLM reads thousands of tokens and pairs
 def test_a_start_helps_if_labels_are_few():
     """Three labels for each of 20 intents; the other texts make the vocabulary."""
     X, y = (np.array(part) for part in load_banking77(return_X_y=True))
@@ -374,4 +375,4 @@ def test_a_start_helps_if_labels_are_few():
         AFTClassifier(**parameters, module__start=start).fit(X, few).score(X[test], y[test])
         for start in ("minilm", "random")
     )
-    assert minilm > alone + 0.04  # 0.68 and 0.60
+    assert minilm > alone + 0.04  # 0.67 and 0.60

@@ -187,7 +187,9 @@ def test_vectors_have_the_geometry_of_the_models_features(model, encoder_directo
     tokens = range(tokenizer.n_tokens_)
     of_tokens = {token: text_of(tokenizer.tokenizer_, [token]) for token in tokens}
     read = [token for token, text in of_tokens.items() if text]
-    pairs = [(row, divmod(int(pair), len(tokens))) for row, pair in enumerate(bag.pairs) if pair >= 0]
+    pairs = [
+        (row, divmod(int(pair), len(tokens))) for row, pair in enumerate(bag.pairs) if pair >= 0
+    ]
     of_pairs = {len(tokens) + row: text_of(tokenizer.tokenizer_, pair) for row, pair in pairs}
     of_pairs = {row: text for row, text in of_pairs.items() if text}
     assert of_pairs

@@ -151,7 +151,9 @@ def naive_with_gradients(bag, text):
 
 
 def test_the_pieces_of_a_word_share_its_weight():
-    starts_word = torch.tensor([[True, False, False, True, True, False], [False, True] + [True] * 4])
+    starts_word = torch.tensor(
+        [[True, False, False, True, True, False], [False, True] + [True] * 4]
+    )
     is_token = torch.tensor([[True] * 6, [True, True, False, False, False, False]])
     n_pieces = pieces_of_word(starts_word, is_token)
     assert n_pieces[0].tolist() == [3, 3, 3, 1, 2, 2]
