@@ -63,7 +63,13 @@ def resolve_start(start: Any) -> Any:
     """
     if isinstance(start, str) and start in (AUTO, RANDOM):
         return start
-    backbone = resolve_backbone(start)
+    try:
+        backbone = resolve_backbone(start)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"module__start={start!r} is unknown: expected 'auto', 'random' or a model of texts, "
+            f"such as 'minilm'. {error}"
+        ) from error
     if backbone.kind not in ("text", None):
         raise ValueError(
             f"module__start={start!r} reads rows of kind {backbone.kind!r}: give a model of texts, "
