@@ -11,7 +11,7 @@ README = Path(__file__).parents[1] / "README.md"
 @pytest.mark.slow
 def test_every_python_block_of_the_readme_runs(capsys):
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     names: dict = {}
     for block in blocks:
         exec(compile(block, str(README), "exec"), names)

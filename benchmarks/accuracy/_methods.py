@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.pipeline import make_pipeline, make_union
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 
 from benchmarks.accuracy._search import Axis, Search, Setting
 from benchmarks.accuracy._setfit import SetFitClassifier, SetFitTeacher
-from benchmarks.accuracy._students import student_settings
+from benchmarks.accuracy._students import student_settings, tfidf
 from benchmarks.accuracy._teachers import teacher
 from sk_aft import AFTClassifier, AFTRegressor, FoundationFeatureExtractor
 from sk_aft.transfer import default_beta
@@ -182,13 +181,7 @@ class FineTuned:
 
 
 def _tfidf(_: str) -> list[Any]:
-    """Return words, pairs of words and pieces of words."""
-    of_words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
-    return [
-        make_union(
-            of_words, TfidfVectorizer(ngram_range=(3, 4), sublinear_tf=True, analyzer="char_wb")
-        )
-    ]
+    return [tfidf()]
 
 
 def _probe(teacher_name: str) -> list[Any]:

@@ -4,7 +4,7 @@
 
 Searches 6 strengths in 5 folds and refits the best (31 trainings) on Banking77 (10 labels per
 class) with MiniLM, from an empty store. The floor embeds the texts once and runs 31 hand-written
-training loops over existing token counts. A second floor also counts the words of each fold's
+training loops over existing word counts. A second floor also counts the words of each fold's
 texts and predicts the held-out ones, which a search by hand would have to do, too.
 Takes about ten minutes on two cores.
 """
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 import torch
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from torch import Tensor
@@ -26,9 +27,8 @@ from torch.nn import functional as F
 from benchmarks.speed._timing import medians, one_thread, options, ratio, report
 from sk_aft import AFTClassifier, FoundationFeatureExtractor
 from sk_aft.datasets import load_banking77
-from sk_aft.modules import TextBag
+from sk_aft.modules import SparseBag
 from sk_aft.optim import RowwiseAdamW
-from sk_aft.preprocessing import NgramTokenizer
 from sk_aft.store import FeatureStore
 from sk_aft.transfer import make_transfer
 
@@ -69,7 +69,14 @@ def main() -> None:
             store = FeatureStore(directory)
             pipe = make_pipeline(
                 FoundationFeatureExtractor("minilm", cache=store, device="cpu"),
-                AFTClassifier(max_epochs=EPOCHS, device="cpu", random_state=0),
+                AFTClassifier(
+                    SparseBag,
+                    preprocessor=TfidfVectorizer(),
+                    max_epochs=EPOCHS,
+                    transfer="aft",
+                    device="cpu",
+                    random_state=0,
+                ),
             )
             grid = {"aftclassifier__beta": BETAS}
             GridSearchCV(pipe, grid, cv=FOLDS, n_jobs=n_jobs).fit(texts, labels)
@@ -104,10 +111,10 @@ def embed_once(texts: list[str]) -> np.ndarray:
 def count_words(
     texts: list[str], train: np.ndarray, test: np.ndarray
 ) -> tuple[scipy.sparse.csr_matrix, int]:
-    """Return the counts of texts to learn from and then of others, and how many tokens exist."""
-    tokenizer = NgramTokenizer().fit([texts[row] for row in train])
+    """Return the counts of texts to learn from and then of others, and how many words exist."""
+    words = TfidfVectorizer().fit([texts[row] for row in train])
     some = [texts[row] for row in (*train, *test)]
-    return scipy.sparse.csr_matrix(tokenizer.transform(some)), tokenizer.n_tokens_
+    return scipy.sparse.csr_matrix(words.transform(some)), len(words.vocabulary_)
 
 
 def bag(counts: scipy.sparse.csr_matrix) -> dict[str, Tensor]:
@@ -132,7 +139,7 @@ def loop(
 ) -> Any:
     """Train as one would by hand."""
     torch.manual_seed(0)
-    network = TextBag(n_tokens, N_CLASSES, sparse=True).train()
+    network = SparseBag(n_tokens, N_CLASSES, sparse=True).train()
     groups: list[dict] = [{"params": list(network.parameters())}]
     if beta > 0:
         transfer = make_transfer("aft", WIDTH, n_student_features=128, n_outputs=N_CLASSES)

@@ -45,7 +45,7 @@ class PseudoLabels(ClassifierMixin, BaseEstimator):
         self : PseudoLabels
             The fitted model.
         """
-        rows = np.empty(len(X), dtype=object)
+        rows: np.ndarray = np.empty(len(X), dtype=object)
         rows[:] = X
         labeled = y != -1
         probe = clone(self.probe).fit(rows[labeled], y[labeled])

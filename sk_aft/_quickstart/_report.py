@@ -63,7 +63,7 @@ def explain(task: Task, results: Sequence[Result], n_rows: int) -> str:
     n_seeds = len(taught.accuracies)
     chosen = "; ".join(f"{result.method.name}: {_values(result.chosen)}" for result in results)
     paragraphs = [
-        f"Points of {taught.method.name}, from differences per seed: {'; '.join(gains)}. The "
+        f"{taught.method.name}, in points, from differences per seed: {'; '.join(gains)}. The "
         "transfer does not make predictions slower: only training uses the foundation model. "
         f"{probe.method.name} runs it for every prediction, in "
         f"{probe.milliseconds / taught.milliseconds:.0f} times the student's time and "

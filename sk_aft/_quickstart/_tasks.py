@@ -90,7 +90,7 @@ def text_methods(random_state: int) -> list[Method]:
         ),
         Method(
             RIVAL,
-            "TF-IDF + LR on the probe's labels",
+            "TF-IDF on the probe's labels",
             make_pipeline(PseudoLabels(probe, tfidf_classifier())),
             {"pseudolabels__model__logisticregression__C": [1, 10, 100]},
             reads_unlabeled=True,
