@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sk_aft import AFTClassifier, AFTRegressor, FoundationFeatureExtractor
 from sk_aft.backbones import Backbone
 from sk_aft.datasets import load_banking77
-from sk_aft.modules._static_start import text_of
+from sk_aft.modules._static_start import texts_of
 from sk_aft.store import FeatureStore
 
 WORDS = ["card", "cash", "rate", "fee", "limit", "phone", "pin", "top"]
@@ -83,7 +83,9 @@ def weight_of(fitted, branch=None):
 def readable(fitted, tokenizer=None):
     """Return the tokens that stand for texts, and the texts."""
     tokenizer = (tokenizer or fitted.preprocessor_).tokenizer_
-    texts = {token: text_of(tokenizer, [token]) for token in range(tokenizer.get_vocab_size())}
+    texts = {
+        token: texts_of(tokenizer, [[token]])[0] for token in range(tokenizer.get_vocab_size())
+    }
     return {token: text for token, text in texts.items() if text}
 
 

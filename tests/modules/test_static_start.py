@@ -21,7 +21,7 @@ from sk_aft.modules._static_start import (
     set_embeddings,
     set_vocabulary,
     starts_word,
-    text_of,
+    texts_of,
 )
 from sk_aft.modules._static_text import WeightedBag, find_pairs
 from sk_aft.preprocessing import SubwordTokenizer
@@ -142,14 +142,14 @@ def test_fewer_references_than_components():
 )
 def test_the_text_of_a_token(tokenizer, token, text):
     fitted = word_pieces() if tokenizer == "pieces" else SubwordTokenizer().fit(TEXTS).tokenizer_
-    assert text_of(fitted, [fitted.token_to_id(token)]) == text
+    assert texts_of(fitted, [[fitted.token_to_id(token)]])[0] == text
 
 
 def test_the_text_of_a_pair():
     tokenizer = SubwordTokenizer().fit([*TEXTS, "é é"]).tokenizer_
     for text in ("my card", "card, why?", "é"):
         expected = text.replace(",", " ,").replace("?", " ?")
-        assert text_of(tokenizer, tokenizer.encode(text).ids) == expected
+        assert texts_of(tokenizer, [tokenizer.encode(text).ids])[0] == expected
 
 
 def letters(texts):
@@ -185,12 +185,12 @@ def test_vectors_have_the_geometry_of_the_models_features(model, encoder_directo
     (texts,) = asked  # the model runs once
     weight = bag.weight.detach().numpy()
     tokens = range(tokenizer.n_tokens_)
-    of_tokens = {token: text_of(tokenizer.tokenizer_, [token]) for token in tokens}
+    of_tokens = {token: texts_of(tokenizer.tokenizer_, [[token]])[0] for token in tokens}
     read = [token for token, text in of_tokens.items() if text]
     pairs = [
         (row, divmod(int(pair), len(tokens))) for row, pair in enumerate(bag.pairs) if pair >= 0
     ]
-    of_pairs = {len(tokens) + row: text_of(tokenizer.tokenizer_, pair) for row, pair in pairs}
+    of_pairs = {len(tokens) + row: texts_of(tokenizer.tokenizer_, [pair])[0] for row, pair in pairs}
     of_pairs = {row: text for row, text in of_pairs.items() if text}
     assert of_pairs
     assert {"card", "my"} <= set(texts)
