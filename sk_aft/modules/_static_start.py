@@ -15,9 +15,10 @@ from sk_aft.modules._static_text import STARTED_SCALE, WeightedBag, table_of_pai
 _HALF_WEIGHT = 0.02
 _PAIR_WEIGHT = 0.6
 _FEWEST_OCCURRENCES = 2
-# Pairs find both of their places taken if the table is full. So the table has twice as many places
-# as there are pairs; if that is too large, twice as many pairs are offered as fit.
-_PLACES_PER_PAIR = 2
+# A pair is left out if both of its places are taken. A table of few pairs has this many places for
+# each; a table that is too small for that is offered more pairs than it has places.
+_PLACES_PER_PAIR = 4
+_PAIRS_PER_PLACE = 2
 
 Embed = Callable[[list[str]], np.ndarray]
 
@@ -39,7 +40,7 @@ def set_vocabulary(
     n_tokens = bag.n_tokens
     counts = np.bincount(np.concatenate([*sequences, [0]]).astype(np.int64), minlength=n_tokens)
     counts[0] -= 1
-    pairs, pair_counts = frequent_pairs(sequences, n_tokens, _PLACES_PER_PAIR * len(bag.pairs))
+    pairs, pair_counts = frequent_pairs(sequences, n_tokens, _PAIRS_PER_PLACE * len(bag.pairs))
     n_bigrams = min(len(bag.pairs), _PLACES_PER_PAIR * len(pairs))
     bag.keep_pairs(n_bigrams)
     table = table_of_pairs(torch.from_numpy(pairs), n_bigrams, n_tokens)

@@ -124,7 +124,7 @@ def test_without_a_model_it_starts_from_random_numbers(start, capsys):
         assert np.std(weight_of(fitted)) == pytest.approx(0.02, rel=0.05)
         assert capsys.readouterr().out == ""
         student(verbose=1, **parameters).fit(TEXTS, LABELS, **given)
-        message = "starts from random embeddings, because no foundation model that reads its texts"
+        message = "starts from random embeddings: no text model came before it"
         assert capsys.readouterr().out.count(message) == (start == "auto")
 
 

@@ -280,6 +280,8 @@ def test_a_hidden_layer_and_dropout_are_parameters_of_a_student():
         module__n_vectors=400,
     ).fit(TEXTS, LABELS)
     assert student.module_.hidden[0].weight.shape == (16, 24)
-    assert student.module_.bag.weight.shape == (400, 24)
+    n_vectors, width = student.module_.bag.weight.shape
+    assert n_vectors <= 400
+    assert width == 24
     assert student.module_.bag.token_dropout == 0.3
     assert student.score(TEXTS, LABELS) == 1
