@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 README = Path(__file__).parents[1] / "README.md"
+DOCS = README.parent / "docs"
 
 
 @pytest.mark.slow
@@ -22,11 +23,16 @@ def test_every_python_block_of_the_readme_runs(capsys):
     assert names["search"].best_params_.keys() == {"aftclassifier__transfer__probe_kd__beta"}
 
 
-def test_the_example_of_the_page_on_speed_runs(capsys):
-    page = README.parent / "docs" / "speed.md"
-    (block,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    exec(compile(block, str(page), "exec"), {})
-    assert capsys.readouterr().out == "[1]\n"
+@pytest.mark.parametrize(
+    ("name", "printed"), [("speed.md", "[1]\n"), ("text_students.md", ""), ("training.md", "")]
+)
+def test_the_examples_of_a_page_run(name, printed, capsys):
+    page = DOCS / name
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, str(page), "exec"), {})
+    assert capsys.readouterr().out == printed
 
 
 def test_the_first_example_is_fifteen_lines_or_fewer():
@@ -35,11 +41,16 @@ def test_the_first_example_is_fifteen_lines_or_fewer():
     assert len(block.splitlines()) <= 15
 
 
-def test_files_that_the_readme_shows_exist():
-    for link in re.findall(r"\]\(((?!http)[^)]+)\)", README.read_text(encoding="utf-8")):
+@pytest.mark.parametrize(
+    "name", ["README.md", *sorted(f"docs/{p.name}" for p in DOCS.glob("*.md"))]
+)
+def test_files_and_sections_that_a_page_links_to_exist(name):
+    page = README.parent / name
+    for link in re.findall(r"\]\(((?!http)[^)]+)\)", page.read_text(encoding="utf-8")):
         path, _, section = link.partition("#")
-        assert (README.parent / path).exists(), link
+        target = page.parent / path if path else page
+        assert target.exists(), link
         if section:
-            lines = (README.parent / path).read_text(encoding="utf-8").splitlines()
+            lines = target.read_text(encoding="utf-8").splitlines()
             titles = [line.lstrip("# ").lower() for line in lines if line.startswith("#")]
             assert section in [re.sub(r"[^\w -]", "", t).replace(" ", "-") for t in titles], link

@@ -68,7 +68,7 @@ def _frame(axes: Any, results: Sequence[Result]) -> None:
     """Scale and name the axes."""
     costs = [result.milliseconds for result in results]
     axes.set_xscale("log")
-    axes.set_xlim(min(costs) / 6, max(costs) * 3)
+    axes.set_xlim(min(costs) / 8, max(costs) * 3)
     axes.margins(y=0.2)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.yaxis.get_major_locator().set_params(integer=True)
