@@ -70,8 +70,12 @@ class StaticText(nn.Module):
         From tokens to the mean of their vectors.
     norm : LayerNorm
         Normalises the mean.
+    hidden : Sequential or None
+        The hidden layer, which is added to the normalised mean.
     head : Linear
         From the features to the outputs; starts from zero.
+    training_defaults : TrainingDefaults
+        How it is trained unless parameters of the student change it.
 
     References
     ----------
