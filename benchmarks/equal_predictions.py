@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def texts() -> np.ndarray:
-    """Fit a network of static embeddings that learns from MiniLM."""
+    """Fit static embeddings that start and learn from MiniLM."""
     rows, labels = load_banking77(labels_per_class=5, return_X_y=True)
     student = AFTClassifier(
         transfer="aft", transfer__projection=128, beta=10, max_epochs=8, random_state=0

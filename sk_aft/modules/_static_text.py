@@ -73,13 +73,13 @@ class StaticText(nn.Module):
     norm : LayerNorm
         Normalises the mean.
     hidden : Sequential or None
-        The hidden layer, whose output is added to the normalised mean.
+        The hidden layer, which is added to the normalised mean.
+    head : Linear
+        From the features to the outputs; starts from zero.
     start : "auto", "random", str, Backbone or None
         None once the embeddings are set, so that the network holds no foundation model.
     training_defaults : TrainingDefaults
         How it is trained unless parameters of the student change it.
-    head : Linear
-        From the features to the outputs; starts from zero.
 
     References
     ----------

@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def naive(bag, text):
         for token in word:
             total += bag.weight[token] * math.exp(bag.log_weights[token]) / len(word)
     places = {int(pair): place for place, pair in enumerate(bag.pairs) if pair >= 0}
-    for first, second in zip(text[:-1], text[1:], strict=True):
+    for first, second in pairwise(text):
         place = places.get(first * bag.n_tokens + second)
         if place is not None:
             row = bag.n_tokens + place
@@ -144,17 +145,15 @@ def naive_with_gradients(bag, text):
     for token, n_pieces in zip(text, pieces, strict=True):
         counts[token] += 1 / n_pieces
     places = {int(pair): place for place, pair in enumerate(bag.pairs) if pair >= 0}
-    for first, second in zip(text[:-1], text[1:], strict=True):
+    for first, second in pairwise(text):
         if (place := places.get(first * bag.n_tokens + second)) is not None:
             counts[bag.n_tokens + place] += 1
     return (torch.tensor(list(counts.values())) * bag.log_weights.exp()) @ bag.weight
 
 
 def test_the_pieces_of_a_word_share_its_weight():
-    starts_word = torch.tensor(
-        [[True, False, False, True, True, False], [False, True] + [True] * 4]
-    )
-    is_token = torch.tensor([[True] * 6, [True, True, False, False, False, False]])
+    starts_word = torch.tensor([[1, 0, 0, 1, 1, 0], [0, 1, 1, 1, 1, 1]]).bool()
+    is_token = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 0, 0, 0, 0]]).bool()
     n_pieces = pieces_of_word(starts_word, is_token)
     assert n_pieces[0].tolist() == [3, 3, 3, 1, 2, 2]
     assert n_pieces[1, :2].tolist() == [1, 1]
@@ -263,7 +262,8 @@ def test_frozen_embeddings_stay_as_they_start(n_frozen_layers):
         for n_epochs in (1, 20)
     )
     one, other = few.module_, many.module_
-    is_same = [torch.equal(a, b) for a, b in zip(one.bag.parameters(), other.bag.parameters())]
+    weights = zip(one.bag.parameters(), other.bag.parameters(), strict=True)
+    is_same = [torch.equal(a, b) for a, b in weights]
     assert is_same == [n_frozen_layers == 1] * 2
     assert not torch.equal(one.head.weight, other.head.weight)
     assert many.score(TEXTS, LABELS) == 1
