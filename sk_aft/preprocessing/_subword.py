@@ -60,7 +60,7 @@ class SubwordTokenizer(TransformerMixin, BaseEstimator):
     --------
     >>> from sk_aft.preprocessing import SubwordTokenizer
     >>> tokenizer = SubwordTokenizer().fit(["my card", "my card?"])
-    >>> [len(tokens) for tokens in tokenizer.transform(["my card", "", "card??"])]
+    >>> [len(tokens) for tokens in tokenizer.transform(["my card", "", "card?"])]
     [2, 0, 3]
     """
 
