@@ -59,7 +59,7 @@ class SubwordTokenizer(TransformerMixin, BaseEstimator):
     --------
     >>> from sk_aft.preprocessing import SubwordTokenizer
     >>> tokenizer = SubwordTokenizer().fit(["my card", "my card?"])
-    >>> [len(tokens) for tokens in tokenizer.transform(["my card", "", "card??"])]
+    >>> [len(tokens) for tokens in tokenizer.transform(["my card", "", "card?"])]
     [2, 0, 3]
     """
 
@@ -113,7 +113,7 @@ class SubwordTokenizer(TransformerMixin, BaseEstimator):
             fitted = _from_json(self.tokenizer)
         self.tokenizer_json_ = fitted.to_str()
         self.n_tokens_ = fitted.get_vocab_size(with_added_tokens=True)
-        self._loaded = None
+        self._loaded: Tokenizer | None = None
         return self
 
     @property
