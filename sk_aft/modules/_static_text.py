@@ -28,7 +28,8 @@ class StaticText(nn.Module):
     too, which keeps some of the word order.
 
     A student with ``module="auto"`` starts from the embeddings of a foundation model, see
-    ``start``. That is worth more than any other choice if labels are few.
+    ``start``. That helps most if labels are few and texts are many, because tokens are learned from
+    the texts, with and without labels: a few texts know few words.
 
     Parameters
     ----------
