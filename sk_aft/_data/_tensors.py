@@ -234,6 +234,12 @@ class SequenceTensors:
     def take(self, indices: np.ndarray | slice, device: torch.device) -> dict[str, Tensor]:
         """Return some rows as the student's inputs."""
         starts, lengths = self._starts[indices], self.lengths[indices]
+        if len(lengths) == 1 and lengths[0]:
+            row = self._tokens[starts[0] : starts[0] + lengths[0]]
+            return {
+                "tokens": to_device(torch.from_numpy(row[None]), device),
+                "lengths": to_device(torch.from_numpy(lengths), device),
+            }
         positions = np.arange(lengths.max(initial=1))
         is_token = positions < lengths[:, None]
         tokens = np.zeros(is_token.shape, dtype=np.int64)

@@ -31,7 +31,9 @@ def fitting_threads(module: nn.Module) -> Iterator[None]:
         layer for layer in module.modules() if next(layer.parameters(False), None) is not None
     ]
     n_dense = sum(layer.weight.numel() for layer in layers if isinstance(layer, nn.Linear))
-    is_light = all(isinstance(layer, _LIGHT_LAYERS) for layer in layers)
+    is_light = all(
+        isinstance(layer, _LIGHT_LAYERS) or getattr(layer, "is_light", False) for layer in layers
+    )
     with one_thread() if is_light and n_dense <= _LARGEST_LIGHT else nullcontext():
         yield
 

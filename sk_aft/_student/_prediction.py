@@ -57,7 +57,9 @@ def _outputs_by_length(
     tensors: InputTensors, infer: Infer, *, batch_size: int, device: torch.device
 ) -> Tensor:
     """Run rows of similar length together; return outputs in the order of the rows."""
-    batches = _batches_of_similar_length(np.asarray(tensors.lengths), batch_size)
+    batches = [np.arange(1)]  # a single row needs no order
+    if len(tensors) > 1:
+        batches = _batches_of_similar_length(np.asarray(tensors.lengths), batch_size)
     try:
         logits = [infer(tensors.take(batch, device))[0] for batch in batches]
     except IndexError as error:
@@ -66,6 +68,8 @@ def _outputs_by_length(
             "rows: give it the size of the preprocessor's vocabulary, such as "
             "module__n_tokens=30_000."
         ) from error
+    if len(tensors) == 1:
+        return logits[0]
     order = np.argsort(np.concatenate(batches))
     return torch.cat(logits)[torch.from_numpy(order).to(device)]
 

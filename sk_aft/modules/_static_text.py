@@ -18,6 +18,7 @@ _HASHES = ((1_000_003, 786_433), (393_241, 1_572_869))
 _RANDOM_SCALE = 0.02
 STARTED_SCALE = 0.1
 _NO_PAIR = -1
+_NEARLY_NONE = 1e-12  # pieces of words of padding, whose number divides
 
 
 class StaticText(nn.Module):
@@ -195,6 +196,7 @@ class WeightedBag(nn.Module):
         The pair at each place of the table, as ``first * n_tokens + second``; -1 for none.
     """
 
+    is_light = True  # little work for each of its weights, see `fitting_threads`
     starts_word: Tensor
     pairs: Tensor
 
@@ -225,12 +227,13 @@ class WeightedBag(nn.Module):
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Return the weighted sums, (B, width), of (B, longest) tokens."""
-        is_token = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
+        # A call for one text is mostly the overhead of its operations, so they are few.
+        is_token = (torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]).float()
         indices, weights = tokens, is_token / pieces_of_word(self.starts_word[tokens], is_token)
         if len(self.pairs):
             places, is_known = find_pairs(tokens, self.pairs, self.n_tokens)
             indices = torch.cat([tokens, self.n_tokens + places], dim=1)
-            weights = torch.cat([weights, (is_known & is_token[:, 1:]).float()], dim=1)
+            weights = torch.cat([weights, is_known * is_token[:, 1:]], dim=1)
         weights = weights * self.log_weights[indices].exp()
         if self.training:
             weights = F.dropout(weights, self.token_dropout)
@@ -249,18 +252,17 @@ def pieces_of_word(starts_word: Tensor, is_token: Tensor) -> Tensor:
     ----------
     starts_word : Tensor of shape (B, longest), bool
         Whether a token is the first piece of a word.
-    is_token : Tensor of shape (B, longest), bool
-        False for padding.
+    is_token : Tensor of shape (B, longest)
+        1 for tokens, 0 for padding.
 
     Returns
     -------
     n_pieces : Tensor of shape (B, longest)
-        At least 1.
+        At least 1 for tokens, and above 0 for padding.
     """
-    word = (starts_word & is_token).cumsum(dim=1)
-    n_pieces = torch.zeros(word.shape[0], word.shape[1] + 1, device=word.device)
-    n_pieces.scatter_add_(1, word, is_token.float())
-    return n_pieces.gather(1, word).clamp(min=1)
+    word = starts_word.cumsum(dim=1)
+    n_pieces = is_token.new_full((word.shape[0], word.shape[1] + 1), _NEARLY_NONE)
+    return n_pieces.scatter_add_(1, word, is_token).gather(1, word)
 
 
 def find_pairs(tokens: Tensor, pairs: Tensor, n_tokens: int) -> tuple[Tensor, Tensor]:
@@ -284,7 +286,7 @@ def find_pairs(tokens: Tensor, pairs: Tensor, n_tokens: int) -> tuple[Tensor, Te
     """
     first, second = tokens[:, :-1], tokens[:, 1:]
     pair = first * n_tokens + second
-    one, other = ((first * a + second * b) % len(pairs) for a, b in _HASHES)
+    one, other = ((first * a).add_(second, alpha=b).remainder_(len(pairs)) for a, b in _HASHES)
     places = torch.where(pairs[one] == pair, one, other)
     return places, pairs[places] == pair
 

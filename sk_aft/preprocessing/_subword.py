@@ -21,7 +21,7 @@ TRUNCATION = r"\d+ of \d+ texts have more than max_length"
 _MOST_CHARACTERS_PER_TOKEN = 16
 
 
-class SubwordTokenizer(TransformerMixin, BaseEstimator):
+class SubwordTokenizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     """Split texts into subword tokens with a tokenizer of the ``tokenizers`` library.
 
     By default, it learns a byte-pair encoding of the training texts, in which frequent words are
@@ -119,8 +119,8 @@ class SubwordTokenizer(TransformerMixin, BaseEstimator):
     @property
     def tokenizer_(self) -> Tokenizer:
         """The tokenizer."""
-        check_is_fitted(self, "tokenizer_json_")
         if self._loaded is None:
+            check_is_fitted(self, "tokenizer_json_")
             self._loaded = Tokenizer.from_str(self.tokenizer_json_)
             self._loaded.no_padding()
             self._loaded.enable_truncation(self.max_length)  # keeps the token that ends a text

@@ -10,6 +10,7 @@ from sk_aft import AFTClassifier
 from sk_aft._data._batches import RowBatches, bucketed
 from sk_aft._data._tensors import PartTensors, SequenceTensors, to_tensors
 from sk_aft.datasets import load_banking77
+from sk_aft.modules import StaticText
 
 CPU = torch.device("cpu")
 
@@ -193,7 +194,8 @@ def test_rows_have_to_be_token_numbers(row):
         to_tensors(rows)
 
 
-def test_the_networks_of_auto_read_no_sequences():
-    student = AFTClassifier(beta=0, preprocessor=Bytes())
-    with pytest.raises(ValueError, match="sequences of tokens, which no network of module='auto'"):
-        student.fit(["a", "b", "c"], [0, 1, 0])
+def test_sequences_of_the_users_preprocessor_are_read_by_static_embeddings():
+    student = AFTClassifier(beta=0, preprocessor=Bytes(), random_state=0)
+    student.fit(["a", "b", "a b", "b b"], [0, 1, 0, 1])
+    assert isinstance(student.module_, StaticText)
+    assert student.predict(["a a", "b"]).tolist() == [0, 1]

@@ -140,7 +140,7 @@ def gradients_of_weights(n_bigrams):
 
 def naive_with_gradients(bag, text):
     counts = dict.fromkeys(range(len(bag.weight)), 0.0)
-    is_token = torch.ones(1, len(text), dtype=torch.bool)
+    is_token = torch.ones(1, len(text))
     pieces = pieces_of_word(bag.starts_word[torch.tensor([text])], is_token)[0].tolist()
     for token, n_pieces in zip(text, pieces, strict=True):
         counts[token] += 1 / n_pieces
@@ -153,11 +153,11 @@ def naive_with_gradients(bag, text):
 
 def test_the_pieces_of_a_word_share_its_weight():
     starts_word = torch.tensor([[1, 0, 0, 1, 1, 0], [0, 1, 1, 1, 1, 1]]).bool()
-    is_token = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 0, 0, 0, 0]]).bool()
+    is_token = torch.tensor([[1.0, 1, 1, 1, 1, 1], [1, 1, 0, 0, 0, 0]])
     n_pieces = pieces_of_word(starts_word, is_token)
     assert n_pieces[0].tolist() == [3, 3, 3, 1, 2, 2]
     assert n_pieces[1, :2].tolist() == [1, 1]
-    assert n_pieces.min() == 1
+    assert n_pieces.min() > 0
 
 
 # ---------------------------------------------------------------- the table of pairs
