@@ -73,10 +73,11 @@ class Student(NamedTuple):
     trials: list[tuple[dict[str, Any], int]]
 
 
-# Half of the network's own rate, the rate, and twice.
+# The rate of the embeddings, and that of the head relative to it, which makes 2e-3.
+_RATES = ((1e-3, 2.0), (3e-3, 0.67), (1e-2, 0.2))
 _OF_STATIC = [
-    ({"lr": lr, **more}, steps)
-    for lr, (more, steps) in product((5e-4, 1e-3, 2e-3), (({}, 500), (_HIDDEN, 1000)))
+    ({"lr": lr, "module__head_lr_factor": factor, **more}, steps)
+    for (lr, factor), (more, steps) in product(_RATES, (({}, 500), (_HIDDEN, 1000)))
 ]
 STUDENTS = {
     "static": Student({"module__start": "minilm"}, _OF_STATIC),
