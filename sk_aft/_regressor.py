@@ -57,8 +57,8 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
         - An estimator: cloned and fitted. It gets a DataFrame if the rows are one.
         - None: the rows are already numbers, and are not scaled.
     lr : "auto" or float, default="auto"
-        Initial learning rate of the network. "auto" is 1e-3 for networks that start from random
-        weights and for your own, and lower for those that are fine-tuned, whose head has
+        Initial learning rate of the network. "auto" is the network's own: 1e-4 for
+        `TransformerText`, 1e-3 for all others. The head of text students has
         ``module__head_lr_factor`` times this rate. ``optimizer__lr`` has precedence.
     transfer_lr : float, default=1e-2
         Learning rate of the transfer method's own parameters, as published.
@@ -68,9 +68,9 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
         Task loss, from outputs and standardised targets, both (B, n_targets).
     max_epochs : int or "auto", default="auto"
         Passes over all training rows; time is proportional to it. "auto" counts steps: as many as
-        50 passes over the labelled rows have, or 200 if that is more (1,000 for `MLP` and for your
-        own network on 2-D numbers), but at most 500 passes. Networks that are fine-tuned have
-        other numbers. A small table takes a second or two.
+        50 passes over the labelled rows have, or 200 if that is more (on 2-D numbers 1,000). Text
+        students make fewer passes: 5 and 500 steps for `StaticText`, 3 and 300 steps for
+        `TransformerText`. At most 500 passes are made.
     batch_size : int, default=128
         Rows per batch. The transfer compares the rows of a batch with each other.
     lr_schedule : {"cosine", "constant"}, default="cosine"
