@@ -21,8 +21,9 @@ COLUMNS = {
 
 
 def table():
-    """Return the cells of each row of the table by its first cell."""
-    lines = [line for line in DOCS.read_text().splitlines() if line.startswith("|")]
+    """Return the cells of each row of the first table by its first cell."""
+    section = DOCS.read_text().partition("## Defaults\n\n")[2].partition("\n\n")[0]
+    lines = section.splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     header, _, *rows = cells
     return {name.strip("`"): dict(zip(header[1:], row, strict=True)) for name, *row in rows}
