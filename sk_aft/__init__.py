@@ -9,5 +9,5 @@ from sk_aft._extractor import FoundationFeatureExtractor
 from sk_aft._features import FoundationFeatures
 from sk_aft._regressor import AFTRegressor
 
-__version__ = "0.1.0"
+__version__ = "0.2.dev0"
 __all__ = ["AFTClassifier", "AFTRegressor", "FoundationFeatureExtractor", "FoundationFeatures"]

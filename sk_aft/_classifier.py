@@ -327,8 +327,8 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
     ) -> AFTClassifier:
         """Train the network for one pass over some rows, from its current weights.
 
-        The first call builds the network and fits the preprocessor; later ones keep these. The
-        learning rate stays at ``lr``.
+        The first call builds the network and fits the preprocessor; later ones keep these, so the
+        first rows should know most of the vocabulary. The learning rate stays at ``lr``.
 
         Parameters
         ----------

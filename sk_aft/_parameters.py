@@ -157,7 +157,9 @@ class PrefixedParameters(BaseEstimator):
         return super().set_partial_fit_request(**requests)
 
 
-def reject_unknown(prefix: str, part: Any, names: Iterable[str]) -> None:
+def reject_unknown(
+    prefix: str, part: Any, names: Iterable[str], others: Mapping[str, Any] | None = None
+) -> None:
     """Raise if a parameter set as ``prefix__name`` does not exist.
 
     Parameters
@@ -168,6 +170,8 @@ def reject_unknown(prefix: str, part: Any, names: Iterable[str]) -> None:
         The class or function that gets the parameters; an instance of a module gets none.
     names : iterable of str
         Names of the parameters, without the prefix.
+    others : mapping of str to callable, optional
+        What could have been chosen instead, and how; the message says which takes the parameter.
     """
     if isinstance(part, nn.Module):
         if names := sorted(names):
@@ -182,9 +186,14 @@ def reject_unknown(prefix: str, part: Any, names: Iterable[str]) -> None:
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
     for name in names:
         if name not in accepted and not takes_any:
+            fitting = [
+                f" It is a parameter of {other.__name__}, of {choice}."
+                for choice, other in (others or {}).items()
+                if name in inspect.signature(other).parameters
+            ]
             raise ValueError(
                 f"Invalid parameter {prefix}__{name}: {getattr(made, '__name__', made)} takes "
-                f"{sorted(accepted)}."
+                f"{sorted(accepted)}.{''.join(fitting)}"
             )
 
 

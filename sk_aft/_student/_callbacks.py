@@ -37,6 +37,7 @@ _MONITORED_ON_HELD_OUT_ROWS = ("valid_loss", "valid_loss_best", "valid_score")
 
 def default_callbacks(
     *,
+    n_epochs: int,
     n_steps: int,
     warmup: float,
     falls: bool,
@@ -48,8 +49,8 @@ def default_callbacks(
 
     Parameters
     ----------
-    n_steps : int
-        Number of steps of the training.
+    n_epochs, n_steps : int
+        Number of passes and of steps of the training.
     warmup : float
         Share of the steps in which the learning rates rise.
     falls : bool
@@ -81,7 +82,8 @@ def default_callbacks(
     if max_gradient_norm is not None:
         callbacks.append(("gradient_clipping", GradientNormClipping(max_gradient_norm)))
     if patience is not None:
-        stopping = EarlyStopping(
+        stopping = EarlyStoppingAfterWarmup(
+            n_warmup=math.ceil(warmup * n_epochs),
             monitor="valid_score",
             lower_is_better=False,
             threshold_mode="abs",  # in relative mode, a negative R² would improve by falling
@@ -92,6 +94,35 @@ def default_callbacks(
         callbacks.append(("early_stopping", stopping))
     callbacks.append(("print_log", PrintLog(sink=print_line if verbose else _discard)))
     return callbacks
+
+
+class EarlyStoppingAfterWarmup(EarlyStopping):
+    """skorch's EarlyStopping, which ignores the first epochs.
+
+    The steps of the warm-up are small, so that its scores tell little of the training.
+
+    Parameters
+    ----------
+    n_warmup : int, default=0
+        Number of epochs to ignore.
+    **kwargs
+        Arguments of `skorch.callbacks.EarlyStopping`.
+    """
+
+    def __init__(self, n_warmup: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.n_warmup = n_warmup
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        """Start counting."""
+        super().on_train_begin(net, **kwargs)
+        self._n_epochs = 0
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Compare the score of an epoch after the warm-up with the best one."""
+        self._n_epochs += 1
+        if self._n_epochs > self.n_warmup:
+            super().on_epoch_end(net, **kwargs)
 
 
 def warmup_then_cosine(

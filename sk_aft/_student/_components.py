@@ -17,13 +17,19 @@ from sk_aft._data._tensors import Inputs
 from sk_aft._parameters import reject_unknown
 from sk_aft._student._losses import has_plain_mean
 from sk_aft._student._schedule import Schedule
-from sk_aft.modules import PenultimateFeatures, network_for
+from sk_aft.modules import PenultimateFeatures, StaticText, TransformerText, network_for
 from sk_aft.modules._named import named_network
 from sk_aft.transfer import TransferRows, make_transfer
 from sk_aft.transfer._base import concatenate
 
 # Former names of methods that the user's own transfer methods may still define.
 _FORMER_NAMES = {"prepare": "fit", "default_strength": "default_beta"}
+
+# Where parameters belong that do not fit the network; by the value of ``module``.
+_CHOSEN_BY_NAME = {
+    "module='auto' on texts": StaticText,
+    "module='minilm' and other names": TransformerText,
+}
 
 # Methods of skorch that are not called.
 _UNUSED_HOOKS: dict[str, Any] = {}
@@ -69,7 +75,7 @@ def build_module(
     made_in: torch.dtype,
 ) -> nn.Module:
     """Build the network; ``made_in`` is torch's default dtype, as the user has set it."""
-    reject_unknown("module", build, parameters)
+    reject_unknown("module", build, parameters, others=_CHOSEN_BY_NAME)
     if isinstance(build, nn.Module):
         return _copied(build, device, made_in)
     accepted = inspect.signature(build).parameters

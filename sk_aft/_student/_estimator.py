@@ -32,6 +32,7 @@ from sk_aft._runtime._seeds import draw_seed, seeded_torch
 from sk_aft._runtime._threads import fitting_threads, flushed_denormals
 from sk_aft._student import _callbacks, _components, _persistence, _start, _training
 from sk_aft._student._attributes import FittedAttributes
+from sk_aft._student._inputs import subword_tokenizer
 from sk_aft._student._mixed_precision import PRECISIONS, MixedPrecision
 from sk_aft._student._plan import (
     TrainingPlan,
@@ -174,7 +175,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         else:
             student, tensors = resume_student(resumed, data, plan, random)
         if named is not None:
-            named.check_tensors(tensors)
+            named.check_tensors(tensors, subword_tokenizer(student.inputs.preprocessor))
         batches, held_out = student_batches(student, data, plan, tensors)
         network = student.module  # a name is not looked up again: its files may be gone
         if resumed is None or not isinstance(self.module, str):
@@ -427,6 +428,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         keeps_lr = run.plan.is_incremental or _callbacks.has_one_of(LRScheduler, given)
         keeps_norms = _callbacks.has_one_of(GradientNormClipping, given)
         return _callbacks.default_callbacks(
+            n_epochs=run.schedule.n_epochs,
             n_steps=run.schedule.n_steps,
             warmup=0.0 if keeps_lr else run.schedule.warmup,
             falls=self.lr_schedule == "cosine" and not keeps_lr,

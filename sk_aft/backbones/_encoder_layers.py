@@ -201,8 +201,8 @@ def _keep_layers(config: Any, n_layers: int, name: str) -> None:
         raise ValueError(f"{name!r} ({config.model_type}) is not an encoder of texts.")
     if not (isinstance(n_layers, Integral) and 1 <= int(n_layers) <= n_available):
         raise ValueError(
-            f"n_layers={n_layers!r}, but the encoder has {n_available} layers: expected 1 to "
-            f"{n_available}."
+            f"n_layers={n_layers!r}, but the encoder has {n_available} layers: expected an integer "
+            f"from 1 to {n_available}."
         )
     config.num_hidden_layers = int(n_layers)  # NumPy's integers cannot be written as JSON
     if getattr(config, "layer_types", None):

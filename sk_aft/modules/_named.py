@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+from tokenizers import Tokenizer
 from torch import nn
 
 from sk_aft._data._tensors import InputTensors
@@ -50,12 +51,23 @@ class NamedNetwork(NamedTuple):
                 f"{kind!r}: use module='auto', or a network for such rows."
             )
 
-    def check_tensors(self, tensors: InputTensors) -> None:
-        """Raise if the preprocessor made something else of texts than tokens."""
-        if self.kind == "text" and tensors.lengths is None:
+    def check_tensors(self, tensors: InputTensors, tokenizer: SubwordTokenizer | None) -> None:
+        """Raise if the preprocessor made something else of texts than tokens of this encoder."""
+        if self.kind != "text":
+            return
+        if tensors.lengths is None:
             raise ValueError(
                 f"module={self.name!r} reads sequences of tokens, and the preprocessor returned "
                 "something else: use preprocessor='auto', which is the tokenizer of this model."
+            )
+        if tokenizer is None:
+            return
+        own = Tokenizer.from_str(self.make_preprocessor().tokenizer)
+        if tokenizer.tokenizer_.get_vocab() != own.get_vocab():
+            raise ValueError(
+                f"The preprocessor's SubwordTokenizer has another vocabulary than {self.name!r}, "
+                "whose embeddings its tokens would stand for: use preprocessor='auto', which is "
+                "the tokenizer of this model."
             )
 
 
@@ -82,10 +94,10 @@ def named_network(module: Any) -> NamedNetwork | None:
         return None
     try:
         kind = resolve_backbone(module).kind
-    except ValueError:
-        kind = None
+    except ValueError as error:
+        raise ValueError(f"module={module!r} is unknown: {_EXPECTED}. {error}") from error
     if kind != "text":
-        raise ValueError(f"module={module!r} is unknown: {_EXPECTED}.")
+        raise ValueError(f"module={module!r} is no model of texts: {_EXPECTED}.")
     return NamedNetwork(
         module,
         build=partial(TransformerText, module),

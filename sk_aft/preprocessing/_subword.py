@@ -21,7 +21,11 @@ TRUNCATION = r"\d+ of \d+ texts have more than max_length"
 _MOST_CHARACTERS_PER_TOKEN = 16
 
 
-class SubwordTokenizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+class SubwordTokenizer(
+    TransformerMixin,
+    BaseEstimator,
+    auto_wrap_output_keys=None,  # type: ignore[call-arg]
+):
     """Split texts into subword tokens with a tokenizer of the ``tokenizers`` library.
 
     By default, it learns a byte-pair encoding of the training texts, in which frequent words are

@@ -169,6 +169,18 @@ def test_a_preprocessor_that_returns_no_tokens(bert):
         student(bert, preprocessor=TfidfVectorizer()).fit(X, Y)
 
 
+def test_a_tokenizer_of_another_model(bert):
+    with pytest.raises(ValueError, match=r"has another vocabulary than .*use preprocessor='auto'"):
+        student(bert, preprocessor=SubwordTokenizer()).fit(X, Y)
+
+
+def test_a_parameter_of_another_network_is_named(bert):
+    with pytest.raises(ValueError, match="a parameter of StaticText, of module='auto' on texts"):
+        student(bert, module__start="random").fit(X, Y)
+    with pytest.raises(ValueError, match="a parameter of TransformerText, of module='minilm'"):
+        student("auto", module__n_layers=2).fit(X, Y)
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [

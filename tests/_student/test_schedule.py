@@ -372,6 +372,16 @@ def test_passes_count_labelled_rows(n_labeled, n_batches, n_passes):
     assert model.history_[-1]["train_batch_count"] == n_batches
 
 
+def test_early_stopping_ignores_the_warm_up():
+    # With so small a rate, every epoch has the same score, and the first one is the best.
+    model = student(lr=1e-12, early_stopping=True, max_epochs=50, n_iter_no_change=10)
+    model.fit(X, Y)
+    assert dict(model.callbacks_)["early_stopping"].best_epoch_ == 6  # the warm-up has 5 epochs
+    assert model.n_iter_ == 16
+    constant = student(nn.Sequential(nn.Linear(4, 3)), lr=1e-12, early_stopping=True)
+    assert constant.fit(X, Y).n_iter_ == 11  # a network without warm-up
+
+
 def test_few_labels_among_many_rows_take_few_passes():
     random = np.random.RandomState(0)
     texts = [f"text {number} of {random.randint(50)}" for number in range(2300)]

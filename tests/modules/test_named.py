@@ -46,10 +46,16 @@ def test_texts_are_read_as_far_as_the_encoder_can(encoder_directory):
     assert minilm.make_preprocessor(max_length=512).max_length == 512
 
 
-@pytest.mark.parametrize("name", ["minlm", "effnet-lite0", "/no/such/place", "st", ""])
+@pytest.mark.parametrize("name", ["minlm", "/no/such/place", "st", ""])
 def test_unknown_names(name):
-    with pytest.raises(ValueError, match=rf"module='{name}' is unknown: .*'auto', 'minilm', 'st:"):
+    message = rf"module='{name}' is unknown: .*'auto', 'minilm', 'st:.* write 'st:{name}'"
+    with pytest.raises(ValueError, match=message):
         named_network(name)
+
+
+def test_the_name_of_a_model_of_images():
+    with pytest.raises(ValueError, match=r"module='effnet-lite0' is no model of texts: .*'minilm'"):
+        named_network("effnet-lite0")
 
 
 def test_a_tokenizer_that_runs_in_python_only(encoder_directory, tmp_path):

@@ -128,7 +128,7 @@ def test_a_pickle_holds_no_object_of_transformers(encoder_directory):
 
 @pytest.mark.parametrize("n_layers", [0, 4, -1, 1.5])
 def test_more_layers_than_there_are(n_layers, encoder_directory):
-    message = f"n_layers={n_layers}, but the encoder has 3 layers: expected 1 to 3"
+    message = f"n_layers={n_layers}, but the encoder has 3 layers: expected an integer from 1 to 3"
     with pytest.raises(ValueError, match=message):
         build(encoder_directory("bert"), n_layers=n_layers)
 
