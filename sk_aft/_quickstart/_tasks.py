@@ -99,14 +99,14 @@ def text_methods(random_state: int) -> list[Method]:
             STUDENT,
             "Student alone",
             make_pipeline(extractor, AFTClassifier(beta=0, **student)),
-            {"aftclassifier__lr": [1e-3, 3e-3, 1e-2]},
+            {"aftclassifier__lr": [3e-4, 1e-3, 3e-3]},
             reads_unlabeled=True,  # they are part of the tokenizer's texts, but teach nothing
         ),
         Method(
             TAUGHT,
             "Student taught by MiniLM",
             make_pipeline(extractor, AFTClassifier(transfer="probe-kd", **student)),
-            {"aftclassifier__lr": [1e-3, 3e-3, 1e-2]},
+            {"aftclassifier__lr": [3e-4, 1e-3, 3e-3]},
             reads_unlabeled=True,
         ),
         Method(
