@@ -234,7 +234,7 @@ class SequenceTensors:
     def take(self, indices: np.ndarray | slice, device: torch.device) -> dict[str, Tensor]:
         """Return some rows as the student's inputs."""
         starts, lengths = self._starts[indices], self.lengths[indices]
-        if len(lengths) == 1 and lengths[0]:
+        if len(lengths) == 1 and lengths[0]:  # one text to predict: nothing to pad
             row = self._tokens[starts[0] : starts[0] + lengths[0]]
             return {
                 "tokens": to_device(torch.from_numpy(row[None]), device),

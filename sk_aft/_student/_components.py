@@ -26,7 +26,7 @@ from sk_aft.transfer._base import concatenate
 _FORMER_NAMES = {"prepare": "fit", "default_strength": "default_beta"}
 
 # Where parameters belong that do not fit the network; by the value of ``module``.
-_CHOSEN_BY_NAME = {
+_TEXT_NETWORKS = {
     "module='auto' on texts": StaticText,
     "module='minilm' and other names": TransformerText,
 }
@@ -75,7 +75,7 @@ def build_module(
     made_in: torch.dtype,
 ) -> nn.Module:
     """Build the network; ``made_in`` is torch's default dtype, as the user has set it."""
-    reject_unknown("module", build, parameters, others=_CHOSEN_BY_NAME)
+    reject_unknown("module", build, parameters, others=_TEXT_NETWORKS)
     if isinstance(build, nn.Module):
         return _copied(build, device, made_in)
     accepted = inspect.signature(build).parameters

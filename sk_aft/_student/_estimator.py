@@ -174,7 +174,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             )
         else:
             student, tensors = resume_student(resumed, data, plan, random)
-        if named is not None:
+        if named is not None and not student.inputs.is_automatic:
             named.check_tensors(tensors, subword_tokenizer(student.inputs.preprocessor))
         batches, held_out = student_batches(student, data, plan, tensors)
         network = student.module  # a name is not looked up again: its files may be gone

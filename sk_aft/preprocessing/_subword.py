@@ -109,13 +109,15 @@ class SubwordTokenizer(
             raise ValueError(
                 "The training texts have no words to build a vocabulary from: are they empty?"
             )
-        if isinstance(self.tokenizer, str) and self.tokenizer == "byte-level":
-            fitted = byte_level_tokenizer(map(self._readable, texts), self.vocab_size)
-        elif isinstance(self.tokenizer, Tokenizer):
+        if isinstance(self.tokenizer, Tokenizer):
             fitted = self.tokenizer
+        elif self.tokenizer == "byte-level":
+            fitted = byte_level_tokenizer(map(self._readable, texts), self.vocab_size)
         else:
             fitted = _from_json(self.tokenizer)
-        self.tokenizer_json_ = fitted.to_str()
+        is_document = isinstance(self.tokenizer, str) and self.tokenizer != "byte-level"
+        # The same object as the parameter, so that pickles hold it once.
+        self.tokenizer_json_ = self.tokenizer if is_document else fitted.to_str()
         self.n_tokens_ = fitted.get_vocab_size(with_added_tokens=True)
         self._loaded: Tokenizer | None = None
         return self
