@@ -15,10 +15,18 @@ from sk_aft._data._batches import RowBatches
 from sk_aft._data._feature_rows import StoredRows
 from sk_aft._data._tensors import Inputs
 from sk_aft._parameters import reject_unknown
+from sk_aft._student._inputs import StudentInputs
 from sk_aft._student._losses import has_plain_mean
 from sk_aft._student._schedule import Schedule
-from sk_aft.modules import PenultimateFeatures, StaticText, TransformerText, network_for
-from sk_aft.modules._named import named_network
+from sk_aft.modules import (
+    EfficientNetLite,
+    PenultimateFeatures,
+    ResNet,
+    StaticText,
+    TransformerText,
+    network_for,
+)
+from sk_aft.modules._named import NamedNetwork, image_resizer, named_network
 from sk_aft.transfer import TransferRows, make_transfer
 from sk_aft.transfer._base import concatenate
 
@@ -26,9 +34,11 @@ from sk_aft.transfer._base import concatenate
 _FORMER_NAMES = {"prepare": "fit", "default_strength": "default_beta"}
 
 # Where parameters belong that do not fit the network; by the value of ``module``.
-_TEXT_NETWORKS = {
+_NETWORKS = {
     "module='auto' on texts": StaticText,
     "module='minilm' and other names": TransformerText,
+    "module='auto' on images": EfficientNetLite,
+    "module=ResNet": ResNet,
 }
 
 # Methods of skorch that are not called.
@@ -59,11 +69,22 @@ def reject_unused_hooks(estimator: type) -> None:
             raise TypeError(f"{estimator.__name__}.{name} has no effect. {hook.__doc__}")
 
 
-def network_to_build(module: Any, sizes: Mapping[str, Any]) -> Any:
+def network_to_build(module: Any, parameters: Mapping[str, Any], inputs: StudentInputs) -> Any:
     """Return the class, function or instance from which the network is built."""
-    if named := named_network(module):
+    if named := named_network(module, parameters):
         return named.build
-    return network_for(sizes) if isinstance(module, str) else module
+    if not isinstance(module, str):
+        return module
+    return EfficientNetLite if inputs.are_pictures else network_for(inputs.sizes)
+
+
+def default_preprocessor(
+    named: NamedNetwork | None, kind: str, parameters: Mapping[str, Any]
+) -> Callable[..., Any] | None:
+    """Return what makes the automatic preprocessor; None is the one of the kind of the rows."""
+    if named is not None:
+        return named.make_preprocessor
+    return image_resizer(parameters) if kind == "image" else None
 
 
 def build_module(
@@ -75,7 +96,7 @@ def build_module(
     made_in: torch.dtype,
 ) -> nn.Module:
     """Build the network; ``made_in`` is torch's default dtype, as the user has set it."""
-    reject_unknown("module", build, parameters, others=_TEXT_NETWORKS)
+    reject_unknown("module", build, parameters, others=_NETWORKS)
     if isinstance(build, nn.Module):
         return _copied(build, device, made_in)
     accepted = inspect.signature(build).parameters

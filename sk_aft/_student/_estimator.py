@@ -32,7 +32,7 @@ from sk_aft._runtime._seeds import draw_seed, seeded_torch
 from sk_aft._runtime._threads import fitting_threads, flushed_denormals
 from sk_aft._student import _callbacks, _components, _persistence, _start, _training
 from sk_aft._student._attributes import FittedAttributes
-from sk_aft._student._inputs import subword_tokenizer
+from sk_aft._student._inputs import last_step
 from sk_aft._student._mixed_precision import PRECISIONS, MixedPrecision
 from sk_aft._student._plan import (
     TrainingPlan,
@@ -136,9 +136,10 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         _components.reject_unused_hooks(type(self))
         parameters = self._settings()
         resumed = self._fitted if incremental or self.warm_start else None
-        named = named_network(self.module) if resumed is None else None
+        built_with_module = self.get_params_for("module")
+        named = named_network(self.module, built_with_module) if resumed is None else None
         if resumed is None and self.module == "auto":
-            _start.resolve_start(self.get_params_for("module").get("start", _start.AUTO))
+            _start.resolve_start(built_with_module.get("start", _start.AUTO))
         if incremental:
             self._check_incremental(resumed, classes)
         if resumed is not None and self._training is not None:
@@ -167,19 +168,23 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
                 data,
                 plan,
                 preprocessor=self.preprocessor,
-                default_preprocessor=None if named is None else named.make_preprocessor,
+                default_preprocessor=_components.default_preprocessor(
+                    named, data.schema.kind, built_with_module
+                ),
                 preprocessor_parameters=self.get_params_for("preprocessor"),
                 keeps_integers=not isinstance(self.module, str),
                 random=random,
             )
         else:
             student, tensors = resume_student(resumed, data, plan, random)
-        if named is not None and not student.inputs.is_automatic:
-            named.check_tensors(tensors, subword_tokenizer(student.inputs.preprocessor))
+        if named is not None:
+            inputs = student.inputs
+            last = last_step(inputs.preprocessor)
+            named.check_inputs(last, tensors, is_automatic=inputs.is_automatic)
         batches, held_out = student_batches(student, data, plan, tensors)
         network = student.module  # a name is not looked up again: its files may be gone
         if resumed is None or not isinstance(self.module, str):
-            network = _components.network_to_build(self.module, student.inputs.sizes)
+            network = _components.network_to_build(self.module, built_with_module, student.inputs)
         defaults = training_defaults_of(network, data.rows.kind)
         schedule = Schedule.of(parameters, plan, defaults)
         run = TrainingState.of(plan, schedule, student, data, batches, parameters)
@@ -456,9 +461,10 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         takes_sparse = getattr(self.optimizer, "supports_sparse", False)
         # Callbacks that read gradients, such as GradientNormClipping, need dense ones.
         takes_sparse = takes_sparse and not self._listeners("on_grad_computed")
+        parameters = self.get_params_for("module")
         self.module_ = _components.build_module(
-            _components.network_to_build(self.module, student.inputs.sizes),
-            self.get_params_for("module"),
+            _components.network_to_build(self.module, parameters, student.inputs),
+            parameters,
             sizes={**student.inputs.sizes, "n_outputs": student.n_outputs, "sparse": takes_sparse},
             device=student.device,
             made_in=self._run.users_dtype,

@@ -13,11 +13,17 @@ from sklearn.pipeline import Pipeline
 
 from sk_aft._data._batches import RowBatches
 from sk_aft._data._feature_rows import RowSubset
+from sk_aft._data._pixels import UNSCALED
 from sk_aft._data._rows import Rows, filled_by, rows_for
 from sk_aft._data._tensors import InputTensors, to_tensors
 from sk_aft._student._schema import RowSchema
 from sk_aft._student._training_data import TrainingData
-from sk_aft.preprocessing import ColumnPreprocessor, SubwordTokenizer, make_preprocessor
+from sk_aft.preprocessing import (
+    ColumnPreprocessor,
+    ImageResizer,
+    SubwordTokenizer,
+    make_preprocessor,
+)
 from sk_aft.preprocessing._auto import transform_checked
 
 _NEED_A_PREPROCESSOR = {
@@ -83,6 +89,16 @@ class StudentInputs:
         """Whether rows may hold NaN, because the user's own preprocessor may fill it in."""
         return not (self.is_automatic or self.preprocessor is None)
 
+    @property
+    def are_pictures(self) -> bool:
+        """Whether the network reads grey or RGB images between 0 and 1."""
+        if self.schema.kind != "image" or self.sizes.get("n_channels") not in (1, 3):
+            return False
+        is_scaled = isinstance(self.preprocessor, ImageResizer) and (
+            self.preprocessor.float_range_ not in UNSCALED
+        )
+        return is_scaled or self.dtype == "uint8"
+
     def transform(self, rows: Rows) -> InputTensors:
         """Return rows as the numbers that the network reads."""
         values: Any = rows.values
@@ -122,9 +138,14 @@ class StudentInputs:
         return named_values(rows, self.schema)
 
 
+def last_step(preprocessor: Any) -> Any:
+    """Return what makes the network's inputs: the last step of a pipeline."""
+    return preprocessor[-1] if isinstance(preprocessor, Pipeline) else preprocessor
+
+
 def subword_tokenizer(preprocessor: Any) -> SubwordTokenizer | None:
     """Return the tokenizer that a preprocessor is, or ends with; None if there is none."""
-    last = preprocessor[-1] if isinstance(preprocessor, Pipeline) else preprocessor
+    last = last_step(preprocessor)
     return last if isinstance(last, SubwordTokenizer) else None
 
 

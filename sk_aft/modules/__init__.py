@@ -1,7 +1,8 @@
 """Small student networks, each of which returns (logits, features)."""
 
-from sk_aft.modules._augmentation import RandomCropAndFlip
+from sk_aft.modules._augmentation import RandomCropAndFlip, RandomResizedCrop
 from sk_aft.modules._bilinear_head import BilinearHead
+from sk_aft.modules._efficientnet import EfficientNetLite
 from sk_aft.modules._mixed_net import MixedNet, network_for
 from sk_aft.modules._mlp import MLP
 from sk_aft.modules._penultimate_features import PenultimateFeatures
@@ -13,9 +14,11 @@ from sk_aft.modules._transformer_text import TransformerText
 __all__ = [
     "MLP",
     "BilinearHead",
+    "EfficientNetLite",
     "MixedNet",
     "PenultimateFeatures",
     "RandomCropAndFlip",
+    "RandomResizedCrop",
     "ResNet",
     "SparseBag",
     "StaticText",

