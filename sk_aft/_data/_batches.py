@@ -169,6 +169,12 @@ class RowBatches:
         """Whether some rows have no features; these are NaN."""
         return self.features is not None and bool(self.features.missing_mask.any())
 
+    def with_inputs(self, inputs: InputTensors) -> RowBatches:
+        """Return batches of the same rows in another form."""
+        others = copy.copy(self)
+        others.inputs = inputs
+        return others
+
     def with_features(self, features: FeatureRows) -> RowBatches:
         """Return batches of the same rows with other features."""
         others = copy.copy(self)

@@ -32,6 +32,7 @@ from sk_aft._runtime._seeds import draw_seed, seeded_torch
 from sk_aft._runtime._threads import fitting_threads, flushed_denormals
 from sk_aft._student import _callbacks, _components, _persistence, _start, _training
 from sk_aft._student._attributes import FittedAttributes
+from sk_aft._student._frozen_outputs import keep_frozen_outputs
 from sk_aft._student._inputs import last_step
 from sk_aft._student._mixed_precision import PRECISIONS, MixedPrecision
 from sk_aft._student._plan import (
@@ -199,6 +200,10 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             )
         with self._runs(run, resumed) as former:
             self._build(former, resumes=resumed is not None)
+            self._set_training(True)
+            batches = keep_frozen_outputs(
+                batches, student.module, n_epochs=schedule.n_epochs, verbose=self.verbose
+            )
             if resumed is None or resumed.transfer is None or resumed.replaces_features:
                 batches = self._fit_transfer(batches)
             with fitting_threads(student.module), flushed_denormals():

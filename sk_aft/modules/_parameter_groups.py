@@ -29,7 +29,7 @@ def freeze_layers(module: nn.Module) -> None:
     ValueError
         If it does not have so many layers.
     """
-    n_frozen, n_layers = _n_frozen_layers(module), len(_layers(module))
+    n_frozen, n_layers = n_frozen_layers(module), len(_layers(module))
     if not isinstance(n_frozen, Integral) or not 0 <= int(n_frozen) <= n_layers:
         raise ValueError(
             f"n_frozen_layers={n_frozen!r}, but {type(module).__name__} has {n_layers} layers: set "
@@ -137,9 +137,10 @@ def _layers(module: nn.Module) -> list[nn.Module]:
     return list(getattr(module, "layers", ())) if is_fine_tuned else []
 
 
-def _n_frozen_layers(module: nn.Module) -> Any:
+def n_frozen_layers(module: nn.Module) -> Any:
+    """Return the argument of this name; 0 if the network has no layers."""
     return getattr(module, "n_frozen_layers", 0) if _layers(module) else 0
 
 
 def _frozen_layers(module: nn.Module) -> list[nn.Module]:
-    return _layers(module)[: _n_frozen_layers(module)]
+    return _layers(module)[: n_frozen_layers(module)]

@@ -1,0 +1,60 @@
+"""Outputs of frozen layers, which are computed once instead of in every step."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from sk_aft._data._batches import RowBatches
+from sk_aft._data._tensors import ArrayTensors, PartTensors
+from sk_aft._runtime._device import has_room
+from sk_aft.modules._parameter_groups import n_frozen_layers
+
+# They are a few times as large as 8-bit images, which are in memory, too.
+_LARGEST_ON_A_CPU = 2 << 30
+
+
+def keep_frozen_outputs(
+    batches: RowBatches, module: nn.Module, *, n_epochs: int, verbose: int
+) -> RowBatches:
+    """Return batches of what the frozen layers make of the rows, if there is room for it.
+
+    Otherwise, and if rows are seen only once, the batches stay as they are, and the layers run in
+    every step. Training is the same, except for rounding to 16 bits.
+
+    Parameters
+    ----------
+    batches : RowBatches
+        Batches of the training rows.
+    module : nn.Module
+        The network, in training mode. It keeps outputs if it has a method ``frozen_outputs``,
+        whose result its ``forward`` takes as an argument of this name.
+    n_epochs : int
+        Passes over the rows.
+    verbose : int
+        Whether to show progress.
+
+    Returns
+    -------
+    batches : RowBatches
+        Batches of the same rows.
+    """
+    n_rows, device = len(batches.inputs), batches.device
+    is_able = hasattr(module, "frozen_outputs") and n_frozen_layers(module) > 0
+    if not is_able or n_epochs == 1:
+        return batches
+    starts = range(0, n_rows, batches.batch_size)
+    kept: torch.Tensor | None = None
+    for start in tqdm(starts, desc="frozen layers", unit="batch", disable=not verbose):
+        rows = np.arange(start, min(start + batches.batch_size, n_rows))
+        maps = module.frozen_outputs(batches.inputs.take(rows, device))
+        if kept is None:
+            n_bytes = 2 * n_rows * maps[0].numel()
+            is_small = n_bytes <= _LARGEST_ON_A_CPU
+            if not (is_small if device.type == "cpu" else has_room(device, n_bytes)):
+                return batches
+            kept = torch.empty(n_rows, *maps.shape[1:], dtype=torch.float16, device=device)
+        kept[start : start + len(rows)] = maps
+    return batches.with_inputs(PartTensors({"frozen_outputs": ArrayTensors(kept)}))
