@@ -98,6 +98,10 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
     unlabeled_fraction : float, default=0.5
         Share of unlabelled rows in each batch, if there are any. Rows of the smaller kind are
         repeated within an epoch, which makes it longer.
+    mixup : float, default=0.0
+        If above 0, rows are mixed in training with others of their batch, and their targets with
+        them; shares are drawn from Beta(mixup, mixup). For images and numbers, with "probe-kd" or
+        without a transfer.
     callbacks : list or None, default=None
         Additional skorch callbacks, or ("name", callback) pairs. They see rows and targets as
         they were passed to `fit`.
@@ -234,6 +238,7 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
         warm_start: bool = False,
         missing_label: Any = None,
         unlabeled_fraction: float = 0.5,
+        mixup: float = 0.0,
         callbacks: Any = None,
         random_state: Any = None,
         device: Any = "auto",
@@ -260,6 +265,7 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
         self.warm_start = warm_start
         self.missing_label = missing_label
         self.unlabeled_fraction = unlabeled_fraction
+        self.mixup = mixup
         self.callbacks = callbacks
         self.random_state = random_state
         self.device = device

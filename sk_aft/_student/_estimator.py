@@ -35,6 +35,7 @@ from sk_aft._student._attributes import FittedAttributes
 from sk_aft._student._frozen_outputs import keep_frozen_outputs
 from sk_aft._student._inputs import last_step
 from sk_aft._student._mixed_precision import PRECISIONS, MixedPrecision
+from sk_aft._student._mixup import check_mixup
 from sk_aft._student._plan import (
     TrainingPlan,
     TransferChoice,
@@ -100,6 +101,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         "warm_start": ["boolean"],
         "missing_label": "no_validation",
         "unlabeled_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "mixup": [Interval(Real, 0, None, closed="left")],
         "callbacks": [list, None],
         "random_state": ["random_state"],
         "device": [str, torch.device],
@@ -117,6 +119,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
     use_caching = "auto"
     torch_load_kwargs = None
     device: Any
+    mixup: float
 
     _targets_type: type[Targets]
 
@@ -200,6 +203,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             )
         with self._runs(run, resumed) as former:
             self._build(former, resumes=resumed is not None)
+            check_mixup(self.mixup, tensors, student.transfer if student.beta > 0 else None)
             self._set_training(True)
             batches = keep_frozen_outputs(
                 batches, student.module, n_epochs=schedule.n_epochs, verbose=self.verbose
@@ -611,6 +615,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             beta=student.beta,
             mean_weight=run.plan.mean_weight,
             has_missing_features=run.has_missing_features,
+            mixup=self.mixup,
         )
         run.precision.backward(step["loss"])
         return step

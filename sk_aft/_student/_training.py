@@ -17,6 +17,7 @@ from sk_aft._runtime._dtype import float32_by_default
 from sk_aft._student._components import Infer
 from sk_aft._student._losses import task_loss, transfer_loss
 from sk_aft._student._mixed_precision import MixedPrecision
+from sk_aft._student._mixup import mix
 from sk_aft.exceptions import DivergenceError
 from sk_aft.modules import PenultimateFeatures
 
@@ -240,12 +241,18 @@ def batch_loss(
     beta: float,
     mean_weight: float,
     has_missing_features: bool,
+    mixup: float = 0.0,
 ) -> Step:
     """Compute "loss", its terms "task_loss" and "transfer_loss", and "y_pred" of one batch."""
+    mixed = mix(batch, mixup) if mixup else None
+    batch = batch if mixed is None else mixed.batch
     learns_features = batch.features is not None
     logits, features = network.run(infer, batch.inputs, wants_features=learns_features)
     labeled = logits if batch.targets is None else logits[: len(batch.targets)]
     loss = task_loss(criterion, labeled, batch, mean_weight)
+    if mixed is not None:
+        of_partners = task_loss(criterion, labeled, mixed.partners, mean_weight)
+        loss = mixed.share * loss + (1 - mixed.share) * of_partners
     step = {"loss": loss, "task_loss": loss, "y_pred": labeled}
     if transfer is not None and batch.features is not None:
         step["transfer_loss"] = transfer_loss(

@@ -8,11 +8,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sk_aft.backbones._efficientnet import load_efficientnet
 from sk_aft.modules._augmentation import RandomResizedCrop
 from sk_aft.modules._image_input import ImageInput, check_bands
 from sk_aft.modules._training_defaults import TrainingDefaults
+
+# Of the running statistics. ImageNet's own training had 0.01, which is too slow for a few hundred
+# steps on other images.
+_MOMENTUM = 0.05
+# Smaller batches are normalised with the running statistics, because their own are noise.
+_SMALL_BATCH = 16
 
 
 class EfficientNetLite(nn.Module):
@@ -175,6 +182,17 @@ def _one_view(views: Tensor) -> Tensor:
     return views[rows, torch.randint(n_views, (n_rows,), device=views.device)]
 
 
+class _BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation that does not trust the statistics of a few images."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        if not self.training or len(maps) >= _SMALL_BATCH:
+            return super().forward(maps)
+        return F.batch_norm(
+            maps, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
+
+
 class _Block(nn.Module):
     """A mobile inverted bottleneck: widen, filter each channel, narrow, add the input."""
 
@@ -229,11 +247,13 @@ def _convolution(convolution: Any, norm: nn.BatchNorm2d) -> list[nn.Module]:
         bias=False,
     )
     plain.weight = convolution.weight
+    own = _BatchNorm(norm.num_features, norm.eps, _MOMENTUM)
+    own.load_state_dict(norm.state_dict())
     padding = getattr(convolution.static_padding, "padding", (0,))
     if len(set(padding)) == 1:
         plain.padding = (padding[0], padding[0])
-        return [plain, norm]
-    return [nn.ZeroPad2d(padding), plain, norm]
+        return [plain, own]
+    return [nn.ZeroPad2d(padding), plain, own]
 
 
 def _width(body: nn.Sequential) -> int:

@@ -63,11 +63,15 @@ class TransferMethod(nn.Module):
     accepts_pairs : bool
         Whether ``forward`` takes a tuple of the student's features, one tensor per modality,
         if the student has several. Otherwise it gets one concatenated tensor.
+    has_soft_targets : bool
+        Whether what `fit` returns are predictions, such as class probabilities. Those of a mixture
+        of two rows are taken to be the mixture of theirs, see ``mixup``.
     """
 
     default_beta: float = 1.0
     uses_logits: ClassVar[bool] = False
     accepts_pairs: ClassVar[bool] = False
+    has_soft_targets: ClassVar[bool] = False
 
     def fit(self, rows: TransferRows) -> Any:
         """Learn what the method needs before the first training step.

@@ -56,6 +56,7 @@ class ProbeDistillation(TransferMethod):
     """
 
     uses_logits = True
+    has_soft_targets = True
 
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()

@@ -23,7 +23,7 @@ def mirror_images():
 
 
 def score(images, labels, n_train, **settings):
-    model = AFTClassifier(beta=0, random_state=0, **settings).fit(
+    model = AFTClassifier(ResNet, beta=0, random_state=0, **settings).fit(
         images[:n_train], labels[:n_train]
     )
     return model.score(images[n_train:], labels[n_train:])
@@ -50,7 +50,7 @@ def test_mirroring_is_asked_for():
     assert ResNet(1, 2, flip=True).augment.flip
     parts = {"image": {"n_channels": 3}, "numbers": {"n_inputs": 4}}
     assert not MixedNet(parts, n_outputs=2).branches[0].augment.flip
-    model = AFTClassifier(beta=0, module__flip=True, max_epochs=1)
+    model = AFTClassifier(ResNet, beta=0, module__flip=True, max_epochs=1)
     assert model.fit(mirror_images()[:20], LABELS[:20]).module_.augment.flip
 
 
