@@ -46,9 +46,10 @@ class EfficientNetLite(nn.Module):
     min_crop : float, default=0.5
         Smallest part of an image that a random crop keeps, as a fraction of its area; 1 does not
         crop.
-    n_frozen_layers : int, default=0
+    n_frozen_layers : int or None, default=None
         Number of parts that are not trained: 1 freezes the first convolution, 2 also the first
-        block. Their outputs are computed once and kept; crops are made of them.
+        block. Their outputs are computed once and kept; crops are made of them. None is 4, or
+        all blocks if they are fewer.
     head_lr_factor : float or None, default=None
         Learning rate of the head, relative to ``lr``; None is 1.
     layer_decay : float or None, default=None
@@ -102,7 +103,7 @@ class EfficientNetLite(nn.Module):
         image_size: int | tuple[int, int] = 64,
         flip: bool = False,
         min_crop: float = 0.5,
-        n_frozen_layers: int = 0,
+        n_frozen_layers: int | None = None,
         head_lr_factor: float | None = None,
         layer_decay: float | None = None,
         variant: int = 0,
@@ -111,14 +112,14 @@ class EfficientNetLite(nn.Module):
         super().__init__()
         check_bands(n_channels)
         self.flip = flip
-        self.n_frozen_layers = n_frozen_layers
+        self.n_frozen_layers = min(4, n_blocks) if n_frozen_layers is None else n_frozen_layers
         self.head_lr_factor = head_lr_factor
         self.layer_decay = layer_decay
         size = (image_size, image_size) if isinstance(image_size, int) else image_size
         self.prepare = ImageInput(size, mean=[127 / 255] * 3, std=[128 / 255] * 3)
         self.body = _first_blocks(load_efficientnet(variant), n_blocks)
         # A crop of frozen maps can be mirrored only if the image was.
-        self.augment = RandomResizedCrop(min_crop, flip=flip and not n_frozen_layers)
+        self.augment = RandomResizedCrop(min_crop, flip=flip and not self.n_frozen_layers)
         self.head = nn.Linear(_width(self.body), n_outputs)
 
     @property
