@@ -43,7 +43,7 @@ class EfficientNetLite(nn.Module):
         Size to which images are resized. Time is proportional to its square.
     flip : bool, default=False
         Whether to mirror half of the images in training; of a student ``module__flip=True``.
-    min_crop : float, default=0.5
+    min_crop : float, default=0.7
         Smallest part of an image that a random crop keeps, as a fraction of its area; 1 does not
         crop.
     n_frozen_layers : int or None, default=None
@@ -102,7 +102,7 @@ class EfficientNetLite(nn.Module):
         n_blocks: int = 8,
         image_size: int | tuple[int, int] = 64,
         flip: bool = False,
-        min_crop: float = 0.5,
+        min_crop: float = 0.7,
         n_frozen_layers: int | None = None,
         head_lr_factor: float | None = None,
         layer_decay: float | None = None,
