@@ -75,8 +75,7 @@ class RandomResizedCrop(nn.Module):
     Notes
     -----
     The ratio of width to height changes by up to a third (Szegedy et al. 2015, arXiv 1409.4842).
-    Each new pixel is the nearest one. Interpolation would blur the images in training only; on
-    frozen maps, it cost two points of accuracy on CIFAR-10.
+    Each new pixel is the nearest one, because interpolation would blur images in training only.
 
     Examples
     --------
