@@ -94,7 +94,7 @@ class EfficientNetLite(nn.Module):
     (torch.Size([2, 10]), torch.Size([2, 480]))
     """
 
-    training_defaults = TrainingDefaults(warmup=0.1, n_steps=300, n_epochs=10)
+    training_defaults = TrainingDefaults(lr=3e-3, warmup=0.1, n_steps=300, n_epochs=10)
 
     def __init__(
         self,
