@@ -31,34 +31,34 @@ class ImageGeometry(NamedTuple):
     crop_mode: str = "squash"
 
 
-def resize_and_crop(images: Tensor, geometry: ImageGeometry) -> Tensor:
-    """Return images (B, C, height, width) as floats (B, C, *size).
-
-    Bicubic interpolation may exceed the range of the images a little.
+def resize_and_crop(
+    images: Tensor, geometry: ImageGeometry, limits: tuple[float, float] | None = None
+) -> Tensor:
+    """Resize images, and crop them in the middle.
 
     Parameters
     ----------
     images : Tensor of shape (B, C, height, width)
-        Floats.
+        uint8, which is on the CPU, or floats.
     geometry : ImageGeometry
         What is wanted.
+    limits : tuple of (float, float), optional
+        Range of floats, which bicubic interpolation would exceed.
 
     Returns
     -------
     images : Tensor of shape (B, C, *size)
-        Floats.
+        Of the same dtype.
     """
     height, width = geometry.size
     before = (images.shape[2], images.shape[3])
     after = _resized(before, geometry)
-    if after != before:
-        # Where images grow, antialiasing changes nothing in bilinear interpolation. In bicubic
-        # interpolation it has another kernel in torch, which is the one of Pillow.
-        antialias = geometry.interpolation == "bicubic" or after[0] < before[0]
-        antialias |= after[1] < before[1]
-        images = F.interpolate(
-            images, after, mode=geometry.interpolation, antialias=antialias, align_corners=False
-        )
+    # First the width, then the height: Pillow, too, clamps the numbers in between.
+    for size in ((before[0], after[1]), after):
+        if size != (images.shape[2], images.shape[3]):
+            images = F.interpolate(images, size, mode=geometry.interpolation, antialias=True)
+        if limits is not None and geometry.interpolation == "bicubic":
+            images = images.clamp(*limits)
     top, left = round((after[0] - height) / 2), round((after[1] - width) / 2)
     return images[:, :, top : top + height, left : left + width]
 

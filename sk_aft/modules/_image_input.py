@@ -62,9 +62,7 @@ class ImageInput(nn.Module):
         if images.shape[1] == 3 and len(self.mean) == 1:
             images = (images * self.grey).sum(dim=1, keepdim=True)
         if images.shape[2:] != self.geometry.size:
-            images = resize_and_crop(images, self.geometry)
-        if self.geometry.interpolation == "bicubic":
-            images = images.clamp(0, 1)
+            images = resize_and_crop(images, self.geometry, limits=(0.0, 1.0))
         images = (images - self.mean) / self.std
         return images.contiguous(memory_format=torch.channels_last)
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+import torch
 from tokenizers import Tokenizer
-from torch import nn
+from torch import Tensor, nn
 
 from sk_aft._data._pixels import RANGES, UNSCALED
 from sk_aft._data._tensors import InputTensors
@@ -28,6 +29,8 @@ from sk_aft.preprocessing._subword import SubwordTokenizer
 
 # More tokens cost time, and few texts are longer.
 _MOST_TOKENS = 256
+_IMAGES_TO_CHECK = 256
+_TOLERANCE = 1e-3  # for what resizing adds to floats
 _EXPECTED = (
     "expected 'auto'; for texts 'minilm', 'st:NAME' or 'hf:NAME' (NAME is on the Hugging Face hub, "
     "or a directory) or a directory; for images 'effnet-lite0' or 'timm:NAME', such as "
@@ -77,6 +80,7 @@ class NamedNetwork(NamedTuple):
         """
         if self.kind == "image":
             self._check_pictures(preprocessor)
+            self._check_range(tensors)
         elif not is_automatic:
             self._check_tokens(preprocessor, tensors)
 
@@ -87,6 +91,18 @@ class NamedNetwork(NamedTuple):
                 f"255. The images are floats {RANGES[preprocessor.float_range_]}: scale them back "
                 "to one of these, or use module=ResNet."
             )
+
+    def _check_range(self, tensors: InputTensors) -> None:
+        """Raise if the user's own preprocessor standardised some of the first images."""
+        images = tensors.take(slice(0, _IMAGES_TO_CHECK), torch.device("cpu"))
+        if isinstance(images, Tensor) and images.numel():
+            low, high = (limit.item() for limit in images.aminmax())
+            if low < -_TOLERANCE or high > 1 + _TOLERANCE:
+                raise ValueError(
+                    f"module={self.name!r} standardises images itself: it reads uint8, or floats "
+                    f"between 0 and 1, and these are between {low:.3g} and {high:.3g}. Return such "
+                    "numbers from the preprocessor, or use preprocessor='auto'."
+                )
 
     def _check_tokens(self, preprocessor: Any, tensors: InputTensors) -> None:
         if tensors.lengths is None:

@@ -174,10 +174,10 @@ class ImageResizer(TransformerMixin, BaseEstimator):
         planes = self._channels(image[None], row)
         if self._keeps(image.shape[:2]):
             return planes
-        resized = resize_and_crop(torch.from_numpy(planes).float(), self.geometry_)
-        if planes.dtype == np.uint8:
-            return resized.round().clamp(0, 255).to(torch.uint8).numpy()
-        return resized.numpy()
+        tensor = torch.from_numpy(planes)
+        return resize_and_crop(
+            tensor if planes.dtype == np.uint8 else tensor.float(), self.geometry_
+        ).numpy()
 
     def _keeps(self, size: tuple[int, ...]) -> bool:
         return size == self.size_ and self.geometry_.crop_fraction == 1
