@@ -39,16 +39,16 @@ def resize_and_crop(
     Parameters
     ----------
     images : Tensor of shape (B, C, height, width)
-        uint8, which is on the CPU, or floats.
+        Floats.
     geometry : ImageGeometry
         What is wanted.
     limits : tuple of (float, float), optional
-        Range of floats, which bicubic interpolation would exceed.
+        Range of the images, which bicubic interpolation would exceed.
 
     Returns
     -------
     images : Tensor of shape (B, C, *size)
-        Of the same dtype.
+        Floats.
     """
     height, width = geometry.size
     before = (images.shape[2], images.shape[3])

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from sk_aft._data._images import image_shape
-from sk_aft._data._pixels import GREY_WEIGHTS, Ranges, to_floats, with_channels
+from sk_aft._data._pixels import GREY_WEIGHTS, UNSCALED, Ranges, to_floats, with_channels
 from sk_aft._data._resize import ImageGeometry, resize_and_crop
 from sk_aft._data._rows import as_rows
 
@@ -174,10 +174,12 @@ class ImageResizer(TransformerMixin, BaseEstimator):
         planes = self._channels(image[None], row)
         if self._keeps(image.shape[:2]):
             return planes
-        tensor = torch.from_numpy(planes)
-        return resize_and_crop(
-            tensor if planes.dtype == np.uint8 else tensor.float(), self.geometry_
-        ).numpy()
+        is_uint8 = planes.dtype == np.uint8
+        limits = None if self.float_range_ in UNSCALED else (0.0, 1.0)
+        resized = resize_and_crop(
+            torch.from_numpy(planes).float(), self.geometry_, (0.0, 255.0) if is_uint8 else limits
+        )
+        return (resized.round().to(torch.uint8) if is_uint8 else resized).numpy()
 
     def _keeps(self, size: tuple[int, ...]) -> bool:
         return size == self.size_ and self.geometry_.crop_fraction == 1

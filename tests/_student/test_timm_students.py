@@ -169,6 +169,17 @@ model.partial_fit(rows["X"], rows["y"])
     subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)
 
 
+def test_floats_are_the_same_pictures(directory):
+    """Bicubic interpolation exceeds the range of floats."""
+    module = timm.create_model("test_efficientnet")
+    high_contrast = np.where(X > 120, 255, 0).astype(np.uint8)
+    for size in (24, 48):  # smaller and larger than the images
+        model = student(module, module__image_size=size, max_epochs=1)
+        expected = model.fit(high_contrast, Y).predict_proba(high_contrast)
+        floats = model.fit(high_contrast / 255, Y).predict_proba(high_contrast / 255)
+        np.testing.assert_allclose(floats, expected, atol=0.02)
+
+
 def test_grey_images_and_other_kinds(spec):
     grey = X.mean(axis=3).astype(np.uint8)
     model = student(spec, max_epochs=12).fit(grey, Y)
