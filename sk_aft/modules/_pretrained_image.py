@@ -192,9 +192,7 @@ class PretrainedImage(nn.Module):
         network: Any = self.network
         if _is_timm(network):
             return network.forward_head(network.forward_features(images), pre_logits=True)
-        outputs = network(images)
-        # In training, Inception and GoogLeNet also return the outputs of other classifiers.
-        return outputs[0] if isinstance(outputs, tuple) else outputs
+        return network(images)
 
     def _n_features(self, n_read: int) -> int:
         """Run the network once, and return the width of its features."""
@@ -425,6 +423,11 @@ def _take_classifier(network: Any) -> Any:
     parent, _, own_name = name.rpartition(".")
     classifier = network.get_submodule(name)
     setattr(network.get_submodule(parent), own_name, nn.Identity())
+    # Inception and GoogLeNet have classifiers in the middle, whose outputs they return in training.
+    for name in ("AuxLogits", "aux1", "aux2"):
+        if hasattr(network, name):
+            setattr(network, name, None)
+            network.aux_logits = False
     return classifier
 
 

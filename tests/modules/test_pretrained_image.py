@@ -82,6 +82,8 @@ def test_features_are_the_input_of_torchvisions_last_linear_layer(name):
         _, features = network(images)
         model(network.prepare(images))
     torch.testing.assert_close(features, inputs[0])
+    assert network.train()(images)[1].shape == features.shape
+    assert "aux" not in "".join(name for name, _ in network.named_parameters()).lower()
 
 
 def test_the_instance_is_copied_and_its_weights_are_kept():
