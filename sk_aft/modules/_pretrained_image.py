@@ -306,10 +306,13 @@ def input_config(network: str | nn.Module, image_size: Any = None) -> InputConfi
         config = _import_timm().data.resolve_model_data_config(network)
         own_size = getattr(getattr(network, "patch_embed", None), "img_size", None)
     else:
-        size = height_and_width(image_size or 224)
-        return InputConfig(ImageGeometry(size, "bilinear", 224 / 256, "center"))
+        size = 224 if image_size is None else image_size
+        geometry = ImageGeometry(height_and_width(size), "bilinear", 224 / 256, "center")
+        return InputConfig(geometry)
+    if image_size is None:
+        image_size = own_size or config["input_size"][1:]
     geometry = ImageGeometry(
-        size=height_and_width(image_size or own_size or config["input_size"][1:]),
+        size=height_and_width(image_size),
         interpolation="bilinear" if config["interpolation"] == "bilinear" else "bicubic",
         crop_fraction=config["crop_pct"],
         crop_mode="center" if config["crop_mode"] == "center" else "squash",

@@ -203,7 +203,16 @@ class ImageResizer(TransformerMixin, BaseEstimator):
 
 def height_and_width(size: Any) -> tuple[int, int]:
     """Return a size as two numbers; a single one is that of a square."""
-    return (int(size), int(size)) if isinstance(size, Integral) else tuple(size)
+    sides = (size, size) if isinstance(size, Integral) else size
+    if (
+        not isinstance(sides, (tuple, list))
+        or len(sides) != 2
+        or not all(isinstance(side, Integral) and int(side) > 0 for side in sides)
+    ):
+        raise ValueError(
+            f"The size of images is {size!r}: expected a positive integer, or (height, width)."
+        )
+    return int(sides[0]), int(sides[1])
 
 
 def _is_kept(size: tuple[int, int], geometry: ImageGeometry) -> bool:

@@ -91,3 +91,11 @@ def test_floats_stay_in_their_range_and_those_without_one_are_not_clamped():
     assert abs(fractions * 255 - levels).max() <= 2
     signed = ImageResizer(**options).fit_transform(images / 50 - 2)
     assert signed.min() < -2
+
+
+@pytest.mark.parametrize("size", [0, 64.0, (64,), (64, -1), "large"])
+def test_sizes_that_are_none(size):
+    with pytest.raises(
+        ValueError, match=r"size of images is .*expected a positive integer, or \(h"
+    ):
+        ImageResizer(size=size).fit([picture(8, 8)])

@@ -208,6 +208,12 @@ def test_an_unknown_name_is_found_before_the_rows_are_read():
         student("timm:resnet81").fit(rows(), Y)
 
 
+@pytest.mark.parametrize("size", [0, 64.0])
+def test_sizes_that_are_none(spec, size):
+    with pytest.raises(ValueError, match=r"The size of images is .*: expected a pos"):
+        student(spec, module__image_size=size).fit(X, Y)
+
+
 def test_parameters_of_the_preprocessor_follow_the_model(spec):
     with pytest.raises(ValueError, match="Invalid parameter preprocessor__size"):
         student(spec, preprocessor__size=48).fit(X, Y)
