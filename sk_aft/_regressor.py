@@ -32,9 +32,11 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
           first ``module__n_layers`` layers of this text encoder, fine-tuned (`TransformerText`).
         - "effnet-lite0", "effnet-lite1" or "effnet-lite2": the first ``module__n_blocks`` blocks of
           this image encoder, fine-tuned (`EfficientNetLite`).
+        - "timm:NAME": this model of timm with its pretrained weights (`PretrainedImage`).
         - A class or function: called with ``module__x``, and with those of ``n_inputs``,
           ``n_channels``, ``n_tokens``, ``parts`` and ``n_outputs`` that it accepts.
-        - An instance: copied; training starts from its weights.
+        - An instance: copied; training starts from its weights. A model of timm or torchvision gets
+          a new head and its own image size and scale, as "timm:NAME" does.
     transfer : str, torch.nn.Module, list of (method, strength) or None, default="auto"
         What is learned from the foundation features. Adds a few per cent to the time of a step;
         "probe-kd" fits a linear probe first.

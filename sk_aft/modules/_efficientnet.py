@@ -14,6 +14,7 @@ from sk_aft.backbones._efficientnet import load_efficientnet
 from sk_aft.modules._augmentation import RandomResizedCrop
 from sk_aft.modules._image_input import ImageInput, check_bands
 from sk_aft.modules._training_defaults import TrainingDefaults
+from sk_aft.preprocessing._image import height_and_width
 
 # Of the running statistics. ImageNet's own training had 0.01, which is too slow for a few hundred
 # steps on other images.
@@ -115,8 +116,9 @@ class EfficientNetLite(nn.Module):
         self.n_frozen_layers = min(4, n_blocks) if n_frozen_layers is None else n_frozen_layers
         self.head_lr_factor = head_lr_factor
         self.layer_decay = layer_decay
-        size = (image_size, image_size) if isinstance(image_size, int) else image_size
-        self.prepare = ImageInput(size, mean=[127 / 255] * 3, std=[128 / 255] * 3)
+        self.prepare = ImageInput(
+            height_and_width(image_size), mean=[127 / 255] * 3, std=[128 / 255] * 3
+        )
         self.body = _first_blocks(load_efficientnet(variant), n_blocks)
         # A crop of frozen maps can be mirrored only if the image was.
         self.augment = RandomResizedCrop(min_crop, flip=flip and not self.n_frozen_layers)
