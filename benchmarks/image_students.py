@@ -48,7 +48,6 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 _N_OTHERS = 10_000  # rows without labels
 _N_VALIDATION = 3000  # of --variants
-_BATCH = 128
 
 
 class Student(NamedTuple):
@@ -72,24 +71,26 @@ STUDENTS = {
 }
 # X-rays lose detail at 64 pixels.
 SIZES = {"chest_xray": 96}
+_SETTINGS = {
+    "cifar10": {"batch_size": 128},
+    "chest_xray": {"batch_size": 64, "module__image_size": 96},
+}
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "32 px": {"module__image_size": 32},
-    "48 px": {"module__image_size": 48},
-    "96 px": {"module__image_size": 96},
-    "nothing frozen": {"module__n_frozen_layers": 0},
-    "2 layers frozen": {"module__n_frozen_layers": 2},
-    "6 layers frozen": {"module__n_frozen_layers": 6},
-    "32 px, nothing frozen": {"module__image_size": 32, "module__n_frozen_layers": 0},
-    "12 blocks": {"module__n_blocks": 12},
-    "5 blocks": {"module__n_blocks": 5},
-    "no crops": {"module__min_crop": 1.0},
-    "flips": {"module__flip": True},
-    "mixup": {"mixup": 0.2},
-    "head 10 times as fast": {"module__head_lr_factor": 10},
-    "layer decay": {"module__layer_decay": 0.8},
-    "ResNet from scratch": {"module": ResNet},
+# Settings of the student that change, and the methods that are compared.
+_BOTH = (ALONE, "probe-kd")
+VARIANTS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "default": ({}, _BOTH),
+    "32 px": ({"module__image_size": 32}, _BOTH),
+    "48 px": ({"module__image_size": 48}, _BOTH),
+    "nothing frozen": ({"module__n_frozen_layers": 0}, _BOTH),
+    "2 layers frozen": ({"module__n_frozen_layers": 2}, (ALONE,)),
+    "6 layers frozen": ({"module__n_frozen_layers": 6}, _BOTH),
+    "12 blocks": ({"module__n_blocks": 12}, _BOTH),
+    "no crops": ({"module__min_crop": 1.0}, (ALONE,)),
+    "flips": ({"module__flip": True}, (ALONE,)),
+    "mixup": ({"mixup": 0.2}, _BOTH),
+    "head 10 times as fast": ({"module__head_lr_factor": 10}, (ALONE,)),
+    "layer decay": ({"module__layer_decay": 0.8}, (ALONE,)),
 }
 
 
@@ -144,7 +145,7 @@ def fit(
     labels = np.full(len(data.labels), -1)
     labels[known] = data.labels[known]
     kept = np.setdiff1d(np.arange(len(labels)), left_out)
-    student = AFTClassifier(missing_label=-1, random_state=seed, batch_size=_BATCH, **parameters)
+    student = AFTClassifier(missing_label=-1, random_state=seed, **parameters)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return student.fit(data.images[kept], labels[kept], features=data.features[kept])
@@ -152,10 +153,10 @@ def fit(
 
 def own_parameters(student: Student, task: str, method: str, trial: dict) -> dict[str, Any]:
     """Return the parameters of one trial."""
-    size = SIZES.get(task.partition(":")[0])
-    takes_size = size is not None and student.parameters["module"] is not ResNet
-    sizes = {"module__image_size": size} if takes_size else {}
-    return {**student.parameters, **sizes, **METHODS[method], **trial}
+    settings = dict(_SETTINGS[task.partition(":")[0]])
+    if student.parameters["module"] is ResNet:
+        settings.pop("module__image_size", None)
+    return {**student.parameters, **settings, **METHODS[method], **trial}
 
 
 def measure(task: str, folder: str | None, student: Student, method: str, n_seeds: int) -> dict:
@@ -223,7 +224,7 @@ def measure_variant(folder: str | None, parameters: dict[str, Any], method: str)
     task = "cifar10:1000"
     data, known = read(task, folder, 0)
     start = time.perf_counter()
-    settings = {"module": "effnet-lite0", **METHODS[method], **parameters}
+    settings = {"module": "effnet-lite0", "batch_size": 128, **METHODS[method], **parameters}
     fitted = fit(data, known, np.arange(0), settings, 0)
     seconds = time.perf_counter() - start
     rows = load("cifar10", folder)
@@ -243,15 +244,17 @@ def measure_variant(folder: str | None, parameters: dict[str, Any], method: str)
 def wanted_lines(options: argparse.Namespace) -> Iterator[tuple[dict[str, str], Any]]:
     """Yield the name of each line, and what measures it."""
     if options.variants:
-        for name, method in product(VARIANTS, (ALONE, "probe-kd")):
-            names = {"variant": name, "task": "cifar10:1000", "method": method}
-            yield names, (measure_variant, options.data, VARIANTS[name], method)
+        chosen = {name: VARIANTS[name] for name in options.variant or VARIANTS}
+        for name, (parameters, methods) in chosen.items():
+            for method in methods:
+                names = {"variant": name, "task": "cifar10:1000", "method": method}
+                yield names, (measure_variant, options.data, parameters, method)
         return
     for task in options.task or TASKS:
-        for method in (PIXELS, PROBE):
+        for method in () if options.method else (PIXELS, PROBE):
             names = {"student": "none", "task": task, "method": method}
             yield names, (measure_linear, task, options.data, method, options.seeds)
-        for name, method in product(options.student or STUDENTS, METHODS):
+        for name, method in product(options.student or STUDENTS, options.method or METHODS):
             names = {"student": name, "task": task, "method": method}
             measured = (measure, task, options.data, STUDENTS[name], method, options.seeds)
             yield names, measured
@@ -290,6 +293,8 @@ def main() -> None:
     parser.add_argument("--data", help="directory of the data sets; default: SK_AFT_DATA")
     parser.add_argument("--student", choices=STUDENTS, action="append", help="default: all")
     parser.add_argument("--task", choices=TASKS, action="append", help="default: all")
+    parser.add_argument("--method", choices=METHODS, action="append", help="default: all")
+    parser.add_argument("--variant", choices=VARIANTS, action="append", help="default: all")
     parser.add_argument("--seeds", type=int, default=1, help="draws of labelled rows (default: 1)")
     parser.add_argument("--variants", action="store_true", help="compare settings of the student")
     parser.add_argument("--results", type=Path, default=RESULTS, help="file of the lines")
