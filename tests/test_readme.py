@@ -12,7 +12,7 @@ DOCS = README.parent / "docs"
 @pytest.mark.slow
 def test_every_python_block_of_the_readme_runs(capsys):
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     names: dict = {}
     for block in blocks:
         exec(compile(block, str(README), "exec"), names)
@@ -24,7 +24,13 @@ def test_every_python_block_of_the_readme_runs(capsys):
 
 
 @pytest.mark.parametrize(
-    ("name", "printed"), [("speed.md", "[1]\n"), ("text_students.md", ""), ("training.md", "")]
+    ("name", "printed"),
+    [
+        ("speed.md", "[1]\n"),
+        ("text_students.md", ""),
+        ("choosing_a_student.md", ""),
+        ("training.md", ""),
+    ],
 )
 def test_the_examples_of_a_page_run(name, printed, capsys):
     page = DOCS / name
