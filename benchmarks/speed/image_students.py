@@ -43,7 +43,7 @@ def main() -> None:
     images = np.random.default_rng(0).integers(0, 256, (512, 32, 32, 3)).astype(np.uint8)
     labels = np.arange(512) % 10
     lines = [
-        step_figures(images, labels, size, n_frozen) for size in (32, 48, 64) for n_frozen in (0, 4)
+        step_figures(images, labels, size, n_frozen) for size in (32, 48, 64) for n_frozen in (0, 5)
     ]
     torch.set_num_threads(1)
     models: dict[str, Any] = {

@@ -49,7 +49,7 @@ class EfficientNetLite(nn.Module):
         crop.
     n_frozen_layers : int or None, default=None
         Number of parts that are not trained: 1 freezes the first convolution, 2 also the first
-        block. Their outputs are computed once and kept; crops are made of them. None is 4, or
+        block. Their outputs are computed once and kept; crops are made of them. None is 5, or
         all blocks if they are fewer.
     head_lr_factor : float or None, default=None
         Learning rate of the head, relative to ``lr``; None is 1.
@@ -113,7 +113,7 @@ class EfficientNetLite(nn.Module):
         super().__init__()
         check_bands(n_channels)
         self.flip = flip
-        self.n_frozen_layers = min(4, n_blocks) if n_frozen_layers is None else n_frozen_layers
+        self.n_frozen_layers = min(5, n_blocks) if n_frozen_layers is None else n_frozen_layers
         self.head_lr_factor = head_lr_factor
         self.layer_decay = layer_decay
         self.prepare = ImageInput(
