@@ -14,6 +14,7 @@ from sk_aft.backbones._efficientnet import load_efficientnet
 from sk_aft.modules._augmentation import RandomResizedCrop
 from sk_aft.modules._image_input import ImageInput, check_bands
 from sk_aft.modules._training_defaults import TrainingDefaults
+from sk_aft.preprocessing._image import height_and_width
 
 # Of the running statistics. ImageNet's own training had 0.01, which is too slow for a few hundred
 # steps on other images.
@@ -112,12 +113,12 @@ class EfficientNetLite(nn.Module):
         super().__init__()
         check_bands(n_channels)
         self.flip = flip
-        self.n_frozen_layers = min(4, n_blocks) if n_frozen_layers is None else n_frozen_layers
         self.head_lr_factor = head_lr_factor
         self.layer_decay = layer_decay
-        size = (image_size, image_size) if isinstance(image_size, int) else image_size
+        size = height_and_width(image_size)
         self.prepare = ImageInput(size, mean=[127 / 255] * 3, std=[128 / 255] * 3)
-        self.body = _first_blocks(load_efficientnet(variant), n_blocks)
+        self.body = _first_blocks(_pretrained(variant), n_blocks)
+        self.n_frozen_layers = min(4, n_blocks) if n_frozen_layers is None else n_frozen_layers
         # A crop of frozen maps can be mirrored only if the image was.
         self.augment = RandomResizedCrop(min_crop, flip=flip and not self.n_frozen_layers)
         self.head = nn.Linear(_width(self.body), n_outputs)
@@ -168,17 +169,23 @@ class EfficientNetLite(nn.Module):
         """
         if frozen_outputs is None:
             frozen_outputs = self.frozen_outputs(images)
-        maps = self.augment(_one_view(frozen_outputs).float())
+        view = _one_view(frozen_outputs) if self.training else frozen_outputs[:, 0]
+        maps = self.augment(view.float())
         maps = maps.contiguous(memory_format=torch.channels_last)
         features = self.body[self.n_frozen_layers :](maps).mean(dim=(2, 3))
         return self.head(features), features
 
 
+def _pretrained(variant: int) -> Any:
+    try:
+        return load_efficientnet(variant)
+    except ImportError as error:
+        raise ImportError(f"{error}, or use module=ResNet, which needs no weights.") from error
+
+
 def _one_view(views: Tensor) -> Tensor:
     """Return one of the views of each row, drawn at random: (B, n_views, ...) -> (B, ...)."""
     n_rows, n_views = views.shape[:2]
-    if n_views == 1:
-        return views[:, 0]
     rows = torch.arange(n_rows, device=views.device)
     return views[rows, torch.randint(n_views, (n_rows,), device=views.device)]
 

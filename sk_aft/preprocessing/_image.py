@@ -106,7 +106,7 @@ class ImageResizer(TransformerMixin, BaseEstimator):
             row_of_shape.setdefault(image_shape(value, position, rows.float_range), position)
         self.n_channels_ = _n_bands(row_of_shape)
         sizes: set[Any] = {shape[:2] for shape in row_of_shape}
-        self.size_ = _height_and_width(self.max_size if self.size == "auto" else self.size)
+        self.size_ = height_and_width(self.max_size if self.size == "auto" else self.size)
         if self.size == "auto" and len(sizes) == 1:
             ((height, width),) = sizes
             if height <= self.size_[0] and width <= self.size_[1]:
@@ -175,8 +175,18 @@ class ImageResizer(TransformerMixin, BaseEstimator):
         return np.ascontiguousarray(np.moveaxis(images, 3, 1))
 
 
-def _height_and_width(size: Any) -> tuple[int, int]:
-    return (size, size) if isinstance(size, Integral) else tuple(size)
+def height_and_width(size: Any) -> tuple[int, int]:
+    """Return a size as two numbers; a single one is that of a square."""
+    sides = (size, size) if isinstance(size, Integral) else size
+    if (
+        not isinstance(sides, (tuple, list))
+        or len(sides) != 2
+        or not all(isinstance(side, Integral) and side > 0 for side in sides)
+    ):
+        raise ValueError(
+            f"The size of images is {size!r}: expected a positive integer, or (height, width)."
+        )
+    return int(sides[0]), int(sides[1])
 
 
 def _n_bands(row_of_shape: dict[tuple[int, ...], int]) -> int:
