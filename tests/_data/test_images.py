@@ -359,7 +359,7 @@ def test_a_teacher_sees_the_same_in_every_encoding(images):
 def test_teacher_and_student_remember_the_range_of_the_fit(hold):
     model = "effnet-lite0"
     model = {"image": model} if isinstance(hold(X), pd.DataFrame) else model
-    pipe = make_pipeline(extractor(model), AFTClassifier(max_epochs=10, random_state=0))
+    pipe = make_pipeline(extractor(model), AFTClassifier(ResNet, max_epochs=10, random_state=0))
     levels, fractions = X.astype(np.float32), np.float32(X / 255)
     pipe.fit(hold(levels[:40]), Y[:40])
     np.testing.assert_array_equal(pipe.predict_proba(hold(X)), pipe.predict_proba(hold(levels)))
