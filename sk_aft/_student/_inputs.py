@@ -94,9 +94,8 @@ class StudentInputs:
         """Whether the network reads grey or RGB images between 0 and 1."""
         if self.schema.kind != "image" or self.sizes.get("n_channels") not in (1, 3):
             return False
-        is_scaled = isinstance(self.preprocessor, ImageResizer) and (
-            self.preprocessor.float_range_ not in UNSCALED
-        )
+        last = last_step(self.preprocessor)
+        is_scaled = isinstance(last, ImageResizer) and last.float_range_ not in UNSCALED
         return is_scaled or self.dtype == "uint8"
 
     def transform(self, rows: Rows) -> InputTensors:
