@@ -150,8 +150,10 @@ class ImageResizer(TransformerMixin, BaseEstimator):
         planes = self._channels(image[None], row)
         if image.shape[:2] == self.size_:
             return planes
+        # Copied, since Pillow's arrays are read-only, of which torch.from_numpy warns.
+        pixels = torch.tensor(planes, dtype=torch.float32)
         resized = torch.nn.functional.interpolate(
-            torch.from_numpy(planes).float(), size=self.size_, mode="bilinear", antialias=True
+            pixels, size=self.size_, mode="bilinear", antialias=True
         )
         if planes.dtype == np.uint8:
             return resized.round().clamp(0, 255).to(torch.uint8).numpy()
