@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import torch
 from torch import nn
@@ -30,7 +32,7 @@ def keep_frozen_outputs(
         Batches of the training rows.
     module : nn.Module
         The network, in training mode. It keeps outputs if it has a method ``frozen_outputs``,
-        whose result its ``forward`` takes as an argument of this name.
+        and its ``forward`` takes the result as an argument of this name.
     n_epochs : int
         Passes over the rows.
     verbose : int
@@ -42,8 +44,10 @@ def keep_frozen_outputs(
         Batches of the same rows.
     """
     n_rows, device = len(batches.inputs), batches.device
-    is_able = hasattr(module, "frozen_outputs") and n_frozen_layers(module) > 0
-    if not is_able or n_epochs == 1:
+    # A user's subclass may have a forward of its own, of images only.
+    takes_outputs = "frozen_outputs" in inspect.signature(module.forward).parameters
+    is_able = hasattr(module, "frozen_outputs") and takes_outputs
+    if not is_able or n_frozen_layers(module) == 0 or n_epochs == 1:
         return batches
     starts = range(0, n_rows, batches.batch_size)
     kept: torch.Tensor | None = None
