@@ -186,6 +186,8 @@ def _pretrained(variant: int) -> Any:
 def _one_view(views: Tensor) -> Tensor:
     """Return one of the views of each row, drawn at random: (B, n_views, ...) -> (B, ...)."""
     n_rows, n_views = views.shape[:2]
+    if n_views == 1:
+        return views[:, 0]
     rows = torch.arange(n_rows, device=views.device)
     return views[rows, torch.randint(n_views, (n_rows,), device=views.device)]
 

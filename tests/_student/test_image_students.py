@@ -89,7 +89,7 @@ def test_predictions_do_not_depend_on_the_other_rows(fitted):
 
 
 def test_transfer_from_features():
-    features = RNG.normal(size=(N, 5)) + Y[:, None]
+    features = RNG.normal(scale=0.2, size=(N, 5)) + Y[:, None]
     y = np.where(np.arange(N) % 4 < 2, Y, -1)
     for transfer in ("aft", "probe-kd"):
         model = student(beta="auto", transfer=transfer, missing_label=-1, max_epochs=25)
