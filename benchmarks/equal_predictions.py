@@ -41,7 +41,7 @@ def texts() -> np.ndarray:
 
 
 def images() -> np.ndarray:
-    """Fit a small ResNet that learns from EfficientNet-Lite0, stopped early."""
+    """Fit the first blocks of EfficientNet-Lite0 that learn from the whole, stopped early."""
     rows, labels = load_fashion_mnist(labels_per_class=30, return_X_y=True)
     student = AFTClassifier(
         transfer="kd", beta=3, max_epochs=4, early_stopping=True, random_state=0

@@ -27,13 +27,17 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
     module : str, type, callable or torch.nn.Module, default="auto"
         The network. Its ``forward`` returns logits, or these and its features.
 
-        - "auto": `MLP` for 2-D numbers, `ResNet` for images, `StaticText` for texts and `MixedNet`
-          for columns of several kinds, all of `sk_aft.modules`.
+        - "auto": `MLP` for 2-D numbers, `StaticText` for texts, `EfficientNetLite` for grey and RGB
+          images, `ResNet` for other images, `MixedNet` for columns of several kinds.
         - "minilm", "st:NAME", "hf:NAME" or a directory, as in `FoundationFeatureExtractor`: the
           first ``module__n_layers`` layers of this text encoder, fine-tuned (`TransformerText`).
+        - "effnet-lite0", "effnet-lite1" or "effnet-lite2": the first ``module__n_blocks`` blocks of
+          this image encoder, fine-tuned (`EfficientNetLite`).
+        - "timm:NAME": this model of timm with its pretrained weights (`PretrainedImage`).
         - A class or function: called with ``module__x``, and with those of ``n_inputs``,
           ``n_channels``, ``n_tokens``, ``parts`` and ``n_outputs`` that it accepts.
-        - An instance: copied; training starts from its weights.
+        - An instance: copied; training starts from its weights. A model of timm or torchvision gets
+          a new head and its own image size and scale, as "timm:NAME" does.
     transfer : str, torch.nn.Module, list of (method, strength) or None, default="auto"
         What is learned from the foundation features. Adds a few per cent to the time of a step;
         "probe-kd" fits a linear probe first.
@@ -167,8 +171,8 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
     Rows are samples. For the kinds of rows see `fit`, and for images the Notes of
     `FoundationFeatureExtractor`. The constructor of a network may accept ``n_inputs`` (columns, or
     bands of images), ``n_channels`` (bands), ``n_tokens`` (size of the vocabulary) or ``parts``. To
-    make an automatic network larger, set ``module__hidden_sizes`` (`MLP`), ``module__widths``
-    (`ResNet`) or ``module__width`` (`StaticText`).
+    make an automatic network larger, set ``module__hidden_sizes`` (`MLP`), ``module__n_blocks``
+    (`EfficientNetLite`) or ``module__width`` (`StaticText`).
 
     If ``forward`` returns no features, they
     are the input of the last ``torch.nn.Linear`` that runs. A tuple of features, one for each

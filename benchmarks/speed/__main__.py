@@ -14,7 +14,7 @@ import sys
 from benchmarks.speed._timing import options
 
 ON_ANY_DEVICE = ("training", "transfer_terms", "prediction", "callbacks", "growth")
-ON_A_CPU = ("embedding", "text_prediction", "grid_search", "store", "imports")
+ON_A_CPU = ("embedding", "text_prediction", "image_students", "grid_search", "store", "imports")
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from skorch.callbacks import ProgressBar
 
 from benchmarks.speed._timing import medians, options, report
 from sk_aft import AFTClassifier, FoundationFeatureExtractor
-from sk_aft.modules import MLP
+from sk_aft.modules import MLP, ResNet
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     perceptron = AFTClassifier(
         MLP, module__hidden_sizes=(128,), beta=0, max_epochs=5, device=device, random_state=0
     )
-    residual = AFTClassifier(beta=0, max_epochs=1, device=device, random_state=0)
+    residual = AFTClassifier(ResNet, beta=0, max_epochs=1, device=device, random_state=0)
     figures = [
         *trainings("MLP 64-128-10", perceptron, table, rng.integers(0, 10, 20_000)),
         *trainings("ResNet, 32 x 32", residual, images, rng.integers(0, 10, 1024)),

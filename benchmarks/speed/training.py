@@ -94,8 +94,8 @@ def residual_network(device: str) -> list[dict[str, Any]]:
     images = rng.integers(0, 256, (2048, 32, 32, 3), dtype=np.uint8)
     y = rng.integers(0, 10, 2048)
     features = rng.normal(size=(2048, 2560)).astype(np.float32)
-    student = AFTClassifier(beta=0, max_epochs=1, device=device, random_state=0)
-    taught = AFTClassifier(beta=10, max_epochs=4, device=device, random_state=0)
+    student = AFTClassifier(ResNet, beta=0, max_epochs=1, device=device, random_state=0)
+    taught = AFTClassifier(ResNet, beta=10, max_epochs=4, device=device, random_state=0)
     tensors = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(y)
     seconds = medians(
         {

@@ -55,6 +55,8 @@ UNSCALED = ("other", "signed")
 _TOLERANCE = 1e-3
 _CHUNK = 1 << 16  # numbers that fit a processor's cache
 _CHANNELS = (1, 3, 4)
+# Of red, green and blue in grey, by ITU-R BT.601, the usual conversion.
+GREY_WEIGHTS = (0.299, 0.587, 0.114)
 
 
 class Ranges(NamedTuple):

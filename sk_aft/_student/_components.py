@@ -21,6 +21,7 @@ from sk_aft._student._schedule import Schedule
 from sk_aft.modules import (
     EfficientNetLite,
     PenultimateFeatures,
+    PretrainedImage,
     ResNet,
     StaticText,
     TransformerText,
@@ -38,6 +39,7 @@ _NETWORKS = {
     "module='auto' on texts": StaticText,
     "module='minilm' and other names": TransformerText,
     "module='auto' on images": EfficientNetLite,
+    "module='timm:NAME'": PretrainedImage,
     "module=ResNet": ResNet,
 }
 

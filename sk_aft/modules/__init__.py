@@ -6,6 +6,7 @@ from sk_aft.modules._efficientnet import EfficientNetLite
 from sk_aft.modules._mixed_net import MixedNet, network_for
 from sk_aft.modules._mlp import MLP
 from sk_aft.modules._penultimate_features import PenultimateFeatures
+from sk_aft.modules._pretrained_image import PretrainedImage
 from sk_aft.modules._resnet import ResNet
 from sk_aft.modules._sparse_bag import SparseBag
 from sk_aft.modules._static_text import StaticText
@@ -17,6 +18,7 @@ __all__ = [
     "EfficientNetLite",
     "MixedNet",
     "PenultimateFeatures",
+    "PretrainedImage",
     "RandomCropAndFlip",
     "RandomResizedCrop",
     "ResNet",

@@ -66,7 +66,7 @@ class RandomResizedCrop(nn.Module):
 
     Parameters
     ----------
-    min_area : float, default=0.5
+    min_area : float, default=0.7
         Smallest part, as a fraction of the area; 1 does not crop.
     flip : bool, default=False
         Whether to mirror half of the images horizontally, which changes the meaning of digits and
@@ -75,6 +75,7 @@ class RandomResizedCrop(nn.Module):
     Notes
     -----
     The ratio of width to height changes by up to a third (Szegedy et al. 2015, arXiv 1409.4842).
+    Each new pixel is the nearest one, because interpolation would blur images in training only.
 
     Examples
     --------
@@ -87,7 +88,7 @@ class RandomResizedCrop(nn.Module):
     True
     """
 
-    def __init__(self, min_area: float = 0.5, flip: bool = False) -> None:
+    def __init__(self, min_area: float = 0.7, flip: bool = False) -> None:
         super().__init__()
         if not 0 < min_area <= 1:
             raise ValueError(f"min_area is {min_area}, expected a share above 0, at most 1.")
@@ -114,4 +115,4 @@ class RandomResizedCrop(nn.Module):
         transform[:, 0, 0], transform[:, 0, 2] = width, x
         transform[:, 1, 1], transform[:, 1, 2] = height, y
         grid = F.affine_grid(transform, list(images.shape), align_corners=False)
-        return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+        return F.grid_sample(images, grid, "nearest", padding_mode="border", align_corners=False)

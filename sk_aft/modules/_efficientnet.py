@@ -44,7 +44,7 @@ class EfficientNetLite(nn.Module):
         Size to which images are resized. Time is proportional to its square.
     flip : bool, default=False
         Whether to mirror half of the images in training; of a student ``module__flip=True``.
-    min_crop : float, default=0.5
+    min_crop : float, default=0.7
         Smallest part of an image that a random crop keeps, as a fraction of its area; 1 does not
         crop.
     n_frozen_layers : int or None, default=None
@@ -95,7 +95,7 @@ class EfficientNetLite(nn.Module):
     (torch.Size([2, 10]), torch.Size([2, 480]))
     """
 
-    training_defaults = TrainingDefaults(warmup=0.1, n_steps=300, n_epochs=10)
+    training_defaults = TrainingDefaults(lr=3e-3, warmup=0.1, n_steps=300, n_epochs=10)
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class EfficientNetLite(nn.Module):
         n_blocks: int = 8,
         image_size: int | tuple[int, int] = 64,
         flip: bool = False,
-        min_crop: float = 0.5,
+        min_crop: float = 0.7,
         n_frozen_layers: int | None = None,
         head_lr_factor: float | None = None,
         layer_decay: float | None = None,
@@ -115,8 +115,9 @@ class EfficientNetLite(nn.Module):
         self.flip = flip
         self.head_lr_factor = head_lr_factor
         self.layer_decay = layer_decay
-        size = height_and_width(image_size)
-        self.prepare = ImageInput(size, mean=[127 / 255] * 3, std=[128 / 255] * 3)
+        self.prepare = ImageInput(
+            height_and_width(image_size), mean=[127 / 255] * 3, std=[128 / 255] * 3
+        )
         self.body = _first_blocks(_pretrained(variant), n_blocks)
         self.n_frozen_layers = min(4, n_blocks) if n_frozen_layers is None else n_frozen_layers
         # A crop of frozen maps can be mirrored only if the image was.

@@ -6,20 +6,28 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from sk_aft._data._pixels import GREY_WEIGHTS
+from sk_aft._data._resize import ImageGeometry, resize_and_crop
 
 
 class ImageInput(nn.Module):
     """Resize and standardise images as the pretrained network's were.
 
+    Images of the network's size are not cropped: an `ImageResizer` has done it.
+
     Parameters
     ----------
     size : tuple of (height, width)
         Size that the network reads.
-    mean, std : sequence of three float
-        Of each band of images between 0 and 1.
+    mean, std : sequence of float
+        Of each band that the network reads, of images between 0 and 1.
     interpolation : {"bilinear", "bicubic"}, default="bilinear"
         How images are resized.
+    crop_fraction : float, default=1.0
+        Part of the height and the width that a crop of the middle keeps.
+    crop_mode : {"squash", "center"}, default="squash"
+        Whether the ratio of height and width is changed, or images are cropped.
 
     Examples
     --------
@@ -36,29 +44,35 @@ class ImageInput(nn.Module):
         mean: Sequence[float],
         std: Sequence[float],
         interpolation: str = "bilinear",
+        crop_fraction: float = 1.0,
+        crop_mode: str = "squash",
     ) -> None:
         super().__init__()
-        self.size = size
-        self.interpolation = interpolation
-        for name, values in (("mean", mean), ("std", std)):
-            self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
+        self.geometry = ImageGeometry(size, interpolation, crop_fraction, crop_mode)
+        for name, values in (("mean", mean), ("std", std), ("grey", GREY_WEIGHTS)):
+            tensor = torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
+            self.register_buffer(name, tensor, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return images (B, 3, *size) of images (B, 1 or 3, height, width) between 0 and 1."""
-        height, width = images.shape[2:]
-        if (height, width) != self.size:
-            shrinks = height > self.size[0] or width > self.size[1]
-            images = F.interpolate(
-                images, self.size, mode=self.interpolation, antialias=shrinks, align_corners=False
-            )
+        """Return images (B, n_read, *size) of images (B, n_bands, height, width) from 0 to 1.
+
+        Grey images are repeated for a network that reads three bands; RGB images become grey for
+        one that reads a single band.
+        """
+        if images.shape[1] == 3 and len(self.mean) == 1:
+            images = (images * self.grey).sum(dim=1, keepdim=True)
+        if images.shape[2:] != self.geometry.size:
+            images = resize_and_crop(images, self.geometry, limits=(0.0, 1.0))
         images = (images - self.mean) / self.std
         return images.contiguous(memory_format=torch.channels_last)
 
 
-def check_bands(n_bands: int) -> None:
-    """Raise if images are neither grey nor RGB."""
-    if n_bands not in (1, 3):
-        raise ValueError(
-            f"The network reads grey and RGB images, and these have {n_bands} bands: use "
-            "module=ResNet, or give it three of the bands."
-        )
+def check_bands(n_bands: int, n_read: int = 3) -> None:
+    """Raise if a network that reads ``n_read`` bands cannot read images of ``n_bands``."""
+    if n_bands == n_read or {n_bands, n_read} == {1, 3}:
+        return
+    what = "grey and RGB images" if n_read in (1, 3) else f"images with {n_read} bands"
+    raise ValueError(
+        f"The network reads {what}, and these have {n_bands} bands: use module=ResNet, or choose "
+        f"{n_read} of the bands."
+    )

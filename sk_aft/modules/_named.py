@@ -1,4 +1,4 @@
-"""Networks that start from a foundation model, by its name."""
+"""Networks that start from a foundation model: by its name, or from an instance."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+import torch
 from tokenizers import Tokenizer
-from torch import nn
+from torch import Tensor, nn
 
 from sk_aft._data._pixels import RANGES, UNSCALED
 from sk_aft._data._tensors import InputTensors
@@ -15,26 +16,30 @@ from sk_aft.backbones._efficientnet import EfficientNetLiteBackbone
 from sk_aft.backbones._encoder_layers import encoder_files, load_tokenizer_json
 from sk_aft.backbones._specs import resolve_backbone
 from sk_aft.modules._efficientnet import EfficientNetLite
+from sk_aft.modules._pretrained_image import PretrainedImage, is_pretrained_image
+from sk_aft.modules._timm_models import PREFIX, check_timm_name, input_config
 from sk_aft.modules._transformer_text import TransformerText
 from sk_aft.preprocessing._image import ImageResizer
 from sk_aft.preprocessing._subword import SubwordTokenizer
 
 # More tokens cost time, and few texts are longer.
 _MOST_TOKENS = 256
+_IMAGES_TO_CHECK = 256
+_TOLERANCE = 1e-3  # for what resizing adds to floats
 _EXPECTED = (
     "expected 'auto'; for texts 'minilm', 'st:NAME' or 'hf:NAME' (NAME is on the Hugging Face hub, "
-    "or a directory) or a directory; for images 'effnet-lite0'; or a network: a class, a function "
-    "or an instance"
+    "or a directory) or a directory; for images 'effnet-lite0' or 'timm:NAME', such as "
+    "'timm:resnet18'; or a network: a class, a function or an instance"
 )
 
 
 class NamedNetwork(NamedTuple):
-    """What ``module="minilm"`` and other names stand for.
+    """What ``module="minilm"``, other names and instances of pretrained models stand for.
 
     Parameters
     ----------
     name : str
-        The name.
+        The name; of an instance, its class.
     build : callable
         Builds it from ``module__x`` and the sizes of its inputs.
     make_preprocessor : callable
@@ -70,6 +75,7 @@ class NamedNetwork(NamedTuple):
         """
         if self.kind == "image":
             self._check_pictures(preprocessor)
+            self._check_range(tensors)
         elif not is_automatic:
             self._check_tokens(preprocessor, tensors)
 
@@ -80,6 +86,18 @@ class NamedNetwork(NamedTuple):
                 f"255. The images are floats {RANGES[preprocessor.float_range_]}: scale them back "
                 "to one of these, or use module=ResNet."
             )
+
+    def _check_range(self, tensors: InputTensors) -> None:
+        """Raise if the user's own preprocessor standardised some of the first images."""
+        images = tensors.take(slice(0, _IMAGES_TO_CHECK), torch.device("cpu"))
+        if isinstance(images, Tensor) and images.numel():
+            low, high = (limit.item() for limit in images.aminmax())
+            if low < -_TOLERANCE or high > 1 + _TOLERANCE:
+                raise ValueError(
+                    f"module={self.name!r} standardises images itself: it reads uint8, or floats "
+                    f"between 0 and 1, and these are between {low:.3g} and {high:.3g}. Return such "
+                    "numbers from the preprocessor, or use preprocessor='auto'."
+                )
 
     def _check_tokens(self, preprocessor: Any, tensors: InputTensors) -> None:
         if tensors.lengths is None:
@@ -99,7 +117,7 @@ class NamedNetwork(NamedTuple):
 
 
 def named_network(module: Any, parameters: Mapping[str, Any]) -> NamedNetwork | None:
-    """Return what the name of a network stands for; nothing is loaded yet.
+    """Return what a name or an instance of a pretrained model stands for; nothing is loaded yet.
 
     Parameters
     ----------
@@ -112,15 +130,20 @@ def named_network(module: Any, parameters: Mapping[str, Any]) -> NamedNetwork | 
     Returns
     -------
     named : NamedNetwork or None
-        Network and preprocessor; None for "auto" and for what is not a name.
+        Network and preprocessor; None for "auto", and for the user's own network.
 
     Raises
     ------
     ValueError
         If no network starts from such a model.
     """
+    if is_pretrained_image(module):
+        return _pretrained_image(type(module).__name__, module, parameters)
     if not isinstance(module, str) or module == "auto":
         return None
+    if module.startswith(PREFIX):
+        check_timm_name(module)
+        return _pretrained_image(module, module, parameters)
     try:
         backbone = resolve_backbone(module)
     except ValueError as error:
@@ -138,6 +161,21 @@ def named_network(module: Any, parameters: Mapping[str, Any]) -> NamedNetwork | 
         make_preprocessor=partial(encoder_tokenizer, module),
         kind="text",
     )
+
+
+def _pretrained_image(name: str, network: Any, parameters: Mapping[str, Any]) -> NamedNetwork:
+    return NamedNetwork(
+        name,
+        build=partial(PretrainedImage, network),
+        make_preprocessor=partial(_resizer_of_model, network, parameters.get("image_size")),
+        kind="image",
+    )
+
+
+def _resizer_of_model(network: Any, image_size: Any) -> ImageResizer:
+    """Return the preprocessor of a model's own configuration."""
+    geometry = input_config(network, image_size).geometry._asdict()
+    return ImageResizer(max_size=geometry.pop("size"), **geometry)
 
 
 def image_resizer(parameters: Mapping[str, Any]) -> Callable[..., ImageResizer]:

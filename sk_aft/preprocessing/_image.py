@@ -11,7 +11,8 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from sk_aft._data._images import image_shape
-from sk_aft._data._pixels import Ranges, to_floats, with_channels
+from sk_aft._data._pixels import GREY_WEIGHTS, UNSCALED, Ranges, to_floats, with_channels
+from sk_aft._data._resize import ImageGeometry, resize_and_crop
 from sk_aft._data._rows import as_rows
 
 
@@ -29,11 +30,22 @@ class ImageResizer(TransformerMixin, BaseEstimator):
         and width; otherwise images are resized to ``max_size``.
     max_size : int or tuple of (height, width), default=64
         Largest size of ``size="auto"``. A student sets it to ``module__image_size``.
+    interpolation : {"bilinear", "bicubic"}, default="bilinear"
+        How images are resized, with antialiasing. A student sets it and what follows as the
+        pretrained model was trained.
+    crop_fraction : float, default=1.0
+        Part of the height and the width that a crop of the middle keeps after the resizing. Images
+        that keep their size are not cropped.
+    crop_mode : {"squash", "center"}, default="squash"
+        - "squash": height and width are resized independently of each other.
+        - "center": their ratio is kept, and what exceeds the size is cut off at both ends.
 
     Attributes
     ----------
     size_ : tuple of int
         Height and width.
+    geometry_ : tuple
+        Size, interpolation, crop fraction and crop mode of `transform`.
     n_channels_ : int
         1 if all images seen during fit were greyscale, 3 if some were RGB, or the number of
         bands of other images.
@@ -72,9 +84,15 @@ class ImageResizer(TransformerMixin, BaseEstimator):
         self,
         size: int | tuple[int, int] | str = "auto",
         max_size: int | tuple[int, int] = 64,
+        interpolation: str = "bilinear",
+        crop_fraction: float = 1.0,
+        crop_mode: str = "squash",
     ) -> None:
         self.size = size
         self.max_size = max_size
+        self.interpolation = interpolation
+        self.crop_fraction = crop_fraction
+        self.crop_mode = crop_mode
 
     def fit(self, X: Any, y: Any = None) -> ImageResizer:
         """Find the size and the number of channels.
@@ -106,11 +124,17 @@ class ImageResizer(TransformerMixin, BaseEstimator):
             row_of_shape.setdefault(image_shape(value, position, rows.float_range), position)
         self.n_channels_ = _n_bands(row_of_shape)
         sizes: set[Any] = {shape[:2] for shape in row_of_shape}
-        self.size_ = height_and_width(self.max_size if self.size == "auto" else self.size)
+        self.geometry_ = ImageGeometry(
+            height_and_width(self.max_size if self.size == "auto" else self.size),
+            self.interpolation,
+            self.crop_fraction,
+            self.crop_mode,
+        )
         if self.size == "auto" and len(sizes) == 1:
-            ((height, width),) = sizes
-            if height <= self.size_[0] and width <= self.size_[1]:
-                self.size_ = (height, width)
+            (size,) = sizes
+            if _is_kept(size, self.geometry_):
+                self.geometry_ = self.geometry_._replace(size=size, crop_fraction=1.0)
+        self.size_ = self.geometry_.size
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -136,7 +160,7 @@ class ImageResizer(TransformerMixin, BaseEstimator):
         fitted = Ranges(self.float_range_, self.whole_range_)
         rows = as_rows(X, kind="image").in_float_range(fitted)
         values = rows.values
-        if values.dtype != object and values.shape[1:3] == self.size_:
+        if values.dtype != object and self._keeps(values.shape[1:3]):
             return self._channels(with_channels(rows.images(), ndim=4), rows.position(0))
         images = [
             self._resize(with_channels(rows.image(row), ndim=3), rows.position(row))
@@ -148,16 +172,17 @@ class ImageResizer(TransformerMixin, BaseEstimator):
 
     def _resize(self, image: np.ndarray, row: int) -> np.ndarray:
         planes = self._channels(image[None], row)
-        if image.shape[:2] == self.size_:
+        if self._keeps(image.shape[:2]):
             return planes
+        is_uint8 = planes.dtype == np.uint8
+        limits = None if self.float_range_ in UNSCALED else (0.0, 1.0)
         # Copied, since Pillow's arrays are read-only, of which torch.from_numpy warns.
         pixels = torch.tensor(planes, dtype=torch.float32)
-        resized = torch.nn.functional.interpolate(
-            pixels, size=self.size_, mode="bilinear", antialias=True
-        )
-        if planes.dtype == np.uint8:
-            return resized.round().clamp(0, 255).to(torch.uint8).numpy()
-        return resized.numpy()
+        resized = resize_and_crop(pixels, self.geometry_, (0.0, 255.0) if is_uint8 else limits)
+        return (resized.round().to(torch.uint8) if is_uint8 else resized).numpy()
+
+    def _keeps(self, size: tuple[int, ...]) -> bool:
+        return size == self.size_ and self.geometry_.crop_fraction == 1
 
     def _channels(self, images: np.ndarray, row: int) -> np.ndarray:
         bands = images.shape[3]
@@ -168,8 +193,7 @@ class ImageResizer(TransformerMixin, BaseEstimator):
                 "give all images the same bands."
             )
         if bands > self.n_channels_:
-            # The weights of ITU-R BT.601, the usual greyscale conversion.
-            grey = images @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+            grey = images @ np.array(GREY_WEIGHTS, dtype=np.float32)
             grey = grey.round() if images.dtype == np.uint8 else grey
             images = grey[..., None].astype(images.dtype)
         elif bands < self.n_channels_:
@@ -183,12 +207,22 @@ def height_and_width(size: Any) -> tuple[int, int]:
     if (
         not isinstance(sides, (tuple, list))
         or len(sides) != 2
-        or not all(isinstance(side, Integral) and side > 0 for side in sides)
+        or not all(isinstance(side, Integral) and int(side) > 0 for side in sides)
     ):
         raise ValueError(
             f"The size of images is {size!r}: expected a positive integer, or (height, width)."
         )
     return int(sides[0]), int(sides[1])
+
+
+def _is_kept(size: tuple[int, int], geometry: ImageGeometry) -> bool:
+    """Return whether images of one size keep it; the network then resizes and crops them.
+
+    It does not crop images of its own size, so these are cropped here.
+    """
+    height, width = geometry.size
+    is_own = size == geometry.size
+    return size[0] <= height and size[1] <= width and not (is_own and geometry.crop_fraction < 1)
 
 
 def _n_bands(row_of_shape: dict[tuple[int, ...], int]) -> int:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -111,3 +112,9 @@ for name in ("hf:someone/plain", "st:someone/plain", "st:inside"):
 """
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     subprocess.run([sys.executable, "-c", program], check=True, env={**os.environ, **offline})
+
+
+@pytest.mark.skipif(find_spec("timm") is not None, reason="timm is installed")
+def test_a_model_of_timm_without_timm():
+    with pytest.raises(ImportError, match=r"timm is needed for .*pip install 'sk-aft\[timm\]'"):
+        named_network("timm:resnet18", {})
