@@ -7,35 +7,36 @@ from torch.nn import functional as F
 from sk_aft.modules import RandomCropAndFlip, RandomResizedCrop
 
 # Its pixels are their own coordinates, from -1 to 1, so a crop shows where it was made.
-SIZE = 32
+SIZE = 128
 COORDINATES = (torch.arange(SIZE) + 0.5) / SIZE * 2 - 1
+PIXEL = 4 / SIZE  # crops may be of whole pixels
 PLACES = torch.stack([COORDINATES.expand(SIZE, SIZE), COORDINATES[:, None].expand(SIZE, SIZE)])
 
 
-def crops(n=200, **parameters):
+def crops(n=100, **parameters):
     torch.manual_seed(0)
     return RandomResizedCrop(**parameters)(PLACES.expand(n, -1, -1, -1))
 
 
 def extents(images):
     """Return left, right, top and bottom of each crop, in the coordinates of the image."""
-    middle = images[:, :, SIZE // 2 - 1 : SIZE // 2 + 1, SIZE // 2 - 1 : SIZE // 2 + 1]
-    x, y = middle.mean(dim=(2, 3)).T
-    slope_x = (images[:, 0, 16, 20] - images[:, 0, 16, 12]) / 8 * SIZE / 2
-    slope_y = (images[:, 1, 20, 16] - images[:, 1, 12, 16]) / 8 * SIZE / 2
-    return x - slope_x, x + slope_x, y - slope_y, y + slope_y
+    first, middle, last = SIZE // 4, SIZE // 2, 3 * SIZE // 4
+    half_width = images[:, 0, middle, last] - images[:, 0, middle, first]
+    half_height = images[:, 1, last, middle] - images[:, 1, first, middle]
+    x, y = images[:, :, middle, middle].T
+    return x - half_width, x + half_width, y - half_height, y + half_height
 
 
 @pytest.mark.parametrize("min_area", [0.2, 0.5, 0.9])
 def test_crops_are_parts_of_the_image_of_at_least_the_smallest_area(min_area):
     left, right, top, bottom = extents(crops(min_area=min_area))
     for low, high in ((left, right), (top, bottom)):
-        assert low.min() > -1.001
-        assert high.max() < 1.001
+        assert low.min() > -1 - PIXEL
+        assert high.max() < 1 + PIXEL
     area = (right - left) * (bottom - top) / 4
     # A part that is wider than the image is cut off.
     assert area.min() > min_area * 0.75
-    assert area.max() < 1.001
+    assert area.max() < 1 + PIXEL
     assert area.min() < min_area + 0.2 * (1 - min_area)
     assert area.max() > 0.9
 
@@ -46,7 +47,7 @@ def test_crops_differ_and_are_anywhere():
         centre = (low + high) / 2
         assert centre.min() < -0.2
         assert centre.max() > 0.2
-        assert len(set(centre.tolist())) > 100
+        assert len(set(centre.tolist())) > 20
 
 
 def test_a_crop_is_not_mirrored_unless_asked_for():
