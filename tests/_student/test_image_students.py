@@ -285,6 +285,7 @@ np.testing.assert_array_equal(model.predict_proba(rows), expected)
 """
 
 
+@pytest.mark.slow
 def test_a_fitted_student_does_not_need_the_packages(tmp_path):
     model = student("effnet-lite0", max_epochs=1).fit(X, Y)
     np.save(tmp_path / "rows.npy", X[:8])

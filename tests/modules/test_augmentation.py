@@ -9,7 +9,7 @@ from sk_aft.modules import RandomCropAndFlip, RandomResizedCrop
 # Its pixels are their own coordinates, from -1 to 1, so a crop shows where it was made.
 SIZE = 128
 COORDINATES = (torch.arange(SIZE) + 0.5) / SIZE * 2 - 1
-PIXEL = 4 / SIZE  # crops may be of whole pixels
+PIXEL = 4 / SIZE  # what sampling whole pixels may differ by
 PLACES = torch.stack([COORDINATES.expand(SIZE, SIZE), COORDINATES[:, None].expand(SIZE, SIZE)])
 
 
