@@ -27,7 +27,8 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
         The network. Its ``forward`` returns outputs (B, n_targets), or these and its features.
 
         - "auto": `MLP` for 2-D numbers, `StaticText` for texts, `EfficientNetLite` for grey and RGB
-          images, `ResNet` for other images, `MixedNet` for columns of several kinds.
+          images (`ResNet` for other bands, and for floats of other scales than 0 to 1 or 0 to 255),
+          `MixedNet` for columns of several kinds, with a `ResNet` for each column of images.
         - "minilm", "st:NAME", "hf:NAME" or a directory, as in `FoundationFeatureExtractor`: the
           first ``module__n_layers`` layers of this text encoder, fine-tuned (`TransformerText`).
         - "effnet-lite0", "effnet-lite1" or "effnet-lite2": the first ``module__n_blocks`` blocks of

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from numbers import Integral
+from typing import Any, NamedTuple
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -53,10 +54,12 @@ def resize_and_crop(
     height, width = geometry.size
     before = (images.shape[2], images.shape[3])
     after = _resized(before, geometry)
+    # Bicubic weights are others than Pillow's without antialiasing, also where images grow.
+    is_blurred = geometry.interpolation == "bicubic" or after[0] < before[0] or after[1] < before[1]
     # First the width, then the height: Pillow, too, clamps the numbers in between.
     for size in ((before[0], after[1]), after):
         if size != (images.shape[2], images.shape[3]):
-            images = F.interpolate(images, size, mode=geometry.interpolation, antialias=True)
+            images = F.interpolate(images, size, mode=geometry.interpolation, antialias=is_blurred)
         if limits is not None and geometry.interpolation == "bicubic":
             images = images.clamp(*limits)
     top, left = round((after[0] - height) / 2), round((after[1] - width) / 2)
@@ -72,3 +75,17 @@ def _resized(size: tuple[int, int], geometry: ImageGeometry) -> tuple[int, int]:
         return int(height * size[0] / min(size)), int(width * size[1] / min(size))
     ratio = min(size[0] / height, size[1] / width)
     return round(size[0] / ratio), round(size[1] / ratio)
+
+
+def height_and_width(size: Any) -> tuple[int, int]:
+    """Return a size as two numbers; a single one is that of a square."""
+    sides = (size, size) if isinstance(size, Integral) and not isinstance(size, bool) else size
+    if (
+        not isinstance(sides, (tuple, list))
+        or len(sides) != 2
+        or not all(isinstance(side, Integral) and int(side) > 0 for side in sides)
+    ):
+        raise ValueError(
+            f"The size of images is {size!r}: expected a positive integer, or (height, width)."
+        )
+    return int(sides[0]), int(sides[1])

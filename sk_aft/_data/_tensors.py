@@ -350,6 +350,18 @@ def _part_to_tensors(
     return ArrayTensors(values, integers=integers, dtype=dtype)
 
 
+def are_between_0_and_1(inputs: InputTensors, n_rows: int = 256) -> bool:
+    """Return whether the first rows are dense numbers between 0 and 1, as images are.
+
+    Resizing and augmentation may exceed the range by a thousandth.
+    """
+    rows = inputs.take(slice(0, n_rows), torch.device("cpu"))
+    if not isinstance(rows, Tensor) or rows.numel() == 0:
+        return False
+    low, high = rows.aminmax()
+    return bool(low >= -0.001 and high <= 1.001)
+
+
 def in_batches(rows: Tensor, n_rows: int) -> Iterator[Tensor]:
     """Return an iterator over ``n_rows`` rows at a time, which a network may change in place."""
     return (part.detach() for part in rows.split(n_rows))

@@ -53,11 +53,14 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device)
 
 
-def has_room(device: torch.device, n_bytes: int) -> bool:
-    """Whether ``n_bytes`` may be kept on a device; at least as much has to stay free."""
+def has_room(device: torch.device, n_bytes: int, on_a_cpu: int = _KEPT_ON_A_CPU) -> bool:
+    """Whether ``n_bytes`` may be kept on a device.
+
+    At least as much has to stay free on a GPU; on a CPU, ``on_a_cpu`` bytes is the limit.
+    """
     if device.type == "cuda":
         return 2 * n_bytes <= torch.cuda.mem_get_info(device)[0]
     if device.type == "mps" and hasattr(torch.mps, "recommended_max_memory"):
         free = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
         return 2 * n_bytes <= free
-    return device.type == "cpu" and n_bytes <= _KEPT_ON_A_CPU
+    return device.type == "cpu" and n_bytes <= on_a_cpu

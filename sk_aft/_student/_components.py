@@ -38,7 +38,7 @@ _FORMER_NAMES = {"prepare": "fit", "default_strength": "default_beta"}
 _NETWORKS = {
     "module='auto' on texts": StaticText,
     "module='minilm' and other names": TransformerText,
-    "module='auto' on images": EfficientNetLite,
+    "module='auto' on grey and RGB images between 0 and 1": EfficientNetLite,
     "module='timm:NAME'": PretrainedImage,
     "module=ResNet": ResNet,
 }
@@ -81,12 +81,12 @@ def network_to_build(module: Any, parameters: Mapping[str, Any], inputs: Student
 
 
 def default_preprocessor(
-    named: NamedNetwork | None, kind: str, parameters: Mapping[str, Any]
+    named: NamedNetwork | None, module: Any, parameters: Mapping[str, Any], kind: str
 ) -> Callable[..., Any] | None:
     """Return what makes the automatic preprocessor; None is the one of the kind of the rows."""
     if named is not None:
         return named.make_preprocessor
-    return image_resizer(parameters) if kind == "image" else None
+    return image_resizer(module, parameters) if kind == "image" else None
 
 
 def build_module(

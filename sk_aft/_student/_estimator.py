@@ -173,7 +173,7 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
                 plan,
                 preprocessor=self.preprocessor,
                 default_preprocessor=_components.default_preprocessor(
-                    named, data.schema.kind, built_with_module
+                    named, self.module, built_with_module, data.schema.kind
                 ),
                 preprocessor_parameters=self.get_params_for("preprocessor"),
                 keeps_integers=not isinstance(self.module, str),
@@ -204,10 +204,13 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
         with self._runs(run, resumed) as former:
             self._build(former, resumes=resumed is not None)
             check_mixup(self.mixup, tensors, student.transfer if student.beta > 0 else None)
-            self._set_training(True)
-            batches = keep_frozen_outputs(
-                batches, student.module, n_epochs=schedule.n_epochs, verbose=self.verbose
-            )
+            if self.mixup == 0:  # pixels are mixed, not outputs
+                self._set_training(True)
+                with run.precision.autocast():
+                    batches = keep_frozen_outputs(
+                        batches, student.module, n_epochs=schedule.n_epochs, verbose=self.verbose
+                    )
+            del tensors  # images are no longer needed if the outputs of layers are kept
             if resumed is None or resumed.transfer is None or resumed.replaces_features:
                 batches = self._fit_transfer(batches)
             with fitting_threads(student.module), flushed_denormals():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import torch
 from torch import nn
@@ -12,8 +14,9 @@ from sk_aft._data._tensors import ArrayTensors, PartTensors
 from sk_aft._runtime._device import has_room
 from sk_aft.modules._parameter_groups import n_frozen_layers
 
-# They are a few times as large as 8-bit images, which are in memory, too.
-_LARGEST_ON_A_CPU = 2 << 30
+# Bytes that each process may keep. Computing them again in every step would take longer than
+# reading them.
+_LARGEST_ON_A_CPU = 1 << 30
 
 
 def keep_frozen_outputs(
@@ -30,7 +33,7 @@ def keep_frozen_outputs(
         Batches of the training rows.
     module : nn.Module
         The network, in training mode. It keeps outputs if it has a method ``frozen_outputs``,
-        whose result its ``forward`` takes as an argument of this name.
+        and its ``forward`` takes the result as an argument of this name.
     n_epochs : int
         Passes over the rows.
     verbose : int
@@ -42,8 +45,10 @@ def keep_frozen_outputs(
         Batches of the same rows.
     """
     n_rows, device = len(batches.inputs), batches.device
-    is_able = hasattr(module, "frozen_outputs") and n_frozen_layers(module) > 0
-    if not is_able or n_epochs == 1:
+    # A user's subclass may have a forward of its own, of images only.
+    takes_outputs = "frozen_outputs" in inspect.signature(module.forward).parameters
+    is_able = hasattr(module, "frozen_outputs") and takes_outputs
+    if not is_able or n_frozen_layers(module) == 0 or n_epochs == 1:
         return batches
     starts = range(0, n_rows, batches.batch_size)
     kept: torch.Tensor | None = None
@@ -52,8 +57,7 @@ def keep_frozen_outputs(
         maps = module.frozen_outputs(batches.inputs.take(rows, device))
         if kept is None:
             n_bytes = 2 * n_rows * maps[0].numel()
-            is_small = n_bytes <= _LARGEST_ON_A_CPU
-            if not (is_small if device.type == "cpu" else has_room(device, n_bytes)):
+            if not has_room(device, n_bytes, on_a_cpu=_LARGEST_ON_A_CPU):
                 return batches
             kept = torch.empty(n_rows, *maps.shape[1:], dtype=torch.float16, device=device)
         kept[start : start + len(rows)] = maps

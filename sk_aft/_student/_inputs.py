@@ -13,14 +13,12 @@ from sklearn.pipeline import Pipeline
 
 from sk_aft._data._batches import RowBatches
 from sk_aft._data._feature_rows import RowSubset
-from sk_aft._data._pixels import UNSCALED
 from sk_aft._data._rows import Rows, filled_by, rows_for
-from sk_aft._data._tensors import InputTensors, to_tensors
+from sk_aft._data._tensors import InputTensors, are_between_0_and_1, to_tensors
 from sk_aft._student._schema import RowSchema
 from sk_aft._student._training_data import TrainingData
 from sk_aft.preprocessing import (
     ColumnPreprocessor,
-    ImageResizer,
     SubwordTokenizer,
     make_preprocessor,
 )
@@ -51,6 +49,8 @@ class StudentInputs:
         Dtype of dense numbers in training, which prediction has to match.
     sizes : dict
         Sizes of the inputs, by the names of the network's arguments.
+    are_pictures : bool
+        Whether they are grey or RGB images between 0 and 1.
     """
 
     preprocessor: Any
@@ -59,6 +59,7 @@ class StudentInputs:
     keeps_integers: bool
     dtype: Any = None
     sizes: dict[str, Any] = field(default_factory=dict)
+    are_pictures: bool = False
 
     @classmethod
     def fit(
@@ -82,22 +83,17 @@ class StudentInputs:
     def with_sizes(self, tensors: InputTensors) -> StudentInputs:
         """Return these inputs with the sizes and the dtype of the training rows."""
         sizes = with_vocabulary(tensors.sizes, self.preprocessor)
-        return replace(self, dtype=tensors.dtype, sizes=sizes)
+        are_pictures = (
+            self.schema.kind == "image"
+            and sizes.get("n_channels") in (1, 3)
+            and are_between_0_and_1(tensors)
+        )
+        return replace(self, dtype=tensors.dtype, sizes=sizes, are_pictures=are_pictures)
 
     @property
     def allows_nan(self) -> bool:
         """Whether rows may hold NaN, because the user's own preprocessor may fill it in."""
         return not (self.is_automatic or self.preprocessor is None)
-
-    @property
-    def are_pictures(self) -> bool:
-        """Whether the network reads grey or RGB images between 0 and 1."""
-        if self.schema.kind != "image" or self.sizes.get("n_channels") not in (1, 3):
-            return False
-        is_scaled = isinstance(self.preprocessor, ImageResizer) and (
-            self.preprocessor.float_range_ not in UNSCALED
-        )
-        return is_scaled or self.dtype == "uint8"
 
     def transform(self, rows: Rows) -> InputTensors:
         """Return rows as the numbers that the network reads."""

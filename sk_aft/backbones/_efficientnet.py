@@ -144,7 +144,11 @@ def load_efficientnet(variant: int) -> Any:
     ------
     ImportError
         If the extra ``vision`` is not installed.
+    ValueError
+        If there is no such variant.
     """
+    if variant not in (0, 1, 2):
+        raise ValueError(f"variant has to be 0, 1 or 2, got {variant!r}.")
     purpose = f"EfficientNet-Lite{variant}"
     package = import_optional("efficientnet_lite_pytorch", extra="vision", purpose=purpose)
     # Layers are created in torch's default dtype, which may not be float32.

@@ -105,8 +105,9 @@ class RandomResizedCrop(nn.Module):
             return torch.empty(n_images, device=device).uniform_(low, high)
 
         area = draw(self.min_area, 1.0)
-        ratio = draw(-_LOG_RATIO, _LOG_RATIO).exp() if self.min_area < 1 else torch.ones_like(area)
-        width, height = ((area * r).sqrt().clamp(max=1) for r in (ratio, 1 / ratio))
+        # No side is longer than that of the image.
+        ratio = torch.clamp(draw(-_LOG_RATIO, _LOG_RATIO).exp(), area, 1 / area)
+        width, height = (area * ratio).sqrt(), (area / ratio).sqrt()
         # Coordinates are from -1 to 1, so a crop's centre is at most one minus its size away.
         x, y = ((1 - side) * draw(-1.0, 1.0) for side in (width, height))
         if self.flip:
@@ -115,4 +116,4 @@ class RandomResizedCrop(nn.Module):
         transform[:, 0, 0], transform[:, 0, 2] = width, x
         transform[:, 1, 1], transform[:, 1, 2] = height, y
         grid = F.affine_grid(transform, list(images.shape), align_corners=False)
-        return F.grid_sample(images, grid, "nearest", padding_mode="border", align_corners=False)
+        return F.grid_sample(images, grid, "nearest", align_corners=False)

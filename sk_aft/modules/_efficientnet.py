@@ -8,26 +8,30 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from sk_aft._data._resize import height_and_width
 from sk_aft.backbones._efficientnet import load_efficientnet
 from sk_aft.modules._augmentation import RandomResizedCrop
 from sk_aft.modules._image_input import ImageInput, check_bands
+from sk_aft.modules._small_batches import (
+    SMALL_BATCH,
+    running_statistics,
+    statistics_of_this_batch,
+)
 from sk_aft.modules._training_defaults import TrainingDefaults
-from sk_aft.preprocessing._image import height_and_width
 
 # Of the running statistics. ImageNet's own training had 0.01, which is too slow for a few hundred
 # steps on other images.
 _MOMENTUM = 0.05
-# Smaller batches are normalised with the running statistics, because their own are noise.
-_SMALL_BATCH = 16
+_SMALLEST_IMAGE = 8
 
 
 class EfficientNetLite(nn.Module):
     """The first blocks of a pretrained EfficientNet-Lite, mean pooling and a linear layer.
 
-    Training starts from ImageNet's weights and changes all of them. The network is cut after a
-    number of blocks; the convolution with which the next block begins widens the last map.
+    Training starts from ImageNet's weights, and a student freezes the first layers. The network is
+    cut after a number of blocks; the convolution with which the next block begins widens the last
+    map.
 
     Images of any size are resized to ``image_size``. In training, a random part of each image is
     cropped and resized to the whole. Images are not mirrored unless ``flip=True``, since mirroring
@@ -48,9 +52,9 @@ class EfficientNetLite(nn.Module):
         Smallest part of an image that a random crop keeps, as a fraction of its area; 1 does not
         crop.
     n_frozen_layers : int or None, default=None
-        Number of parts that are not trained: 1 freezes the first convolution, 2 also the first
-        block. Their outputs are computed once and kept; crops are made of them. None is 5, or
-        all blocks if they are fewer.
+        Number of parts that a student does not train: 1 freezes the first convolution, 2 also the
+        first block. Their outputs are computed once and kept; crops are made of them. None is 5,
+        and at most ``n_blocks``.
     head_lr_factor : float or None, default=None
         Learning rate of the head, relative to ``lr``; None is 1.
     layer_decay : float or None, default=None
@@ -113,15 +117,18 @@ class EfficientNetLite(nn.Module):
         super().__init__()
         check_bands(n_channels)
         self.flip = flip
-        self.n_frozen_layers = min(5, n_blocks) if n_frozen_layers is None else n_frozen_layers
         self.head_lr_factor = head_lr_factor
         self.layer_decay = layer_decay
-        self.prepare = ImageInput(
-            height_and_width(image_size), mean=[127 / 255] * 3, std=[128 / 255] * 3
-        )
-        self.body = _first_blocks(load_efficientnet(variant), n_blocks)
-        # A crop of frozen maps can be mirrored only if the image was.
-        self.augment = RandomResizedCrop(min_crop, flip=flip and not self.n_frozen_layers)
+        size = height_and_width(image_size)
+        if min(size) < _SMALLEST_IMAGE:
+            raise ValueError(
+                f"image_size={image_size!r}: expected at least {_SMALLEST_IMAGE} pixels."
+            )
+        self.prepare = ImageInput(size, mean=[127 / 255] * 3, std=[128 / 255] * 3)
+        self.body = _first_blocks(_pretrained(variant), n_blocks)
+        self.n_frozen_layers = min(5, n_blocks) if n_frozen_layers is None else n_frozen_layers
+        self._has_statistics = False
+        self.augment = RandomResizedCrop(min_crop)
         self.head = nn.Linear(_width(self.body), n_outputs)
 
     @property
@@ -140,14 +147,11 @@ class EfficientNetLite(nn.Module):
         Returns
         -------
         maps : Tensor of shape (B, n_views, C, H, W)
-            Of each image and, with ``flip=True``, of its mirror image.
+            Of each image and, in training with ``flip=True``, of its mirror image.
         """
         prepared = self.prepare(images)
-        views = [prepared]
-        if self.training and self.flip and self.n_frozen_layers:
-            views.append(prepared.flip(3))
-        with torch.no_grad():
-            return torch.stack([self.body[: self.n_frozen_layers](view) for view in views], dim=1)
+        views = [prepared, prepared.flip(3)] if self.training and self.flip else [prepared]
+        return torch.stack([self._frozen_layers(view) for view in views], dim=1)
 
     def forward(
         self, images: Tensor | None = None, *, frozen_outputs: Tensor | None = None
@@ -169,31 +173,52 @@ class EfficientNetLite(nn.Module):
             What the transfer acts on.
         """
         if frozen_outputs is None:
-            frozen_outputs = self.frozen_outputs(images)
-        maps = self.augment(_one_view(frozen_outputs).float())
-        maps = maps.contiguous(memory_format=torch.channels_last)
-        features = self.body[self.n_frozen_layers :](maps).mean(dim=(2, 3))
+            images = self.prepare(images)
+            maps = self._frozen_layers(_half_mirrored(images) if self._mirrors else images)
+        else:
+            maps = _one_view(frozen_outputs) if self._mirrors else frozen_outputs[:, 0]
+        maps = self.augment(maps.float()).contiguous(memory_format=torch.channels_last)
+        features = self._trained_layers(maps).mean(dim=(2, 3))
         return self.head(features), features
+
+    @property
+    def _mirrors(self) -> bool:
+        return self.training and self.flip
+
+    def _trained_layers(self, maps: Tensor) -> Tensor:
+        layers = self.body[self.n_frozen_layers :]
+        if self.training and len(maps) < SMALL_BATCH:
+            with running_statistics(layers):
+                return layers(maps)
+        if self.training and not self._has_statistics:
+            self._has_statistics = True
+            with statistics_of_this_batch(layers):
+                return layers(maps)
+        return layers(maps)
+
+    def _frozen_layers(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.body[: self.n_frozen_layers](images)
+
+
+def _pretrained(variant: int) -> Any:
+    try:
+        return load_efficientnet(variant)
+    except ImportError as error:
+        raise ImportError(f"{error}, or use module=ResNet, which needs no weights.") from error
+
+
+def _half_mirrored(images: Tensor) -> Tensor:
+    """Return images (B, ...), of which a random half is mirrored."""
+    is_mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
+    return torch.where(is_mirrored, images.flip(3), images)
 
 
 def _one_view(views: Tensor) -> Tensor:
     """Return one of the views of each row, drawn at random: (B, n_views, ...) -> (B, ...)."""
     n_rows, n_views = views.shape[:2]
-    if n_views == 1:
-        return views[:, 0]
     rows = torch.arange(n_rows, device=views.device)
     return views[rows, torch.randint(n_views, (n_rows,), device=views.device)]
-
-
-class _BatchNorm(nn.BatchNorm2d):
-    """Batch normalisation that does not trust the statistics of a few images."""
-
-    def forward(self, maps: Tensor) -> Tensor:
-        if not self.training or len(maps) >= _SMALL_BATCH:
-            return super().forward(maps)
-        return F.batch_norm(
-            maps, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
-        )
 
 
 class _Block(nn.Module):
@@ -215,7 +240,8 @@ def _first_blocks(model: Any, n_blocks: int) -> nn.Sequential:
     They are made of torch's own layers, so that a saved student needs nothing else.
     """
     blocks = model._blocks
-    if not isinstance(n_blocks, Integral) or not 1 <= n_blocks <= len(blocks):
+    is_whole = isinstance(n_blocks, Integral) and not isinstance(n_blocks, bool)
+    if not is_whole or not 1 <= n_blocks <= len(blocks):
         raise ValueError(f"n_blocks={n_blocks!r}, expected an integer between 1 and {len(blocks)}.")
     if n_blocks < len(blocks):
         last = (blocks[n_blocks]._expand_conv, blocks[n_blocks]._bn0)
@@ -250,13 +276,12 @@ def _convolution(convolution: Any, norm: nn.BatchNorm2d) -> list[nn.Module]:
         bias=False,
     )
     plain.weight = convolution.weight
-    own = _BatchNorm(norm.num_features, norm.eps, _MOMENTUM)
-    own.load_state_dict(norm.state_dict())
+    norm.momentum = _MOMENTUM
     padding = getattr(convolution.static_padding, "padding", (0,))
     if len(set(padding)) == 1:
         plain.padding = (padding[0], padding[0])
-        return [plain, own]
-    return [nn.ZeroPad2d(padding), plain, own]
+        return [plain, norm]
+    return [nn.ZeroPad2d(padding), plain, norm]
 
 
 def _width(body: nn.Sequential) -> int:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-import torch
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import nn
 
 from sk_aft._data._pixels import RANGES, UNSCALED
-from sk_aft._data._tensors import InputTensors
+from sk_aft._data._resize import ImageGeometry
+from sk_aft._data._tensors import InputTensors, are_between_0_and_1
+from sk_aft._parameters import reject_unknown
 from sk_aft.backbones._efficientnet import EfficientNetLiteBackbone
 from sk_aft.backbones._encoder_layers import encoder_files, load_tokenizer_json
 from sk_aft.backbones._specs import resolve_backbone
@@ -24,8 +25,6 @@ from sk_aft.preprocessing._subword import SubwordTokenizer
 
 # More tokens cost time, and few texts are longer.
 _MOST_TOKENS = 256
-_IMAGES_TO_CHECK = 256
-_TOLERANCE = 1e-3  # for what resizing adds to floats
 _EXPECTED = (
     "expected 'auto'; for texts 'minilm', 'st:NAME' or 'hf:NAME' (NAME is on the Hugging Face hub, "
     "or a directory) or a directory; for images 'effnet-lite0' or 'timm:NAME', such as "
@@ -74,30 +73,24 @@ class NamedNetwork(NamedTuple):
             Whether it was made by `make_preprocessor`.
         """
         if self.kind == "image":
-            self._check_pictures(preprocessor)
-            self._check_range(tensors)
+            self._check_pictures(preprocessor, tensors)
         elif not is_automatic:
             self._check_tokens(preprocessor, tensors)
 
-    def _check_pictures(self, preprocessor: Any) -> None:
+    def _check_pictures(self, preprocessor: Any, tensors: InputTensors) -> None:
+        """Raise if images are not between 0 and 1."""
         if isinstance(preprocessor, ImageResizer) and preprocessor.float_range_ in UNSCALED:
             raise ValueError(
                 f"module={self.name!r} reads pictures: uint8, or floats between 0 and 1 or 0 and "
                 f"255. The images are floats {RANGES[preprocessor.float_range_]}: scale them back "
                 "to one of these, or use module=ResNet."
             )
-
-    def _check_range(self, tensors: InputTensors) -> None:
-        """Raise if the user's own preprocessor standardised some of the first images."""
-        images = tensors.take(slice(0, _IMAGES_TO_CHECK), torch.device("cpu"))
-        if isinstance(images, Tensor) and images.numel():
-            low, high = (limit.item() for limit in images.aminmax())
-            if low < -_TOLERANCE or high > 1 + _TOLERANCE:
-                raise ValueError(
-                    f"module={self.name!r} standardises images itself: it reads uint8, or floats "
-                    f"between 0 and 1, and these are between {low:.3g} and {high:.3g}. Return such "
-                    "numbers from the preprocessor, or use preprocessor='auto'."
-                )
+        if not are_between_0_and_1(tensors):
+            raise ValueError(
+                f"module={self.name!r} standardises images itself: it reads uint8, or floats "
+                "between 0 and 1, and the preprocessor returned others. Return such numbers from "
+                "it, or use preprocessor='auto'."
+            )
 
     def _check_tokens(self, preprocessor: Any, tensors: InputTensors) -> None:
         if tensors.lengths is None:
@@ -139,6 +132,8 @@ def named_network(module: Any, parameters: Mapping[str, Any]) -> NamedNetwork | 
     """
     if is_pretrained_image(module):
         return _pretrained_image(type(module).__name__, module, parameters)
+    if own := _own_image_network(module):
+        return NamedNetwork(own.__name__, module, image_resizer(module, parameters), "image")
     if not isinstance(module, str) or module == "auto":
         return None
     if module.startswith(PREFIX):
@@ -149,10 +144,15 @@ def named_network(module: Any, parameters: Mapping[str, Any]) -> NamedNetwork | 
     except ValueError as error:
         raise ValueError(f"module={module!r} is unknown: {_EXPECTED}. {error}") from error
     if isinstance(backbone, EfficientNetLiteBackbone):
+        if "variant" in parameters:
+            raise ValueError(
+                f"module={module!r} is a variant already: leave module__variant out, or use "
+                "module=EfficientNetLite."
+            )
         return NamedNetwork(
             module,
             build=partial(EfficientNetLite, variant=backbone.variant),
-            make_preprocessor=image_resizer(parameters),
+            make_preprocessor=image_resizer(module, parameters),
             kind="image",
         )
     return NamedNetwork(
@@ -172,30 +172,54 @@ def _pretrained_image(name: str, network: Any, parameters: Mapping[str, Any]) ->
     )
 
 
-def _resizer_of_model(network: Any, image_size: Any) -> ImageResizer:
+def _resizer_of_model(network: Any, image_size: Any, **parameters: Any) -> ImageResizer:
     """Return the preprocessor of a model's own configuration."""
-    geometry = input_config(network, image_size).geometry._asdict()
-    return ImageResizer(max_size=geometry.pop("size"), **geometry)
+    return _make_resizer(input_config(network, image_size).geometry, **parameters)
 
 
-def image_resizer(parameters: Mapping[str, Any]) -> Callable[..., ImageResizer]:
+def _make_resizer(geometry: ImageGeometry, **parameters: Any) -> ImageResizer:
+    settings = geometry._asdict()
+    if "size" in parameters:
+        settings["crop_fraction"] = 1.0  # the network crops what is not of its own size
+    make = partial(ImageResizer, max_size=settings.pop("size"), **settings)
+    reject_unknown("preprocessor", make, parameters)
+    return make(**parameters)
+
+
+def _own_image_network(module: Any) -> type | None:
+    """Return the class of a network of this package that resizes images itself."""
+    network = getattr(module, "func", module)  # of functools.partial
+    kind = network if isinstance(network, type) else type(network)
+    return kind if issubclass(kind, (EfficientNetLite, PretrainedImage)) else None
+
+
+def image_resizer(module: Any, parameters: Mapping[str, Any]) -> Callable[..., ImageResizer]:
     """Return what makes the preprocessor of images for a network.
 
     Smaller images keep their size, since the network enlarges them itself.
 
     Parameters
     ----------
+    module : str, type, callable or torch.nn.Module
+        The parameter of a student.
     parameters : mapping
-        ``module__x`` of the student; ``image_size`` is the size that the network reads.
+        ``module__x`` of the student.
 
     Returns
     -------
     make : callable
         Makes an `ImageResizer` from ``preprocessor__x``.
     """
-    if "image_size" not in parameters:
+    own = _own_image_network(module)
+    if own is not None and isinstance(module, nn.Module):
+        return partial(_make_resizer, module.prepare.geometry)
+    given = {**getattr(module, "keywords", {}), **parameters}  # of functools.partial
+    if own is not None and issubclass(own, PretrainedImage):
+        network = (*getattr(module, "args", ()), given.get("network"))[0]
+        return partial(_resizer_of_model, network, given.get("image_size"))
+    if (own is None and not isinstance(module, str)) or "image_size" not in given:
         return ImageResizer
-    return partial(ImageResizer, max_size=parameters["image_size"])
+    return partial(ImageResizer, max_size=given["image_size"])
 
 
 def encoder_tokenizer(name: str, max_length: int | None = None) -> SubwordTokenizer:

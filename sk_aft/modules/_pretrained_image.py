@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sk_aft.modules._augmentation import RandomResizedCrop
 from sk_aft.modules._image_input import ImageInput, check_bands
+from sk_aft.modules._small_batches import SMALL_BATCH, running_statistics
 from sk_aft.modules._timm_models import create_timm_model, input_config, is_timm
 from sk_aft.modules._training_defaults import TrainingDefaults
 
@@ -175,7 +176,12 @@ class PretrainedImage(nn.Module):
             What the transfer acts on.
         """
         images = self.augment(self.prepare(images))
-        features = self._features(images.contiguous(memory_format=torch.channels_last))
+        images = images.contiguous(memory_format=torch.channels_last)
+        if self.training and len(images) < SMALL_BATCH:
+            with running_statistics(self.network):
+                features = self._features(images)
+        else:
+            features = self._features(images)
         return self.head(features), features
 
     def _features(self, images: Tensor) -> Tensor:

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from sk_aft._data._resize import ImageGeometry
+from sk_aft._data._resize import ImageGeometry, height_and_width
 from sk_aft._optional import import_optional
-from sk_aft.preprocessing._image import height_and_width
 
 PREFIX = "timm:"
 _HUB, _DIRECTORY = "hf-hub:", "local-dir:"  # of timm itself

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from numbers import Integral
-from typing import Any
+from numbers import Real
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sk_aft._data._images import image_shape
 from sk_aft._data._pixels import GREY_WEIGHTS, UNSCALED, Ranges, to_floats, with_channels
-from sk_aft._data._resize import ImageGeometry, resize_and_crop
+from sk_aft._data._resize import ImageGeometry, height_and_width, resize_and_crop
 from sk_aft._data._rows import as_rows
 
 
@@ -79,6 +80,13 @@ class ImageResizer(TransformerMixin, BaseEstimator):
     """
 
     _accepts_rows = True  # need not be recognised again
+    _parameter_constraints: ClassVar[dict] = {
+        "size": "no_validation",
+        "max_size": "no_validation",
+        "interpolation": [StrOptions({"bilinear", "bicubic"})],
+        "crop_fraction": [Interval(Real, 0, 1, closed="right")],
+        "crop_mode": [StrOptions({"squash", "center"})],
+    }
 
     def __init__(
         self,
@@ -115,6 +123,7 @@ class ImageResizer(TransformerMixin, BaseEstimator):
         ValueError
             If an image cannot be read, or differs from the others in its number of bands.
         """
+        self._validate_params()
         rows = as_rows(X, kind="image").in_float_range()
         self.float_range_, self.whole_range_ = rows.float_range
         row_of_shape: dict[tuple[int, ...], int] = {}
@@ -176,9 +185,9 @@ class ImageResizer(TransformerMixin, BaseEstimator):
             return planes
         is_uint8 = planes.dtype == np.uint8
         limits = None if self.float_range_ in UNSCALED else (0.0, 1.0)
-        resized = resize_and_crop(
-            torch.from_numpy(planes).float(), self.geometry_, (0.0, 255.0) if is_uint8 else limits
-        )
+        # Copied, since Pillow's arrays are read-only, of which torch.from_numpy warns.
+        pixels = torch.tensor(planes, dtype=torch.float32)
+        resized = resize_and_crop(pixels, self.geometry_, (0.0, 255.0) if is_uint8 else limits)
         return (resized.round().to(torch.uint8) if is_uint8 else resized).numpy()
 
     def _keeps(self, size: tuple[int, ...]) -> bool:
@@ -199,20 +208,6 @@ class ImageResizer(TransformerMixin, BaseEstimator):
         elif bands < self.n_channels_:
             images = np.repeat(images, 3, axis=3)
         return np.ascontiguousarray(np.moveaxis(images, 3, 1))
-
-
-def height_and_width(size: Any) -> tuple[int, int]:
-    """Return a size as two numbers; a single one is that of a square."""
-    sides = (size, size) if isinstance(size, Integral) else size
-    if (
-        not isinstance(sides, (tuple, list))
-        or len(sides) != 2
-        or not all(isinstance(side, Integral) and int(side) > 0 for side in sides)
-    ):
-        raise ValueError(
-            f"The size of images is {size!r}: expected a positive integer, or (height, width)."
-        )
-    return int(sides[0]), int(sides[1])
 
 
 def _is_kept(size: tuple[int, int], geometry: ImageGeometry) -> bool:

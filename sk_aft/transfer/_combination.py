@@ -52,6 +52,11 @@ class Combination(TransferMethod):
         self._columns: list[slice] | None = None
 
     @property
+    def has_soft_targets(self) -> bool:  # type: ignore[override]
+        """Whether all parts learn predictions."""
+        return all(getattr(method, "has_soft_targets", False) for method, _ in self._active())
+
+    @property
     def feature_weights(self) -> Tensor:
         """Weight of each foundation feature in the first part that has feature weights."""
         for method, _ in self._active():

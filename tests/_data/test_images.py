@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sk_aft import AFTClassifier, FoundationFeatureExtractor
 from sk_aft._data._images import image_shape, load_image
 from sk_aft._data._rows import as_rows
+from sk_aft.modules import ResNet
 from sk_aft.store import row_digests
 
 RNG = np.random.RandomState(0)
@@ -41,8 +42,8 @@ def encoded(image, format="PNG", **options):
 
 
 def student(images, labels=Y):
+    # The fastest network: how images are read does not depend on it.
     settings = {"beta": 0, "max_epochs": 10, "batch_size": 16, "random_state": 0}
-    # The smallest network: what is read does not depend on it.
     return AFTClassifier(ResNet, **settings).fit(images, labels)
 
 
@@ -358,7 +359,7 @@ def test_a_teacher_sees_the_same_in_every_encoding(images):
 def test_teacher_and_student_remember_the_range_of_the_fit(hold):
     model = "effnet-lite0"
     model = {"image": model} if isinstance(hold(X), pd.DataFrame) else model
-    pipe = make_pipeline(extractor(model), AFTClassifier(max_epochs=10, random_state=0))
+    pipe = make_pipeline(extractor(model), AFTClassifier(ResNet, max_epochs=10, random_state=0))
     levels, fractions = X.astype(np.float32), np.float32(X / 255)
     pipe.fit(hold(levels[:40]), Y[:40])
     np.testing.assert_array_equal(pipe.predict_proba(hold(X)), pipe.predict_proba(hold(levels)))
@@ -492,7 +493,8 @@ def test_teacher_and_student_see_the_same_on_white():
     np.testing.assert_allclose(
         extractor().fit_transform(images[:2]), extractor().fit_transform(on_white[:2]), atol=1e-3
     )
-    model = AFTClassifier(beta=0, max_epochs=60, random_state=0).fit(images, np.arange(20) % 2)
+    model = AFTClassifier(ResNet, beta=0, max_epochs=60, random_state=0)
+    model.fit(images, np.arange(20) % 2)
     assert model.score(on_white, np.arange(20) % 2) == 1
 
 
@@ -599,7 +601,7 @@ def test_rows_of_unlike_encodings_are_put_one_after_another():
 
 def test_unlabeled_images_of_another_encoding():
     features = extractor(lambda x: np.reshape(x, (len(x), -1))[:, :5] * 1.0).fit(X)
-    model = AFTClassifier(max_epochs=10, batch_size=16, random_state=0)
+    model = AFTClassifier(ResNet, max_epochs=10, batch_size=16, random_state=0)
     model.fit(
         features.transform(X[:60]), Y[:60], X_unlabeled=features.transform(np.float32(X[60:] / 255))
     )
@@ -647,7 +649,7 @@ class Counted(bytes):
 def test_files_are_read_no_more_often_than_needed(format, hold, of_fit, of_predict):
     files = [Counted(encoded(x, format)) for x in X[:20]]
     Counted.reads = 0
-    model = AFTClassifier(beta=0, max_epochs=1, random_state=0).fit(hold(files), Y[:20])
+    model = AFTClassifier(ResNet, beta=0, max_epochs=1, random_state=0).fit(hold(files), Y[:20])
     assert Counted.reads <= of_fit * 20 + 1  # one is looked at for zeros and ones
     Counted.reads = 0
     model.predict(hold(files))

@@ -24,6 +24,7 @@ from skorch.callbacks import (
 from torch import nn
 
 from sk_aft import AFTClassifier, AFTRegressor
+from sk_aft.modules import ResNet
 
 X, Y = load_iris(return_X_y=True)
 NAMES = np.array(["setosa", "versicolor", "virginica"])
@@ -169,7 +170,7 @@ def test_images_and_their_labels():
     digits = load_digits()
     images, labels = digits.images[:100], np.array(list("abcdefghij"))[digits.target[:100]]
     scoring = EpochScoring("accuracy", on_train=True, use_caching=False)
-    model = student([scoring], max_epochs=8).fit(images, labels)
+    model = student([scoring], module=ResNet, max_epochs=8).fit(images, labels)
     assert model.history_[-1]["accuracy"] > 0.2
 
 

@@ -184,7 +184,7 @@ def test_a_parameter_of_another_network_is_named(bert):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"module": "minlm"}, r"module='minlm' is unknown: expected 'auto', 'minilm'"),
+        ({"module": "minlm"}, r"module='minlm' is unknown: expected 'auto'; for texts"),
         ({"module__n_layers": 9}, r"n_layers=9, but the encoder has 3 layers"),
         (
             {"module__layers": 2},

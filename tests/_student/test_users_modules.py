@@ -15,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 
 from sk_aft import AFTClassifier, AFTRegressor, FoundationFeatureExtractor
+from sk_aft.modules import ResNet
 
 X, Y = load_digits(return_X_y=True)
 X, Y = X[:400] / 16, Y[:400]
@@ -130,8 +131,11 @@ def test_modules_made_under_float64_become_float32(float64_by_default):
     teacher = PCA(8).fit(X)
     pipe = make_pipeline(FoundationFeatureExtractor(teacher), student(beta=1, max_epochs=15))
     assert pipe.fit(X, Y).score(X, Y) > 0.9
-    images = (X.reshape(-1, 8, 8) * 255).astype("uint8")
-    assert student(max_epochs=2).fit(images, Y).predict(images[:3]).shape == (3,)
+    images, labels = (X[:40].reshape(-1, 8, 8) * 255).astype("uint8"), Y[:40]
+    for module in ("auto", ResNet):
+        model = student(module, max_epochs=2).fit(images, labels)
+        assert {weight.dtype for weight in model.module_.parameters()} == {torch.float32}
+        assert model.predict(images[:3]).shape == (3,)
     AFTRegressor(beta=0, max_epochs=2).fit(["a b", "b c"] * 10, np.arange(20.0)).predict(["a"])
 
 

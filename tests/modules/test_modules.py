@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from sk_aft.modules import MLP, PenultimateFeatures, RandomCropAndFlip, ResNet, SparseBag
+from sk_aft.modules import MLP, PenultimateFeatures, ResNet, SparseBag
 
 
 def n_parameters(module):
@@ -252,24 +251,3 @@ def test_a_layer_that_is_called_by_name_is_seen_too():
     last = PenultimateFeatures(network)
     network(torch.randn(3, 4))
     assert last.take().shape == (3, 4)
-
-
-def test_images_are_shifted_and_mirrored_in_training_only():
-    torch.manual_seed(0)
-    image = torch.rand(2, 16, 16)
-    batch = image.expand(64, -1, -1, -1)
-    augment = RandomCropAndFlip()
-    assert augment.eval()(batch) is batch
-    padded = F.pad(image, (2, 2, 2, 2))
-    places = [(down, right) for down in range(5) for right in range(5)]
-    crops = [padded[:, down : down + 16, right : right + 16] for down, right in places]
-    possible = torch.stack(crops + [crop.flip(2) for crop in crops])
-    seen = set()
-    for drawn in augment.train()(batch):
-        matches = (possible == drawn).flatten(1).all(dim=1).nonzero().flatten().tolist()
-        assert matches
-        seen.add(matches[0])
-    assert len(seen) > 20
-    assert RandomCropAndFlip(max_shift=0, flip=False)(batch) is batch
-    with pytest.raises(ValueError, match="max_shift is 2"):
-        RandomCropAndFlip(max_shift=2)

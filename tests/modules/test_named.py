@@ -7,10 +7,12 @@ import sys
 from importlib.util import find_spec
 
 import pytest
+import torch
 from transformers import AutoTokenizer
 
-from sk_aft.modules import TransformerText
+from sk_aft.modules import EfficientNetLite, ResNet, TransformerText
 from sk_aft.modules._named import named_network
+from sk_aft.preprocessing import ImageResizer
 from sk_aft.preprocessing._subword import TRUNCATION
 from tests.conftest import TEXTS, save_encoder
 
@@ -18,7 +20,7 @@ from tests.conftest import TEXTS, save_encoder
 @pytest.mark.parametrize("form", ["{}", "hf:{}", "st:{}"])
 def test_a_directory_is_an_encoder_with_its_tokenizer(form, encoder_directory):
     directory = encoder_directory("bert")
-    named = named_network(form.format(directory))
+    named = named_network(form.format(directory), {})
     assert named.kind == "text"
     network = named.build(n_outputs=2, n_layers=1)
     assert isinstance(network, TransformerText)
@@ -29,7 +31,7 @@ def test_a_directory_is_an_encoder_with_its_tokenizer(form, encoder_directory):
 
 
 def test_texts_are_read_as_far_as_the_encoder_can(encoder_directory):
-    named = named_network(encoder_directory("bert"))  # with 40 positions
+    named = named_network(encoder_directory("bert"), {})  # with 40 positions
     long = ["why " * 100]
     with pytest.warns(UserWarning, match=TRUNCATION):
         (ids,) = named.make_preprocessor().fit(TEXTS).transform(long)
@@ -42,21 +44,38 @@ def test_texts_are_read_as_far_as_the_encoder_can(encoder_directory):
             ValueError, match=rf"max_length={wrong}, but .* reads at most 40 tokens"
         ):
             named.make_preprocessor(max_length=wrong)
-    minilm = named_network("minilm")  # with 512 positions
+    minilm = named_network("minilm", {})  # with 512 positions
     assert minilm.make_preprocessor().max_length == 256
     assert minilm.make_preprocessor(max_length=512).max_length == 512
 
 
 @pytest.mark.parametrize("name", ["minlm", "/no/such/place", "st", ""])
 def test_unknown_names(name):
-    message = rf"module='{name}' is unknown: .*'auto', 'minilm', 'st:.* write 'st:{name}'"
+    message = (
+        rf"module='{name}' is unknown: expected 'auto'; for texts 'minilm', 'st:NAME'.*for images "
+        rf"'effnet-lite0'.* write 'st:{name}'"
+    )
     with pytest.raises(ValueError, match=message):
-        named_network(name)
+        named_network(name, {})
 
 
-def test_the_name_of_a_model_of_images():
-    with pytest.raises(ValueError, match=r"module='effnet-lite0' is no model of texts: .*'minilm'"):
-        named_network("effnet-lite0")
+@pytest.mark.parametrize("variant", [0, 1, 2])
+def test_the_name_of_a_model_of_images(variant):
+    named = named_network(f"effnet-lite{variant}", {"image_size": 40})
+    assert named.kind == "image"
+    network = named.build(n_outputs=2, n_blocks=1)
+    assert isinstance(network, EfficientNetLite)
+    expected = EfficientNetLite(2, n_blocks=1, variant=variant)
+    torch.testing.assert_close(network.body.state_dict(), expected.body.state_dict())
+    assert named.make_preprocessor().max_size == 40
+    assert named.make_preprocessor(max_size=20).max_size == 20
+    by_default = named_network(f"effnet-lite{variant}", {}).make_preprocessor()
+    assert by_default.get_params() == ImageResizer().get_params()
+
+
+def test_auto_and_networks_are_no_names():
+    for module in ("auto", ResNet, ResNet(1, 2), lambda n_outputs: None):
+        assert named_network(module, {}) is None
 
 
 def test_a_tokenizer_that_runs_in_python_only(encoder_directory, tmp_path):
@@ -66,7 +85,7 @@ def test_a_tokenizer_that_runs_in_python_only(encoder_directory, tmp_path):
     transformers.CanineTokenizer().save_pretrained(tmp_path)
     transformers.CanineConfig(hidden_size=8, num_attention_heads=2).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"runs only in Python \(CanineTokenizer\).*preprocessor"):
-        named_network(str(tmp_path)).make_preprocessor()
+        named_network(str(tmp_path), {}).make_preprocessor()
 
 
 @pytest.mark.slow
