@@ -94,7 +94,7 @@ def test_transfer_from_unlabelled_rows_is_the_same():
         fitted.append(model.fit(X, y, features=FEATURES, sample_weight=weights))
     kept, recomputed = fitted
     np.testing.assert_allclose(kept.loss_curve_, recomputed.loss_curve_, rtol=0.01)
-    np.testing.assert_allclose(kept.predict_proba(X), recomputed.predict_proba(X), atol=0.01)
+    np.testing.assert_allclose(kept.predict_proba(X), recomputed.predict_proba(X), atol=0.03)
 
 
 @pytest.mark.parametrize(("flip", "n_views"), [(False, 1), (True, 2)])

@@ -149,14 +149,32 @@ def test_soft_targets_of_unlabelled_rows_are_mixed():
     assert model.score(X[40:], y[40:]) > 0.85
 
 
-def test_images_and_outputs_of_frozen_layers_are_mixed():
+class Watched(EfficientNetLite):
+    n_kept = 0
+
+    def frozen_outputs(self, images):
+        Watched.n_kept += len(images)
+        return super().frozen_outputs(images)
+
+
+@pytest.mark.parametrize("mixup", [0.0, 0.4])
+def test_images_are_mixed_rather_than_outputs_of_frozen_layers(mixup):
     y = np.arange(20) % 2
     X = RNG.randint(0, 100, (20, 16, 16)).astype(np.uint8)
     X[y == 1] += 120
+    Watched.n_kept = 0
     model = AFTClassifier(
-        EfficientNetLite, module__n_blocks=2, module__image_size=16, module__n_frozen_layers=2
-    ).set_params(beta=0, mixup=0.4, max_epochs=12, lr=0.01, random_state=0)
+        Watched, module__n_blocks=2, module__image_size=16, module__n_frozen_layers=2
+    ).set_params(beta=0, mixup=mixup, max_epochs=12, lr=0.01, random_state=0)
     assert model.fit(X, y).score(X, y) == 1
+    assert Watched.n_kept == (0 if mixup else 20)
+
+
+def test_a_list_of_methods_with_soft_targets_is_mixed():
+    features = RNG.randn(40, 3)
+    y = np.arange(40) % 2
+    model = AFTClassifier(transfer=[("probe-kd", 1.0)], mixup=0.2, max_epochs=2, random_state=0)
+    assert len(model.fit(RNG.randn(40, 2), y, features=features).loss_curve_) == 2
 
 
 def test_texts_are_refused():

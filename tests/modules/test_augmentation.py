@@ -120,3 +120,17 @@ def test_images_are_shifted_and_mirrored_in_training_only():
     assert RandomCropAndFlip(max_shift=0, flip=False)(batch) is batch
     with pytest.raises(ValueError, match="max_shift is 2"):
         RandomCropAndFlip(max_shift=2)
+
+
+@pytest.mark.parametrize("min_area", [0.8, 0.95])
+def test_a_crop_is_never_smaller_than_the_smallest_area(min_area):
+    side = 200
+    torch.manual_seed(0)
+    numbers = torch.arange(side, dtype=torch.float32)
+    images = torch.stack([numbers[:, None].expand(side, side), numbers.expand(side, side)])
+    crops = RandomResizedCrop(min_area)(images.expand(50, 2, side, side))
+    low, high = crops.amin((2, 3)), crops.amax((2, 3))
+    areas = ((high - low + 2) / side).prod(dim=1)
+    assert areas.min() >= min_area - 0.01
+    assert areas.min() < min_area + 0.1
+    assert low.min() >= 0

@@ -120,10 +120,20 @@ def test_large_batches_are_normalised_by_their_own_statistics():
     module = network(min_crop=1, n_frozen_layers=0)
     before = [norm.running_mean.clone() for norm in batch_norms(module)]
     many = IMAGES.repeat(16, 1, 1, 1)
-    features = module.train()(many)[1]
+    module.train()(many.flip(0) ** 3)  # the first batch replaces ImageNet's statistics
+    features = module(many)[1]
     after = [norm.running_mean for norm in batch_norms(module)]
     assert not any(torch.equal(old, new) for old, new in zip(before, after, strict=True))
     assert not torch.allclose(features, module.eval()(many)[1], atol=1e-2)
+
+
+def test_statistics_start_from_the_first_large_batch():
+    module = network(min_crop=1, n_frozen_layers=0).train()
+    module(IMAGES)  # too few
+    many = IMAGES.repeat(16, 1, 1, 1)
+    expected = module(many)[1]
+    torch.testing.assert_close(module.eval()(many)[1], expected, rtol=0.02, atol=0.02)
+    assert all(norm.momentum == 0.05 for norm in batch_norms(module))
 
 
 # ---------------------------------------------------------------- frozen layers
@@ -190,7 +200,7 @@ def test_crops_are_made_in_training_only():
 
 
 def test_the_number_of_frozen_layers():
-    assert network(n_blocks=8).n_frozen_layers == 4
+    assert network(n_blocks=8).n_frozen_layers == 5
     assert network(n_blocks=2).n_frozen_layers == 2
     assert network(n_frozen_layers=0).n_frozen_layers == 0
     images, labels = (IMAGES * 255).byte().permute(0, 2, 3, 1).numpy(), [0, 1, 0, 1]

@@ -4,12 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from importlib.util import find_spec
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoTokenizer
 
+from sk_aft import AFTClassifier
 from sk_aft.modules import EfficientNetLite, ResNet, TransformerText
 from sk_aft.modules._named import named_network
 from sk_aft.preprocessing import ImageResizer
@@ -118,3 +121,38 @@ for name in ("hf:someone/plain", "st:someone/plain", "st:inside"):
 def test_a_model_of_timm_without_timm():
     with pytest.raises(ImportError, match=r"timm is needed for .*pip install 'sk-aft\[timm\]'"):
         named_network("timm:resnet18", {})
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        EfficientNetLite(2, image_size=48, n_blocks=1),
+        partial(EfficientNetLite, image_size=48),
+        EfficientNetLite,
+    ],
+    ids=["instance", "partial", "class"],
+)
+def test_networks_of_this_package_have_the_resizer_of_their_size(module):
+    parameters = {"image_size": 48} if module is EfficientNetLite else {}
+    named = named_network(module, parameters)
+    assert (named.kind, named.name) == ("image", "EfficientNetLite")
+    images = np.zeros((2, 60, 60), np.uint8)
+    assert named.make_preprocessor().fit(images).size_ == (48, 48)
+    assert named.make_preprocessor(size=10).fit(images).size_ == (10, 10)
+
+
+def test_the_image_size_of_a_users_network_is_its_own_affair():
+    class Network(ResNet):
+        def __init__(self, n_channels, n_outputs, image_size):
+            super().__init__(n_channels, n_outputs)
+
+    model = AFTClassifier(Network, module__image_size=None, beta=0, max_epochs=1)
+    model.fit(np.zeros((4, 10, 10), np.uint8), [0, 1, 0, 1])
+    assert model.preprocessor_.size_ == (10, 10)
+
+
+def test_a_name_is_a_variant():
+    with pytest.raises(ValueError, match=r"module='effnet-lite1' is a variant already"):
+        named_network("effnet-lite1", {"variant": 0})
+    with pytest.raises(ValueError, match="variant has to be 0, 1 or 2, got 5"):
+        EfficientNetLite(2, variant=5)

@@ -177,3 +177,19 @@ def test_checked_numbers_are_scaled_as_scikit_learn_does(dtype, parameters):
         atol=1e-5 if dtype != np.float16 else 2e-3,
     )
     np.testing.assert_array_equal(X, before)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"crop_fraction": 0}, "The 'crop_fraction' parameter of ImageResizer"),
+        ({"crop_fraction": 2}, "The 'crop_fraction' parameter of ImageResizer"),
+        ({"crop_mode": "border"}, "The 'crop_mode' parameter of ImageResizer"),
+        ({"interpolation": "nearest"}, "The 'interpolation' parameter of ImageResizer"),
+        ({"size": 0}, "The size of images is 0"),
+        ({"max_size": True}, "The size of images is True"),
+    ],
+)
+def test_parameters_of_the_resizer_that_cannot_be(parameters, message):
+    with pytest.raises(ValueError, match=message):
+        ImageResizer(**parameters).fit(np.zeros((2, 9, 9), np.uint8))
