@@ -7,9 +7,9 @@ DIR holds cifar10.parquet and chest_xray.parquet with the columns image, label a
 teachers are EfficientNet-Lite0 and -Lite2. Each method of a student has the same number of trials
 on a held-out quarter of the labelled rows. The best one is fitted to all training rows and scored
 on the test rows, once for each of ``--seeds``. Linear models choose among four values of C in
-5-fold cross-validation. Lines go to ``benchmarks/results/image_students.jsonl``, and what is there is
-not run again. At the end a table is printed, in which "taught" is the transfer method with the best
-score on held-out rows.
+5-fold cross-validation. Lines go to ``benchmarks/results/image_students.jsonl``, and what is there
+is not run again. At the end a table is printed, in which "taught" is the transfer method with the
+best score on held-out rows.
 
 ``--variants`` changes one setting of the student at a time and scores it on 3,000 training rows
 that are not used otherwise.
