@@ -132,7 +132,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
 
     Images may have any of these encodings, and a different one after ``fit``:
 
-    - Integers range from 0 to 255; bools are black and white.
+    - Integers range from 0 to 255, or to 65535 if some exceed 255; bools are black and white.
     - Floats range from 0 to 1 if all floats in the images seen during ``fit`` do. Otherwise they
       range from 0 to 255 if they are whole numbers or reach 128. If ``fit`` saw no floats, the
       images of the call decide. Functions and torch modules also accept other floats, such as

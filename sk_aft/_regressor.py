@@ -62,9 +62,10 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
         - An estimator: cloned and fitted. It gets a DataFrame if the rows are one.
         - None: the rows are already numbers, and are not scaled.
     lr : "auto" or float, default="auto"
-        Initial learning rate of the network. "auto" is the network's own: 1e-4 for
-        `TransformerText`, 1e-3 for all others. The head of text students has
-        ``module__head_lr_factor`` times this rate. ``optimizer__lr`` has precedence.
+        Initial learning rate of the network. "auto" is the network's own, for example 1e-3 for
+        `MLP`, 3e-3 for `EfficientNetLite` and 1e-4 for `TransformerText`. The head of networks that
+        are fine-tuned has ``module__head_lr_factor`` times this rate. ``optimizer__lr`` has
+        precedence.
     transfer_lr : float, default=1e-2
         Learning rate of the transfer method's own parameters, as published.
     optimizer : type, default=sk_aft.optim.RowwiseAdamW
@@ -73,9 +74,9 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
         Task loss, from outputs and standardised targets, both (B, n_targets).
     max_epochs : int or "auto", default="auto"
         Passes over all training rows; time is proportional to it. "auto" counts steps: as many as
-        50 passes over the labelled rows have, or 200 if that is more (on 2-D numbers 1,000). Text
-        students make fewer passes: 5 and 500 steps for `StaticText`, 3 and 300 steps for
-        `TransformerText`. At most 500 passes are made.
+        50 passes over the labelled rows have, or 200 if that is more (on 2-D numbers 1,000).
+        Networks that are fine-tuned make fewer passes, `EfficientNetLite` 10 and at least 300
+        steps. At most 500 passes are made.
     batch_size : int, default=128
         Rows per batch. The transfer compares the rows of a batch with each other.
     lr_schedule : {"cosine", "constant"}, default="cosine"

@@ -181,6 +181,8 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
             )
         else:
             student, tensors = resume_student(resumed, data, plan, random)
+        if resumed is None and self.module == "auto":
+            student.inputs.warn_of_other_images()
         if named is not None:
             inputs = student.inputs
             last = last_step(inputs.preprocessor)

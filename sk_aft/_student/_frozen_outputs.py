@@ -52,7 +52,7 @@ def keep_frozen_outputs(
         return batches
     starts = range(0, n_rows, batches.batch_size)
     kept: torch.Tensor | None = None
-    for start in tqdm(starts, desc="frozen layers", unit="batch", disable=not verbose):
+    for start in tqdm(starts, desc="frozen layers, once", unit="batch", disable=not verbose):
         rows = np.arange(start, min(start + batches.batch_size, n_rows))
         maps = module.frozen_outputs(batches.inputs.take(rows, device))
         if kept is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
@@ -94,6 +95,17 @@ class StudentInputs:
     def allows_nan(self) -> bool:
         """Whether rows may hold NaN, because the user's own preprocessor may fill it in."""
         return not (self.is_automatic or self.preprocessor is None)
+
+    def warn_of_other_images(self) -> None:
+        """Warn if the automatic network of grey or RGB images is not a pretrained one."""
+        is_image = self.schema.kind == "image" and self.sizes.get("n_channels") in (1, 3)
+        if is_image and not self.are_pictures:
+            warnings.warn(
+                "These images are numbers of another scale than 0 to 1 or 0 to 255, so "
+                "module='auto' is a ResNet that starts from random weights. For a pretrained "
+                "network, scale them to 0 to 1. module=ResNet avoids this warning.",
+                stacklevel=5,
+            )
 
     def transform(self, rows: Rows) -> InputTensors:
         """Return rows as the numbers that the network reads."""

@@ -66,7 +66,7 @@ class RandomResizedCrop(nn.Module):
 
     Parameters
     ----------
-    min_area : float, default=0.7
+    min_crop : float, default=0.7
         Smallest part, as a fraction of the area; 1 does not crop.
     flip : bool, default=False
         Whether to mirror half of the images horizontally, which changes the meaning of digits and
@@ -88,23 +88,23 @@ class RandomResizedCrop(nn.Module):
     True
     """
 
-    def __init__(self, min_area: float = 0.7, flip: bool = False) -> None:
+    def __init__(self, min_crop: float = 0.7, flip: bool = False) -> None:
         super().__init__()
-        if not 0 < min_area <= 1:
-            raise ValueError(f"min_area is {min_area}, expected a share above 0, at most 1.")
-        self.min_area = min_area
+        if not 0 < min_crop <= 1:
+            raise ValueError(f"min_crop is {min_crop}, expected a share above 0, at most 1.")
+        self.min_crop = min_crop
         self.flip = flip
 
     def forward(self, images: Tensor) -> Tensor:
         """Return images (B, C, H, W) of the same shape."""
-        if not self.training or (not self.flip and self.min_area == 1):
+        if not self.training or (not self.flip and self.min_crop == 1):
             return images
         n_images, device = len(images), images.device
 
         def draw(low: float, high: float) -> Tensor:
             return torch.empty(n_images, device=device).uniform_(low, high)
 
-        area = draw(self.min_area, 1.0)
+        area = draw(self.min_crop, 1.0)
         # No side is longer than that of the image.
         ratio = torch.clamp(draw(-_LOG_RATIO, _LOG_RATIO).exp(), area, 1 / area)
         width, height = (area * ratio).sqrt(), (area / ratio).sqrt()

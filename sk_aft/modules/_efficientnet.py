@@ -23,7 +23,6 @@ from sk_aft.modules._training_defaults import TrainingDefaults
 # Of the running statistics. ImageNet's own training had 0.01, which is too slow for a few hundred
 # steps on other images.
 _MOMENTUM = 0.05
-_SMALLEST_IMAGE = 8
 
 
 class EfficientNetLite(nn.Module):
@@ -120,12 +119,9 @@ class EfficientNetLite(nn.Module):
         self.head_lr_factor = head_lr_factor
         self.layer_decay = layer_decay
         size = height_and_width(image_size)
-        if min(size) < _SMALLEST_IMAGE:
-            raise ValueError(
-                f"image_size={image_size!r}: expected at least {_SMALLEST_IMAGE} pixels."
-            )
         self.prepare = ImageInput(size, mean=[127 / 255] * 3, std=[128 / 255] * 3)
         self.body = _first_blocks(_pretrained(variant), n_blocks)
+        _check_size(self.body, size)
         self.n_frozen_layers = min(5, n_blocks) if n_frozen_layers is None else n_frozen_layers
         self._has_statistics = False
         self.augment = RandomResizedCrop(min_crop)
@@ -282,6 +278,18 @@ def _convolution(convolution: Any, norm: nn.BatchNorm2d) -> list[nn.Module]:
         plain.padding = (padding[0], padding[0])
         return [plain, norm]
     return [nn.ZeroPad2d(padding), plain, norm]
+
+
+def _check_size(body: nn.Sequential, size: tuple[int, int]) -> None:
+    """Raise if images are so small that a convolution is larger than its maps."""
+    try:
+        with torch.no_grad():
+            body.eval()(torch.zeros(1, 3, *size, dtype=torch.float32))
+    except RuntimeError as error:
+        raise ValueError(
+            f"image_size={size} is too small for {len(body) - 2} blocks: use 32 or more pixels."
+        ) from error
+    body.train()
 
 
 def _width(body: nn.Sequential) -> int:

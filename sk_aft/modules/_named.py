@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,7 +17,7 @@ from sk_aft._data._tensors import InputTensors, are_between_0_and_1
 from sk_aft._parameters import reject_unknown
 from sk_aft.backbones._efficientnet import EfficientNetLiteBackbone
 from sk_aft.backbones._encoder_layers import encoder_files, load_tokenizer_json
-from sk_aft.backbones._specs import resolve_backbone
+from sk_aft.backbones._specs import NAMES, resolve_backbone
 from sk_aft.modules._efficientnet import EfficientNetLite
 from sk_aft.modules._pretrained_image import PretrainedImage, is_pretrained_image
 from sk_aft.modules._timm_models import PREFIX, check_timm_name, input_config
@@ -27,8 +29,8 @@ from sk_aft.preprocessing._subword import SubwordTokenizer
 _MOST_TOKENS = 256
 _EXPECTED = (
     "expected 'auto'; for texts 'minilm', 'st:NAME' or 'hf:NAME' (NAME is on the Hugging Face hub, "
-    "or a directory) or a directory; for images 'effnet-lite0' or 'timm:NAME', such as "
-    "'timm:resnet18'; or a network: a class, a function or an instance"
+    "or a directory) or a directory; for images 'effnet-lite0', 'effnet-lite1', 'effnet-lite2' or "
+    "'timm:NAME', such as 'timm:resnet18'; or a network: a class, a function or an instance"
 )
 
 
@@ -55,9 +57,11 @@ class NamedNetwork(NamedTuple):
     def check_kind(self, kind: str) -> None:
         """Raise if the rows are of another kind."""
         if kind != self.kind:
+            is_directory = kind == "image" and os.path.isdir(self.name)
+            of_timm = f" A directory of timm is 'timm:{self.name}'." if is_directory else ""
             raise ValueError(
                 f"module={self.name!r} reads rows of kind {self.kind!r}, and these are of kind "
-                f"{kind!r}: use module='auto', or a network for such rows."
+                f"{kind!r}: use module='auto', or a network for such rows.{of_timm}"
             )
 
     def check_inputs(self, preprocessor: Any, tensors: InputTensors, *, is_automatic: bool) -> None:
@@ -142,7 +146,9 @@ def named_network(module: Any, parameters: Mapping[str, Any]) -> NamedNetwork | 
     try:
         backbone = resolve_backbone(module)
     except ValueError as error:
-        raise ValueError(f"module={module!r} is unknown: {_EXPECTED}. {error}") from error
+        close = get_close_matches(module.lower(), NAMES, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"module={module!r} is unknown: {_EXPECTED}.{hint} {error}") from error
     if isinstance(backbone, EfficientNetLiteBackbone):
         if "variant" in parameters:
             raise ValueError(

@@ -202,7 +202,8 @@ def _explained(spec: str) -> Iterator[None]:
         name = spec.removeprefix(PREFIX)
         raise OSError(
             f"The weights of {spec!r} cannot be loaded, and training does not start from random "
-            f"ones instead ({error}). Check the connection to the Hugging Face hub. For a machine "
+            f"ones instead ({error}). Check the connection to the Hugging Face hub (with "
+            "HF_HUB_OFFLINE=1 only its cache is read). For a machine "
             f"without one, run timm.create_model({name!r}, pretrained=True) on another and copy "
             "its cache (the directory HF_HOME); or save the model with timm.models.save_for_hf and "
             "use module='timm:DIRECTORY'; or use an instance as module."

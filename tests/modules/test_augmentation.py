@@ -27,22 +27,22 @@ def extents(images):
     return x - half_width, x + half_width, y - half_height, y + half_height
 
 
-@pytest.mark.parametrize("min_area", [0.2, 0.5, 0.9])
-def test_crops_are_parts_of_the_image_of_at_least_the_smallest_area(min_area):
-    left, right, top, bottom = extents(crops(min_area=min_area))
+@pytest.mark.parametrize("min_crop", [0.2, 0.5, 0.9])
+def test_crops_are_parts_of_the_image_of_at_least_the_smallest_area(min_crop):
+    left, right, top, bottom = extents(crops(min_crop=min_crop))
     for low, high in ((left, right), (top, bottom)):
         assert low.min() > -1 - PIXEL
         assert high.max() < 1 + PIXEL
     area = (right - left) * (bottom - top) / 4
     # A part that is wider than the image is cut off.
-    assert area.min() > min_area * 0.75
+    assert area.min() > min_crop * 0.75
     assert area.max() < 1 + PIXEL
-    assert area.min() < min_area + 0.2 * (1 - min_area)
+    assert area.min() < min_crop + 0.2 * (1 - min_crop)
     assert area.max() > 0.9
 
 
 def test_crops_differ_and_are_anywhere():
-    left, right, top, bottom = extents(crops(min_area=0.3))
+    left, right, top, bottom = extents(crops(min_crop=0.3))
     for low, high in ((left, right), (top, bottom)):
         centre = (low + high) / 2
         assert centre.min() < -0.2
@@ -61,7 +61,7 @@ def test_a_crop_is_not_mirrored_unless_asked_for():
 def test_mirroring_alone():
     images = torch.rand(1, 3, 9, 7).expand(100, -1, -1, -1)
     torch.manual_seed(0)
-    turned = RandomResizedCrop(min_area=1, flip=True)(images)
+    turned = RandomResizedCrop(min_crop=1, flip=True)(images)
     is_same, is_mirrored = (
         (turned - other).abs().amax(dim=(1, 2, 3)) < 1e-5 for other in (images, images.flip(3))
     )
@@ -95,10 +95,10 @@ def test_gradients_reach_the_images():
     assert images.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("min_area", [0, -0.1, 1.1, float("nan")])
-def test_areas_that_cannot_be(min_area):
-    with pytest.raises(ValueError, match=f"min_area is {min_area}, expected a share above 0"):
-        RandomResizedCrop(min_area)
+@pytest.mark.parametrize("min_crop", [0, -0.1, 1.1, float("nan")])
+def test_areas_that_cannot_be(min_crop):
+    with pytest.raises(ValueError, match=f"min_crop is {min_crop}, expected a share above 0"):
+        RandomResizedCrop(min_crop)
 
 
 def test_images_are_shifted_and_mirrored_in_training_only():
@@ -122,15 +122,15 @@ def test_images_are_shifted_and_mirrored_in_training_only():
         RandomCropAndFlip(max_shift=2)
 
 
-@pytest.mark.parametrize("min_area", [0.8, 0.95])
-def test_a_crop_is_never_smaller_than_the_smallest_area(min_area):
+@pytest.mark.parametrize("min_crop", [0.8, 0.95])
+def test_a_crop_is_never_smaller_than_the_smallest_area(min_crop):
     side = 200
     torch.manual_seed(0)
     numbers = torch.arange(side, dtype=torch.float32)
     images = torch.stack([numbers[:, None].expand(side, side), numbers.expand(side, side)])
-    crops = RandomResizedCrop(min_area)(images.expand(50, 2, side, side))
+    crops = RandomResizedCrop(min_crop)(images.expand(50, 2, side, side))
     low, high = crops.amin((2, 3)), crops.amax((2, 3))
     areas = ((high - low + 2) / side).prod(dim=1)
-    assert areas.min() >= min_area - 0.01
-    assert areas.min() < min_area + 0.1
+    assert areas.min() >= min_crop - 0.01
+    assert areas.min() < min_crop + 0.1
     assert low.min() >= 0

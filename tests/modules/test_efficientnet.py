@@ -195,7 +195,7 @@ def test_crops_are_made_in_training_only():
     torch.testing.assert_close(module(IMAGES), module(IMAGES))
     module.train()
     assert not torch.allclose(module(IMAGES)[1], module(IMAGES)[1], atol=1e-3)
-    module.augment.min_area = 1
+    module.augment.min_crop = 1
     torch.testing.assert_close(module(IMAGES), module(IMAGES))
 
 
