@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.utils import _safe_indexing
 
 
 class PseudoLabels(ClassifierMixin, BaseEstimator):
@@ -35,7 +36,7 @@ class PseudoLabels(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : list of n_rows rows
+        X : list or array of n_rows rows
             Raw rows.
         y : ndarray of shape (n_rows,), int
             Labels; -1 where there is none.
@@ -45,14 +46,12 @@ class PseudoLabels(ClassifierMixin, BaseEstimator):
         self : PseudoLabels
             The fitted model.
         """
-        rows: np.ndarray = np.empty(len(X), dtype=object)
-        rows[:] = X
         labeled = y != -1
-        probe = clone(self.probe).fit(rows[labeled], y[labeled])
+        probe = clone(self.probe).fit(_safe_indexing(X, labeled), y[labeled])
         labels = y.copy()
         if not labeled.all():
-            labels[~labeled] = probe.predict(rows[~labeled])
-        self.model_ = clone(self.model).fit(rows, labels)
+            labels[~labeled] = probe.predict(_safe_indexing(X, ~labeled))
+        self.model_ = clone(self.model).fit(X, labels)
         self.classes_ = self.model_.classes_
         return self
 
