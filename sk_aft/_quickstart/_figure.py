@@ -83,7 +83,8 @@ def _frame(axes: Any, results: Sequence[Result]) -> None:
 def _label(axes: Any, results: Sequence[Result]) -> None:
     """Write each point's name and size at the first free place next to it."""
     taken = [_extent(axes, result) for result in results]
-    for result in results:
+    # From the right, where there are the fewest free places.
+    for result in sorted(results, key=lambda result: -result.milliseconds):
         for side, vertical, offset in _PLACES:
             label = axes.annotate(
                 f"{result.method.name}\n{format_count(result.n_parameters)} parameters",
