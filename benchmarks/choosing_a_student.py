@@ -17,7 +17,8 @@ import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
 FIGURE = Path(__file__).parents[1] / "docs" / "images" / "students.png"
-ALONE, PROBE = "alone", "teachers' probe"
+ALONE = "alone"
+_ALONE, _TAUGHT = "#3b8ec2", "#c2410c"  # colours
 
 
 class Student(NamedTuple):
@@ -139,30 +140,37 @@ def draw(table: list[Row]) -> None:
     from matplotlib import pyplot as plt
 
     titles = list(dict.fromkeys(row.task for row in table))
-    figure, panels = plt.subplots(2, 3, figsize=(11, 6), constrained_layout=True)
-    looks = {student.name: marker for student, marker in zip(STUDENTS, "os^D", strict=True)}
+    figure, panels = plt.subplots(
+        2, 3, figsize=(10, 6.4), constrained_layout=True, sharex=True, squeeze=False
+    )
+    markers = {student.name: marker for student, marker in zip(STUDENTS, "os^D", strict=True)}
+    for panel in panels.flat[len(titles) :]:
+        panel.set_axis_off()
     for panel, title in zip(panels.flat, titles, strict=False):
         for row in table:
             if row.task != title:
                 continue
-            marker = looks[row.student]
-            name = row.student.replace("`", "")
-            panel.plot(row.milliseconds, row.alone, marker, color="#3b8ec2", mfc="white", ms=8)
-            panel.annotate(
-                name, (row.milliseconds, row.alone), (6, 6), textcoords="offset points", fontsize=8
-            )
-            if row.taught is not None:
-                ends = (row.alone, row.taught)
-                panel.plot(2 * [row.milliseconds], ends, "-", color="#9ca3af", lw=1, zorder=0)
-                panel.plot(row.milliseconds, row.taught, marker, color="#c2410c", ms=8)
-        panel.set_xscale("log")
-        panel.set_xlim(0.3, 12)
-        panel.set_ylim(bottom=0)
+            errors = [row.alone] if row.taught is None else [row.alone, row.taught]
+            times, marker = len(errors) * [row.milliseconds], markers[row.student]
+            panel.plot(times, errors, "-", color="#9ca3af", linewidth=1, zorder=0)
+            panel.plot(times[0], errors[0], marker, color=_ALONE, mfc="white", ms=9, mew=1.5)
+            panel.plot(times[1:], errors[1:], marker, color=_TAUGHT, ms=9)
+        highest = max(row.alone for row in table if row.task == title)
+        panel.set(xscale="log", xlim=(0.3, 12), ylim=(0, 1.15 * highest))
         panel.set_title(title, fontsize=10)
+        panel.xaxis.set_major_formatter("{x:g}")
         panel.grid(alpha=0.3)
-    figure.supxlabel("milliseconds per prediction, one row on one thread")
-    figure.supylabel("test error (%): open alone, filled taught")
-    figure.savefig(FIGURE, dpi=110)
+    shown = dict.fromkeys(row.student for row in table)
+    handles = [
+        *(panels[0, 0].plot([], [], markers[x], color="#374151", mfc="white")[0] for x in shown),
+        panels[0, 0].plot([], [], "o", color=_ALONE, mfc="white")[0],
+        panels[0, 0].plot([], [], "o", color=_TAUGHT)[0],
+    ]
+    names = [*(name.replace("`", "") for name in shown), "alone", "taught"]
+    figure.legend(handles, names, loc="outside upper center", ncols=3, frameon=False)
+    figure.supxlabel("milliseconds per prediction, one row on one thread", fontsize=10)
+    figure.supylabel("test error (%)", fontsize=10)
+    figure.savefig(FIGURE, dpi=120)
 
 
 if __name__ == "__main__":
