@@ -195,7 +195,7 @@ def test_standardised_images_are_refused(spec):
     with pytest.raises(ValueError, match="reads pictures: uint8, or floats between 0 and 1"):
         student(spec).fit(standardised, Y)
     planes = standardised.transpose(0, 3, 1, 2)
-    with pytest.raises(ValueError, match=r"standardises images itself: .* are between -1.* and "):
+    with pytest.raises(ValueError, match=r"standardises images itself: .* returned others"):
         student(torchvision.models.resnet18(), preprocessor=None).fit(planes, Y)
 
 
@@ -214,6 +214,20 @@ def test_sizes_that_are_none(spec, size):
         student(spec, module__image_size=size).fit(X, Y)
 
 
-def test_parameters_of_the_preprocessor_follow_the_model(spec):
-    with pytest.raises(ValueError, match="Invalid parameter preprocessor__size"):
-        student(spec, preprocessor__size=48).fit(X, Y)
+def test_parameters_of_the_preprocessor_replace_those_of_the_model(spec):
+    model = student(spec, preprocessor__size=48, max_epochs=1).fit(X, Y)
+    assert model.preprocessor_.size_ == (48, 48)
+    assert model.preprocessor_.crop_fraction == 1  # the network crops them
+    with pytest.raises(ValueError, match="Invalid parameter preprocessor__crop: ImageResizer"):
+        student(spec, preprocessor__crop=0.5).fit(X, Y)
+
+
+@pytest.mark.parametrize("n_rows", [1, 3])
+def test_few_rows_are_normalised_with_the_running_statistics(spec, n_rows):
+    model = student(spec, kind=AFTRegressor, max_epochs=2).fit(X[:n_rows], np.arange(n_rows))
+    before = dict(PretrainedImage(spec, 1).network.named_buffers())
+    after = dict(model.module_.network.named_buffers())
+    means = [name for name in before if name.endswith("running_mean")]
+    assert means
+    for name in means:
+        torch.testing.assert_close(after[name], before[name])
