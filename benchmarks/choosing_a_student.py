@@ -155,7 +155,7 @@ def draw(table: list[Row]) -> None:
             panel.plot(times, errors, "-", color="#9ca3af", linewidth=1, zorder=0)
             panel.plot(times[0], errors[0], marker, color=_ALONE, mfc="white", ms=9, mew=1.5)
             panel.plot(times[1:], errors[1:], marker, color=_TAUGHT, ms=9)
-        highest = max(row.alone for row in table if row.task == title)
+        highest = max(max(row.alone, row.taught or 0) for row in table if row.task == title)
         panel.set(xscale="log", xlim=(0.3, 12), ylim=(0, 1.15 * highest))
         panel.set_title(title, fontsize=10)
         panel.xaxis.set_major_formatter("{x:g}")
