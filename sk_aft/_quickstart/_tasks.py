@@ -170,7 +170,7 @@ def image_methods(random_state: int) -> list[Method]:
         ),
         Method(
             PROBE,
-            "EfficientNets + logistic regression",
+            "Linear probe of both",
             make_pipeline(extractor, StandardScaler(), LogisticRegression(max_iter=1000)),
             {"logisticregression__C": [0.001, 0.01, 0.1]},
         ),
