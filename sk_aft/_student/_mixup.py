@@ -37,7 +37,7 @@ def mix(batch: Batch, alpha: float) -> MixedBatch:
     Parameters
     ----------
     batch : Batch
-        Some rows; its features are soft targets.
+        Some rows; its inputs are one tensor, its features soft targets.
     alpha : float
         The share is drawn from the distribution Beta(alpha, alpha), for the whole batch.
 
@@ -47,18 +47,17 @@ def mix(batch: Batch, alpha: float) -> MixedBatch:
         The mixtures.
     """
     share = float(torch.distributions.Beta(alpha, alpha).sample())
-    first = batch.inputs if isinstance(batch.inputs, Tensor) else next(iter(batch.inputs.values()))
-    n_rows, device = len(first), first.device
+    inputs: Any = batch.inputs  # see check_mixup
+    n_rows, device = len(inputs), inputs.device
     n_labeled = n_rows if batch.targets is None else len(batch.targets)
     known = torch.randperm(n_labeled, device=device)
     partners = torch.cat([known, n_labeled + torch.randperm(n_rows - n_labeled, device=device)])
 
-    def mixed(rows: Any) -> Any:
-        if isinstance(rows, dict):
-            return {name: mixed(part) for name, part in rows.items()}
-        return None if rows is None else torch.lerp(rows[partners].float(), rows.float(), share)
+    def mixed(rows: Tensor) -> Tensor:
+        return torch.lerp(rows[partners].float(), rows.float(), share)
 
-    batch = batch._replace(inputs=mixed(batch.inputs), features=mixed(batch.features))
+    soft_targets = None if batch.features is None else mixed(batch.features)
+    batch = batch._replace(inputs=mixed(inputs), features=soft_targets)
     others = {
         name: None if values is None else values[known]
         for name, values in (("targets", batch.targets), ("weights", batch.weights))
