@@ -2,12 +2,38 @@
 
 ``make_pipeline(FoundationFeatureExtractor(...), AFTClassifier(...))`` is a scikit-learn pipeline
 that is trained with foundation features and predicts without them.
+
+Names are loaded when they are first used, so ``import sk_aft.serving`` needs neither PyTorch nor
+scikit-learn.
 """
 
-from sk_aft._classifier import AFTClassifier
-from sk_aft._extractor import FoundationFeatureExtractor
-from sk_aft._features import FoundationFeatures
-from sk_aft._regressor import AFTRegressor
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sk_aft._classifier import AFTClassifier
+    from sk_aft._extractor import FoundationFeatureExtractor
+    from sk_aft._features import FoundationFeatures
+    from sk_aft._regressor import AFTRegressor
 
 __version__ = "0.2.dev0"
 __all__ = ["AFTClassifier", "AFTRegressor", "FoundationFeatureExtractor", "FoundationFeatures"]
+
+_MODULES = {
+    "AFTClassifier": "sk_aft._classifier",
+    "AFTRegressor": "sk_aft._regressor",
+    "FoundationFeatureExtractor": "sk_aft._extractor",
+    "FoundationFeatures": "sk_aft._features",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

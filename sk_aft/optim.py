@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+__all__ = ["RowwiseAdamW"]
+
 
 class RowwiseAdamW(torch.optim.AdamW):
     """AdamW with one step size for a whole embedding, which changes only the rows of a batch.

@@ -20,7 +20,7 @@ def public_classes():
     found = {
         value
         for package in packages
-        for value in vars(package).values()
+        for value in (getattr(package, name) for name in package.__all__)
         if inspect.isclass(value) and value.__module__.startswith("sk_aft")
     }
     return sorted(found, key=lambda cls: cls.__qualname__)

@@ -9,7 +9,6 @@ from pathlib import PurePath
 from typing import Any, NoReturn
 
 import numpy as np
-import scipy.sparse
 
 from sk_aft._data._images import is_pil_image
 from sk_aft._data._missing import is_all_missing, is_missing, missing_mask
@@ -28,7 +27,7 @@ def check_is_collected(X: Any) -> None:
     name = type(X).__name__
     if X is None:
         raise ValueError("X is None: give the rows to learn from.")
-    if scipy.sparse.issparse(X):
+    if is_sparse(X):
         raise TypeError(
             "Sparse data was passed for X, but dense data is required. "
             "Use '.toarray()' to convert to a dense numpy array."
@@ -54,6 +53,11 @@ def check_is_collected(X: Any) -> None:
             "of rows. For a stream, call FoundationFeatureExtractor.precompute or partial_fit with "
             "one list after another."
         )
+
+
+def is_sparse(X: Any) -> bool:
+    """Whether this is a sparse matrix of SciPy, which is not imported for that."""
+    return any(base.__module__.startswith("scipy.sparse") for base in type(X).__mro__)
 
 
 def is_frame(X: Any) -> bool:
@@ -123,6 +127,11 @@ def select_columns(X: Any, names: Sequence[Any]) -> Any:
     """Return a DataFrame of some columns in this order; raises ValueError if one is missing."""
     require_columns(X, names)
     return X if list(X.columns) == list(names) else X[list(names)]
+
+
+def rows_of_frame(X: Any, indices: np.ndarray) -> Any:
+    """Return some rows of a DataFrame."""
+    return X.iloc[indices] if hasattr(X, "iloc") else X[indices]
 
 
 def to_array(X: Any) -> np.ndarray:

@@ -11,7 +11,6 @@ from pathlib import PurePath
 from typing import Any
 
 import numpy as np
-from sklearn.utils import _safe_indexing, assert_all_finite
 
 from sk_aft._data._containers import (
     as_objects,
@@ -20,6 +19,7 @@ from sk_aft._data._containers import (
     is_category,
     is_frame,
     require_distinct_columns,
+    rows_of_frame,
     select_columns,
     to_array,
 )
@@ -262,7 +262,7 @@ class Rows:
 
     def _values_at(self, key: np.ndarray | slice) -> Any:
         if self.kind == "frame":
-            return _safe_indexing(self.values, np.arange(len(self))[key])
+            return rows_of_frame(self.values, np.arange(len(self))[key])
         return self.values[key]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -338,15 +338,12 @@ def check_finite(values: np.ndarray, *, columns: Any = None, advice: str) -> Non
     advice : str
         How to fix it.
     """
-    try:
-        assert_all_finite(values)
-    except ValueError:
-        row, column = np.argwhere(~np.isfinite(values))[0]
-        what = "NaN" if np.isnan(values[row, column]) else "infinity (inf)"
-        name = int(column) if columns is None else columns[column]
-        raise ValueError(
-            f"Input X contains {what} in row {row}, column {name!r}: {advice}"
-        ) from None
+    if are_finite(values):
+        return
+    row, column = np.argwhere(~np.isfinite(values))[0]
+    what = "NaN" if np.isnan(values[row, column]) else "infinity (inf)"
+    name = int(column) if columns is None else columns[column]
+    raise ValueError(f"Input X contains {what} in row {row}, column {name!r}: {advice}")
 
 
 @contextmanager

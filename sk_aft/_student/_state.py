@@ -17,13 +17,13 @@ from torch.nn.parameter import is_lazy
 
 from sk_aft._data._batches import RowBatches
 from sk_aft._data._tensors import Inputs, InputTensors
+from sk_aft._data._texts import TRUNCATION
 from sk_aft._student._inputs import StudentInputs, make_batches
 from sk_aft._student._plan import TrainingPlan, built_with
 from sk_aft._student._schedule import Schedule
 from sk_aft._student._schema import RowSchema
 from sk_aft._student._targets import Targets
 from sk_aft._student._training_data import TrainingData
-from sk_aft.preprocessing._subword import TRUNCATION
 
 
 @dataclass(eq=False)

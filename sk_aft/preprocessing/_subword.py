@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from numbers import Integral
 from typing import Any
 
@@ -10,15 +9,11 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
-from tokenizers import Encoding, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from tokenizers.decoders import ByteLevel as BytesToText
 
 from sk_aft._data._rows import as_rows
-
-# What the warning of texts that are too long begins with, as a pattern.
-TRUNCATION = r"\d+ of \d+ texts have more than max_length"
-# Texts longer than this many characters per token read are cut before they are tokenized.
-_MOST_CHARACTERS_PER_TOKEN = 16
+from sk_aft._data._texts import TextEncoder, as_sequences, readable
 
 
 class SubwordTokenizer(
@@ -112,24 +107,28 @@ class SubwordTokenizer(
         if isinstance(self.tokenizer, Tokenizer):
             fitted = self.tokenizer
         elif self.tokenizer == "byte-level":
-            fitted = byte_level_tokenizer(map(self._readable, texts), self.vocab_size)
+            fitted = byte_level_tokenizer(
+                (readable(text, self.max_length) for text in texts), self.vocab_size
+            )
         else:
             fitted = _from_json(self.tokenizer)
         is_document = isinstance(self.tokenizer, str) and self.tokenizer != "byte-level"
         # The same object as the parameter, so that pickles hold it once.
         self.tokenizer_json_ = self.tokenizer if is_document else fitted.to_str()
         self.n_tokens_ = fitted.get_vocab_size(with_added_tokens=True)
-        self._loaded: Tokenizer | None = None
+        self._loaded = None
         return self
 
     @property
     def tokenizer_(self) -> Tokenizer:
         """The tokenizer."""
+        return self._encoder.tokenizer
+
+    @property
+    def _encoder(self) -> TextEncoder:
         if self._loaded is None:
             check_is_fitted(self, "tokenizer_json_")
-            self._loaded = Tokenizer.from_str(self.tokenizer_json_)
-            self._loaded.no_padding()
-            self._loaded.enable_truncation(self.max_length)  # keeps the token that ends a text
+            self._loaded = TextEncoder(self.tokenizer_json_, self.max_length)
         return self._loaded
 
     def transform(self, X: Any) -> np.ndarray:
@@ -145,37 +144,7 @@ class SubwordTokenizer(
         tokens : ndarray of shape (n_texts,), dtype object
             1-D int64 arrays of different lengths; that of an empty text may be empty.
         """
-        tokenizer = self.tokenizer_
-        texts = as_rows(X, kind="text").values
-        encodings = tokenizer.encode_batch_fast([self._readable(text) for text in texts])
-        tokens: np.ndarray = np.empty(len(texts), dtype=object)
-        for row, encoding in enumerate(encodings):
-            tokens[row] = np.array(encoding.ids, dtype=np.int64)
-        n_long = sum(map(self._is_longer, texts, encodings))
-        if n_long:
-            warnings.warn(
-                f"{n_long} of {len(texts)} texts have more than max_length={self.max_length} "
-                "tokens: the rest of each is dropped.",
-                stacklevel=2,
-            )
-        return tokens
-
-    def _is_longer(self, text: str, encoding: Encoding) -> bool:
-        is_full = len(encoding) == self.max_length
-        return len(text) > self._most_characters or (is_full and len(encoding.overflowing) > 0)
-
-    @property
-    def _most_characters(self) -> int:
-        return _MOST_CHARACTERS_PER_TOKEN * self.max_length
-
-    def _readable(self, text: str) -> str:
-        """Return the beginning of a text, in which halves of surrogate pairs are escaped."""
-        text = text[: self._most_characters]
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            return text.encode("utf-8", "backslashreplace").decode()
-        return text
+        return as_sequences(self._encoder(as_rows(X, kind="text").values))
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in super().__getstate__().items() if name != "_loaded"}

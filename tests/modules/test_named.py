@@ -13,10 +13,10 @@ import torch
 from transformers import AutoTokenizer
 
 from sk_aft import AFTClassifier
+from sk_aft._data._texts import TRUNCATION
 from sk_aft.modules import EfficientNetLite, ResNet, TransformerText
 from sk_aft.modules._named import named_network
 from sk_aft.preprocessing import ImageResizer
-from sk_aft.preprocessing._subword import TRUNCATION
 from tests.conftest import TEXTS, save_encoder
 
 

@@ -1,0 +1,83 @@
+"""Texts -> subword tokens, alike in training and where a student is deployed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from tokenizers import Encoding, Tokenizer
+
+# What the warning of texts that are too long begins with, as a pattern.
+TRUNCATION = r"\d+ of \d+ texts have more than max_length"
+# Texts longer than this many characters per token read are cut before they are tokenized.
+_MOST_CHARACTERS_PER_TOKEN = 16
+
+
+class TextEncoder:
+    """Encodes texts with a tokenizer; may be called from several threads.
+
+    Parameters
+    ----------
+    document : str
+        JSON document of a `tokenizers.Tokenizer`.
+    max_length : int
+        Number of tokens read of a text.
+    """
+
+    def __init__(self, document: str, max_length: int) -> None:
+        self.max_length = max_length
+        self.tokenizer = Tokenizer.from_str(document)
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(max_length)  # keeps the token that ends a text
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the tokens of each text; warn if some are too long.
+
+        Parameters
+        ----------
+        texts : sequence of n_texts str
+            Texts.
+
+        Returns
+        -------
+        tokens : list of n_texts lists of int
+            Of different lengths; that of an empty text may be empty.
+        """
+        if len(texts) == 1:  # starting the threads of a batch takes longer than one text
+            encodings = [self.tokenizer.encode(readable(texts[0], self.max_length))]
+        else:
+            encodings = self.tokenizer.encode_batch_fast(
+                [readable(text, self.max_length) for text in texts]
+            )
+        n_long = sum(map(self._is_longer, texts, encodings))
+        if n_long:
+            warnings.warn(
+                f"{n_long} of {len(texts)} texts have more than max_length={self.max_length} "
+                "tokens: the rest of each is dropped.",
+                stacklevel=3,
+            )
+        return [encoding.ids for encoding in encodings]
+
+    def _is_longer(self, text: str, encoding: Encoding) -> bool:
+        if len(text) > _MOST_CHARACTERS_PER_TOKEN * self.max_length:
+            return True
+        return len(encoding) == self.max_length and len(encoding.overflowing) > 0
+
+
+def readable(text: str, max_length: int) -> str:
+    """Return the part of a text that is read, in which halves of surrogate pairs are escaped."""
+    text = text[: _MOST_CHARACTERS_PER_TOKEN * max_length]
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()
+    return text
+
+
+def as_sequences(tokens: Sequence[Sequence[int]]) -> np.ndarray:
+    """Return tokens as an array of dtype object that holds 1-D int64 arrays, (n_texts,)."""
+    sequences: np.ndarray = np.empty(len(tokens), dtype=object)
+    for row, ids in enumerate(tokens):
+        sequences[row] = np.array(ids, dtype=np.int64)
+    return sequences
