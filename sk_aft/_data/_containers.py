@@ -91,10 +91,11 @@ def category_names(X: Any) -> np.ndarray:
         categories = dict.fromkeys(value for value in values if not is_missing(value))
         code_of = {value: code for code, value in enumerate(categories)}
         codes = np.array([code_of.get(value, -1) for value in values], dtype=int)
-    return as_objects([*map(_category_name, categories), None])[codes]
+    return as_objects([*map(category_name, categories), None])[codes]
 
 
-def _category_name(category: Any) -> str:
+def category_name(category: Any) -> str:
+    """Return the name of one category, which is the same for 1 and 1.0."""
     is_whole = isinstance(category, (float, np.floating)) and category.is_integer()
     return str(int(category)) if is_whole else str(category)
 

@@ -25,13 +25,13 @@ from sk_aft._data._batches import Batch, RowBatches
 from sk_aft._data._labels import known_targets
 from sk_aft._data._rows import Rows
 from sk_aft._data._tensors import Inputs
+from sk_aft._deployment._methods import DeploymentMethods
 from sk_aft._features import FoundationFeatures
 from sk_aft._parameters import PrefixedParameters, reject_unknown
 from sk_aft._runtime._device import resolve_device
 from sk_aft._runtime._seeds import draw_seed, seeded_torch
 from sk_aft._runtime._threads import fitting_threads, flushed_denormals
 from sk_aft._student import _callbacks, _components, _persistence, _start, _training
-from sk_aft._student._attributes import FittedAttributes
 from sk_aft._student._frozen_outputs import keep_frozen_outputs
 from sk_aft._student._inputs import last_step
 from sk_aft._student._mixed_precision import PRECISIONS, MixedPrecision
@@ -71,7 +71,7 @@ from sk_aft.modules._parameter_groups import (
 )
 
 
-class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
+class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
     """A small network trained on its task and on foundation features at the same time.
 
     Base class of `AFTClassifier` and `AFTRegressor`, which document the parameters and define the
@@ -302,7 +302,8 @@ class StudentEstimator(FittedAttributes, PrefixedParameters, NeuralNet):
 
     def _learned_modules(self) -> list[nn.Module]:
         """Return all that has weights, a transfer method that is not used now included."""
-        modules = [getattr(self, f"{name}_") for name in (*self._modules, *self._criteria)]
+        names = [f"{name}_" for name in (*self._modules, *self._criteria)]
+        modules = [getattr(self, name) for name in names if hasattr(self, name)]
         transfer = self._student.transfer
         return modules if transfer is None or "transfer" in self._criteria else [*modules, transfer]
 

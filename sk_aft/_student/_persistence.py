@@ -74,7 +74,7 @@ def saved_student(student: StudentState) -> StudentState:
 
 def restored_student(student: StudentState, device: Any) -> StudentState:
     """Undo `saved_student`, on a device that is available."""
-    available = _available(device)
+    available = available_device(device)
     return replace(
         student,
         module=_restored(student.module, available),
@@ -146,7 +146,7 @@ def _without_optimizer(callback: Any) -> Any:
     return callback
 
 
-def _available(device: Any) -> torch.device:
+def available_device(device: Any) -> torch.device:
     """Return the device to use in this process, which may lack the training device."""
     try:
         return resolve_device(device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -110,7 +110,7 @@ class EfficientNetLite(nn.Module):
         n_frozen_layers: int | None = None,
         head_lr_factor: float | None = None,
         layer_decay: float | None = None,
-        variant: int = 0,
+        variant: Any = 0,
         n_channels: int = 3,
     ) -> None:
         super().__init__()
@@ -120,7 +120,10 @@ class EfficientNetLite(nn.Module):
         self.layer_decay = layer_decay
         size = height_and_width(image_size)
         self.prepare = ImageInput(size, mean=[127 / 255] * 3, std=[128 / 255] * 3)
-        self.body = _first_blocks(_pretrained(variant), n_blocks)
+        if isinstance(variant, SavedBody):
+            self.body = variant.build()
+        else:
+            self.body = _first_blocks(_pretrained(variant), n_blocks)
         _check_size(self.body, size)
         self.n_frozen_layers = min(5, n_blocks) if n_frozen_layers is None else n_frozen_layers
         self._has_statistics = False
@@ -195,6 +198,89 @@ class EfficientNetLite(nn.Module):
     def _frozen_layers(self, images: Tensor) -> Tensor:
         with torch.no_grad():
             return self.body[: self.n_frozen_layers](images)
+
+
+class SavedBody(NamedTuple):
+    """The layers of a network whose weights are loaded from a file.
+
+    Parameters
+    ----------
+    layers : list of dict
+        What each layer consists of, see `describe_body`.
+    """
+
+    layers: list[dict[str, Any]]
+
+    def build(self) -> nn.Sequential:
+        """Return the layers with random weights."""
+        body = nn.Sequential(*(_saved_layer(**layer) for layer in self.layers))
+        return body.to(memory_format=torch.channels_last)
+
+
+def describe_body(body: nn.Sequential) -> list[dict[str, Any]]:
+    """Return a description of the layers of a network, of JSON values.
+
+    Parameters
+    ----------
+    body : Sequential
+        The layers of an `EfficientNetLite`.
+
+    Returns
+    -------
+    layers : list of dict
+        ``convolutions`` of each layer: numbers of channels, kernel, stride, groups, padding and
+        whether an activation follows; and whether the layer is a block that adds its input.
+    """
+    return [_describe_layer(layer) for layer in body]
+
+
+def _describe_layer(layer: Any) -> dict[str, Any]:
+    parts = list(layer.layers if isinstance(layer, _Block) else layer)
+    convolutions = []
+    for place, part in enumerate(parts):
+        if not isinstance(part, nn.Conv2d):
+            continue
+        before, after = parts[place - 1] if place else None, parts[place + 2 : place + 3]
+        pads = isinstance(before, nn.ZeroPad2d)
+        convolutions.append(
+            {
+                "n_in": part.in_channels,
+                "n_out": part.out_channels,
+                "kernel": part.kernel_size[0],
+                "stride": part.stride[0],
+                "groups": part.groups,
+                "padding": list(before.padding) if pads else part.padding[0],
+                "is_activated": bool(after) and isinstance(after[0], nn.ReLU6),
+                "momentum": parts[place + 1].momentum,
+                "eps": parts[place + 1].eps,
+            }
+        )
+    adds_input = layer.adds_input if isinstance(layer, _Block) else None
+    return {"convolutions": convolutions, "adds_input": adds_input}
+
+
+def _saved_layer(convolutions: list[dict[str, Any]], adds_input: bool | None) -> nn.Module:
+    layers = [part for convolution in convolutions for part in _saved_convolution(**convolution)]
+    return nn.Sequential(*layers) if adds_input is None else _Block(layers, adds_input)
+
+
+def _saved_convolution(
+    n_in: int,
+    n_out: int,
+    kernel: int,
+    stride: int,
+    groups: int,
+    padding: Any,
+    is_activated: bool,
+    momentum: float,
+    eps: float,
+) -> list[nn.Module]:
+    before: list[nn.Module] = []
+    if isinstance(padding, list):
+        before, padding = [nn.ZeroPad2d(tuple(padding))], 0
+    plain = nn.Conv2d(n_in, n_out, kernel, stride, padding, groups=groups, bias=False)
+    after = [nn.ReLU6(inplace=True)] if is_activated else []
+    return [*before, plain, nn.BatchNorm2d(n_out, eps, momentum), *after]
 
 
 def _pretrained(variant: int) -> Any:

@@ -5,15 +5,22 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from sk_aft._data._resize import ImageGeometry, height_and_width
 from sk_aft.modules._augmentation import RandomResizedCrop
 from sk_aft.modules._image_input import ImageInput, check_bands
 from sk_aft.modules._small_batches import SMALL_BATCH, running_statistics
-from sk_aft.modules._timm_models import create_timm_model, input_config, is_timm
+from sk_aft.modules._timm_models import (
+    InputConfig,
+    create_architecture,
+    create_timm_model,
+    input_config,
+    is_timm,
+)
 from sk_aft.modules._training_defaults import TrainingDefaults
 
 # Not their subclasses, which are blocks.
@@ -114,7 +121,7 @@ class PretrainedImage(nn.Module):
 
     def __init__(
         self,
-        network: str | nn.Module,
+        network: Any,
         n_outputs: int,
         image_size: int | tuple[int, int] | None = None,
         flip: bool = False,
@@ -127,7 +134,10 @@ class PretrainedImage(nn.Module):
         super().__init__()
         self.n_frozen_layers = n_frozen_layers
         self.layer_decay = layer_decay
-        config = input_config(network, image_size)
+        if isinstance(network, SavedModel):
+            config, network = network.input_config, network.build()
+        else:
+            config = input_config(network, image_size)
         if isinstance(network, str):
             network = create_timm_model(network, image_size)
         else:
@@ -211,6 +221,69 @@ class PretrainedImage(nn.Module):
                 "example timm.create_model(..., global_pool='avg')."
             )
         return features.shape[1]
+
+
+class SavedModel(NamedTuple):
+    """A model of timm whose weights are loaded from a file.
+
+    Parameters
+    ----------
+    architecture : str
+        As `timm.create_model` expects it.
+    img_size : list of int or None
+        Size that it was built for, of models that are.
+    n_bands : int
+        Number of bands that it reads.
+    geometry : list
+        Size, interpolation, crop fraction and crop mode of its images.
+    mean, std : list of float
+        Of each band that it reads.
+    """
+
+    architecture: str
+    img_size: list[int] | None
+    n_bands: int
+    geometry: list[Any]
+    mean: list[float]
+    std: list[float]
+
+    @classmethod
+    def of(cls, student: PretrainedImage) -> SavedModel:
+        """Return what rebuilds the network of a student.
+
+        Raises
+        ------
+        ValueError
+            If it is a network of torchvision, which does not know its own name.
+        """
+        network: Any = student.network
+        if not is_timm(network):
+            raise ValueError(
+                f"{type(network).__name__} is an instance of torchvision, which does not know how "
+                "it was built: use the same network of timm, such as module='timm:resnet18'"
+            )
+        size = getattr(getattr(network, "patch_embed", None), "img_size", None)
+        prepare = student.prepare
+        return cls(
+            network.pretrained_cfg["architecture"],
+            None if size is None else list(size),
+            len(prepare.mean),
+            [list(prepare.geometry.size), *prepare.geometry[1:]],
+            prepare.mean.flatten().tolist(),
+            prepare.std.flatten().tolist(),
+        )
+
+    @property
+    def input_config(self) -> InputConfig:
+        """How its images are made."""
+        size, *others = self.geometry
+        geometry = ImageGeometry(height_and_width(size), *others)
+        return InputConfig(geometry, tuple(self.mean), tuple(self.std))
+
+    def build(self) -> nn.Module:
+        """Return the model with random weights."""
+        arguments = {} if self.img_size is None else {"img_size": tuple(self.img_size)}
+        return create_architecture(self.architecture, in_chans=self.n_bands, **arguments)
 
 
 def is_pretrained_image(module: Any) -> bool:

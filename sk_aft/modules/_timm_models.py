@@ -193,6 +193,14 @@ def create_timm_model(spec: str, image_size: Any) -> nn.Module:
         return _import_timm().create_model(model.name, pretrained=model.has_weights, **arguments)
 
 
+def create_architecture(name: str, **arguments: Any) -> nn.Module:
+    """Return a model of timm with random weights; raises ValueError if there is no such model."""
+    timm = _import_timm()
+    if not timm.is_model(name):
+        raise ValueError(f"timm has no model {name!r}.")
+    return timm.create_model(name, pretrained=False, **arguments)
+
+
 @contextmanager
 def _explained(spec: str) -> Iterator[None]:
     """Say what to do if files of a model cannot be loaded."""

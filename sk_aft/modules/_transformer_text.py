@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,22 @@ from sk_aft.backbones._encoder_layers import (
 )
 from sk_aft.backbones._specs import resolve_backbone
 from sk_aft.modules._training_defaults import TrainingDefaults
+
+
+class SavedEncoder(NamedTuple):
+    """An encoder whose weights are loaded from a file.
+
+    Parameters
+    ----------
+    config : dict
+        Its configuration, of JSON values.
+    """
+
+    config: dict[str, Any]
+
+    def build(self) -> Any:
+        """Return the encoder with memory for its weights, which are not set."""
+        return encoder_without_weights(self.config).to_empty(device="cpu")
 
 
 class TransformerText(nn.Module):
@@ -91,7 +107,7 @@ class TransformerText(nn.Module):
 
     def __init__(
         self,
-        encoder: str,
+        encoder: Any,
         n_outputs: int,
         n_layers: int = 2,
         n_frozen_layers: int = 0,
@@ -103,7 +119,10 @@ class TransformerText(nn.Module):
         self.n_frozen_layers = n_frozen_layers
         self.head_lr_factor = head_lr_factor
         self.layer_decay = layer_decay
-        self.encoder = load_encoder(encoder_files(resolve_backbone(encoder)), n_layers)
+        if isinstance(encoder, SavedEncoder):
+            self.encoder = encoder.build()
+        else:
+            self.encoder = load_encoder(encoder_files(resolve_backbone(encoder)), n_layers)
         config = self.encoder.config
         if n_tokens is not None and n_tokens > config.vocab_size:
             raise ValueError(

@@ -1,0 +1,302 @@
+"""Objects as JSON and arrays: fitted preprocessors and parameters. Nothing is ever executed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from importlib import import_module
+from math import isfinite
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from sklearn.base import BaseEstimator
+
+from sk_aft._data._resize import ImageGeometry
+from sk_aft.preprocessing import SubwordTokenizer
+
+# What a folder may hold besides numbers, strings and collections of them. Their attributes are
+# restored, and none of them runs code of the folder.
+_OBJECTS = {
+    "SubwordTokenizer": "sk_aft.preprocessing",
+    "ImageResizer": "sk_aft.preprocessing",
+    "ColumnPreprocessor": "sk_aft.preprocessing",
+    "Pipeline": "sklearn.pipeline",
+    "SimpleImputer": "sklearn.impute",
+    "PCA": "sklearn.decomposition",
+    "TruncatedSVD": "sklearn.decomposition",
+    "CountVectorizer": "sklearn.feature_extraction.text",
+    "HashingVectorizer": "sklearn.feature_extraction.text",
+    "TfidfTransformer": "sklearn.feature_extraction.text",
+    "TfidfVectorizer": "sklearn.feature_extraction.text",
+    "MaxAbsScaler": "sklearn.preprocessing",
+    "MinMaxScaler": "sklearn.preprocessing",
+    "Normalizer": "sklearn.preprocessing",
+    "OneHotEncoder": "sklearn.preprocessing",
+    "OrdinalEncoder": "sklearn.preprocessing",
+    "PowerTransformer": "sklearn.preprocessing",
+    "QuantileTransformer": "sklearn.preprocessing",
+    "RobustScaler": "sklearn.preprocessing",
+    "StandardScaler": "sklearn.preprocessing",
+}
+# Packages whose classes may be values of parameters, such as criterion=nn.CrossEntropyLoss.
+_PACKAGES_OF_CLASSES = ("sk_aft.modules", "sk_aft.optim", "torch.nn", "torch.optim")
+
+
+class CannotSaveError(ValueError):
+    """A value that a folder cannot hold."""
+
+
+class Encoder:
+    """Describes objects as JSON values; collects the arrays that they hold.
+
+    Parameters
+    ----------
+    prefix : str
+        Beginning of the names of the arrays.
+    tokenizers : mapping of str to SubwordTokenizer, optional
+        Fitted tokenizers whose documents have files of their own, by the names of the files.
+
+    Attributes
+    ----------
+    arrays : dict of str to ndarray
+        Arrays of the objects described so far.
+    """
+
+    def __init__(self, prefix: str, tokenizers: Mapping[str, SubwordTokenizer] = {}) -> None:
+        self.prefix = prefix
+        self._file_of = {id(tokenizer): name for name, tokenizer in tokenizers.items()}
+        self.arrays: dict[str, np.ndarray] = {}
+
+    def describe(self, value: Any) -> Any:
+        """Return a value as JSON.
+
+        Raises
+        ------
+        CannotSaveError
+            If it is of a type that a folder cannot hold.
+        """
+        if value is None or (isinstance(value, (bool, str)) and type(value) in (bool, str)):
+            return value
+        if type(value) is int or (type(value) is float and isfinite(value)):
+            return value
+        if type(value) is float:
+            return {"$float": str(value)}
+        if isinstance(value, (np.generic, np.str_)):
+            return {"$scalar": self._array(np.asarray(value)), "str": isinstance(value, np.str_)}
+        if type(value) in (list, tuple):
+            items = [self.describe(item) for item in value]
+            return items if type(value) is list else {"$tuple": items}
+        if type(value) is dict:
+            return self._dict(value)
+        if isinstance(value, ImageGeometry):
+            return {"$geometry": [self.describe(item) for item in value]}
+        if isinstance(value, np.ndarray):
+            return self._array(value)
+        if scipy.sparse.issparse(value):
+            return self._sparse(value)
+        if isinstance(value, type):
+            return self._class(value)
+        return self._object(value)
+
+    def _dict(self, value: dict) -> Any:
+        if all(type(key) is str and not key.startswith("$") for key in value):
+            return {key: self.describe(item) for key, item in value.items()}
+        pairs = [[self.describe(key), self.describe(item)] for key, item in value.items()]
+        return {"$dict": pairs}
+
+    def _array(self, array: np.ndarray) -> Any:
+        if array.dtype.kind in "biuf" and array.dtype.itemsize <= 8:
+            name = f"{self.prefix}.{len(self.arrays)}"
+            self.arrays[name] = np.ascontiguousarray(array)
+            return {"$array": name, "shape": list(array.shape)}
+        if array.dtype.kind not in "OU":
+            raise CannotSaveError(f"an array of dtype {array.dtype}")
+        kind = "object" if array.dtype == object else "str"
+        items = [self.describe(item) for item in array.ravel().tolist()]
+        return {"$objects": items, "shape": list(array.shape), "dtype": kind}
+
+    def _sparse(self, matrix: Any) -> Any:
+        rows = scipy.sparse.csr_matrix(matrix)
+        parts = [self._array(part) for part in (rows.data, rows.indices, rows.indptr)]
+        return {"$sparse": parts, "shape": list(matrix.shape), "format": matrix.format}
+
+    def _class(self, value: type) -> Any:
+        if issubclass(value, np.generic):
+            return {"$dtype": np.dtype(value).name}
+        if _is_of_library(value):
+            return {"$class": class_path(value)}
+        raise CannotSaveError(f"the class {value.__qualname__}")
+
+    def _object(self, value: Any) -> Any:
+        name = type(value).__name__
+        if name not in _OBJECTS or type(value) is not _class_of(name):
+            raise CannotSaveError(f"an object of type {type(value).__name__}")
+        state = dict(value.__getstate__())
+        if id(value) in self._file_of:
+            if state["tokenizer"] != "byte-level":
+                state["tokenizer"] = state["tokenizer_json_"]
+        described = self.describe(state)
+        if id(value) in self._file_of:
+            for key in ("tokenizer", "tokenizer_json_"):
+                if state[key] == value.tokenizer_json_:
+                    described[key] = {"$file": self._file_of[id(value)]}
+        return {"$object": name, "state": described}
+
+
+class Decoder:
+    """Undoes `Encoder`.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray
+        The arrays.
+    read_text : callable
+        Returns the text of a file of the folder from its name.
+    """
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], read_text: Callable[[str], str]) -> None:
+        self.arrays = arrays
+        self.read_text = read_text
+
+    def restore(self, described: Any) -> Any:
+        """Return the value that JSON describes; raises ValueError for anything unknown."""
+        if isinstance(described, list):
+            return [self.restore(item) for item in described]
+        if not isinstance(described, dict):
+            return described
+        kind = next(iter(described), "")
+        if not kind.startswith("$"):
+            return {key: self.restore(value) for key, value in described.items()}
+        if kind not in self._READERS:
+            raise ValueError(f"it holds a value of unknown kind {kind!r}")
+        return self._READERS[kind](self, **{key.lstrip("$"): v for key, v in described.items()})
+
+    def _file(self, file: str) -> str:
+        return self.read_text(file)
+
+    def _float(self, float: str) -> Any:
+        return {"nan": np.nan, "inf": np.inf, "-inf": -np.inf}[float]
+
+    def _scalar(self, scalar: Any, str: bool) -> Any:
+        value = self.restore(scalar)
+        return value.item() if str else value[()]
+
+    def _tuple(self, tuple: list) -> Any:
+        return (*map(self.restore, tuple),)
+
+    def _dict(self, dict: list) -> Any:
+        return {self.restore(key): self.restore(value) for key, value in dict}
+
+    def _geometry(self, geometry: list) -> ImageGeometry:
+        return ImageGeometry(*map(self.restore, geometry))
+
+    def _array(self, array: str, shape: list[int]) -> np.ndarray:
+        return np.array(self.arrays[array]).reshape(shape)
+
+    def _objects(self, objects: list, shape: list[int], dtype: str) -> np.ndarray:
+        items = np.empty(len(objects), dtype=object)
+        items[:] = [self.restore(item) for item in objects]
+        return (items if dtype == "object" else items.astype(np.str_)).reshape(shape)
+
+    def _sparse(self, sparse: list, shape: list[int], format: str) -> Any:
+        parts = [self.restore(part) for part in sparse]
+        return scipy.sparse.csr_matrix(tuple(parts), shape=tuple(shape)).asformat(format)
+
+    def _dtype(self, dtype: str) -> Any:
+        return np.dtype(dtype).type
+
+    def _class(self, **described: str) -> Any:
+        return library_class(described["class"])
+
+    def _object(self, object: str, state: Any) -> Any:
+        if object not in _OBJECTS:
+            raise ValueError(f"it holds an object of unknown type {object!r}")
+        cls = _class_of(object)
+        restored = cls.__new__(cls)
+        attributes = self.restore(state)
+        if object == "Pipeline" and attributes.get("memory") is not None:
+            raise ValueError("it holds a pipeline with a cache of files")
+        BaseEstimator.__setstate__(restored, attributes)
+        return restored
+
+    _READERS: dict[str, Callable[..., Any]] = {
+        "$file": _file,
+        "$float": _float,
+        "$scalar": _scalar,
+        "$tuple": _tuple,
+        "$dict": _dict,
+        "$geometry": _geometry,
+        "$array": _array,
+        "$objects": _objects,
+        "$sparse": _sparse,
+        "$dtype": _dtype,
+        "$class": _class,
+        "$object": _object,
+    }
+
+
+def class_path(value: Any) -> str:
+    """Return the path of a class or function, ``module:name``."""
+    return f"{value.__module__}:{value.__qualname__}"
+
+
+def library_class(path: str) -> Any:
+    """Return a class of torch or of this package from its path; raises ValueError for others."""
+    module, _, name = path.partition(":")
+    if not (_is_inside(module, _PACKAGES_OF_CLASSES) and name.isidentifier()):
+        raise ValueError(f"it names the class {path!r}, which is not loaded")
+    value = getattr(import_module(module), name, None)
+    if not (isinstance(value, type) and _is_of_library(value)):
+        raise ValueError(f"it names the class {path!r}, which does not exist")
+    return value
+
+
+def trusted(path: str, trust: Collection[Any], what: str) -> Any:
+    """Return a class or function of the user; it is imported only if ``trust`` names it.
+
+    Parameters
+    ----------
+    path : str
+        ``module:name``.
+    trust : collection of str, type or callable
+        Paths, or the classes and functions themselves.
+    what : str
+        What it is, for the error.
+
+    Raises
+    ------
+    ValueError
+        If it is not trusted or does not exist.
+    """
+    trust = (trust,) if isinstance(trust, str) or callable(trust) else trust
+    for known in trust:
+        if callable(known) and class_path(known) == path:
+            return known
+    if path not in [name for name in trust if isinstance(name, str)]:
+        raise ValueError(
+            f"{what} {path!r} is code of the author of this folder and is not loaded. If you trust "
+            f"it, pass trust=[{path!r}]; it has to be importable here."
+        )
+    module, _, name = path.partition(":")
+    try:
+        value: Any = import_module(module)
+        for part in name.split("."):
+            value = getattr(value, part)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"{what} {path!r} cannot be imported ({error}): make its module importable, or pass "
+            "the class itself in trust=[...]."
+        ) from error
+    return value
+
+
+def _class_of(name: str) -> type:
+    return getattr(import_module(_OBJECTS[name]), name)
+
+
+def _is_of_library(value: type) -> bool:
+    return _is_inside(value.__module__, _PACKAGES_OF_CLASSES)
+
+
+def _is_inside(module: str, packages: Collection[str]) -> bool:
+    return any(module == package or module.startswith(package + ".") for package in packages)

@@ -1,0 +1,136 @@
+"""Reads the folder of a student: its configuration and its arrays. Nothing in it is executed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sk_aft.serving._arrays import dequantized, parse_safetensors
+from sk_aft.serving._version_1 import read_version_1
+
+FORMAT = "sk-aft student"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+ONNX = "onnx/model.onnx"
+# The reader of each version of the format. Readers of former versions stay as they are.
+READERS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: read_version_1}
+_FILE_NAME = re.compile(r"(onnx/)?\w[\w.-]*")
+_READ_ALL_AGAIN = "Copy or download the whole folder again, or save the student again."
+
+
+@dataclass(frozen=True)
+class StudentFolder:
+    """A folder that ``save_pretrained`` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        Where it is.
+    config : dict
+        Its configuration, checked, in the form of the newest version.
+    """
+
+    path: Path
+    config: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: str | Path) -> StudentFolder:
+        """Read the configuration of a folder.
+
+        Raises
+        ------
+        ValueError
+            If the folder holds no student, or one that this version cannot read.
+        """
+        path = Path(path)
+        config = path / CONFIG
+        if not config.is_file():
+            raise ValueError(
+                f"{path} holds no student: there is no {CONFIG}. Expected a folder written by "
+                "save_pretrained."
+            )
+        try:
+            return cls(path, _read_config(config.read_bytes()))
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            reason = str(error) if isinstance(error, ValueError) else f"it is damaged ({error!r})"
+            raise ValueError(f"{config} cannot be read: {reason}. {_READ_ALL_AGAIN}") from error
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a file, checked against its digest in the configuration.
+
+        Raises
+        ------
+        ValueError
+            If the file is outside of the folder, missing, truncated or changed.
+        """
+        if not _FILE_NAME.fullmatch(name):
+            raise ValueError(
+                f"{self.path / CONFIG} names the file {name!r}, which is not in the folder itself: "
+                "it was not written by save_pretrained."
+            )
+        file, expected = self.path / name, self.config["files"].get(name)
+        if expected is None or not file.is_file():
+            raise ValueError(f"{self.path} has no file {name}. {_READ_ALL_AGAIN}")
+        content = file.read_bytes()
+        if len(content) != expected["size"]:
+            raise ValueError(
+                f"{file} has {len(content)} bytes instead of {expected['size']}: it is truncated "
+                f"or was changed. {_READ_ALL_AGAIN}"
+            )
+        if hashlib.sha256(content).hexdigest() != expected["sha256"]:
+            raise ValueError(f"{file} was changed after it was saved. {_READ_ALL_AGAIN}")
+        return content
+
+    def has(self, name: str) -> bool:
+        """Return whether the folder has a file."""
+        return name in self.config["files"]
+
+    def text(self, name: str) -> str:
+        """Return the content of a file of text; raises as `read`."""
+        return self.read(name).decode()
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays of the student; those of its network are float32 or as they were."""
+        try:
+            arrays = parse_safetensors(self.read(WEIGHTS))
+        except ValueError as error:
+            if str(self.path) in str(error):
+                raise
+            raise ValueError(
+                f"{self.path / WEIGHTS} cannot be read: {error}. {_READ_ALL_AGAIN}"
+            ) from error
+        return dequantized(arrays)
+
+
+def _read_config(content: bytes) -> dict[str, Any]:
+    try:
+        config = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is no JSON document ({error})") from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise ValueError("it is not the configuration of a student of sk-aft")
+    version = config.get("format_version")
+    if not isinstance(version, int) or version not in READERS:
+        newest = max(READERS)
+        advice = "upgrade sk-aft with: pip install --upgrade sk-aft"
+        is_newer = isinstance(version, int) and version > newest
+        raise ValueError(
+            f"it has format version {version!r}, and this version of sk-aft reads 1 to {newest}"
+            + (f": {advice}" if is_newer else "")
+        )
+    return READERS[version](config)
+
+
+def check_identity(folder: StudentFolder, identity: Any, file: str) -> None:
+    """Raise ValueError if a file was made from another student than the rest of the folder."""
+    if identity != folder.config["identity"]:
+        raise ValueError(
+            f"{folder.path / file} was exported from another student than {WEIGHTS}: export it "
+            "again with export_onnx."
+        )

@@ -1,0 +1,174 @@
+"""The folder of a student -> an object that predicts."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from sk_aft._data._rows import Rows
+from sk_aft._data._texts import TextEncoder
+from sk_aft.serving._folder import ONNX, StudentFolder, check_identity
+from sk_aft.serving._graph_inputs import GraphInputs
+from sk_aft.serving._hub import local_folder
+from sk_aft.serving._onnx import OnnxNetwork
+from sk_aft.serving._rows import check_rows
+from sk_aft.serving._static_text import StaticTextNetwork
+from sk_aft.serving._student import Run, ServedClassifier, ServedRegressor
+
+# Bounds the memory for the tokens of many texts.
+_TEXTS_AT_ONCE = 4096
+
+
+def load(
+    directory: Any,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    local_files_only: bool = False,
+) -> ServedClassifier | ServedRegressor:
+    """Load a student for prediction, without PyTorch and scikit-learn.
+
+    Static students of texts need numpy and tokenizers. Others need onnxruntime and a folder that
+    was saved with ``onnx=True``; images also need pillow. Nothing in the folder is executed.
+
+    Parameters
+    ----------
+    directory : path-like or str
+        A folder that ``save_pretrained`` wrote, or the name of a repository on the Hugging Face
+        hub, "owner/name".
+    revision : str, optional
+        Branch, tag or commit of the repository; default: its main branch.
+    token : str or bool, optional
+        Token of the hub for private repositories; default: the one that is stored on this machine.
+    local_files_only : bool, default=False
+        Whether to use only what was downloaded before.
+
+    Returns
+    -------
+    student : ServedClassifier or ServedRegressor
+        With ``predict``, and of a classifier ``predict_proba`` and ``classes_``. It may be used by
+        several threads at once.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds no student, is damaged, or holds a network that needs ``onnx/``, which
+        is missing.
+    ImportError
+        If a package is missing; the message names it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from sk_aft import AFTClassifier
+    >>> from sk_aft.serving import load
+    >>> student = AFTClassifier(beta=0, module__start="random", random_state=0)
+    >>> student = student.fit(["my card is lost", "the exchange rate"] * 8, ["card", "rate"] * 8)
+    >>> folder = tempfile.mkdtemp()
+    >>> student.save_pretrained(folder)
+    >>> load(folder).predict("my card")
+    array(['card'], dtype='<U4')
+    """
+    options = {"revision": revision, "token": token, "local_files_only": local_files_only}
+    folder = StudentFolder.open(local_folder(directory, **options))
+    config = folder.config
+    try:
+        run, settings = (_static_text(folder), {}) if _is_static(config) else _graph(folder)
+        read = partial(check_rows, kind=config["rows"]["kind"], **settings)
+        targets = config["targets"]
+        if config["class"] == "AFTRegressor":
+            return ServedRegressor(read, run, targets["ndim"])
+        dtype = np.str_ if targets["dtype"] == "str" else np.dtype(targets["dtype"])
+        return ServedClassifier(read, run, np.array(targets["classes"], dtype=dtype))
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder.path} cannot be read: it is damaged ({error!r}).") from error
+
+
+def _is_static(config: dict[str, Any]) -> bool:
+    is_tokenized = (config["preprocessor"] or {}).get("$object") == "SubwordTokenizer"
+    return config["network"]["class"] == "StaticText" and is_tokenized
+
+
+def _static_text(folder: StudentFolder) -> Run:
+    """Return what runs a student of static embeddings, in NumPy."""
+    state = folder.config["preprocessor"]["state"]
+    encode = TextEncoder(folder.text(state["tokenizer_json_"]["$file"]), state["max_length"])
+    arrays = folder.arrays()
+    prefix = "network."
+    own = {name.removeprefix(prefix): x for name, x in arrays.items() if name.startswith(prefix)}
+    network = StaticTextNetwork(own)
+    n_outputs = _n_outputs(folder.config)
+    if network.n_outputs != n_outputs:
+        raise ValueError(
+            f"{folder.path} is damaged: its network has {network.n_outputs} outputs, and "
+            f"{n_outputs} were expected."
+        )
+    scale = arrays.get("targets.scale"), arrays.get("targets.mean")
+
+    def run(rows: Rows) -> dict[str, np.ndarray]:
+        values = rows.values
+        pieces = [values[i : i + _TEXTS_AT_ONCE] for i in range(0, len(values), _TEXTS_AT_ONCE)]
+        logits = np.concatenate([network(encode(piece))[0] for piece in pieces])
+        return _decoded(logits.astype(np.float64), *scale)
+
+    return run
+
+
+def _decoded(logits: np.ndarray, scale: Any, mean: Any) -> dict[str, np.ndarray]:
+    if scale is not None:
+        return {"predictions": logits * scale + mean}
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return {"probabilities": shifted / shifted.sum(axis=1, keepdims=True)}
+
+
+def _graph(folder: StudentFolder) -> tuple[Run, dict[str, Any]]:
+    """Return what runs a student in ONNX Runtime, and how its rows are checked."""
+    name = folder.config["network"]["class"]
+    if not folder.has(ONNX):
+        raise ValueError(
+            f"{folder.path} holds a student whose network, {name}, is served by ONNX Runtime, and "
+            "has no file onnx/model.onnx: save it with save_pretrained(..., onnx=True), or call "
+            "student.export_onnx(directory, X)."
+        )
+    network = OnnxNetwork(folder.read(ONNX), str(folder.path / ONNX))
+    check_identity(folder, network.metadata["identity"], ONNX)
+    described = network.metadata["inputs"]
+    if any(spec.get("preprocessed") for spec in described):
+        raise ValueError(
+            f"{folder.path} holds a student whose preprocessor is not a part of its graph: apply "
+            "the preprocessor first and run onnx/model.onnx with onnxruntime, or load the student "
+            f"with {folder.config['class']}.from_pretrained, which needs PyTorch."
+        )
+    inputs = GraphInputs(described, folder.text)
+
+    def run(rows: Rows) -> dict[str, np.ndarray]:
+        outputs: dict[str, np.ndarray] = {}
+        for indices, feeds in inputs.batches(rows):
+            for output, values in network(feeds).items():
+                if output not in outputs:
+                    outputs[output] = np.empty((len(rows), *values.shape[1:]), values.dtype)
+                outputs[output][indices] = values
+        return outputs
+
+    return run, _row_settings(folder.config["rows"], described)
+
+
+def _row_settings(rows: dict[str, Any], described: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the arguments of `check_rows`."""
+    kinds = {"numbers": "numeric"}
+    if rows["kind"] == "frame":
+        columns = {spec["column"]: kinds.get(spec["kind"], spec["kind"]) for spec in described}
+        return {"column_kinds": columns}
+    return {
+        "n_features_in": rows["n_features_in"],
+        "names": rows["feature_names_in"],
+        "n_bands": described[0].get("n_channels"),
+        "allow_nan": described[0].get("allows_nan", False),
+    }
+
+
+def _n_outputs(config: dict[str, Any]) -> int:
+    targets = config["targets"]
+    return len(targets["classes"]) if "classes" in targets else targets["n_outputs"]
