@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -77,12 +78,12 @@ class StaticTextNetwork:
 
     def _sums(self, tokens: Sequence[Sequence[int]]) -> np.ndarray:
         lengths = np.array([len(ids) for ids in tokens])
-        ends = np.cumsum(lengths)
+        ends = lengths.cumsum()
         starts = ends - lengths
-        ids = np.array([token for text in tokens for token in text], dtype=np.int64)
+        ids = np.array(list(chain.from_iterable(tokens)), dtype=np.int64)
         weights = self._weights_of_pieces(ids, starts[lengths > 0])
         pairs, is_known = self._find_pairs(ids)
-        is_known[ends[:-1][ends[:-1] < len(ids)] - 1] = False  # between two texts
+        is_known[ends[(ends > 0) & (ends < len(ids))] - 1] = False  # between two texts
         sums = np.zeros((len(tokens), self._vectors.shape[1]), dtype=np.float32)
         # Text by text, so that the vectors of all tokens are never in memory at once.
         for row, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
@@ -98,8 +99,8 @@ class StaticTextNetwork:
         """Return one divided by the number of pieces of each token's word, (n_tokens,)."""
         begins = self._starts_word[ids]
         begins[starts] = True
-        word = np.cumsum(begins) - 1
-        return (1 / np.bincount(word))[word].astype(np.float32) if len(ids) else np.zeros(0)
+        word = begins.cumsum() - 1
+        return (np.float32(1) / np.bincount(word).astype(np.float32))[word]
 
     def _find_pairs(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the vector of each pair of adjacent tokens, and whether there is one."""
@@ -114,8 +115,10 @@ class StaticTextNetwork:
 
 
 def _normalised(sums: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    centered = sums - sums.mean(axis=1, keepdims=True)
-    variance = np.mean(centered * centered, axis=1, keepdims=True)
+    # Methods of arrays: for one text, functions such as np.mean take longer than their work.
+    n_numbers = sums.shape[1]
+    centered = sums - sums.sum(axis=1, keepdims=True) / n_numbers
+    variance = (centered * centered).sum(axis=1, keepdims=True) / n_numbers
     return centered / np.sqrt(variance + _EPSILON) * weight + bias
 
 
