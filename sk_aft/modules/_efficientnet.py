@@ -65,6 +65,8 @@ class EfficientNetLite(nn.Module):
 
     Attributes
     ----------
+    variant : {0, 1, 2}
+        Size of the foundation model.
     prepare : ImageInput
         Resizes and standardises images.
     body : Sequential
@@ -115,6 +117,7 @@ class EfficientNetLite(nn.Module):
     ) -> None:
         super().__init__()
         check_bands(n_channels)
+        self.variant = variant
         self.flip = flip
         self.head_lr_factor = head_lr_factor
         self.layer_decay = layer_decay

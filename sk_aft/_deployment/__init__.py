@@ -1,0 +1,1 @@
+"""Saves and publishes students as folders of data, and reads them again."""

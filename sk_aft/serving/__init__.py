@@ -1,0 +1,1 @@
+"""Predicts with a deployed student, without PyTorch and scikit-learn."""
