@@ -208,14 +208,15 @@ def _licence_of_card(path: Path) -> str | None:
 def _licence_of_package(name: str) -> str | None:
     """Return the licence of an installed package: from its metadata, or the title of its text."""
     package = metadata.distribution(name)
-    of_metadata = (package.metadata.get("License-Expression"), package.metadata.get("License"))
+    known = package.metadata.json
     title = (package.read_text("LICENSE") or "").strip().partition("\n")[0]
-    return next(filter(None, map(_spdx, (*of_metadata, title))), None)
+    licences = (known.get("license_expression"), known.get("license"), title)
+    return next(filter(None, map(_spdx, licences)), None)
 
 
-def _spdx(licence: str | None) -> str | None:
+def _spdx(licence: Any) -> str | None:
     """Return a licence in SPDX's spelling where it is known; None of a whole text."""
-    licence = (licence or "").strip()
+    licence = str(licence or "").strip()
     if not licence or "\n" in licence or licence.upper() == "UNKNOWN":
         return None
     return _SPDX.get(licence.lower(), licence)

@@ -13,7 +13,7 @@ def test_a_directory_is_returned_as_it_is(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     assert local_folder(tmp_path) == tmp_path
     assert local_folder(str(tmp_path)) == tmp_path
-    with pytest.raises(ValueError, match="revision='v1' was given, but .* is a directory"):
+    with pytest.raises(ValueError, match=r"revision='v1' was given, but .* is a directory"):
         local_folder(tmp_path, revision="v1")
 
 
@@ -34,7 +34,7 @@ def test_what_is_no_folder_of_a_student_is_refused(tmp_path, given, message):
 @pytest.mark.parametrize("given", ["intents", "./ann/intents", Path("ann/intents"), "ann/", ""])
 def test_what_cannot_be_a_name_on_the_hub_is_not_looked_up(given, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match="There is no directory .*'owner/name'"):
+    with pytest.raises(FileNotFoundError, match=r"There is no directory .*'owner/name'"):
         local_folder(given)
 
 
