@@ -210,7 +210,7 @@ class Embedding:
                     f"The features of row {row} were written to {store} but cannot be read back: "
                     "is the disk damaged, or was the directory removed?"
                 )
-        return StoredRows(_NO_ROWS if matrix is None else matrix, indices)
+        return StoredRows(_NO_ROWS if matrix is None else matrix, indices, model)
 
     def _in_memory(self) -> StoredRows:
         todo = self._readable(self._distinct(np.arange(len(self._rows))))

@@ -1,11 +1,17 @@
-"""Tiny text encoders with random weights, saved as the hub's models are."""
+"""Tiny text encoders with random weights, saved as the hub's models are; and a hub."""
 
 import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+from tests.hub_server import TOKEN, running_hub
 
 TEXTS = [
     "I lost my card",
@@ -93,3 +99,29 @@ def encoder_directory(tmp_path_factory):
         return made[kind]
 
     return make
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """A hub on this machine; ``run(code)`` runs Python that uses it, with an empty cache.
+
+    huggingface_hub reads the address of the hub when it is imported, hence the other process.
+    """
+
+    def run(code, *, token=TOKEN, endpoint=None, **environment):
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": endpoint or server.url,
+            "HF_HOME": str(tmp_path / "hub"),
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "HF_TOKEN": token,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            **environment,
+        }
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        return SimpleNamespace(lines=done.stdout.splitlines(), error=done.stderr)
+
+    with running_hub() as server:
+        yield SimpleNamespace(run=run, server=server)

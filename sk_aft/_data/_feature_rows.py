@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -89,10 +89,13 @@ class StoredRows:
         All stored rows of one model.
     indices : ndarray of shape (n_rows,), int64
         Which of them these rows are; -1 for rows without features.
+    model : bytes, default=b""
+        The digest of the model in the store's keys; empty if it is not known.
     """
 
     matrix: RowMatrix
     indices: np.ndarray
+    model: bytes = b""
 
     @classmethod
     def of_array(cls, array: np.ndarray) -> StoredRows:
@@ -124,7 +127,7 @@ class StoredRows:
 
     def subset(self, indices: Any) -> StoredRows:
         """Return some of the rows without reading them."""
-        return StoredRows(self.matrix, self.indices[indices])
+        return replace(self, indices=self.indices[indices])
 
     def view(self) -> np.ndarray:
         """Return all rows, memory-mapped if they are consecutive in the matrix."""

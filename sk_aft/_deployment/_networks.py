@@ -212,6 +212,7 @@ def _static_text(network: StaticText) -> dict[str, Any]:
 
 def _efficientnet(network: EfficientNetLite) -> dict[str, Any]:
     return {
+        "variant": network.variant,
         "layers": describe_body(network.body),
         "n_outputs": network.head.out_features,
         "image_size": list(network.prepare.geometry.size),
@@ -223,8 +224,8 @@ def _efficientnet(network: EfficientNetLite) -> dict[str, Any]:
     }
 
 
-def _build_efficientnet(layers: list, **arguments: Any) -> EfficientNetLite:
-    network = EfficientNetLite(variant=SavedBody(layers), **arguments)
+def _build_efficientnet(variant: int, layers: list, **arguments: Any) -> EfficientNetLite:
+    network = EfficientNetLite(variant=SavedBody(variant, layers), **arguments)
     network._has_statistics = True
     return network
 

@@ -26,6 +26,7 @@ from sk_aft._data._labels import known_targets
 from sk_aft._data._rows import Rows
 from sk_aft._data._tensors import Inputs
 from sk_aft._deployment._methods import DeploymentMethods
+from sk_aft._deployment._teachers import started_from, with_teachers
 from sk_aft._features import FoundationFeatures
 from sk_aft._parameters import PrefixedParameters, reject_unknown
 from sk_aft._runtime._device import resolve_device
@@ -188,6 +189,7 @@ class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
             last = last_step(inputs.preprocessor)
             named.check_inputs(last, tensors, is_automatic=inputs.is_automatic)
         batches, held_out = student_batches(student, data, plan, tensors)
+        student.teachers = with_teachers(student.teachers, X, features, student.beta)
         network = student.module  # a name is not looked up again: its files may be gone
         if resumed is None or not isinstance(self.module, str):
             network = _components.network_to_build(self.module, built_with_module, student.inputs)
@@ -485,7 +487,8 @@ class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
             made_in=self._run.users_dtype,
         )
         if self._run.start is not None:
-            self._run.start(self.module_)
+            models = self._run.start(self.module_)
+            student.started_from = started_from(self.module, parameters, student.module, models)
             self._run.start = None
         freeze_layers(self.module_)
         return self

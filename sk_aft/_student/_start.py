@@ -85,7 +85,7 @@ def start_from_foundation_model(
     vocabulary: Callable[[], Sequence[InputTensors]],
     source: FeatureSource | None,
     verbose: int,
-) -> None:
+) -> list[Backbone]:
     """Give networks of static embeddings their vocabulary, and the vectors that they start from.
 
     Other networks, and those whose embeddings were set before, are left as they are.
@@ -103,13 +103,19 @@ def start_from_foundation_model(
     verbose : int
         Whether to print a line if the start is random although it may be another.
 
+    Returns
+    -------
+    models : list of Backbone
+        The models that the vectors are from.
+
     Raises
     ------
     ValueError
         If a network names a foundation model, but its tokens stand for unknown texts.
     """
     if not any(isinstance(layer, StaticText) and layer.start for layer in module.modules()):
-        return
+        return []
+    models = []
     is_random = False
     for part in _text_parts(module, preprocessor, vocabulary()):
         start, bag = resolve_start(part.network.start), part.network.bag
@@ -118,6 +124,7 @@ def start_from_foundation_model(
         backbone = _backbone_of(start, source, part.column)
         if backbone is not None and tokenizer is not None:
             set_embeddings(bag, tokenizer, partial(_embed, backbone, source, verbose))
+            models.append(backbone)
         elif start not in (AUTO, RANDOM):
             raise ValueError(
                 f"module__start={part.network.start!r} needs the texts of the tokens, and the "
@@ -131,6 +138,7 @@ def start_from_foundation_model(
             "The student starts from random embeddings: no text model came before it in the "
             "pipeline. module__start='minilm' names one."
         )
+    return models
 
 
 def _text_parts(

@@ -61,6 +61,10 @@ class StudentState:
         The network, its loss and the transfer objective.
     history : History
         Losses and scores of all epochs.
+    teachers : list of dict
+        What it learned from; see `sk_aft._deployment._teachers`.
+    started_from : dict or None
+        The model whose weights or vectors its network started from, in the same form.
     """
 
     schema: RowSchema
@@ -79,6 +83,8 @@ class StudentState:
     criterion: Any = None
     transfer: Any = None
     history: History = field(default_factory=History)
+    teachers: list[dict[str, Any]] = field(default_factory=list)
+    started_from: dict[str, Any] | None = None
 
     @property
     def kept_transfer(self) -> dict[str, Any]:
@@ -137,7 +143,8 @@ class TrainingState:
     is_active : bool
         Whether training is under way.
     start : callable or None
-        Sets what a network that was just built starts from; None if training resumes.
+        Sets what a network that was just built starts from, and returns the models; None if
+        training resumes.
     """
 
     plan: TrainingPlan
@@ -156,7 +163,7 @@ class TrainingState:
     callbacks: Any = None
     gradient_listeners: list[Callable] = field(default_factory=list)
     is_active: bool = True
-    start: Callable[[nn.Module], None] | None = None
+    start: Callable[[nn.Module], list[Any]] | None = None
 
     @classmethod
     def of(

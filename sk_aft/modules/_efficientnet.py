@@ -65,6 +65,8 @@ class EfficientNetLite(nn.Module):
 
     Attributes
     ----------
+    variant : {0, 1, 2}
+        Size of the foundation model.
     prepare : ImageInput
         Resizes and standardises images.
     body : Sequential
@@ -115,13 +117,14 @@ class EfficientNetLite(nn.Module):
     ) -> None:
         super().__init__()
         check_bands(n_channels)
+        self.variant = variant
         self.flip = flip
         self.head_lr_factor = head_lr_factor
         self.layer_decay = layer_decay
         size = height_and_width(image_size)
         self.prepare = ImageInput(size, mean=[127 / 255] * 3, std=[128 / 255] * 3)
         if isinstance(variant, SavedBody):
-            self.body = variant.build()
+            self.variant, self.body = variant.variant, variant.build()
         else:
             self.body = _first_blocks(_pretrained(variant), n_blocks)
         _check_size(self.body, size)
@@ -205,10 +208,13 @@ class SavedBody(NamedTuple):
 
     Parameters
     ----------
+    variant : {0, 1, 2}
+        Size of the foundation model that training started from.
     layers : list of dict
         What each layer consists of, see `describe_body`.
     """
 
+    variant: int
     layers: list[dict[str, Any]]
 
     def build(self) -> nn.Sequential:

@@ -1,0 +1,423 @@
+"""The model card of a student: the README.md of its folder, with the hub's metadata."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from sklearn.utils import _safe_indexing
+
+from sk_aft._optional import import_optional
+
+_MOST_CLASSES = 20
+_SECONDS, _MOST_CALLS = 0.5, 200
+_TABULAR = {"numeric", "category"}
+_ROWS_OF = {
+    "text": "texts",
+    "image": "images",
+    "numeric": "rows of numbers",
+    "category": "rows of categories",
+    "frame": "rows of a DataFrame",
+}
+_CELLS = {"text": '"a text"', "image": '"picture.png"', "numeric": "0.0", "category": '"a"'}
+# Identifiers of the hub, which refuses others.
+_LICENCES = {
+    *("apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "isc", "unlicense", "mpl-2.0"),
+    *("gpl-2.0", "gpl-3.0", "lgpl-2.1", "lgpl-3.0", "agpl-3.0", "afl-3.0", "artistic-2.0"),
+    *("cc0-1.0", "cc-by-2.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0"),
+    *("cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0"),
+    *("cc-by-nd-4.0", "openrail", "creativeml-openrail-m", "gemma", "llama2", "llama3"),
+}
+# The package of its weights says so.
+_NAMES_ON_HUB = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score on test rows.
+
+    Parameters
+    ----------
+    metric : str
+        Such as "accuracy" or "r2".
+    value : float
+        The score.
+    n_rows : int
+        Number of test rows.
+    date : str
+        When it was measured, "YYYY-MM-DD".
+    """
+
+    metric: str
+    value: float
+    n_rows: int
+    date: str
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What the model card of a student tells.
+
+    Parameters
+    ----------
+    name : str
+        "owner/name" on the hub, or the directory; the code of the card loads it.
+    estimator : str
+        "AFTClassifier" or "AFTRegressor".
+    kind : {"text", "image", "numeric", "category", "frame"}
+        Kind of the rows.
+    network : str
+        Class of the network, such as "StaticText".
+    n_weights : int
+        Number of weights.
+    sizes : mapping of str to int
+        Bytes of each file of the folder.
+    dtype : str
+        How weights are stored: "float32", "float16" or "int8".
+    versions : mapping of str to str
+        Versions of Python and of the packages that it was trained with.
+    classes : sequence, optional
+        Labels of a classifier; for several targets, a sequence of them for each.
+    n_targets : int, default=1
+        Number of targets of a regressor.
+    columns : mapping of str to str, default={}
+        Names of a frame's columns, and the kind of each.
+    n_columns : int, optional
+        Number of columns of numbers.
+    image_size : tuple of (height, width), optional
+        Size to which images are resized.
+    teachers : sequence of dict, default=()
+        What it learned from; see `sk_aft._deployment._teachers`.
+    started_from : dict, optional
+        What it started from, in the same form.
+    transfer : str, optional
+        The transfer method; None without transfer.
+    beta : float, default=0.0
+        Its strength.
+    score : Score, optional
+        A score on test rows; None if it was not measured.
+    ms_per_row : float, optional
+        Milliseconds of a prediction of a single row.
+    machine : str, optional
+        Where that was measured.
+    has_graph : bool, default=False
+        Whether the folder has an ONNX graph.
+    """
+
+    name: str
+    estimator: str
+    kind: str
+    network: str
+    n_weights: int
+    sizes: Mapping[str, int]
+    dtype: str
+    versions: Mapping[str, str]
+    classes: Sequence[Any] | None = None
+    n_targets: int = 1
+    columns: Mapping[str, str] = field(default_factory=dict)
+    n_columns: int | None = None
+    image_size: tuple[int, int] | None = None
+    teachers: Sequence[Mapping[str, Any]] = ()
+    started_from: Mapping[str, Any] | None = None
+    transfer: str | None = None
+    beta: float = 0.0
+    score: Score | None = None
+    ms_per_row: float | None = None
+    machine: str | None = None
+    has_graph: bool = False
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether it predicts classes."""
+        return self.estimator == "AFTClassifier"
+
+    @property
+    def kinds(self) -> set[str]:
+        """Kinds of the rows, or of a frame's columns."""
+        return set(self.columns.values()) or {self.kind}
+
+    @property
+    def is_static_text(self) -> bool:
+        """Whether it is served with NumPy alone."""
+        return self.network == "StaticText"
+
+    @property
+    def task(self) -> str | None:
+        """The hub's name of the task; None for mixed columns."""
+        verb = "classification" if self.is_classifier else "regression"
+        if self.kinds <= _TABULAR:
+            return f"tabular-{verb}"
+        is_known = self.is_classifier and self.kind in ("text", "image")
+        return f"{self.kind}-{verb}" if is_known else None
+
+
+def model_card(facts: CardFacts) -> str:
+    """Return the README.md of a student's folder.
+
+    Parameters
+    ----------
+    facts : CardFacts
+        What it tells.
+
+    Returns
+    -------
+    card : str
+        The hub's metadata in YAML, and Markdown.
+
+    Raises
+    ------
+    ImportError
+        If huggingface_hub is not installed.
+    """
+    sections = [
+        f"# {facts.name.rpartition('/')[2]}",
+        _what_it_is(facts),
+        f"## How to use it\n\n{_how_to_use_it(facts)}",
+        f"## Score\n\n{_score(facts)}",
+        f"## Size and speed\n\n{_size_and_speed(facts)}",
+        f"## What it learned from\n\n{_what_it_learned_from(facts)}",
+        f"## When not to use it\n\n{_when_not_to_use_it(facts)}",
+    ]
+    return f"---\n{_metadata(facts)}\n---\n\n" + "\n\n".join(sections) + "\n"
+
+
+def measure(predict: Callable[[Any], Any], rows: Any) -> float:
+    """Return how long the prediction of a single row takes; measuring takes about half a second.
+
+    Parameters
+    ----------
+    predict : callable
+        Predicts a batch of rows.
+    rows : array-like, list, Series or DataFrame of n_rows rows
+        Rows that are predicted one by one; at least one.
+
+    Returns
+    -------
+    milliseconds : float
+        Median of repeated calls, after one that does not count.
+    """
+    n_rows = min(len(rows), _MOST_CALLS)
+    singles = [_safe_indexing(rows, [row]) for row in range(n_rows)]
+    predict(singles[0])
+    durations: list[float] = []
+    end = time.perf_counter() + _SECONDS
+    while not durations or (len(durations) < _MOST_CALLS and time.perf_counter() < end):
+        start = time.perf_counter()
+        predict(singles[len(durations) % n_rows])
+        durations.append(time.perf_counter() - start)
+    return 1000 * float(np.median(durations))
+
+
+def _metadata(facts: CardFacts) -> str:
+    hub = import_optional("huggingface_hub", extra="hub", purpose="model cards")
+    start = facts.started_from or {}
+    base_model = _NAMES_ON_HUB.get(start.get("name", ""), start.get("name"))
+    parameters: dict[str, Any] = {
+        "library_name": "sk-aft",
+        "pipeline_tag": facts.task,
+        "tags": ["sk-aft", "scikit-learn", *(["onnx"] if facts.has_graph else [])],
+        "base_model": base_model if base_model and "/" in base_model else None,
+        **_licence(start.get("licence")),
+    }
+    if facts.score is not None:
+        parameters["metrics"] = [facts.score.metric]
+        parameters["model_name"] = facts.name.rpartition("/")[2]
+        parameters["eval_results"] = [
+            hub.EvalResult(
+                task_type=facts.task or "other",
+                dataset_type="held-out-rows",
+                dataset_name=f"{facts.score.n_rows} test rows",
+                metric_type=facts.score.metric,
+                metric_value=round(float(facts.score.value), 4),
+            )
+        ]
+    return hub.ModelCardData(**parameters).to_yaml().rstrip()
+
+
+def _licence(licence: str | None) -> dict[str, str]:
+    if licence is None:
+        return {}
+    known = licence.lower()
+    return (
+        {"license": known}
+        if known in _LICENCES
+        else {"license": "other", "license_name": known.replace(" ", "-")}
+    )
+
+
+def _what_it_is(facts: CardFacts) -> str:
+    rows = _ROWS_OF[facts.kind]
+    if facts.is_classifier:
+        predicts = f"A classifier of {rows}. {_classes(facts.classes)}"
+    else:
+        n_targets = "one number" if facts.n_targets == 1 else f"{facts.n_targets} numbers"
+        predicts = f"A regressor of {rows}: it predicts {n_targets} for each."
+    return (
+        f"{predicts}\n\nIt is a small network ({facts.network}, {facts.n_weights:,} weights) "
+        "trained with sk-aft. It predicts without the "
+        "foundation models that it learned from."
+    )
+
+
+def _classes(classes: Sequence[Any] | None) -> str:
+    if classes is None or len(classes) == 0:
+        return "Its classes are in `config.json`."
+    if isinstance(classes[0], (list, tuple, np.ndarray)):
+        n_classes = ", ".join(str(len(of_target)) for of_target in classes)
+        return f"It has {len(classes)} targets, of {n_classes} classes, listed in `config.json`."
+    shown = ", ".join(f"`{_plain(label)}`" for label in classes[:_MOST_CLASSES])
+    n_others = len(classes) - _MOST_CLASSES
+    others = f" and {n_others} more, listed in `config.json`" if n_others > 0 else ""
+    return f"It has {len(classes)} classes: {shown}{others}."
+
+
+def _plain(label: Any) -> str:
+    """Return a label as one line of inline code."""
+    return " ".join(str(label).replace("`", "'").split())
+
+
+def _how_to_use_it(facts: CardFacts) -> str:
+    imports, rows = _example(facts)
+    proba = "student.predict_proba(rows)\n" if facts.is_classifier else ""
+    calls = f"rows = {rows}\nstudent.predict(rows)\n{proba}"
+    whole = (
+        f"With the whole package (`pip install sk-aft`), it is an estimator of scikit-learn:\n\n"
+        f"```python\n{imports}from sk_aft import {facts.estimator}\n\n"
+        f"student = {facts.estimator}.from_pretrained({facts.name!r})\n{calls}```"
+    )
+    if not (facts.is_static_text or facts.has_graph):
+        return (
+            f"{whole}\n\nThe folder holds no ONNX graph, which `sk_aft.serving.load` needs for "
+            "this network. `save_pretrained(..., onnx=True)` adds it."
+        )
+    packages = ["numpy", "tokenizers"]
+    packages += [] if facts.is_static_text else ["onnxruntime"]
+    packages += ["pillow"] if "image" in facts.kinds else []
+    return (
+        "To predict, neither PyTorch nor scikit-learn is needed:\n\n"
+        f"```\npip install --no-deps sk-aft\npip install {' '.join(packages)}\n```\n\n"
+        f"```python\n{imports}from sk_aft.serving import load\n\n"
+        f"student = load({facts.name!r})\n{calls}```\n\n{whole}"
+    )
+
+
+def _example(facts: CardFacts) -> tuple[str, str]:
+    """Return an import, and an expression of rows."""
+    if facts.columns:
+        cells = ", ".join(f"{name!r}: [{_CELLS[kind]}]" for name, kind in facts.columns.items())
+        return "import pandas\n", f"pandas.DataFrame({{{cells}}})"
+    if facts.kind in _TABULAR:
+        row = ", ".join([_CELLS[facts.kind]] * (facts.n_columns or 1))
+        return "", f"[[{row}]]"
+    return "", f"[{_CELLS[facts.kind]}]"
+
+
+def _score(facts: CardFacts) -> str:
+    score = facts.score
+    if score is None:
+        return "It was not measured. `save_pretrained(..., X_test=..., y_test=...)` measures it."
+    return (
+        f"{score.metric}: **{score.value:.4g}** on {score.n_rows:,} test rows, measured on "
+        f"{score.date}. Rows of another source may score lower."
+    )
+
+
+def _size_and_speed(facts: CardFacts) -> str:
+    total = sum(facts.sizes.values())
+    files = "\n".join(f"| {name} | {_bytes(size)} |" for name, size in facts.sizes.items())
+    speed = "The time of a prediction was not measured."
+    if facts.ms_per_row is not None:
+        machine = f" on {facts.machine}" if facts.machine else ""
+        speed = f"A prediction of a single row takes {facts.ms_per_row:.2g} ms{machine}."
+    return (
+        f"{facts.n_weights:,} weights, stored as {facts.dtype}. The files are {_bytes(total)} in "
+        f"all. {speed}\n\n| file | size |\n|---|---|\n{files}"
+    )
+
+
+def _bytes(size: int) -> str:
+    if size < 1_000:
+        return f"{size} bytes"
+    return f"{size / 1e3:.1f} kB" if size < 1_000_000 else f"{size / 1e6:.1f} MB"
+
+
+def _what_it_learned_from(facts: CardFacts) -> str:
+    if facts.transfer is None or facts.beta == 0 or not facts.teachers:
+        learned = "It learned from its labels only, not from a foundation model."
+    else:
+        learned = (
+            "It learned from its labels and from the features of these foundation models "
+            f"(transfer `{facts.transfer}`, beta {facts.beta:g}):\n\n{_models(facts.teachers)}"
+        )
+    if facts.started_from is not None:
+        started = f"Its weights started from this model:\n\n{_models([facts.started_from])}"
+    else:
+        started = "Its weights started from random numbers, or from a network of its author."
+    versions = ", ".join(f"{name} {version}" for name, version in facts.versions.items())
+    return f"{learned}\n\n{started}\n\nTrained with {versions}."
+
+
+def _models(models: Sequence[Mapping[str, Any]]) -> str:
+    rows = [
+        [_plain(model["name"] or "features given as an array"), *map(_cell, _details(model))]
+        for model in models
+    ]
+    lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    head = "| model | type | column | revision | fingerprint | licence |\n|---|---|---|---|---|---|"
+    return f"{head}\n{lines}"
+
+
+def _details(model: Mapping[str, Any]) -> list[Any]:
+    column = model["column"]
+    column = ", ".join(map(str, column)) if isinstance(column, list) else column
+    return [
+        model["type"],
+        column,
+        model["revision"],
+        model["fingerprint"],
+        model["licence"] or "unknown",
+    ]
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else _plain(value).replace("|", "\\|")
+
+
+def _when_not_to_use_it(facts: CardFacts) -> str:
+    points = ["On rows of another kind than those that it was trained on: " + _others(facts)]
+    if facts.is_classifier:
+        points += [
+            "On rows of none of its classes: it always answers with one of them.",
+            "Where a probability has to be exact: probabilities are not calibrated, and are least "
+            "reliable on rows unlike those of the training.",
+        ]
+    else:
+        points.append("Outside the range of its training targets, which it does not extrapolate.")
+    if facts.is_static_text:
+        points.append(
+            'Where the order of words decides ("man bites dog"): the network adds up the vectors '
+            "of words and of frequent pairs of words."
+        )
+    if facts.image_size is not None:
+        height, width = facts.image_size
+        points.append(
+            f"Where small details decide: images are resized to {height} x {width} pixels."
+        )
+    points.append(
+        "For decisions about people's health, rights or money without your own evaluation on your "
+        "own rows."
+    )
+    return "\n".join(f"- {point}" for point in points)
+
+
+def _others(facts: CardFacts) -> str:
+    known = {
+        "text": "other languages, other subjects, much longer texts",
+        "image": "other cameras, subjects or backgrounds",
+        "numeric": "other units, other ranges of values",
+        "category": "categories that are not in the training rows",
+    }
+    return "; ".join(known[kind] for kind in sorted(facts.kinds)) + "."

