@@ -1,0 +1,1 @@
+"""Deployed students: what the torch side writes and reads."""
