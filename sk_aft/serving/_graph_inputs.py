@@ -17,6 +17,8 @@ from sk_aft._data._rows import Rows, check_finite, named
 _MOST_TOKENS = 1 << 14
 _MOST_PIXELS = 1 << 21
 _HOW_TO_FILL = "fill it before, for example with the column's mean in training."
+# The name of a missing category: no character of Unicode will ever have this code point.
+MISSING = "\uffff"
 
 
 class GraphInputs:
@@ -69,6 +71,11 @@ class GraphInputs:
                 for column in columns:
                     feeds.update(column.take(group[some]))
                 yield group[some], feeds
+
+
+def category_name(name: str | None) -> str:
+    """Return the name of a category as the graph reads it; that of a missing one is U+FFFF."""
+    return MISSING if name is None else name.encode("utf-8", "backslashreplace").decode()
 
 
 class _Column:
@@ -235,13 +242,11 @@ def _read_numbers(spec: dict[str, Any], part: Rows) -> _Column:
 
 
 def _read_categories(spec: dict[str, Any], part: Rows) -> _Column:
-    names = [spec["missing"] if name is None else name for name in part.values[:, 0]]
-    return _Array(spec["name"], np.array(names, dtype=object))
+    names = np.fromiter(map(category_name, part.values[:, 0]), dtype=object, count=len(part))
+    return _Array(spec["name"], names)
 
 
-def _read_preprocessed(
-    spec: dict[str, Any], make: Callable[[Any], _Column], rows: Rows
-) -> _Column:
+def _read_preprocessed(spec: dict[str, Any], make: Callable[[Any], _Column], rows: Rows) -> _Column:
     values = rows.values if spec["column"] is None else rows.values[spec["column"]]
     if spec["kind"] == "array":
         values = np.asarray(values)
