@@ -57,6 +57,9 @@ _CHUNK = 1 << 16  # numbers that fit a processor's cache
 _CHANNELS = (1, 3, 4)
 # Of red, green and blue in grey, by ITU-R BT.601, the usual conversion.
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
+# Added to positive numbers before they are truncated to whole ones. Halves are rounded up, also
+# those that an error of rounding, which differs between libraries, has made smaller.
+HALF = 0.501
 
 
 class Ranges(NamedTuple):
@@ -262,6 +265,28 @@ def n_bands(shape: tuple[int, ...], meaning: str | None) -> int:
 def with_channels(images: np.ndarray, *, ndim: int) -> np.ndarray:
     """Give grey images an axis of one channel."""
     return images if images.ndim == ndim else images[..., None]
+
+
+def with_bands(images: np.ndarray, n_bands: int, row: int) -> np.ndarray:
+    """Return images (n, height, width, bands) as grey or RGB, as those seen during fit were.
+
+    Raises
+    ------
+    ValueError
+        If they have another number of bands; the message names ``row``.
+    """
+    bands = images.shape[3]
+    if bands != n_bands and {bands, n_bands} != {1, 3}:
+        raise ValueError(
+            f"Row {row} is an image with {bands} bands (height, width, bands: "
+            f"{images.shape[1:]}), but the images seen during fit have {n_bands}: "
+            "give all images the same bands."
+        )
+    if bands > n_bands:
+        grey = images @ np.array(GREY_WEIGHTS, dtype=np.float32)
+        grey = grey.round() if images.dtype == np.uint8 else grey
+        return grey[..., None].astype(images.dtype)
+    return np.repeat(images, 3, axis=3) if bands < n_bands else images
 
 
 def to_floats(pixels: np.ndarray) -> np.ndarray:

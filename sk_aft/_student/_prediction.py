@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sk_aft._data._lengths import batches_of_similar_length
 from sk_aft._data._rows import Rows
 from sk_aft._data._tensors import InputTensors
 from sk_aft._student._components import Infer
@@ -18,12 +19,6 @@ _ROWS_PER_PIECE = 4096
 
 # A call of a small network costs more than a hundred rows of numbers. Images would fill the cache.
 _FEWEST_ROWS_PER_CALL = 1024
-
-# A sequence of n tokens is padded to at most this factor times n, plus a few tokens, because
-# a call costs as much as a few tokens. With MiniLM and 256 short texts, prediction took half of
-# the time of batches of 128 rows.
-_MOST_PADDING = 1.25
-_SHORTEST = 2
 
 
 def network_outputs(
@@ -59,7 +54,7 @@ def _outputs_by_length(
     """Run rows of similar length together; return outputs in the order of the rows."""
     batches = [np.arange(1)]  # a single row needs no order
     if len(tensors) > 1:
-        batches = _batches_of_similar_length(np.asarray(tensors.lengths), batch_size)
+        batches = batches_of_similar_length(np.asarray(tensors.lengths), batch_size)
     try:
         logits = [infer(tensors.take(batch, device))[0] for batch in batches]
     except IndexError as error:
@@ -72,17 +67,3 @@ def _outputs_by_length(
         return logits[0]
     order = np.argsort(np.concatenate(batches))
     return torch.cat(logits)[torch.from_numpy(order).to(device)]
-
-
-def _batches_of_similar_length(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Return indices of rows of which none is padded to much more than its own length."""
-    order = np.argsort(lengths, kind="stable")
-    ascending = lengths[order]
-    batches, start = [], 0
-    while start < len(order):
-        longest = _MOST_PADDING * ascending[start] + _SHORTEST
-        n_alike = int(np.searchsorted(ascending, longest, side="right"))
-        stop = min(n_alike, start + batch_size)
-        batches.append(order[start:stop])
-        start = stop
-    return batches

@@ -6,7 +6,7 @@ import inspect
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TypeAlias
@@ -75,7 +75,11 @@ def export_to_onnx(
     if len(example[0]) == 1:  # the export would specialise to a single row
         example = tuple(torch.cat([tensor, tensor]) for tensor in example)
     try:
-        session = OnnxSession(_serialise(module, example, varying_axes))
+        axes = {axis: f"axis_{axis}" for axis in varying_axes}
+        inputs = {f"input_{index}": axes for index in range(len(example))}
+        two_rows = tuple(tensor[:2] for tensor in example)
+        model = serialise(module, two_rows, inputs, {"features": {0: "axis_0"}})
+        session = OnnxSession(model)
         shapes = _vary_shapes(example, varying_axes)
         agree = all(_agree(module, session, inputs) for inputs in shapes)
     except Exception:
@@ -87,9 +91,32 @@ def export_to_onnx(
     return session if agree else None
 
 
-def _serialise(module: nn.Module, example: Inputs, varying_axes: tuple[int, ...]) -> bytes:
-    names = [f"input_{index}" for index in range(len(example))]
-    axes = {name: {axis: f"axis_{axis}" for axis in varying_axes} for name in names}
+def serialise(
+    module: nn.Module,
+    example: Inputs,
+    axes: Mapping[str, Mapping[int, str]],
+    outputs: Mapping[str, Mapping[int, str]],
+    *,
+    opset: int = 17,
+) -> bytes:
+    """Return a module as a serialised model of ONNX.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        On the CPU, in evaluation mode.
+    example : tuple of Tensor
+        A batch of at least two rows.
+    axes, outputs : mapping of str to mapping of int to str
+        The names of the inputs and of the outputs, with the names of their dynamic axes.
+    opset : int, default=17
+        Version of the operators.
+
+    Returns
+    -------
+    model : bytes
+        The model. Constants are not folded, which ONNX Runtime does itself.
+    """
     # PyTorch's newer exporter needs another package and takes ten times as long for these models.
     # Versions without it do not accept the argument.
     legacy = {"dynamo": False}
@@ -100,13 +127,13 @@ def _serialise(module: nn.Module, example: Inputs, varying_axes: tuple[int, ...]
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module,
-            tuple(tensor[:2] for tensor in example),
+            example,
             buffer,
-            input_names=names,
-            output_names=["features"],
-            dynamic_axes={**axes, "features": {0: "axis_0"}},
-            do_constant_folding=False,  # ONNX Runtime folds constants itself
-            opset_version=17,
+            input_names=list(axes),
+            output_names=list(outputs),
+            dynamic_axes={**axes, **outputs},
+            do_constant_folding=False,
+            opset_version=opset,
             **legacy,
         )
     return buffer.getvalue()

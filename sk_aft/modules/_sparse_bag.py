@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sk_aft.modules._static_text import weighted_sum
 from sk_aft.modules._training_defaults import TrainingDefaults
 
 
@@ -95,6 +97,10 @@ class SparseBag(nn.Module):
         return self.head(self.dropout(features)), features
 
     def _bag(self, indices: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
+        if torch.onnx.is_in_onnx_export():  # all rows are padded to one length
+            padded = (offsets.shape[0], -1)
+            table = self.embedding.weight
+            return weighted_sum(table, indices.reshape(padded), weights.reshape(padded))
         if not self.training:
             return self.embedding(indices, offsets, per_sample_weights=weights)
         weights = F.dropout(weights, self.token_dropout)

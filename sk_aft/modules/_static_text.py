@@ -237,12 +237,32 @@ class WeightedBag(nn.Module):
         weights = weights * self.log_weights[indices].exp()
         if self.training:
             weights = F.dropout(weights, self.token_dropout)
+        if torch.onnx.is_in_onnx_export():
+            return weighted_sum(self.weight, indices, weights)
         if not (self.training and self.sparse):
             return F.embedding_bag(indices, self.weight, mode="sum", per_sample_weights=weights)
         # One gradient for each distinct token of the batch, not for each occurrence.
         distinct, inverse = indices.unique(return_inverse=True)
         vectors = F.embedding(distinct, self.weight, sparse=True)
         return F.embedding_bag(inverse, vectors, mode="sum", per_sample_weights=weights)
+
+
+def weighted_sum(vectors: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
+    """Return what ``embedding_bag`` does, in operations that ONNX has.
+
+    Parameters
+    ----------
+    vectors : Tensor of shape (n_tokens, width)
+        The vectors.
+    indices, weights : Tensor of shape (B, longest)
+        Which vectors, and their weights.
+
+    Returns
+    -------
+    sums : Tensor of shape (B, width)
+        The weighted sums.
+    """
+    return (F.embedding(indices, vectors) * weights.unsqueeze(2)).sum(dim=1)
 
 
 def pieces_of_word(starts_word: Tensor, is_token: Tensor) -> Tensor:
@@ -260,7 +280,7 @@ def pieces_of_word(starts_word: Tensor, is_token: Tensor) -> Tensor:
     n_pieces : Tensor of shape (B, longest)
         At least 1 for tokens, and above 0 for padding.
     """
-    word = starts_word.cumsum(dim=1)
+    word = starts_word.cumsum(dim=1, dtype=torch.int64)
     n_pieces = is_token.new_full((word.shape[0], word.shape[1] + 1), _NEARLY_NONE)
     return n_pieces.scatter_add_(1, word, is_token).gather(1, word)
 

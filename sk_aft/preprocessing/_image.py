@@ -12,7 +12,14 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sk_aft._data._images import image_shape
-from sk_aft._data._pixels import GREY_WEIGHTS, UNSCALED, Ranges, to_floats, with_channels
+from sk_aft._data._pixels import (
+    HALF,
+    UNSCALED,
+    Ranges,
+    to_floats,
+    with_bands,
+    with_channels,
+)
 from sk_aft._data._resize import ImageGeometry, height_and_width, resize_and_crop
 from sk_aft._data._rows import as_rows
 
@@ -188,25 +195,13 @@ class ImageResizer(TransformerMixin, BaseEstimator):
         # Copied, since Pillow's arrays are read-only, of which torch.from_numpy warns.
         pixels = torch.tensor(planes, dtype=torch.float32)
         resized = resize_and_crop(pixels, self.geometry_, (0.0, 255.0) if is_uint8 else limits)
-        return (resized.round().to(torch.uint8) if is_uint8 else resized).numpy()
+        return ((resized + HALF).to(torch.uint8) if is_uint8 else resized).numpy()
 
     def _keeps(self, size: tuple[int, ...]) -> bool:
         return size == self.size_ and self.geometry_.crop_fraction == 1
 
     def _channels(self, images: np.ndarray, row: int) -> np.ndarray:
-        bands = images.shape[3]
-        if bands != self.n_channels_ and {bands, self.n_channels_} != {1, 3}:
-            raise ValueError(
-                f"Row {row} is an image with {bands} bands (height, width, bands: "
-                f"{images.shape[1:]}), but the images seen during fit have {self.n_channels_}: "
-                "give all images the same bands."
-            )
-        if bands > self.n_channels_:
-            grey = images @ np.array(GREY_WEIGHTS, dtype=np.float32)
-            grey = grey.round() if images.dtype == np.uint8 else grey
-            images = grey[..., None].astype(images.dtype)
-        elif bands < self.n_channels_:
-            images = np.repeat(images, 3, axis=3)
+        images = with_bands(images, self.n_channels_, row)
         return np.ascontiguousarray(np.moveaxis(images, 3, 1))
 
 
