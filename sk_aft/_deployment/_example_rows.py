@@ -15,7 +15,24 @@ from sk_aft.preprocessing import ColumnPreprocessor, ImageResizer, SubwordTokeni
 
 _N_ROWS = 32
 _MOST_TOKENS = 24
-_WORDS = "where when how why my a the card rate of is not good bad money home".split()
+_WORDS = [
+    "where",
+    "when",
+    "how",
+    "why",
+    "my",
+    "a",
+    "the",
+    "card",
+    "rate",
+    "of",
+    "is",
+    "not",
+    "good",
+    "bad",
+    "money",
+    "home",
+]
 
 
 def example_rows(student: StudentState) -> Rows:
@@ -62,7 +79,7 @@ def _rows(kind: str, step: Any, random: np.random.Generator, *, n_columns: int |
 
 def _texts(step: Any, random: np.random.Generator, n_columns: int) -> np.ndarray:
     step = last_step(step)
-    texts = np.empty(_N_ROWS, dtype=object)
+    texts: np.ndarray = np.empty(_N_ROWS, dtype=object)
     for row in range(_N_ROWS):
         n_tokens = random.integers(1, _MOST_TOKENS)
         if isinstance(step, SubwordTokenizer):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
@@ -13,12 +14,18 @@ from sklearn.metrics import accuracy_score, r2_score
 
 from sk_aft._data._rows import Rows
 from sk_aft._deployment._model_card import CardFacts, Score, measure, model_card
-from sk_aft._deployment._writer import as_json, digests, replaced_folder, student_files
+from sk_aft._deployment._writer import (
+    as_json,
+    digests,
+    identity_of,
+    replaced_folder,
+    student_files,
+)
 from sk_aft._deployment.onnx import export_student
 from sk_aft._student._state import StudentState
 from sk_aft.preprocessing import ColumnPreprocessor
 from sk_aft.serving._folder import CONFIG, ONNX, StudentFolder
-from sk_aft.serving._load import can_serve, load
+from sk_aft.serving._load import NotServableError, load
 
 _PARITY = "onnx/parity.json"
 
@@ -72,35 +79,38 @@ def write_folder(
 
 
 def add_graph(
-    directory: Path,
-    student: StudentState,
-    parameters: Mapping[str, Any],
-    rows: Rows,
-    *,
-    owner: str,
-    labels: Any,
-    quantize: str | None,
-    save: Callable[[], None],
+    directory: Path, student: StudentState, rows: Rows, *, labels: Any, quantize: str | None
 ) -> dict[str, Any]:
-    """Add the ONNX graph to the folder of a student, which is saved there first if it is not.
+    """Add the ONNX graph to the folder of a student; an error leaves the folder unchanged.
 
     Parameters
     ----------
     directory : Path
-        A folder of this student, or none.
-    student, parameters, owner
-        As for `student_files`.
+        A folder of this student.
+    student : StudentState
+        The student.
     rows, labels, quantize
         As for `export_student`.
-    save : callable
-        Saves the student there.
 
     Returns
     -------
     report : dict
         The content of onnx/parity.json.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds another student, or the export fails.
     """
-    ...
+    folder = StudentFolder.open(directory)
+    if folder.config["identity"] != identity_of(student):
+        raise ValueError(
+            f"{directory} holds another student than this one: give another directory, or save "
+            "this student there first with save_pretrained."
+        )
+    with replaced_folder(directory) as temporary:
+        shutil.copy(directory / CONFIG, temporary)
+        return _export(temporary, student, rows, labels=labels, quantize=quantize)
 
 
 def _export(
@@ -161,7 +171,10 @@ def _measured(
     y_test: Any,
 ) -> dict[str, Any]:
     """Return the score and the time of what is saved, as it will be deployed."""
-    deployed = load(directory) if can_serve(folder) else load_student(directory)
+    try:
+        deployed = load(directory)
+    except NotServableError:
+        deployed = load_student(directory)
     found: dict[str, Any] = {
         "ms_per_row": measure(deployed.predict, X_test),
         "machine": platform.processor() or platform.machine(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from sk_aft._features import FoundationFeatures
 from sk_aft._student._attributes import FittedAttributes
 from sk_aft._student._schema import check_rows
 from sk_aft._student._training_data import check_labeled
-from sk_aft.serving._folder import StudentFolder
+from sk_aft.serving._folder import CONFIG, StudentFolder
 from sk_aft.serving._hub import local_folder
 
 _QUANTIZED = ("float16", "int8")
@@ -114,7 +115,7 @@ class DeploymentMethods(FittedAttributes, BaseEstimator):
             If the folder holds another kind of student, is damaged, was written by a newer version,
             or names a network that is not trusted.
         """
-        options = {"revision": revision, "token": token, "local_files_only": local_files_only}
+        options: Any = {"revision": revision, "token": token, "local_files_only": local_files_only}
         folder = StudentFolder.open(local_folder(directory, **options))
         parameters, student = read_student(folder, cls, trust)
         estimator = cls(**parameters)
@@ -214,16 +215,10 @@ class DeploymentMethods(FittedAttributes, BaseEstimator):
         if quantize not in (None, *_QUANTIZED):
             raise ValueError(f"quantize={quantize!r}, expected None or one of {_QUANTIZED}.")
         rows, labels = self._test_rows(X, y)
-        assert rows is not None
-        return _folder.add_graph(
-            Path(directory),
-            self._student,
-            self.get_params(deep=False),
-            rows,
-            owner=type(self).__name__,
-            labels=labels,
-            quantize=quantize,
-        )
+        directory = Path(directory)
+        if not (directory / CONFIG).exists():
+            self.save_pretrained(directory)
+        return _folder.add_graph(directory, self._student, rows, labels=labels, quantize=quantize)
 
     def _save(
         self, directory: Path, X_test: Any, y_test: Any, onnx: Any, dtype: str, *, name: str
@@ -236,9 +231,9 @@ class DeploymentMethods(FittedAttributes, BaseEstimator):
         if X_test is None and y_test is not None:
             raise ValueError("y_test was passed without X_test: pass both, or neither.")
         rows, labels = (None, None) if X_test is None else self._test_rows(X_test, y_test)
-        graph_rows = rows
-        if onnx and rows is None:
-            graph_rows = example_rows(self._student)
+        graph_rows = None
+        if onnx:
+            graph_rows = example_rows(self._student) if rows is None else rows
         given = X_test.inputs if isinstance(X_test, FoundationFeatures) else X_test
         _folder.write_folder(
             directory,
@@ -247,9 +242,9 @@ class DeploymentMethods(FittedAttributes, BaseEstimator):
             owner=type(self).__name__,
             dtype=dtype,
             name=name,
-            graph_rows=graph_rows if onnx else None,
+            graph_rows=graph_rows,
             quantize=onnx if isinstance(onnx, str) else None,
-            load=self._loaded_from,
+            load_student=self._loaded_from,
             X_test=None if given is None else self._labeled_only(given, y_test),
             y_test=labels,
         )
@@ -275,4 +270,6 @@ class DeploymentMethods(FittedAttributes, BaseEstimator):
         return None if y is None else known_targets(y, check_labeled(y, self.missing_label))
 
     def _loaded_from(self, directory: Path) -> Any:
-        return type(self).from_pretrained(directory, trust=[self.module])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of parameters that only training needs
+            return type(self).from_pretrained(directory, trust=[self.module])

@@ -128,17 +128,17 @@ class Encoder:
         raise CannotSaveError(f"the class {value.__qualname__}")
 
     def _object(self, value: Any) -> Any:
-        name = type(value).__name__
+        name: str = type(value).__name__
         if name not in _OBJECTS or type(value) is not _class_of(name):
-            raise CannotSaveError(f"an object of type {type(value).__name__}")
-        state = dict(value.__getstate__())
-        if id(value) in self._file_of:
-            if state["tokenizer"] != "byte-level":
-                state["tokenizer"] = state["tokenizer_json_"]
+            raise CannotSaveError(f"an object of type {name}")
+        state: dict[str, Any] = dict(value.__getstate__())
+        has_file = id(value) in self._file_of
+        if has_file and state["tokenizer"] != "byte-level":
+            state["tokenizer"] = state["tokenizer_json_"]
         described = self.describe(state)
-        if id(value) in self._file_of:
+        if has_file:
             for key in ("tokenizer", "tokenizer_json_"):
-                if state[key] == value.tokenizer_json_:
+                if state[key] == state["tokenizer_json_"]:
                     described[key] = {"$file": self._file_of[id(value)]}
         return {"$object": name, "state": described}
 
@@ -194,7 +194,7 @@ class Decoder:
         return np.array(self.arrays[array]).reshape(shape)
 
     def _objects(self, objects: list, shape: list[int], dtype: str) -> np.ndarray:
-        items = np.empty(len(objects), dtype=object)
+        items: np.ndarray = np.empty(len(objects), dtype=object)
         items[:] = [self.restore(item) for item in objects]
         return (items if dtype == "object" else items.astype(np.str_)).reshape(shape)
 
@@ -290,7 +290,7 @@ def trusted(path: str, trust: Collection[Any], what: str) -> Any:
     return value
 
 
-def _class_of(name: str) -> type:
+def _class_of(name: str) -> Any:
     return getattr(import_module(_OBJECTS[name]), name)
 
 

@@ -96,6 +96,8 @@ def _read(
         beta=transfer["beta"],
         n_foundation_features=transfer["n_foundation_features"],
         module=network.to(device),
+        teachers=config["teachers"],
+        started_from=config["started_from"],
     )
     return parameters, student
 

@@ -60,7 +60,7 @@ def student_files(
             "format": FORMAT,
             "format_version": 1,
             "class": owner,
-            "identity": _identity(network),
+            "identity": identity_of(student),
             "rows": _rows(student, encoder),
             "targets": _targets(student),
             "preprocessor": encoder.describe(student.inputs.preprocessor),
@@ -68,8 +68,8 @@ def student_files(
             "network": _network(student, parameters, network),
             "dtype": dtype,
             "transfer": _transfer(student),
-            "teachers": getattr(student, "teachers", []),
-            "started_from": getattr(student, "started_from", None),
+            "teachers": student.teachers,
+            "started_from": student.started_from,
             "versions": {name: version(name) for name in _PACKAGES},
         }
     described, left_out = _parameters(parameters)
@@ -83,6 +83,16 @@ def student_files(
     files = {WEIGHTS: safetensors.save(arrays)}
     files |= {name: step.tokenizer_json_.encode() for name, step in tokenizers.items()}
     return {CONFIG: as_json({**config, "files": digests(files)}), **files}
+
+
+def identity_of(student: StudentState) -> str:
+    """Return a digest of the weights of a student in float32."""
+    digest = hashlib.sha256()
+    tensors = tensors_of(student.module)
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].tobytes())
+    return digest.hexdigest()
 
 
 def digests(files: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
@@ -129,14 +139,6 @@ def _explained(owner: str) -> Iterator[None]:
             f"This {owner} cannot be saved as a folder, which holds no code: {error}. "
             "joblib.dump(student, path) saves it with its code."
         ) from error
-
-
-def _identity(network: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(network):
-        digest.update(name.encode())
-        digest.update(network[name].tobytes())
-    return digest.hexdigest()
 
 
 def _rows(student: StudentState, encoder: Encoder) -> dict[str, Any]:

@@ -246,7 +246,8 @@ def _describe_layer(layer: Any) -> dict[str, Any]:
     for place, part in enumerate(parts):
         if not isinstance(part, nn.Conv2d):
             continue
-        before, after = parts[place - 1] if place else None, parts[place + 2 : place + 3]
+        before: Any = parts[place - 1] if place else None
+        after = parts[place + 2 : place + 3]
         pads = isinstance(before, nn.ZeroPad2d)
         convolutions.append(
             {

@@ -17,6 +17,11 @@ from sk_aft.serving._rows import check_rows
 from sk_aft.serving._static_text import StaticTextNetwork
 from sk_aft.serving._student import Run, ServedClassifier, ServedRegressor
 
+
+class NotServableError(ValueError):
+    """A student that predicts with PyTorch only."""
+
+
 # Bounds the memory for the tokens of many texts.
 _TEXTS_AT_ONCE = 4096
 
@@ -71,7 +76,7 @@ def load(
     >>> load(folder).predict("my card")
     array(['card'], dtype='<U4')
     """
-    options = {"revision": revision, "token": token, "local_files_only": local_files_only}
+    options: Any = {"revision": revision, "token": token, "local_files_only": local_files_only}
     folder = StudentFolder.open(local_folder(directory, **options))
     config = folder.config
     try:
@@ -127,16 +132,16 @@ def _graph(folder: StudentFolder) -> tuple[Run, dict[str, Any]]:
     """Return what runs a student in ONNX Runtime, and how its rows are checked."""
     name = folder.config["network"]["class"]
     if not folder.has(ONNX):
-        raise ValueError(
+        raise NotServableError(
             f"{folder.path} holds a student whose network, {name}, is served by ONNX Runtime, and "
             "has no file onnx/model.onnx: save it with save_pretrained(..., onnx=True), or call "
             "student.export_onnx(directory, X)."
         )
-    network = OnnxNetwork(folder.read(ONNX), str(folder.path / ONNX))
+    network = OnnxNetwork(folder.path / ONNX, content=folder.read(ONNX))
     check_identity(folder, network.metadata["identity"], ONNX)
     described = network.metadata["inputs"]
     if any(spec.get("preprocessed") for spec in described):
-        raise ValueError(
+        raise NotServableError(
             f"{folder.path} holds a student whose preprocessor is not a part of its graph: apply "
             "the preprocessor first and run onnx/model.onnx with onnxruntime, or load the student "
             f"with {folder.config['class']}.from_pretrained, which needs PyTorch."

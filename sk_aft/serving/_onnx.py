@@ -40,7 +40,9 @@ class OnnxNetwork:
         If the file is missing, damaged, not written by this package or by a newer version of it.
     """
 
-    def __init__(self, path: str | os.PathLike[str], n_threads: int = 1) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], n_threads: int = 1, content: bytes | None = None
+    ) -> None:
         try:
             import onnxruntime
         except ImportError as error:
@@ -53,7 +55,8 @@ class OnnxNetwork:
         options.log_severity_level = 4
         providers = ["CPUExecutionProvider"]
         try:
-            self._session = onnxruntime.InferenceSession(os.fspath(path), options, providers)
+            model = os.fspath(path) if content is None else content
+            self._session = onnxruntime.InferenceSession(model, options, providers)
             stored = self._session.get_modelmeta().custom_metadata_map
         except Exception as error:  # errors of many types, which share no base
             raise ValueError(

@@ -33,8 +33,8 @@ class StaticTextNetwork:
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
         weights = np.exp(arrays["bag.log_weights"])
         self._vectors = arrays["bag.weight"] * weights[:, None]
-        self._starts_word = arrays["bag.starts_word"].astype(bool)
-        self._pairs = arrays["bag.pairs"].astype(np.int64)
+        self._starts_word: np.ndarray = arrays["bag.starts_word"].astype(bool)
+        self._pairs: np.ndarray = arrays["bag.pairs"].astype(np.int64)
         self._norm = arrays["norm.weight"], arrays["norm.bias"]
         self._hidden = None
         if "hidden.0.weight" in arrays:

@@ -11,7 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from sk_aft import __version__
 from sk_aft._data._rows import Rows
 from sk_aft._data._texts import TRUNCATION
 from sk_aft._deployment._tokenizer_files import tokenizer_files
@@ -112,7 +111,7 @@ def _write(
     }
     entry = model.metadata_props.add()
     entry.key, entry.value = METADATA, json.dumps(metadata)
-    model.producer_name, model.producer_version = "sk-aft", __version__
+    model.producer_name, model.producer_version = "sk-aft", version("sk-aft")
     onnx.save_model(model, directory / _MODEL)
     served = OnnxNetwork(directory / _MODEL)
     found = compared(student, network, served, inputs, rows=rows, labels=labels)
@@ -140,8 +139,8 @@ def _plain(label: Any) -> Any:
 
 def _versions() -> dict[str, Any]:
     names = ("sk-aft", "torch", "onnx", "onnxruntime", "numpy")
-    versions = {name: version(name) for name in names[1:]}
-    return {"date": date.today().isoformat(), "versions": {"sk-aft": __version__, **versions}}
+    versions = {name: version(name) for name in names}
+    return {"date": date.today().isoformat(), "versions": versions}
 
 
 def _check(differences: dict[str, float]) -> None:
