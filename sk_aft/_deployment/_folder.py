@@ -35,7 +35,6 @@ def write_folder(
     student: StudentState,
     parameters: Mapping[str, Any],
     *,
-    owner: str,
     dtype: str,
     name: str,
     graph_rows: Rows | None,
@@ -50,7 +49,7 @@ def write_folder(
     ----------
     directory : Path
         Created if necessary.
-    student, parameters, owner, dtype
+    student, parameters, dtype
         As for `student_files`.
     name : str
         Name in the model card: of the directory, or "owner/name".
@@ -65,7 +64,7 @@ def write_folder(
     y_test : ndarray, optional
         Their targets.
     """
-    files = student_files(student, parameters, owner=owner, dtype=dtype)
+    files = student_files(student, parameters, dtype=dtype)
     with replaced_folder(directory) as temporary:
         for file, content in files.items():
             (temporary / file).write_bytes(content)

@@ -118,7 +118,13 @@ class DeploymentMethods(FittedAttributes, BaseEstimator):
         options: Any = {"revision": revision, "token": token, "local_files_only": local_files_only}
         folder = StudentFolder.open(local_folder(directory, **options))
         parameters, student = read_student(folder, cls, trust)
-        estimator = cls(**parameters)
+        try:
+            estimator = cls(**parameters)
+        except TypeError as error:
+            raise ValueError(
+                f"{folder.path} holds parameters that {cls.__name__} does not know ({error}): was "
+                "it saved by a subclass, or by a newer version of sk-aft?"
+            ) from error
         estimator._fitted = student
         return estimator
 
@@ -239,7 +245,6 @@ class DeploymentMethods(FittedAttributes, BaseEstimator):
             directory,
             self._student,
             self.get_params(deep=False),
-            owner=type(self).__name__,
             dtype=dtype,
             name=name,
             graph_rows=graph_rows,

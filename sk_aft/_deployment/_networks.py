@@ -68,7 +68,7 @@ def describe_network(
     known = {key: value for key, value in sizes.items() if key in accepted}
     arguments = {**known, **parameters}
     try:
-        json.dumps(arguments, allow_nan=False)
+        arguments = json.loads(json.dumps(arguments, allow_nan=False, default=_plain_number))
     except (TypeError, ValueError) as error:
         raise CannotSaveError(
             f"the arguments of {name} are not numbers, strings or lists of them ({error})"
@@ -148,6 +148,12 @@ def _as_array(tensor: Tensor) -> np.ndarray:
     if tensor.dtype.is_floating_point and tensor.dtype != torch.float64:
         tensor = tensor.float()  # NumPy has no bfloat16
     return tensor.contiguous().numpy()
+
+
+def _plain_number(value: Any) -> Any:
+    if isinstance(value, np.generic):  # a search may set such parameters
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is not one of these")
 
 
 class _Network(NamedTuple):

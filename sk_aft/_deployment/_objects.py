@@ -81,8 +81,8 @@ class Encoder:
             return value
         if type(value) is float:
             return {"$float": str(value)}
-        if isinstance(value, (np.generic, np.str_)):
-            return {"$scalar": self._array(np.asarray(value)), "str": isinstance(value, np.str_)}
+        if isinstance(value, np.generic):
+            return {"$scalar": self.describe(value.item()), "dtype": value.dtype.str}
         if type(value) in (list, tuple):
             items = [self.describe(item) for item in value]
             return items if type(value) is list else {"$tuple": items}
@@ -94,6 +94,8 @@ class Encoder:
             return self._array(value)
         if scipy.sparse.issparse(value):
             return self._sparse(value)
+        if isinstance(value, np.dtype):
+            return {"$dtype": value.str, "is_type": False}
         if isinstance(value, type):
             return self._class(value)
         return self._object(value)
@@ -122,7 +124,7 @@ class Encoder:
 
     def _class(self, value: type) -> Any:
         if issubclass(value, np.generic):
-            return {"$dtype": np.dtype(value).name}
+            return {"$dtype": np.dtype(value).str, "is_type": True}
         if _is_of_library(value):
             return {"$class": class_path(value)}
         raise CannotSaveError(f"the class {value.__qualname__}")
@@ -177,9 +179,8 @@ class Decoder:
     def _float(self, float: str) -> Any:
         return {"nan": np.nan, "inf": np.inf, "-inf": -np.inf}[float]
 
-    def _scalar(self, scalar: Any, str: bool) -> Any:
-        value = self.restore(scalar)
-        return value.item() if str else value[()]
+    def _scalar(self, scalar: Any, dtype: str) -> Any:
+        return np.dtype(dtype).type(self.restore(scalar))
 
     def _tuple(self, tuple: list) -> Any:
         return (*map(self.restore, tuple),)
@@ -202,8 +203,8 @@ class Decoder:
         parts = [self.restore(part) for part in sparse]
         return scipy.sparse.csr_matrix(tuple(parts), shape=tuple(shape)).asformat(format)
 
-    def _dtype(self, dtype: str) -> Any:
-        return np.dtype(dtype).type
+    def _dtype(self, dtype: str, is_type: bool) -> Any:
+        return np.dtype(dtype).type if is_type else np.dtype(dtype)
 
     def _class(self, **described: str) -> Any:
         return library_class(described["class"])

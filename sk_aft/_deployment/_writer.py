@@ -27,7 +27,7 @@ _PACKAGES = ("sk-aft", "torch", "scikit-learn", "numpy", "tokenizers")
 
 
 def student_files(
-    student: StudentState, parameters: Mapping[str, Any], *, owner: str, dtype: str
+    student: StudentState, parameters: Mapping[str, Any], *, dtype: str
 ) -> dict[str, bytes]:
     """Return the content of config.json, model.safetensors and the tokenizers' files.
 
@@ -37,8 +37,6 @@ def student_files(
         A fitted student.
     parameters : mapping
         Parameters of the estimator, those set by prefix included.
-    owner : str
-        "AFTClassifier" or "AFTRegressor".
     dtype : {"float32", "float16", "int8"}
         Number format of the weights.
 
@@ -55,6 +53,7 @@ def student_files(
     tokenizers = tokenizer_files(student.inputs.preprocessor)
     encoder = Encoder("preprocessor", tokenizers)
     network = tensors_of(student.module)
+    owner = "AFTRegressor" if student.targets.n_classes is None else "AFTClassifier"
     with _explained(owner):
         config = {
             "format": FORMAT,

@@ -1,0 +1,264 @@
+"""Students saved as folders and loaded again."""
+
+import json
+import os
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.exceptions import NotFittedError
+from torch import nn
+
+from sk_aft import AFTClassifier, AFTRegressor
+from tests._deployment.students import (
+    IRIS,
+    LABELS,
+    NAMES,
+    NAMES_OF_STUDENTS,
+    OTHER_TEXTS,
+    TEXTS,
+    TwoLayers,
+    outputs,
+    small,
+    student,
+    weights,
+)
+
+
+def files_of(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("name", NAMES_OF_STUDENTS)
+def test_a_loaded_student_predicts_and_trains_as_before(name, tmp_path):
+    fitted, rows = student(name)
+    fitted.save_pretrained(tmp_path / "student")
+    trust = [TwoLayers] if name == "own network" else []
+    loaded = type(fitted).from_pretrained(tmp_path / "student", trust=trust)
+    np.testing.assert_array_equal(outputs(loaded, rows), outputs(fitted, rows))
+    if hasattr(fitted, "classes_"):
+        np.testing.assert_array_equal(loaded.classes_, fitted.classes_)
+        assert loaded.classes_.dtype == fitted.classes_.dtype
+    for attribute in ("n_features_in_", "feature_names_in_"):
+        np.testing.assert_array_equal(
+            getattr(loaded, attribute, None), getattr(fitted, attribute, None)
+        )
+    assert not loaded.module_.training
+    before = weights(loaded).clone()
+    loaded.set_params(max_epochs=1)
+    loaded.partial_fit(rows, fitted.predict(rows))
+    assert not np.array_equal(weights(loaded), before)
+
+
+def test_parameters_are_restored(tmp_path):
+    fitted = small(
+        class_weight={"a": 1.0, "b": 2.5},
+        missing_label="?",
+        optimizer__weight_decay=0.1,
+        criterion=nn.CrossEntropyLoss,
+        criterion__label_smoothing=0.1,
+        lr=np.float64(0.01),
+    )
+    fitted.fit(IRIS[:100], np.array(["a", "b"])[(IRIS[:100, 2] > 3).astype(int)])
+    fitted.save_pretrained(tmp_path)
+    loaded = AFTClassifier.from_pretrained(tmp_path)
+    assert loaded.get_params() == fitted.get_params()
+    clone(loaded).fit(IRIS, NAMES)
+
+
+def test_what_a_folder_does_not_hold_is_said_when_it_is_loaded(tmp_path):
+    fitted = small(random_state=np.random.RandomState(0)).fit(IRIS, NAMES)
+    fitted.save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match=r"does not hold the parameters \['random_state'\]"):
+        loaded = AFTClassifier.from_pretrained(tmp_path)
+    assert loaded.random_state is None
+
+
+@pytest.mark.parametrize(
+    ("dtype", "share", "difference"), [("float16", 0.55, 1e-3), ("int8", 0.35, 0.02)]
+)
+@pytest.mark.parametrize("name", ["texts", "transformer"])
+def test_smaller_number_formats(name, dtype, share, difference, tmp_path):
+    fitted, rows = student(name)
+    fitted.save_pretrained(tmp_path / "float32")
+    fitted.save_pretrained(tmp_path / dtype, dtype=dtype)
+    sizes = [
+        os.path.getsize(tmp_path / name / "model.safetensors") for name in ("float32", dtype)
+    ]
+    assert sizes[1] < share * sizes[0]
+    loaded = AFTClassifier.from_pretrained(tmp_path / dtype)
+    found = np.abs(outputs(loaded, rows) - outputs(fitted, rows)).max()
+    assert 0 < found < difference
+
+
+def test_no_training_row_enters_the_folder(tmp_path):
+    secret = "zyxwvut qponmlk"
+    fitted = small(module__start="random").fit([*TEXTS, secret], [*LABELS, "card"])
+    fitted.save_pretrained(tmp_path / "texts", X_test=[secret, "card"], y_test=["card", "card"])
+    numbers = np.vstack([IRIS, [[1234.5678, 2, 3, 4]]])
+    small().fit(numbers, [*NAMES, "setosa"]).save_pretrained(tmp_path / "numbers", onnx=True)
+    held = b"".join(files_of(tmp_path).values())
+    assert b"zyxwvut" not in held
+    assert b"1234.5678" not in held
+    assert np.float32(1234.5678).tobytes() not in held
+    assert np.float64(1234.5678).tobytes() not in held
+
+
+def test_the_configuration_tells_what_was_transferred(tmp_path):
+    features = np.random.default_rng(0).normal(size=(150, 5))
+    fitted = small(beta=2.0, transfer="aft").fit(IRIS, NAMES, features=features)
+    fitted.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["transfer"] == {"method": "aft", "beta": 2.0, "n_foundation_features": 5}
+    assert [teacher["type"] for teacher in config["teachers"]] == ["array"]
+    assert config["class"] == "AFTClassifier"
+    assert config["format_version"] == 1
+    loaded = AFTClassifier.from_pretrained(tmp_path)
+    assert (loaded.transfer_method_, loaded.beta_) == ("aft", 2.0)
+
+
+def test_the_model_card_has_the_score_of_what_is_saved(tmp_path):
+    fitted, _ = student("numbers")
+    fitted.save_pretrained(tmp_path, X_test=IRIS, y_test=NAMES)
+    card = (tmp_path / "README.md").read_text()
+    score = fitted.score(IRIS, NAMES)
+    assert f"accuracy: **{score:.4g}** on 150 test rows" in card
+    assert "A prediction of a single row takes" in card
+
+
+def test_test_rows_without_a_label_do_not_count(tmp_path):
+    fitted, _ = student("numbers")
+    fitted = clone(fitted).set_params(missing_label="?").fit(IRIS, NAMES)
+    marked = np.where(np.arange(150) < 100, NAMES, "?")
+    fitted.save_pretrained(tmp_path, X_test=IRIS, y_test=marked)
+    assert "on 100 test rows" in (tmp_path / "README.md").read_text()
+
+
+def test_a_regressors_card_has_its_r2(tmp_path):
+    fitted, _ = student("regressor")
+    fitted.save_pretrained(tmp_path, X_test=IRIS, y_test=1e5 * IRIS[:, 2])
+    assert "r2: **" in (tmp_path / "README.md").read_text()
+
+
+class OwnScaler(TransformerMixin, BaseEstimator):
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        return X / 10
+
+
+class WithActivation(TwoLayers):
+    def __init__(self, n_inputs, n_outputs, activation):
+        super().__init__(n_inputs, n_outputs)
+        self.body[1] = activation
+
+
+@pytest.mark.parametrize(
+    ("fitted", "message"),
+    [
+        (lambda: small(module=TwoLayers(4, 3)).fit(IRIS, NAMES), "an instance of TwoLayers"),
+        (lambda: small(module=lambda: TwoLayers(4, 3)).fit(IRIS, NAMES), "<lambda>"),
+        (
+            lambda: small(module=WithActivation, module__activation=nn.Tanh()).fit(IRIS, NAMES),
+            "arguments of WithActivation are not numbers, strings",
+        ),
+        (lambda: small(preprocessor=OwnScaler()).fit(IRIS, NAMES), "an object of type OwnScaler"),
+    ],
+)
+def test_what_needs_code_is_refused_and_nothing_is_written(fitted, message, tmp_path):
+    student("numbers")[0].save_pretrained(tmp_path / "student")
+    before = files_of(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        fitted().save_pretrained(tmp_path / "student")
+    assert files_of(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"dtype": "int4"}, "dtype='int4', expected one of"),
+        ({"onnx": "int4"}, "onnx='int4', expected True, False"),
+        ({"y_test": NAMES}, "y_test was passed without X_test"),
+        ({"X_test": IRIS[:, :3]}, "3 features"),
+        ({"X_test": IRIS, "y_test": NAMES[:9]}, "inconsistent numbers of samples"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_written(arguments, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        student("numbers")[0].save_pretrained(tmp_path / "new", **arguments)
+    assert not (tmp_path / "new").exists()
+
+
+def test_only_fitted_students_are_saved(tmp_path):
+    with pytest.raises(NotFittedError):
+        AFTClassifier().save_pretrained(tmp_path / "new")
+    with pytest.raises(NotFittedError):
+        AFTClassifier().export_onnx(tmp_path / "new", IRIS)
+
+
+def test_a_file_in_the_place_of_the_directory(tmp_path):
+    (tmp_path / "taken").write_text("mine")
+    with pytest.raises(NotADirectoryError, match="is a file"):
+        student("numbers")[0].save_pretrained(tmp_path / "taken")
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
+def test_other_files_of_the_directory_stay(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    student("texts")[0].save_pretrained(tmp_path)
+    student("numbers")[0].save_pretrained(tmp_path)
+    loaded = AFTClassifier.from_pretrained(tmp_path)
+    np.testing.assert_array_equal(loaded.predict(IRIS), student("numbers")[0].predict(IRIS))
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_the_class_has_to_be_the_right_one(tmp_path):
+    student("numbers")[0].save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"holds an AFTClassifier: load it with AFTClassifier"):
+        AFTRegressor.from_pretrained(tmp_path)
+
+
+def test_a_subclass_loads_the_folder_of_its_base(tmp_path):
+    class Own(AFTClassifier):
+        pass
+
+    student("texts")[0].save_pretrained(tmp_path)
+    assert isinstance(Own.from_pretrained(tmp_path), Own)
+    Own.from_pretrained(tmp_path).save_pretrained(tmp_path / "again")
+    loaded = AFTClassifier.from_pretrained(tmp_path / "again")
+    np.testing.assert_array_equal(
+        loaded.predict_proba(OTHER_TEXTS), student("texts")[0].predict_proba(OTHER_TEXTS)
+    )
+
+
+def test_loading_leaves_the_random_state_alone(tmp_path):
+    import torch
+
+    student("resnet")[0].save_pretrained(tmp_path)
+    torch.manual_seed(3)
+    expected = torch.rand(3)
+    torch.manual_seed(3)
+    AFTClassifier.from_pretrained(tmp_path)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_saving_is_reproducible(tmp_path):
+    for name in ("one", "other"):
+        student("texts")[0].save_pretrained(tmp_path / name)
+    one, other = (files_of(tmp_path / name) for name in ("one", "other"))
+    del one["README.md"], other["README.md"]
+    assert one == other
+
+
+def test_saving_is_quiet(tmp_path, capfd):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        student("texts")[0].save_pretrained(tmp_path, onnx=True)
+        AFTClassifier.from_pretrained(tmp_path)
+    assert capfd.readouterr() == ("", "")
