@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from huggingface_hub import ModelCard
 
+from sk_aft import AFTClassifier
 from sk_aft._deployment._model_card import CardFacts, Score, measure, model_card
 
 MINILM = {
@@ -232,3 +233,18 @@ def test_measure_is_the_median_of_single_rows(rows):
     assert time.perf_counter() - start < 1.5
     assert set(lengths) == {1}
     assert len(lengths) > 10
+
+
+def test_the_code_of_a_saved_students_card_runs(tmp_path, monkeypatch):
+    texts = ["I lost my card", "what is the rate", "my card was stolen", "the rate changed"]
+    student = AFTClassifier(beta=0, max_epochs=1, random_state=0).fit(texts, [0, 1, 0, 1])
+    student.save_pretrained(tmp_path / "intents")
+    card = (tmp_path / "intents" / "README.md").read_text("utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert len(blocks) == 2
+    monkeypatch.chdir(tmp_path)
+    for block in blocks:
+        names = {}
+        exec(block, names)
+        found = names["student"].predict_proba(names["rows"])
+        np.testing.assert_allclose(found, student.predict_proba(["a text"]), atol=1e-5)
