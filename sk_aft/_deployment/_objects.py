@@ -246,7 +246,10 @@ def library_class(path: str) -> Any:
     module, _, name = path.partition(":")
     if not (_is_inside(module, _PACKAGES_OF_CLASSES) and name.isidentifier()):
         raise ValueError(f"it names the class {path!r}, which is not loaded")
-    value = getattr(import_module(module), name, None)
+    try:
+        value = getattr(import_module(module), name, None)
+    except ImportError:
+        value = None
     if not (isinstance(value, type) and _is_of_library(value)):
         raise ValueError(f"it names the class {path!r}, which does not exist")
     return value

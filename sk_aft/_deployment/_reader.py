@@ -72,6 +72,9 @@ def _read(
     prefix = "network."
     tensors = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
     network = build_network(config["network"], tensors, trust)
+    targets = _targets(config["targets"], arrays)
+    if config["network"]["arguments"].get("n_outputs", targets.n_outputs) != targets.n_outputs:
+        raise ValueError("its network has another number of outputs than there are targets")
     if name not in NETWORKS:
         parameters["module"] = trusted(name, trust, "The network")
     _warn_of_defaults(config["parameters_left_out"], parameters)
@@ -87,7 +90,7 @@ def _read(
     method = transfer["method"]
     student = StudentState(
         schema=schema,
-        targets=_targets(config["targets"], arrays),
+        targets=targets,
         inputs=StudentInputs(decoder.restore(config["preprocessor"]), schema, **config["inputs"]),
         device=device,
         random=np.random.RandomState(draw_seed(parameters.get("random_state"))),

@@ -85,12 +85,16 @@ def student_files(
 
 
 def identity_of(student: StudentState) -> str:
-    """Return a digest of the weights of a student in float32."""
-    digest = hashlib.sha256()
-    tensors = tensors_of(student.module)
-    for name in sorted(tensors):
+    """Return a digest of the weights in float32, the preprocessor's numbers and the targets."""
+    encoder = Encoder("preprocessor", tokenizer_files(student.inputs.preprocessor))
+    encoder.describe(student.inputs.preprocessor)
+    targets: Any = student.targets
+    of_targets = {} if targets.n_classes else {"targets.scale": targets.scaler.scale_}
+    arrays = {**tensors_of(student.module), **encoder.arrays, **of_targets}
+    digest = hashlib.sha256(json.dumps(_targets(student)).encode())
+    for name in sorted(arrays):
         digest.update(name.encode())
-        digest.update(tensors[name].tobytes())
+        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
     return digest.hexdigest()
 
 

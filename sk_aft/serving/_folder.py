@@ -116,10 +116,11 @@ def _read_config(content: bytes) -> dict[str, Any]:
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise ValueError("it is not the configuration of a student of sk-aft")
     version = config.get("format_version")
-    if not isinstance(version, int) or version not in READERS:
+    is_number = type(version) is int
+    if not is_number or version not in READERS:
         newest = max(READERS)
         advice = "upgrade sk-aft with: pip install --upgrade sk-aft"
-        is_newer = isinstance(version, int) and version > newest
+        is_newer = is_number and version > newest
         raise ValueError(
             f"it has format version {version!r}, and this version of sk-aft reads 1 to {newest}"
             + (f": {advice}" if is_newer else "")

@@ -104,12 +104,7 @@ def _static_text(folder: StudentFolder) -> Run:
     prefix = "network."
     own = {name.removeprefix(prefix): x for name, x in arrays.items() if name.startswith(prefix)}
     network = StaticTextNetwork(own)
-    n_outputs = _n_outputs(folder.config)
-    if network.n_outputs != n_outputs:
-        raise ValueError(
-            f"{folder.path} is damaged: its network has {network.n_outputs} outputs, and "
-            f"{n_outputs} were expected."
-        )
+    _check_outputs(folder, network.n_outputs)
     scale = arrays.get("targets.scale"), arrays.get("targets.mean")
 
     def run(rows: Rows) -> dict[str, np.ndarray]:
@@ -139,7 +134,9 @@ def _graph(folder: StudentFolder) -> tuple[Run, dict[str, Any]]:
         )
     network = OnnxNetwork(folder.path / ONNX, content=folder.read(ONNX))
     check_identity(folder, network.metadata["identity"], ONNX)
-    described = network.metadata["inputs"]
+    metadata = network.metadata
+    _check_outputs(folder, metadata.get("n_outputs") or len(metadata["classes"]))
+    described = metadata["inputs"]
     if any(spec.get("preprocessed") for spec in described):
         raise NotServableError(
             f"{folder.path} holds a student whose preprocessor is not a part of its graph: apply "
@@ -174,6 +171,11 @@ def _row_settings(rows: dict[str, Any], described: list[dict[str, Any]]) -> dict
     }
 
 
-def _n_outputs(config: dict[str, Any]) -> int:
-    targets = config["targets"]
-    return len(targets["classes"]) if "classes" in targets else targets["n_outputs"]
+def _check_outputs(folder: StudentFolder, n_outputs: int) -> None:
+    targets = folder.config["targets"]
+    n_targets = len(targets["classes"]) if "classes" in targets else targets["n_outputs"]
+    if n_outputs != n_targets:
+        raise ValueError(
+            f"{folder.path} is damaged: its network has {n_outputs} outputs, and there are "
+            f"{n_targets} classes or targets."
+        )
