@@ -270,7 +270,7 @@ _PREPROCESSED: dict[str, Callable[[Any, Any], _Column]] = {
 def _of_one_size(sizes: Sequence[np.ndarray | None], n_rows: int) -> list[np.ndarray]:
     """Return groups of rows whose images have the same height and width, in each column."""
     of_images = [size for size in sizes if size is not None]
-    if not of_images:
+    if all(bool((size == size[0]).all()) for size in of_images):
         return [np.arange(n_rows)]
     _, group = np.unique(np.hstack(of_images), axis=0, return_inverse=True)
     order = np.argsort(group.reshape(-1), kind="stable")

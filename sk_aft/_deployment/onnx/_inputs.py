@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 
 from sk_aft._data._pixels import UNSCALED
 from sk_aft._data._tensors import InputTensors
@@ -224,7 +225,7 @@ def _add_network_inputs(
     for part in parts_of(tensors):
         if part.kind == "array":
             of_part: Any = tensors if part.name is None else tensors.parts[part.name]  # type: ignore[attr-defined]
-            _add_array(prepared, student, part.name, of_part.take(slice(0, 1), "cpu"))
+            _add_array(prepared, student, part.name, of_part.take(slice(0, 1), torch.device("cpu")))
             continue
         spec = prepared.describe(part.kind, part.name, preprocessed=True)
         names = {"sequence": ("tokens", "lengths"), "sparse": ("columns", "values")}[part.kind]

@@ -59,11 +59,9 @@ def resizes_itself(module: nn.Module) -> ImageInput | None:
     return prepare if isinstance(prepare, ImageInput) else None
 
 
-def flat_tensors(
-    tensors: InputTensors, module: nn.Module, rows: slice = slice(None)
-) -> tuple[Tensor, ...]:
-    """Return some rows as the tensors that `NetworkOutputs` reads."""
-    inputs: Any = tensors.take(rows, _CPU)
+def flat_tensors(tensors: InputTensors, module: nn.Module) -> tuple[Tensor, ...]:
+    """Return rows as the tensors that `NetworkOutputs` reads."""
+    inputs: Any = tensors.take(slice(None), _CPU)
     resizer = resizes_itself(module)
     if resizer is not None:
         inputs = resize_and_crop(inputs, resizer.geometry, (0.0, 1.0))
@@ -173,12 +171,12 @@ def network_graph(
     first = "probabilities" if network.scale is None else "predictions"
     outputs = {first: {0: "batch"}, "features": {0: "batch"}}
     try:
-        model = onnx.load_from_string(serialise(network, example, axes, outputs, opset=OPSET))
+        model = serialise(network, example, axes, outputs, opset=OPSET, fold=True)
     except Exception as error:  # the exporter raises errors of many types
         raise ValueError(
             f"{type(network.network).__name__} cannot be exported to ONNX: {error}"
         ) from error
-    return model
+    return onnx.load_from_string(model)
 
 
 def _are_padded(parts: list[Part]) -> list[bool]:
