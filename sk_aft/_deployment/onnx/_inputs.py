@@ -149,7 +149,8 @@ def _add_rows(prepared: PreparedInputs, student: StudentState, kind: str) -> Non
 
 
 def _add_columns(prepared: PreparedInputs, preprocessor: ColumnPreprocessor) -> None:
-    graph, parts = prepared.graph, {}
+    graph = prepared.graph
+    parts: dict[str, str] = {}
     files = {id(tokenizer): file for file, tokenizer in tokenizer_files(preprocessor).items()}
     for name, step, columns in preprocessor.transformers_:
         kind = preprocessor.kinds_[columns[0]]
@@ -193,6 +194,7 @@ def _add_image(prepared: PreparedInputs, column: Any, resizer: ImageResizer) -> 
         default="images",
         dtype=dtype,
         n_channels=int(resizer.n_channels_),
+        size=list(map(int, resizer.size_)) if resizer.geometry_.crop_fraction == 1 else None,
         float_range=resizer.float_range_,
         whole_range=resizer.whole_range_,
     )

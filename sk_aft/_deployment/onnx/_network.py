@@ -14,7 +14,7 @@ from sk_aft._data._resize import resize_and_crop
 from sk_aft._data._tensors import Inputs, InputTensors, PartTensors, SequenceTensors
 from sk_aft._deployment.onnx._builder import OPSET
 from sk_aft._student._state import StudentState
-from sk_aft._student._targets import Targets
+from sk_aft._student._targets import NumericTargets, Targets
 from sk_aft._student._training import run_network
 from sk_aft.backbones._onnx import serialise
 from sk_aft.modules import PenultimateFeatures
@@ -63,7 +63,7 @@ def flat_tensors(tensors: InputTensors, module: nn.Module) -> tuple[Tensor, ...]
     """Return rows as the tensors that `NetworkOutputs` reads."""
     inputs: Any = tensors.take(slice(None), _CPU)
     resizer = resizes_itself(module)
-    if resizer is not None:
+    if resizer is not None and isinstance(inputs, Tensor):
         inputs = resize_and_crop(inputs, resizer.geometry, (0.0, 1.0))
     parts = parts_of(tensors)
     return tuple(
@@ -102,7 +102,7 @@ class NetworkOutputs(nn.Module):
         self._targets = targets
         self._penultimate = PenultimateFeatures(module)
         self.scale = self.mean = None
-        if not targets.needs_classes:
+        if isinstance(targets, NumericTargets):
             self.scale = torch.from_numpy(targets.scaler.scale_)
             self.mean = torch.from_numpy(targets.scaler.mean_)
 
