@@ -98,6 +98,7 @@ def serialise(
     outputs: Mapping[str, Mapping[int, str]],
     *,
     opset: int = 17,
+    fold: bool = False,
 ) -> bytes:
     """Return a module as a serialised model of ONNX.
 
@@ -111,11 +112,13 @@ def serialise(
         The names of the inputs and of the outputs, with the names of their dynamic axes.
     opset : int, default=17
         Version of the operators.
+    fold : bool, default=False
+        Whether to fold constants, which ONNX Runtime does, too, but not in a file.
 
     Returns
     -------
     model : bytes
-        The model. Constants are not folded, which ONNX Runtime does itself.
+        The model.
     """
     # PyTorch's newer exporter needs another package and takes ten times as long for these models.
     # Versions without it do not accept the argument.
@@ -132,7 +135,7 @@ def serialise(
             input_names=list(axes),
             output_names=list(outputs),
             dynamic_axes={**axes, **outputs},
-            do_constant_folding=False,
+            do_constant_folding=fold,
             opset_version=opset,
             **legacy,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -158,18 +159,27 @@ class _Sparse(_Column):
 class _Images(_Column):
     def __init__(self, spec: dict[str, Any], rows: Rows) -> None:
         ranges = Ranges(spec["float_range"], spec["whole_range"])
-        self._spec, self._rows = spec, rows.in_float_range(ranges)
+        with _named(spec["column"]):
+            self._spec, self._rows = spec, rows.in_float_range(ranges)
         values = self._rows.values
         shapes = [values.shape[1:3]] * len(values)
         if values.dtype == object:
             ranges = self._rows.float_range
-            shapes = [image_shape(v, rows.position(i), ranges)[:2] for i, v in enumerate(values)]
+            with _named(spec["column"]):
+                shapes = [
+                    image_shape(value, rows.position(index), ranges)[:2]
+                    for index, value in enumerate(values)
+                ]
         self.sizes = np.array(shapes, dtype=np.int64).reshape(len(values), 2)
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        with _named(self._spec["column"]):
+            return self._taken(indices)
+
+    def _taken(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         if self._rows.values.dtype != object:
             some = self._rows.take(indices)
             images = self._with_bands(with_channels(some.images(), ndim=4), some.position(0))
@@ -221,12 +231,12 @@ def _reader(
 def _read_part(
     read: Callable[[dict[str, Any], Rows], _Column], spec: dict[str, Any], rows: Rows
 ) -> _Column:
-    kind, column = spec["kind"], spec["column"]
-    part = _part(rows, "numeric" if kind == "numbers" else kind, column)
-    if column is None:
-        return read(spec, part)
-    with named(column):
-        return read(spec, part)
+    kind = "numeric" if spec["kind"] == "numbers" else spec["kind"]
+    return read(spec, _part(rows, kind, spec["column"]))
+
+
+def _named(column: Any) -> AbstractContextManager[None]:
+    return nullcontext() if column is None else named(column)
 
 
 def _part(rows: Rows, kind: str, column: Any) -> Rows:
@@ -270,7 +280,7 @@ _PREPROCESSED: dict[str, Callable[[Any, Any], _Column]] = {
 def _of_one_size(sizes: Sequence[np.ndarray | None], n_rows: int) -> list[np.ndarray]:
     """Return groups of rows whose images have the same height and width, in each column."""
     of_images = [size for size in sizes if size is not None]
-    if not of_images:
+    if all(bool((size == size[0]).all()) for size in of_images):
         return [np.arange(n_rows)]
     _, group = np.unique(np.hstack(of_images), axis=0, return_inverse=True)
     order = np.argsort(group.reshape(-1), kind="stable")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 
 from sk_aft._data._pixels import UNSCALED
 from sk_aft._data._tensors import InputTensors
@@ -148,7 +149,8 @@ def _add_rows(prepared: PreparedInputs, student: StudentState, kind: str) -> Non
 
 
 def _add_columns(prepared: PreparedInputs, preprocessor: ColumnPreprocessor) -> None:
-    graph, parts = prepared.graph, {}
+    graph = prepared.graph
+    parts: dict[str, str] = {}
     files = {id(tokenizer): file for file, tokenizer in tokenizer_files(preprocessor).items()}
     for name, step, columns in preprocessor.transformers_:
         kind = preprocessor.kinds_[columns[0]]
@@ -192,6 +194,7 @@ def _add_image(prepared: PreparedInputs, column: Any, resizer: ImageResizer) -> 
         default="images",
         dtype=dtype,
         n_channels=int(resizer.n_channels_),
+        size=list(map(int, resizer.size_)) if resizer.geometry_.crop_fraction == 1 else None,
         float_range=resizer.float_range_,
         whole_range=resizer.whole_range_,
     )
@@ -224,7 +227,7 @@ def _add_network_inputs(
     for part in parts_of(tensors):
         if part.kind == "array":
             of_part: Any = tensors if part.name is None else tensors.parts[part.name]  # type: ignore[attr-defined]
-            _add_array(prepared, student, part.name, of_part.take(slice(0, 1), "cpu"))
+            _add_array(prepared, student, part.name, of_part.take(slice(0, 1), torch.device("cpu")))
             continue
         spec = prepared.describe(part.kind, part.name, preprocessed=True)
         names = {"sequence": ("tokens", "lengths"), "sparse": ("columns", "values")}[part.kind]

@@ -14,7 +14,7 @@ from sk_aft._data._resize import resize_and_crop
 from sk_aft._data._tensors import Inputs, InputTensors, PartTensors, SequenceTensors
 from sk_aft._deployment.onnx._builder import OPSET
 from sk_aft._student._state import StudentState
-from sk_aft._student._targets import Targets
+from sk_aft._student._targets import NumericTargets, Targets
 from sk_aft._student._training import run_network
 from sk_aft.backbones._onnx import serialise
 from sk_aft.modules import PenultimateFeatures
@@ -59,13 +59,11 @@ def resizes_itself(module: nn.Module) -> ImageInput | None:
     return prepare if isinstance(prepare, ImageInput) else None
 
 
-def flat_tensors(
-    tensors: InputTensors, module: nn.Module, rows: slice = slice(None)
-) -> tuple[Tensor, ...]:
-    """Return some rows as the tensors that `NetworkOutputs` reads."""
-    inputs: Any = tensors.take(rows, _CPU)
+def flat_tensors(tensors: InputTensors, module: nn.Module) -> tuple[Tensor, ...]:
+    """Return rows as the tensors that `NetworkOutputs` reads."""
+    inputs: Any = tensors.take(slice(None), _CPU)
     resizer = resizes_itself(module)
-    if resizer is not None:
+    if resizer is not None and isinstance(inputs, Tensor):
         inputs = resize_and_crop(inputs, resizer.geometry, (0.0, 1.0))
     parts = parts_of(tensors)
     return tuple(
@@ -104,7 +102,7 @@ class NetworkOutputs(nn.Module):
         self._targets = targets
         self._penultimate = PenultimateFeatures(module)
         self.scale = self.mean = None
-        if not targets.needs_classes:
+        if isinstance(targets, NumericTargets):
             self.scale = torch.from_numpy(targets.scaler.scale_)
             self.mean = torch.from_numpy(targets.scaler.mean_)
 
@@ -173,12 +171,12 @@ def network_graph(
     first = "probabilities" if network.scale is None else "predictions"
     outputs = {first: {0: "batch"}, "features": {0: "batch"}}
     try:
-        model = onnx.load_from_string(serialise(network, example, axes, outputs, opset=OPSET))
+        model = serialise(network, example, axes, outputs, opset=OPSET, fold=True)
     except Exception as error:  # the exporter raises errors of many types
         raise ValueError(
             f"{type(network.network).__name__} cannot be exported to ONNX: {error}"
         ) from error
-    return model
+    return onnx.load_from_string(model)
 
 
 def _are_padded(parts: list[Part]) -> list[bool]:

@@ -17,9 +17,14 @@ from sk_aft._data._texts import TRUNCATION
 from sk_aft._deployment.onnx._network import NetworkOutputs
 from sk_aft._student._prediction import network_outputs
 from sk_aft._student._state import StudentState
+from sk_aft._student._targets import NumericTargets
 from sk_aft.serving._graph_inputs import GraphInputs
 from sk_aft.serving._onnx import OnnxNetwork
 
+LARGEST_DIFFERENCE = 1e-4
+# Where the graph resizes images of 8 bits, some pixels lie so close to a half that errors of
+# rounding decide whether they are one level higher.
+LARGEST_DIFFERENCE_OF_RESIZED = 1e-3
 _CPU = torch.device("cpu")
 _ROWS_COMPARED = 32
 _BATCH_SIZE = 128
@@ -55,7 +60,8 @@ def compared(
     -------
     found : dict
         ``n_rows``; ``largest_difference`` of each output: of probabilities, of predictions in
-        standard deviations of the targets, and of features relative to their norm; of classifiers
+        standard deviations of the targets, and of features relative to their norm;
+        ``largest_allowed``, which holds for graphs that are not quantized; of classifiers
         ``equal_predictions``, a fraction of the rows; and with labels ``accuracy`` or ``r2`` of
         "onnx" and "torch" on ``n_rows_scored`` rows.
     """
@@ -66,7 +72,7 @@ def compared(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", TRUNCATION)
         expected = _outputs_of_torch(student, network, some)
-        found = _outputs_of_graph(student, served, inputs, some)
+        found, is_resized = _outputs_of_graph(student, served, inputs, some)
     first, features = ((a[places], b[places]) for a, b in zip(expected, found, strict=True))
     report: dict[str, Any] = {
         "n_rows": len(places),
@@ -74,6 +80,7 @@ def compared(
             served.names[0]: float(np.abs(first[1] - first[0]).max()),
             served.names[1]: _relative_difference(*features),
         },
+        "largest_allowed": LARGEST_DIFFERENCE_OF_RESIZED if is_resized else LARGEST_DIFFERENCE,
     }
     is_classifier = student.targets.needs_classes
     if is_classifier:
@@ -117,19 +124,28 @@ def _outputs_of_torch(
 
 def _outputs_of_graph(
     student: StudentState, served: OnnxNetwork, inputs: GraphInputs, rows: Rows
-) -> tuple[np.ndarray, np.ndarray]:
-    order, pieces = [], []
-    for indices, feeds in inputs.batches(preprocessed(rows, student, served.metadata["inputs"])):
+) -> tuple[tuple[np.ndarray, np.ndarray], bool]:
+    """Return what `_outputs_of_torch` does, and whether images of 8 bits were resized."""
+    specs = served.metadata["inputs"]
+    order, pieces, is_resized = [], [], False
+    for indices, feeds in inputs.batches(preprocessed(rows, student, specs)):
         order.append(indices)
         pieces.append(served(feeds))
+        is_resized |= any(_resizes_8_bit(spec, feeds) for spec in specs)
     places = np.argsort(np.concatenate(order))
     first, features = (
         np.concatenate([piece[name] for piece in pieces])[places] for name in served.names
     )
-    if not student.targets.needs_classes:
+    if isinstance(student.targets, NumericTargets):
         scaler = student.targets.scaler
         first = (first - scaler.mean_) / scaler.scale_
-    return first, features
+    return (first, features), is_resized
+
+
+def _resizes_8_bit(spec: dict[str, Any], feeds: dict[str, np.ndarray]) -> bool:
+    if spec["kind"] != "image" or list(feeds[spec["name"]].shape[1:3]) == spec["size"]:
+        return False
+    return spec["dtype"] == "uint8" or bool("is_8_bit" in spec and feeds[spec["is_8_bit"]].any())
 
 
 def read_in_double(rows: Rows) -> Rows:
