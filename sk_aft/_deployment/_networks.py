@@ -65,9 +65,7 @@ def describe_network(
             f"function that builds it, module={name}, with its arguments as module__x"
         )
     if "<lambda>" in module.__qualname__:
-        raise CannotSaveError(
-            "module is a lambda, which has no name: define a class or a function"
-        )
+        raise CannotSaveError("module is a lambda, which has no name: define a class or a function")
     accepted = inspect.signature(module).parameters
     known = {key: value for key, value in sizes.items() if key in accepted}
     arguments = {**known, **parameters}

@@ -94,7 +94,10 @@ def test_damaged_files(kind, name, folder):
         ("[" * 100_000, "no JSON document"),
         ("[1]", "not the configuration of a student"),
         ('{"model_type": "bert"}', "not the configuration of a student"),
-        ('{"format": "sk-aft student", "format_version": 2}', "version 2, .* reads 1 to 1: upgrade"),
+        (
+            '{"format": "sk-aft student", "format_version": 2}',
+            "version 2, .* reads 1 to 1: upgrade",
+        ),
         ('{"format": "sk-aft student", "format_version": "1"}', "has format version '1'"),
         ('{"format": "sk-aft student", "format_version": true}', "has format version True"),
         ('{"format": "sk-aft student", "format_version": 1}', "damaged .*'class'"),
@@ -158,9 +161,12 @@ def test_arrays_that_do_not_fit(make, message, folder):
         b"short",
         (2**40).to_bytes(8, "little") + b"{}",
         (2).to_bytes(8, "little") + b"[]",
-        (60).to_bytes(8, "little") + b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,36]}}     ',
-        (60).to_bytes(8, "little") + b'{"a":{"dtype":"X32","shape":[0],"data_offsets":[0,0]}}      ',
-        (60).to_bytes(8, "little") + b'{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0]}}       ',
+        (60).to_bytes(8, "little")
+        + b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,36]}}     ',
+        (60).to_bytes(8, "little")
+        + b'{"a":{"dtype":"X32","shape":[0],"data_offsets":[0,0]}}      ',
+        (60).to_bytes(8, "little")
+        + b'{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0]}}       ',
     ],
 )
 def test_files_that_are_no_safetensors(content, folder):

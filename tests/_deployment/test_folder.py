@@ -86,9 +86,7 @@ def test_smaller_number_formats(name, dtype, share, difference, tmp_path):
     fitted, rows = student(name)
     fitted.save_pretrained(tmp_path / "float32")
     fitted.save_pretrained(tmp_path / dtype, dtype=dtype)
-    sizes = [
-        os.path.getsize(tmp_path / name / "model.safetensors") for name in ("float32", dtype)
-    ]
+    sizes = [os.path.getsize(tmp_path / name / "model.safetensors") for name in ("float32", dtype)]
     assert sizes[1] < share * sizes[0]
     loaded = AFTClassifier.from_pretrained(tmp_path / dtype)
     found = np.abs(outputs(loaded, rows) - outputs(fitted, rows)).max()
