@@ -10,9 +10,10 @@ DOCS = README.parent / "docs"
 
 
 @pytest.mark.slow
-def test_every_python_block_of_the_readme_runs(capsys):
+def test_every_python_block_of_the_readme_runs(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert len(blocks) == 8
+    assert len(blocks) == 9
     names: dict = {}
     for block in blocks:
         exec(compile(block, str(README), "exec"), names)

@@ -62,9 +62,11 @@ class Encoder:
         Arrays of the objects described so far.
     """
 
-    def __init__(self, prefix: str, tokenizers: Mapping[str, SubwordTokenizer] = {}) -> None:
+    def __init__(
+        self, prefix: str, tokenizers: Mapping[str, SubwordTokenizer] | None = None
+    ) -> None:
         self.prefix = prefix
-        self._file_of = {id(tokenizer): name for name, tokenizer in tokenizers.items()}
+        self._file_of = {id(tokenizer): name for name, tokenizer in (tokenizers or {}).items()}
         self.arrays: dict[str, np.ndarray] = {}
 
     def describe(self, value: Any) -> Any:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import save
 
 from sk_aft._deployment._networks import build_network, describe_network, tensors_of
 from sk_aft._deployment._objects import CannotSaveError, Encoder
 from sk_aft._deployment._quantize import quantized
 from sk_aft._deployment._tokenizer_files import tokenizer_files
-from sk_aft._optional import import_optional
 from sk_aft._student._state import StudentState
 from sk_aft.serving._folder import CONFIG, FORMAT, WEIGHTS
 
@@ -78,8 +78,7 @@ def student_files(
     if student.targets.n_classes is None:
         scaler: Any = student.targets
         arrays |= {"targets.mean": scaler.scaler.mean_, "targets.scale": scaler.scaler.scale_}
-    safetensors: Any = import_optional("safetensors.numpy", extra="hub", purpose="saving students")
-    files = {WEIGHTS: safetensors.save(arrays)}
+    files = {WEIGHTS: save(arrays)}
     files |= {name: step.tokenizer_json_.encode() for name, step in tokenizers.items()}
     return {CONFIG: as_json({**config, "files": digests(files)}), **files}
 

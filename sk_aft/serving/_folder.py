@@ -115,7 +115,7 @@ def _read_config(content: bytes) -> dict[str, Any]:
         raise ValueError(f"it is no JSON document ({error})") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise ValueError("it is not the configuration of a student of sk-aft")
-    version = config.get("format_version")
+    version: Any = config.get("format_version")
     is_number = type(version) is int
     if not is_number or version not in READERS:
         newest = max(READERS)

@@ -96,7 +96,7 @@ def test_damaged_files(kind, name, folder):
         ('{"model_type": "bert"}', "not the configuration of a student"),
         (
             '{"format": "sk-aft student", "format_version": 2}',
-            "version 2, .* reads 1 to 1: upgrade",
+            "version 2, .* 1 to 1: upgrade",
         ),
         ('{"format": "sk-aft student", "format_version": "1"}', "has format version '1'"),
         ('{"format": "sk-aft student", "format_version": true}', "has format version True"),
@@ -155,6 +155,10 @@ def test_arrays_that_do_not_fit(make, message, folder):
     both_refuse(folder / TEXTS, message)
 
 
+def header(document):
+    return len(document).to_bytes(8, "little") + document
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -189,9 +193,8 @@ def test_a_graph_of_another_student(folder):
 
 
 def test_a_folder_without_a_student(tmp_path):
-    both_refuse_missing = [AFTClassifier.from_pretrained, load]
-    for read in both_refuse_missing:
-        with pytest.raises(FileNotFoundError, match="holds no config.json"):
+    for read in (AFTClassifier.from_pretrained, load):
+        with pytest.raises(FileNotFoundError, match="holds no config"):
             read(tmp_path)
 
 
@@ -206,7 +209,7 @@ def test_own_networks_load_only_if_they_are_trusted(folder):
     for trust in ((), ["tests._deployment.students:Other"], [dict]):
         with pytest.raises(ValueError, match=f"pass trust=..{path}"):
             AFTClassifier.from_pretrained(folder / "own", trust=trust)
-    with pytest.raises(ValueError, match="served by ONNX Runtime, and has no file onnx/model.onnx"):
+    with pytest.raises(ValueError, match="served by ONNX Runtime, and has no file onnx"):
         load(folder / "own")
 
 
@@ -235,7 +238,7 @@ def bomb(tmp_path, monkeypatch):
 )
 def test_nothing_that_a_folder_names_is_imported(place, folder, bomb):
     change(folder / TEXTS, place)
-    with pytest.raises(ValueError, match="not trust|is not loaded|does not exist|unknown type"):
+    with pytest.raises(ValueError, match=r"is not loaded|does not exist|unknown type"):
         AFTClassifier.from_pretrained(folder / TEXTS)
     assert not bomb.exists()
     assert "sk_aft_bomb" not in sys.modules
