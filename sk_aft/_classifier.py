@@ -188,6 +188,10 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
     `decision_function` returns logits, and `predict_log_proba` stays finite if a probability is
     rounded to 0. A network that ends in a softmax is rejected.
 
+    `save_pretrained` makes a folder of a fitted student, from which `sk_aft.serving.load` predicts
+    without PyTorch. `from_pretrained` loads it again, `push_to_hub` shares it, and `export_onnx`
+    adds a graph for ONNX Runtime.
+
     See Also
     --------
     FoundationFeatureExtractor : Adds foundation features to raw rows.

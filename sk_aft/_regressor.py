@@ -181,6 +181,10 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
 
     Targets may be of shape (n_rows,) or (n_rows, n_targets).
 
+    `save_pretrained` makes a folder of a fitted student, from which `sk_aft.serving.load` predicts
+    without PyTorch. `from_pretrained` loads it again, `push_to_hub` shares it, and `export_onnx`
+    adds a graph for ONNX Runtime.
+
     See Also
     --------
     AFTClassifier : The same for labels.

@@ -22,6 +22,7 @@ from sk_aft._deployment._writer import (
     student_files,
 )
 from sk_aft._deployment.onnx import export_student
+from sk_aft._runtime._processor import processor_name
 from sk_aft._student._state import StudentState
 from sk_aft.preprocessing import ColumnPreprocessor
 from sk_aft.serving._folder import CONFIG, ONNX, StudentFolder
@@ -176,7 +177,7 @@ def _measured(
         deployed = load_student(directory)
     found: dict[str, Any] = {
         "ms_per_row": measure(deployed.predict, X_test),
-        "machine": platform.processor() or platform.machine(),
+        "machine": processor_name(),
     }
     if y_test is not None:
         is_classifier = folder.config["class"] == "AFTClassifier"

@@ -203,7 +203,9 @@ class Decoder:
 
     def _sparse(self, sparse: list, shape: list[int], format: str) -> Any:
         parts = [self.restore(part) for part in sparse]
-        return scipy.sparse.csr_matrix(tuple(parts), shape=tuple(shape)).asformat(format)
+        matrix = scipy.sparse.csr_matrix(tuple(parts), shape=tuple(shape))
+        matrix.check_format(full_check=True)  # compiled code does not check indices
+        return matrix.asformat(format)
 
     def _dtype(self, dtype: str, is_type: bool) -> Any:
         return np.dtype(dtype).type if is_type else np.dtype(dtype)

@@ -105,6 +105,8 @@ def _static_text(folder: StudentFolder) -> Run:
     own = {name.removeprefix(prefix): x for name, x in arrays.items() if name.startswith(prefix)}
     network = StaticTextNetwork(own)
     _check_outputs(folder, network.n_outputs)
+    if encode.tokenizer.get_vocab_size() > network.n_tokens:
+        raise ValueError(f"{folder.path} is damaged: its tokenizer has more tokens than vectors.")
     scale = arrays.get("targets.scale"), arrays.get("targets.mean")
 
     def run(rows: Rows) -> dict[str, np.ndarray]:

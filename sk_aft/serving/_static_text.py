@@ -44,6 +44,11 @@ class StaticTextNetwork:
         self._check()
 
     @property
+    def n_tokens(self) -> int:
+        """Size of the vocabulary."""
+        return len(self._starts_word)
+
+    @property
     def n_outputs(self) -> int:
         """Number of classes or targets."""
         return len(self._head[1])
