@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
-from sklearn.base import BaseEstimator
 
 from sk_aft._data._resize import ImageGeometry
 from sk_aft.preprocessing import SubwordTokenizer
@@ -136,6 +135,7 @@ class Encoder:
         if name not in _OBJECTS or type(value) is not _class_of(name):
             raise CannotSaveError(f"an object of type {name}")
         state: dict[str, Any] = dict(value.__getstate__())
+        state.pop("_sklearn_version", None)  # "versions" of the configuration has it
         has_file = id(value) in self._file_of
         if has_file and state["tokenizer"] != "byte-level":
             state["tokenizer"] = state["tokenizer_json_"]
@@ -221,7 +221,7 @@ class Decoder:
         attributes = self.restore(state)
         if object == "Pipeline" and attributes.get("memory") is not None:
             raise ValueError("it holds a pipeline with a cache of files")
-        BaseEstimator.__setstate__(restored, attributes)
+        vars(restored).update(attributes)
         return restored
 
     _READERS: dict[str, Callable[..., Any]] = {
