@@ -59,7 +59,7 @@ _CHANNELS = (1, 3, 4)
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 # Added to positive numbers before they are truncated to whole ones. Halves are rounded up, also
 # those that an error of rounding, which differs between libraries, has made smaller.
-HALF = 0.501
+HALF = 0.505
 
 
 class Ranges(NamedTuple):

@@ -13,9 +13,6 @@ from sk_aft._deployment.onnx._network import NetworkOutputs, network_graph
 from sk_aft._deployment.onnx._quantize import quantized
 from sk_aft._student._state import StudentState
 
-# Names of the network's weights and operations begin with it, unlike those of columns.
-_NETWORK = "network/"
-
 
 def student_graph(
     student: StudentState, network: NetworkOutputs, rows: Rows, quantize: str | None
@@ -36,7 +33,6 @@ def student_graph(
     few = student.inputs.transform(rows.take(np.arange(2) % len(rows)))
     prepared = prepared_inputs(student, few)
     model = quantized(network_graph(network, few, prepared.names), quantize)
-    model = onnx.compose.add_prefix(model, _NETWORK, rename_inputs=False, rename_outputs=False)
     if not prepared.graph.is_empty:
         raw = {name for spec in prepared.specs for name in spec.get("names", [])}
         links = [name for name in prepared.names if name not in raw]

@@ -31,6 +31,8 @@ from sk_aft.preprocessing import ColumnPreprocessor, ImageResizer, SubwordTokeni
 from sk_aft.serving._graph_inputs import MISSING
 
 _OUTPUTS = ("probabilities", "predictions", "features")
+# What the names of weights and of results in a graph begin with; no input may be called so.
+_INTERNAL = ("network.", "prepare/", "onnx::", "/")
 
 
 @dataclass
@@ -68,6 +70,8 @@ class PreparedInputs:
         self.names += spec["names"]
 
     def _free(self, name: str) -> str:
+        if name.startswith(_INTERNAL):
+            name = f"_{name}"
         while not name or name in self._taken:
             name += "_"
         self._taken.add(name)

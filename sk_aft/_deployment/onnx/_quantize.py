@@ -5,12 +5,20 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import (
+    AttributeProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    helper,
+    numpy_helper,
+)
 
 # Smaller weights than this many numbers do not pay.
 _FEWEST_NUMBERS = 256
@@ -74,7 +82,7 @@ def _in_float16(model: ModelProto, names: Collection[str]) -> ModelProto:
 def _with_int8_vectors(model: ModelProto) -> ModelProto:
     """Store each vector of an embedding in int8, with a scale."""
     weights = {weights.name: weights for weights in model.graph.initializer}
-    n_uses = Counter(name for node in model.graph.node for name in node.input)
+    n_uses = Counter(_names_read(model.graph))
     nodes: list[NodeProto] = []
     for node in model.graph.node:
         table = weights.get(node.input[0]) if node.op_type == "Gather" else None
@@ -86,6 +94,15 @@ def _with_int8_vectors(model: ModelProto) -> ModelProto:
             nodes.append(node)
     _replace_nodes(model, nodes)
     return model
+
+
+def _names_read(graph: GraphProto) -> Iterator[str]:
+    """Yield what the nodes of a graph read, with those in the bodies of its loops."""
+    for node in graph.node:
+        yield from node.input
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.GRAPH:
+                yield from _names_read(attribute.g)
 
 
 def _to_int8(table: TensorProto, name: str) -> TensorProto:
