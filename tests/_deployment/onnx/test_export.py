@@ -191,6 +191,7 @@ def served(name, directory, rows):
 def test_the_graph_gives_what_pytorch_gives(name, tmp_path, capfd, recwarn):
     report = export(name, tmp_path / "new" / "onnx")
     assert capfd.readouterr() == ("", "")
+    assert not recwarn.list
     fitted, rows = student(name)
     onnx.checker.check_model(tmp_path / "new/onnx/model.onnx", full_check=True)
     has_8_bits = "images" in name or name in ("resnet", "frame")

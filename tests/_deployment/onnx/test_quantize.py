@@ -36,6 +36,7 @@ def types_of(directory):
 def test_differences_are_small(name, quantize, difference, tmp_path, capfd, recwarn):
     report = export(name, tmp_path, quantize=quantize)
     assert capfd.readouterr() == ("", "")
+    assert not recwarn.list
     assert report["quantize"] == quantize
     assert report["largest_difference"]["probabilities"] < difference
     assert report["equal_predictions"] > 0.9
