@@ -25,7 +25,12 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 
 def options(description: str | None) -> argparse.Namespace:
-    """Read the options, which are the same for all benchmarks of speed."""
+    """Read the options, which are the same for most benchmarks of speed."""
+    return option_parser(description).parse_args()
+
+
+def option_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser of the options that all benchmarks of speed have."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -33,7 +38,7 @@ def options(description: str | None) -> argparse.Namespace:
         "--data", metavar="DIR", help="where cifar10, banking77 and sst2.parquet are"
     )
     parser.add_argument("--device", default="cpu", help="where networks run, such as cuda")
-    return parser.parse_args()
+    return parser
 
 
 def medians(ways: Mapping[str, Callable[[], Any]], *, rounds: int = 7) -> dict[str, float]:
