@@ -2,6 +2,7 @@
 
 import ast
 import itertools
+import json
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -40,7 +41,11 @@ from benchmarks.accuracy.report._tables import (  # noqa: E402
     mean_normalized,
     steps_table,
 )
-from sk_aft import FoundationFeatureExtractor  # noqa: E402
+from benchmarks.speed._served_models import TEXT_LABELS, TEXTS  # noqa: E402
+from benchmarks.speed.serving import TEXT_MODELS, measured, row, table  # noqa: E402
+from benchmarks.student_sizes import RESULTS as SIZES  # noqa: E402
+from benchmarks.student_sizes import table as table_of_sizes  # noqa: E402
+from sk_aft import AFTClassifier, FoundationFeatureExtractor  # noqa: E402
 from sk_aft.datasets import load_banking77, load_fashion_mnist  # noqa: E402
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -341,6 +346,33 @@ def test_settings_of_kept_scores_are_those_that_their_trials_chose():
         chosen = search.best(error)
         wrong += [(one, line, chosen) for line in lines if line["setting"] != chosen]
     assert not wrong
+
+
+@pytest.mark.slow
+def test_a_deployed_student_is_measured_without_pytorch(tmp_path):
+    rows, labels = ["my card is lost", "the exchange rate", "my card"] * 100, ["a", "b", "a"] * 100
+    student = AFTClassifier(beta=0, module__start="random", max_epochs=1, random_state=0)
+    student.fit(rows, labels).save_pretrained(tmp_path / "static_int8", dtype="int8")
+    (tmp_path / TEXTS).write_text(json.dumps(rows))
+    (tmp_path / TEXT_LABELS).write_text(json.dumps(labels))
+    found = measured("static_int8", "served", tmp_path)
+    assert found["accuracy"] == 100 * student.score(rows, labels)
+    assert 10 < found["resident_mb"] < 200  # PyTorch alone needs more
+    assert 10 < found["packages_mb"] < 300
+    assert 0 < found["ms_in_batches"] < found["ms_alone"] < 1e3 * found["seconds"]
+    figure = row("static_int8", TEXT_MODELS["static_int8"], [found], tmp_path)
+    assert figure["files_mb"] == pytest.approx(
+        sum(path.stat().st_size for path in (tmp_path / "static_int8").iterdir()) / 1e6, abs=0.051
+    )
+    *_, line = table([figure]).splitlines()
+    assert line.startswith(f"| static student, int8 | {figure['files_mb']:g} |")
+    assert line.endswith(f"| {found['accuracy']:g} |")
+
+
+def test_sizes_in_the_docs_are_those_of_the_results():
+    page = (BENCHMARKS.parent / "docs" / "deployment.md").read_text(encoding="utf-8")
+    of_docs = page.split("<!-- student sizes -->")[1].split("<!-- end -->")[0]
+    assert of_docs.strip() == table_of_sizes([json.loads(line) for line in SIZES.open()])
 
 
 def private_imports(source):

@@ -120,9 +120,9 @@ def measure(loader: str, model: Path, rows_path: Path, labels: list[str]) -> dic
     timed(predict, rows[:_BATCH])
     batches = [rows[row : row + _BATCH] for row in range(0, len(rows), _BATCH)]
     times, predictions = zip(*(timed(predict, batch) for batch in batches), strict=True)
-    whole = [time / _BATCH for time, batch in zip(times, batches, strict=True) if len(batch) == _BATCH]
+    of_whole_batches = times[: len(rows) // _BATCH]
     found["ms_alone"] = 1e3 * statistics.median(alone[_N_UNCOUNTED:])
-    found["ms_in_batches"] = 1e3 * statistics.median(whole)
+    found["ms_in_batches"] = 1e3 * statistics.median(of_whole_batches) / _BATCH
     predicted = [str(label) for batch in predictions for label in batch]
     n_right = sum(map(str.__eq__, predicted, labels))
     return {**found, "accuracy": 100 * n_right / len(labels)}

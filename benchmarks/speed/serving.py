@@ -2,7 +2,7 @@
 
     python -m benchmarks.speed.serving [--work DIR] [--table]
 
-Each model is loaded by a process of its own, in turns, for 9 rounds; figures are medians. Nothing
+Each model is loaded by a process of its own, in turns, for 7 rounds; figures are medians. Nothing
 uses more than one thread. Models are trained once and kept in ``--work``; that takes three minutes
 of one core. model2vec is left out if it is not installed. ``--table`` only prints the last results
 as Markdown, for docs/deployment.md.
@@ -25,7 +25,7 @@ from platformdirs import user_cache_path
 from benchmarks.speed._served_models import PICTURE_LABELS, PICTURES, TEXT_LABELS, TEXTS, make
 from benchmarks.speed._timing import RESULTS, keep, option_parser, show
 
-ROUNDS = 1
+ROUNDS = 7
 _UNITS = {
     "files_mb": "files of {} MB",
     "packages_mb": "packages of {} MB",
