@@ -197,13 +197,14 @@ class DeploymentMethods(FittedAttributes, BaseEstimator):
             Folder of this student, which is saved there first if it is not: writes
             ``onnx/model.onnx`` and ``onnx/parity.json`` in it.
         X : rows as for `fit`
-            32 of them are predicted by PyTorch and by ONNX Runtime, and compared. With
-            ``quantize="int8"``, networks of images are calibrated on them. They are not stored.
+            32 of them are predicted by PyTorch and by ONNX Runtime, and compared. They are not
+            stored.
         y : array-like of shape (n_rows,) or (n_rows, n_targets), optional
             Targets of the rows. The scores of both are in the report then.
         quantize : {"float16", "int8"} or None, default=None
             - "float16": half the size and the same speed, since weights are expanded on loading.
-            - "int8": a quarter of the size, and faster for transformers.
+            - "int8": linear layers are computed in int8 and embeddings stored in int8; a quarter of
+              the size, and faster for transformers. Convolutions are stored as float16.
 
         Returns
         -------
@@ -216,7 +217,8 @@ class DeploymentMethods(FittedAttributes, BaseEstimator):
             If onnx or onnxruntime is not installed.
         ValueError
             If the network cannot be exported, if without ``quantize`` a probability differs by more
-            than 1e-4, or if the folder holds another student. Nothing is written then.
+            than 1e-4 (1e-3 where the graph resizes images of 8 bits, whose pixels are rounded), or
+            if the folder holds another student. Nothing is written then.
         """
         if quantize not in (None, *_QUANTIZED):
             raise ValueError(f"quantize={quantize!r}, expected None or one of {_QUANTIZED}.")
