@@ -78,7 +78,7 @@ class DeploymentMethods(FittedAttributes, BaseEstimator):
     @classmethod
     def from_pretrained(
         cls,
-        directory: Any,
+        dir_or_repo: Any,
         *,
         revision: str | None = None,
         token: str | bool | None = None,
@@ -92,7 +92,7 @@ class DeploymentMethods(FittedAttributes, BaseEstimator):
 
         Parameters
         ----------
-        directory : path-like or str
+        dir_or_repo : path-like or str
             A folder, or the name of a repository on the Hugging Face hub, "owner/name".
         revision : str, optional
             Branch, tag or commit of the repository; default: its main branch.
@@ -116,7 +116,7 @@ class DeploymentMethods(FittedAttributes, BaseEstimator):
             or names a network that is not trusted.
         """
         options: Any = {"revision": revision, "token": token, "local_files_only": local_files_only}
-        folder = StudentFolder.open(local_folder(directory, **options))
+        folder = StudentFolder.open(local_folder(dir_or_repo, **options))
         parameters, student = read_student(folder, cls, trust)
         try:
             estimator = cls(**parameters)

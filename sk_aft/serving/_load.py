@@ -27,7 +27,7 @@ _TEXTS_AT_ONCE = 4096
 
 
 def load(
-    directory: Any,
+    dir_or_repo: Any,
     *,
     revision: str | None = None,
     token: str | bool | None = None,
@@ -40,7 +40,7 @@ def load(
 
     Parameters
     ----------
-    directory : path-like or str
+    dir_or_repo : path-like or str
         A folder that ``save_pretrained`` wrote, or the name of a repository on the Hugging Face
         hub, "owner/name".
     revision : str, optional
@@ -77,7 +77,7 @@ def load(
     array(['card'], dtype='<U4')
     """
     options: Any = {"revision": revision, "token": token, "local_files_only": local_files_only}
-    folder = StudentFolder.open(local_folder(directory, **options))
+    folder = StudentFolder.open(local_folder(dir_or_repo, **options))
     config = folder.config
     try:
         run, settings = (_static_text(folder), {}) if _is_static(config) else _graph(folder)
