@@ -74,7 +74,7 @@ PICTURE_MODELS = {
     "lite_float32": Contestant(
         "EfficientNet-Lite0, 8 blocks, 64 px, ONNX", "served", {"ms_alone": 1.5}
     ),
-    "lite_int8": Contestant("the same student, int8 ONNX", "served", {"ms_alone": 1.5}),
+    "lite_int8": Contestant('the same student, quantize="int8"', "served", {"ms_alone": 1.5}),
     "lite": Contestant("the same student in PyTorch", "unpickled", {}),
 }
 WITHOUT_ACCURACY = "two_layers"
