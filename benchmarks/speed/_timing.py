@@ -19,8 +19,6 @@ import sklearn
 import skorch
 import torch
 
-from sk_aft._runtime._processor import processor_name
-
 RESULTS = Path(__file__).parents[1] / "results"
 
 
@@ -105,10 +103,15 @@ def ratio(
 
 def _machine(device: str) -> dict[str, Any]:
     versions = {m.__name__: m.__version__ for m in (numpy, torch, sklearn, skorch)}
+    processor = "unknown"
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        processor = names[0].partition(": ")[2] if names else processor
     gpu = {} if device == "cpu" else {"device": torch.cuda.get_device_name(device)}
     return {
         **gpu,
-        "processor": processor_name(),
+        "processor": processor,
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),

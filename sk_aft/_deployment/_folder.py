@@ -10,10 +10,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sklearn.metrics import accuracy_score, r2_score
 
 from sk_aft._data._rows import Rows
 from sk_aft._deployment._model_card import CardFacts, Score, measure, model_card
+from sk_aft._deployment._networks import tensors_of
 from sk_aft._deployment._writer import (
     as_json,
     digests,
@@ -103,7 +105,7 @@ def add_graph(
         If the folder holds another student, or the export fails.
     """
     folder = StudentFolder.open(directory)
-    if folder.config["identity"] != identity_of(student):
+    if folder.config["identity"] != identity_of(student) and not _holds(folder, student):
         raise ValueError(
             f"{directory} holds another student than this one: give another directory, or save "
             "this student there first with save_pretrained."
@@ -111,6 +113,13 @@ def add_graph(
     with replaced_folder(directory) as temporary:
         shutil.copy(directory / CONFIG, temporary)
         return _export(temporary, student, rows, labels=labels, quantize=quantize)
+
+
+def _holds(folder: StudentFolder, student: StudentState) -> bool:
+    """Return whether a student was loaded from a folder, whose weights may be rounded."""
+    stored = folder.arrays()
+    tensors = tensors_of(student.module)
+    return all(np.array_equal(stored.get(f"network.{k}"), v) for k, v in tensors.items())
 
 
 def _export(

@@ -11,6 +11,7 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from sk_aft import AFTClassifier, AFTRegressor
+from sk_aft.serving import load
 from tests._deployment.students import (
     IRIS,
     LABELS,
@@ -259,3 +260,36 @@ def test_saving_is_quiet(tmp_path, capfd):
         student("texts")[0].save_pretrained(tmp_path, onnx=True)
         AFTClassifier.from_pretrained(tmp_path)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_a_graph_is_added_to_the_folder_of_the_student(dtype, tmp_path):
+    fitted, rows = student("hidden layers")
+    fitted.save_pretrained(tmp_path, dtype=dtype)
+    for exported in (fitted, AFTClassifier.from_pretrained(tmp_path)):
+        report = exported.export_onnx(tmp_path, rows, exported.predict(rows))
+        assert report["accuracy"] == {"onnx": 1.0, "torch": 1.0}
+        assert json.loads((tmp_path / "onnx/parity.json").read_text()) == report
+        np.testing.assert_allclose(
+            load(tmp_path).predict_proba(rows), exported.predict_proba(rows), atol=1e-4
+        )
+    before = files_of(tmp_path)
+    with pytest.raises(ValueError, match="holds another student than this one"):
+        student("numbers")[0].export_onnx(tmp_path, IRIS)
+    assert files_of(tmp_path) == before
+
+
+def test_a_graph_is_removed_when_another_student_is_saved(tmp_path):
+    student("numbers")[0].save_pretrained(tmp_path, onnx=True)
+    student("texts")[0].save_pretrained(tmp_path)
+    assert not (tmp_path / "onnx/model.onnx").exists()
+    expected = student("texts")[0].predict(OTHER_TEXTS)
+    np.testing.assert_array_equal(load(tmp_path).predict(OTHER_TEXTS), expected)
+
+
+def test_export_saves_the_student_first_where_it_is_not_saved(tmp_path):
+    fitted, rows = student("resnet")
+    fitted.export_onnx(tmp_path / "new", rows)
+    np.testing.assert_allclose(
+        load(tmp_path / "new").predict_proba(rows), fitted.predict_proba(rows), atol=1e-4
+    )
