@@ -32,7 +32,15 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+    try:
+        return getattr(import_module(_MODULES[name]), name)
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "sklearn", "skorch", "scipy"):
+            raise
+        raise ImportError(
+            f"{name} needs {error.name}, which is not installed. If this is the serving part of "
+            "sk-aft, use sk_aft.serving.load; otherwise run: pip install sk-aft"
+        ) from error
 
 
 def __dir__() -> list[str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import platform
 import shutil
+import warnings
 from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
@@ -14,23 +14,24 @@ import numpy as np
 from sklearn.metrics import accuracy_score, r2_score
 
 from sk_aft._data._rows import Rows
-from sk_aft._deployment._model_card import CardFacts, Score, measure, model_card
+from sk_aft._deployment._card_facts import CardFacts, Score
+from sk_aft._deployment._model_card import measure, model_card
 from sk_aft._deployment._networks import tensors_of
 from sk_aft._deployment._writer import (
     as_json,
+    check_directory,
     digests,
     identity_of,
-    replaced_folder,
+    replaced_files,
     student_files,
 )
 from sk_aft._deployment.onnx import export_student
 from sk_aft._runtime._processor import processor_name
 from sk_aft._student._state import StudentState
-from sk_aft.preprocessing import ColumnPreprocessor
 from sk_aft.serving._folder import CONFIG, ONNX, StudentFolder
-from sk_aft.serving._load import NotServableError, load
+from sk_aft.serving._load import load
 
-_PARITY = "onnx/parity.json"
+_CARD, _PARITY = "README.md", "onnx/parity.json"
 
 
 def write_folder(
@@ -41,6 +42,7 @@ def write_folder(
     dtype: str,
     name: str,
     graph_rows: Rows | None,
+    graph_labels: Any,
     quantize: str | None,
     load_student: Callable[[Path], Any],
     X_test: Any = None,
@@ -58,6 +60,8 @@ def write_folder(
         Name in the model card: of the directory, or "owner/name".
     graph_rows : Rows or None
         Rows with which the ONNX graph is checked; None for no graph.
+    graph_labels : array-like or None
+        Their targets.
     quantize : {"float16", "int8"} or None
         Number format of the graph.
     load_student : callable
@@ -67,17 +71,16 @@ def write_folder(
     y_test : ndarray, optional
         Their targets.
     """
+    check_directory(directory)
     files = student_files(student, parameters, dtype=dtype)
-    with replaced_folder(directory) as temporary:
+    with replaced_files(directory, all_of_them=True) as temporary:
         for file, content in files.items():
             (temporary / file).write_bytes(content)
         if graph_rows is not None:
-            _export(temporary, student, graph_rows, labels=None, quantize=quantize)
-        folder = StudentFolder.open(temporary)
-        facts = _facts(folder, student, name=name)
+            _export(temporary, student, graph_rows, labels=graph_labels, quantize=quantize)
         if X_test is not None:
-            facts |= _measured(temporary, folder, load_student, X_test, y_test)
-        (temporary / "README.md").write_text(model_card(CardFacts(**facts)), encoding="utf-8")
+            _measure(temporary, load_student, X_test, y_test)
+        _write_card(temporary, name)
 
 
 def add_graph(
@@ -110,9 +113,15 @@ def add_graph(
             f"{directory} holds another student than this one: give another directory, or save "
             "this student there first with save_pretrained."
         )
-    with replaced_folder(directory) as temporary:
+    name = directory.resolve().name
+    card = directory / _CARD
+    is_edited = not card.exists() or card.read_text(encoding="utf-8") != _card(directory, name)
+    with replaced_files(directory, all_of_them=False) as temporary:
         shutil.copy(directory / CONFIG, temporary)
-        return _export(temporary, student, rows, labels=labels, quantize=quantize)
+        report = _export(temporary, student, rows, labels=labels, quantize=quantize)
+        if not is_edited:
+            _write_card(temporary, name)
+    return report
 
 
 def _holds(folder: StudentFolder, student: StudentState) -> bool:
@@ -138,59 +147,86 @@ def _export(
     )
     files = {name: (directory / name).read_bytes() for name in (ONNX, _PARITY)}
     config["files"] |= digests(files)
+    config["graph"] = {"dtype": quantize or "float32", "preprocessed": report["preprocessed"]}
+    if report["preprocessed"]:
+        warnings.warn(
+            "The preprocessor is not a part of the ONNX graph, so sk_aft.serving cannot predict "
+            "with this student. It knows preprocessor='auto', and scikit-learn's StandardScaler, "
+            "MinMaxScaler, MaxAbsScaler, RobustScaler and SimpleImputer, also in a Pipeline.",
+            stacklevel=5,
+        )
     (directory / CONFIG).write_bytes(as_json(config))
     return report
 
 
-def _facts(folder: StudentFolder, student: StudentState, *, name: str) -> dict[str, Any]:
-    config, inputs = folder.config, student.inputs
-    geometry = getattr(getattr(student.module, "prepare", None), "geometry", None)
-    columns = {}
-    if isinstance(inputs.preprocessor, ColumnPreprocessor):
-        columns = {str(name): kind for name, kind in inputs.preprocessor.kinds_.items()}
-    method = config["transfer"]["method"]
+def _is_served(config: dict[str, Any]) -> bool:
+    """Return whether `sk_aft.serving` can predict with a folder."""
+    if config["graph"] is not None:
+        return not config["graph"]["preprocessed"]
+    is_tokenized = (config["preprocessor"] or {}).get("$object") == "SubwordTokenizer"
+    return config["network"]["class"] == "StaticText" and is_tokenized
+
+
+def _write_card(directory: Path, name: str) -> None:
+    (directory / _CARD).write_text(_card(directory, name), encoding="utf-8")
+
+
+def _card(directory: Path, name: str) -> str:
+    """Return the model card of a folder, which depends on its configuration only."""
+    folder = StudentFolder.open(directory)
+    config = folder.config
+    state = (config["preprocessor"] or {}).get("state", {})
+    kinds = state.get("kinds_", {}) if config["rows"]["kind"] == "frame" else {}
+    graph = config["graph"]
+    method, measured = config["transfer"]["method"], dict(config["measured"] or {})
+    score = measured.pop("score", None)
     sizes = {file: entry["size"] for file, entry in config["files"].items()}
-    return {
-        "name": name,
-        "estimator": config["class"],
-        "kind": config["rows"]["kind"],
-        "network": config["network"]["class"],
-        "n_weights": sum(weights.numel() for weights in student.module.parameters()),
-        "sizes": {CONFIG: (folder.path / CONFIG).stat().st_size, **sizes},
-        "dtype": config["dtype"],
-        "versions": {"Python": platform.python_version(), **config["versions"]},
-        "classes": config["targets"].get("classes"),
-        "n_targets": student.n_outputs if student.targets.n_classes is None else 1,
-        "columns": columns,
-        "n_columns": config["rows"]["n_features_in"],
-        "image_size": None if geometry is None else geometry.size,
-        "teachers": config["teachers"],
-        "started_from": config["started_from"],
-        "transfer": method if method is None or isinstance(method, str) else json.dumps(method),
-        "beta": config["transfer"]["beta"],
-        "has_graph": folder.has(ONNX),
-    }
+    facts = CardFacts(
+        name=name,
+        estimator=config["class"],
+        kind=config["rows"]["kind"],
+        network=config["network"]["class"],
+        n_weights=config["network"]["n_weights"],
+        sizes=sizes,
+        dtype=config["dtype"],
+        versions=config["versions"],
+        classes=config["targets"].get("classes"),
+        n_targets=config["targets"].get("n_outputs", 1),
+        columns={str(column): kind for column, kind in dict(kinds).items()},
+        n_columns=config["rows"]["n_features_in"],
+        image_size=config["rows"]["image_size"],
+        teachers=config["teachers"],
+        started_from=config["started_from"],
+        transfer=method if method is None or isinstance(method, str) else json.dumps(method),
+        beta=config["transfer"]["beta"],
+        score=None if score is None else Score(**score),
+        column_names=config["rows"]["feature_names_in"] if not kinds else None,
+        graph=graph and graph["dtype"],
+        is_served=_is_served(config),
+        **measured,
+    )
+    return model_card(facts)
 
 
-def _measured(
-    directory: Path,
-    folder: StudentFolder,
-    load_student: Callable[[Path], Any],
-    X_test: Any,
-    y_test: Any,
-) -> dict[str, Any]:
-    """Return the score and the time of what is saved, as it will be deployed."""
-    try:
-        deployed = load(directory)
-    except NotServableError:
-        deployed = load_student(directory)
-    found: dict[str, Any] = {
+def _measure(
+    directory: Path, load_student: Callable[[Path], Any], X_test: Any, y_test: Any
+) -> None:
+    """Write the score and the time of what is saved, as it will be deployed, into its config."""
+    serves = _is_served(json.loads((directory / CONFIG).read_bytes()))
+    deployed = load(directory) if serves else load_student(directory)
+    measured: dict[str, Any] = {
+        "measured_with": "sk_aft.serving" if serves else "PyTorch",
         "ms_per_row": measure(deployed.predict, X_test),
         "machine": processor_name(),
     }
+    config = json.loads((directory / CONFIG).read_bytes())
     if y_test is not None:
-        is_classifier = folder.config["class"] == "AFTClassifier"
+        is_classifier = config["class"] == "AFTClassifier"
         metric, name = (accuracy_score, "accuracy") if is_classifier else (r2_score, "r2")
-        value = float(metric(y_test, deployed.predict(X_test)))
-        found["score"] = Score(name, value, len(y_test), date.today().isoformat())
-    return found
+        measured["score"] = {
+            "metric": name,
+            "value": float(metric(y_test, deployed.predict(X_test))),
+            "n_rows": len(y_test),
+            "date": date.today().isoformat(),
+        }
+    (directory / CONFIG).write_bytes(as_json({**config, "measured": measured}))

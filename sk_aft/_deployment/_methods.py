@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import warnings
 from collections.abc import Collection
@@ -17,8 +18,8 @@ from sk_aft._data._labels import known_targets
 from sk_aft._data._rows import Rows
 from sk_aft._deployment import _folder
 from sk_aft._deployment._example_rows import example_rows
+from sk_aft._deployment._number_format import DTYPES
 from sk_aft._deployment._push import push_folder
-from sk_aft._deployment._quantize import DTYPES
 from sk_aft._deployment._reader import read_student
 from sk_aft._features import FoundationFeatures
 from sk_aft._student._attributes import FittedAttributes
@@ -53,14 +54,16 @@ class DeploymentMethods(FittedAttributes, BaseEstimator):
         Parameters
         ----------
         directory : path-like
-            Created if necessary. Files of a student that was saved there before are replaced.
+            Created if necessary. Files of a student that was saved there before are replaced or
+            removed; other files of these names are an error.
         X_test : rows as for `fit`, optional
             Rows to test. The model card says the score of what is saved, and the time of a row.
         y_test : array-like of shape (n_rows,) or (n_rows, n_targets), optional
             Their targets; rows marked by ``missing_label`` are ignored.
-        onnx : bool, "float16" or "int8", default=False
+        onnx : bool, "float32", "float16" or "int8", default=False
             Whether to export the network for ONNX Runtime, too, which `sk_aft.serving` needs for
-            all networks but static texts; "float16" and "int8" make it smaller, see `export_onnx`.
+            all networks but static texts. True is the number format of ``dtype``; others are
+            explained in `export_onnx`.
         dtype : {"float32", "float16", "int8"}, default="float32"
             Number format of large matrices in ``model.safetensors``. "float16" halves its size and
             "int8" quarters it; look at the score of ``X_test``.
@@ -70,10 +73,13 @@ class DeploymentMethods(FittedAttributes, BaseEstimator):
         ValueError
             If the student cannot be described without code: for example, if its network is an
             instance of your own class, or its preprocessor is your own. Nothing is written then.
+        FileExistsError
+            If the directory holds files of these names that are not a student's.
         sklearn.exceptions.NotFittedError
             If it is not fitted.
         """
-        self._save(Path(directory), X_test, y_test, onnx, dtype, name=Path(directory).name)
+        path = _path(directory)
+        self._save(path, X_test, y_test, onnx, dtype, name=path.resolve().name)
 
     @classmethod
     def from_pretrained(
@@ -87,7 +93,8 @@ class DeploymentMethods(FittedAttributes, BaseEstimator):
     ) -> Any:
         """Load a student that `save_pretrained` or `push_to_hub` saved.
 
-        It predicts, and `fit` and `partial_fit` train it further. Losses of the training, the
+        It predicts. `partial_fit`, and `fit` with ``warm_start=True``, train it further; after a
+        transfer, set ``beta=0`` first or pass foundation features. Losses of the training, the
         optimizer and the transfer objective are not part of the folder.
 
         Parameters
@@ -223,10 +230,10 @@ class DeploymentMethods(FittedAttributes, BaseEstimator):
         if quantize not in (None, *_QUANTIZED):
             raise ValueError(f"quantize={quantize!r}, expected None or one of {_QUANTIZED}.")
         rows, labels = self._test_rows(X, y)
-        directory = Path(directory)
-        if not (directory / CONFIG).exists():
-            self.save_pretrained(directory)
-        return _folder.add_graph(directory, self._student, rows, labels=labels, quantize=quantize)
+        path = _path(directory)
+        if not (path / CONFIG).exists():
+            self.save_pretrained(path)
+        return _folder.add_graph(path, self._student, rows, labels=labels, quantize=quantize)
 
     def _save(
         self, directory: Path, X_test: Any, y_test: Any, onnx: Any, dtype: str, *, name: str
@@ -234,11 +241,12 @@ class DeploymentMethods(FittedAttributes, BaseEstimator):
         check_is_fitted(self)
         if dtype not in DTYPES:
             raise ValueError(f"dtype={dtype!r}, expected one of {DTYPES}.")
-        if not isinstance(onnx, bool) and onnx not in _QUANTIZED:
-            raise ValueError(f"onnx={onnx!r}, expected True, False or one of {_QUANTIZED}.")
+        if not isinstance(onnx, bool) and onnx not in DTYPES:
+            raise ValueError(f"onnx={onnx!r}, expected True, False or one of {DTYPES}.")
         if X_test is None and y_test is not None:
             raise ValueError("y_test was passed without X_test: pass both, or neither.")
         rows, labels = (None, None) if X_test is None else self._test_rows(X_test, y_test)
+        number_format = onnx if isinstance(onnx, str) else dtype
         graph_rows = None
         if onnx:
             graph_rows = example_rows(self._student) if rows is None else rows
@@ -250,7 +258,8 @@ class DeploymentMethods(FittedAttributes, BaseEstimator):
             dtype=dtype,
             name=name,
             graph_rows=graph_rows,
-            quantize=onnx if isinstance(onnx, str) else None,
+            graph_labels=labels,
+            quantize=None if number_format == "float32" else number_format,
             load_student=self._loaded_from,
             X_test=None if given is None else self._labeled_only(given, y_test),
             y_test=labels,
@@ -280,3 +289,9 @@ class DeploymentMethods(FittedAttributes, BaseEstimator):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of parameters that only training needs
             return type(self).from_pretrained(directory, trust=[self.module])
+
+
+def _path(directory: Any) -> Path:
+    if not os.fspath(directory):
+        raise ValueError("The directory is an empty string: give its name.")
+    return Path(directory).expanduser()

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from sklearn.utils import _safe_indexing
 
+from sk_aft._deployment._card_facts import TABULAR, CardFacts
 from sk_aft._optional import import_optional
 
 _MOST_CLASSES = 20
 _SECONDS, _MOST_CALLS = 0.5, 200
-_TABULAR = {"numeric", "category"}
 _ROWS_OF = {
     "text": "texts",
     "image": "images",
@@ -23,135 +22,8 @@ _ROWS_OF = {
     "frame": "rows of a DataFrame",
 }
 _CELLS = {"text": '"a text"', "image": '"picture.png"', "numeric": "0.0", "category": '"a"'}
-# Identifiers of the hub, which refuses others.
-_LICENCES = {
-    *("apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "isc", "unlicense", "mpl-2.0"),
-    *("gpl-2.0", "gpl-3.0", "lgpl-2.1", "lgpl-3.0", "agpl-3.0", "afl-3.0", "artistic-2.0"),
-    *("cc0-1.0", "cc-by-2.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0"),
-    *("cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0"),
-    *("cc-by-nd-4.0", "openrail", "creativeml-openrail-m", "gemma", "llama2", "llama3"),
-}
 # The package of its weights says so.
 _NAMES_ON_HUB = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}
-
-
-@dataclass(frozen=True)
-class Score:
-    """A score on test rows.
-
-    Parameters
-    ----------
-    metric : str
-        Such as "accuracy" or "r2".
-    value : float
-        The score.
-    n_rows : int
-        Number of test rows.
-    date : str
-        When it was measured, "YYYY-MM-DD".
-    """
-
-    metric: str
-    value: float
-    n_rows: int
-    date: str
-
-
-@dataclass(frozen=True)
-class CardFacts:
-    """What the model card of a student tells.
-
-    Parameters
-    ----------
-    name : str
-        "owner/name" on the hub, or the directory; the code of the card loads it.
-    estimator : str
-        "AFTClassifier" or "AFTRegressor".
-    kind : {"text", "image", "numeric", "category", "frame"}
-        Kind of the rows.
-    network : str
-        Class of the network, such as "StaticText".
-    n_weights : int
-        Number of weights.
-    sizes : mapping of str to int
-        Bytes of each file of the folder.
-    dtype : str
-        How weights are stored: "float32", "float16" or "int8".
-    versions : mapping of str to str
-        Versions of Python and of the packages that it was trained with.
-    classes : sequence, optional
-        Labels of a classifier; for several targets, a sequence of them for each.
-    n_targets : int, default=1
-        Number of targets of a regressor.
-    columns : mapping of str to str, default={}
-        Names of a frame's columns, and the kind of each.
-    n_columns : int, optional
-        Number of columns of numbers.
-    image_size : tuple of (height, width), optional
-        Size to which images are resized.
-    teachers : sequence of dict, default=()
-        What it learned from; see `sk_aft._deployment._teachers`.
-    started_from : dict, optional
-        What it started from, in the same form.
-    transfer : str, optional
-        The transfer method; None without transfer.
-    beta : float, default=0.0
-        Its strength.
-    score : Score, optional
-        A score on test rows; None if it was not measured.
-    ms_per_row : float, optional
-        Milliseconds of a prediction of a single row.
-    machine : str, optional
-        Where that was measured.
-    has_graph : bool, default=False
-        Whether the folder has an ONNX graph.
-    """
-
-    name: str
-    estimator: str
-    kind: str
-    network: str
-    n_weights: int
-    sizes: Mapping[str, int]
-    dtype: str
-    versions: Mapping[str, str]
-    classes: Sequence[Any] | None = None
-    n_targets: int = 1
-    columns: Mapping[str, str] = field(default_factory=dict)
-    n_columns: int | None = None
-    image_size: tuple[int, int] | None = None
-    teachers: Sequence[Mapping[str, Any]] = ()
-    started_from: Mapping[str, Any] | None = None
-    transfer: str | None = None
-    beta: float = 0.0
-    score: Score | None = None
-    ms_per_row: float | None = None
-    machine: str | None = None
-    has_graph: bool = False
-
-    @property
-    def is_classifier(self) -> bool:
-        """Whether it predicts classes."""
-        return self.estimator == "AFTClassifier"
-
-    @property
-    def kinds(self) -> set[str]:
-        """Kinds of the rows, or of a frame's columns."""
-        return set(self.columns.values()) or {self.kind}
-
-    @property
-    def is_static_text(self) -> bool:
-        """Whether it is served with NumPy alone."""
-        return self.network == "StaticText"
-
-    @property
-    def task(self) -> str | None:
-        """The hub's name of the task; None for mixed columns."""
-        verb = "classification" if self.is_classifier else "regression"
-        if self.kinds <= _TABULAR:
-            return f"tabular-{verb}"
-        is_known = self.is_classifier and self.kind in ("text", "image")
-        return f"{self.kind}-{verb}" if is_known else None
 
 
 def model_card(facts: CardFacts) -> str:
@@ -218,9 +90,8 @@ def _metadata(facts: CardFacts) -> str:
     parameters: dict[str, Any] = {
         "library_name": "sk-aft",
         "pipeline_tag": facts.task,
-        "tags": ["sk-aft", "scikit-learn", *(["onnx"] if facts.has_graph else [])],
+        "tags": ["sk-aft", "scikit-learn", *(["onnx"] if facts.graph else [])],
         "base_model": base_model if base_model and "/" in base_model else None,
-        **_licence(start.get("licence")),
     }
     if facts.score is not None:
         parameters["metrics"] = [facts.score.metric]
@@ -237,17 +108,6 @@ def _metadata(facts: CardFacts) -> str:
     return hub.ModelCardData(**parameters).to_yaml().rstrip()
 
 
-def _licence(licence: str | None) -> dict[str, str]:
-    if licence is None:
-        return {}
-    known = licence.lower()
-    return (
-        {"license": known}
-        if known in _LICENCES
-        else {"license": "other", "license_name": known.replace(" ", "-")}
-    )
-
-
 def _what_it_is(facts: CardFacts) -> str:
     rows = _ROWS_OF[facts.kind]
     if facts.is_classifier:
@@ -256,10 +116,17 @@ def _what_it_is(facts: CardFacts) -> str:
         n_targets = "one number" if facts.n_targets == 1 else f"{facts.n_targets} numbers"
         predicts = f"A regressor of {rows}: it predicts {n_targets} for each."
     return (
-        f"{predicts}\n\nIt is a small network ({facts.network}, {facts.n_weights:,} weights) "
+        f"{predicts}{_columns(facts)}\n\nIt is a small network ({facts.network}, {facts.n_weights:,} weights) "
         "trained with sk-aft. It predicts without the "
         "foundation models that it learned from."
     )
+
+
+def _columns(facts: CardFacts) -> str:
+    if not facts.column_names:
+        return ""
+    names = ", ".join(f"`{_plain(name)}`" for name in facts.column_names)
+    return f" Its columns are, in this order: {names}."
 
 
 def _classes(classes: Sequence[Any] | None) -> str:
@@ -280,39 +147,47 @@ def _plain(label: Any) -> str:
 
 
 def _how_to_use_it(facts: CardFacts) -> str:
-    imports, rows = _example(facts)
+    rows = _example(facts)
+    own = f", trust=[{facts.network!r}]" if ":" in facts.network else ""
+    trusted = " Its network is code of its author, which has to be importable." if own else ""
+    frame = "import pandas\n\n" if facts.columns else ""
+    table = "rows = pandas.DataFrame(rows)\n" if facts.columns else ""
     proba = "student.predict_proba(rows)\n" if facts.is_classifier else ""
-    calls = f"rows = {rows}\nstudent.predict(rows)\n{proba}"
+    calls = f"student.predict(rows)\n{proba}"
     whole = (
-        f"With the whole package (`pip install sk-aft`), it is an estimator of scikit-learn:\n\n"
-        f"```python\n{imports}from sk_aft import {facts.estimator}\n\n"
-        f"student = {facts.estimator}.from_pretrained({facts.name!r})\n{calls}```"
+        "With the whole package (`pip install sk-aft`), it is an estimator of scikit-learn."
+        f"{trusted}\n\n```python\n{frame}from sk_aft import {facts.estimator}\n\n"
+        f"student = {facts.estimator}.from_pretrained({facts.name!r}{own})\n"
+        f"rows = {rows}\n{table}{calls}```"
     )
-    if not (facts.is_static_text or facts.has_graph):
-        return (
-            f"{whole}\n\nThe folder holds no ONNX graph, which `sk_aft.serving.load` needs for "
-            "this network. `save_pretrained(..., onnx=True)` adds it."
+    if not facts.is_served:
+        why = (
+            "Its preprocessor is not a part of its ONNX graph, so `sk_aft.serving` cannot use it."
+            if facts.graph
+            else "The folder holds no ONNX graph, which `sk_aft.serving.load` needs for this "
+            "network. `save_pretrained(..., onnx=True)` adds it."
         )
+        return f"{whole}\n\n{why}"
     packages = ["numpy", "tokenizers"]
     packages += [] if facts.is_static_text else ["onnxruntime"]
     packages += ["pillow"] if "image" in facts.kinds else []
     return (
         "To predict, neither PyTorch nor scikit-learn is needed:\n\n"
-        f"```\npip install --no-deps sk-aft\npip install {' '.join(packages)}\n```\n\n"
-        f"```python\n{imports}from sk_aft.serving import load\n\n"
-        f"student = load({facts.name!r})\n{calls}```\n\n{whole}"
+        f"```\npip install {' '.join(packages)}\npip install --no-deps sk-aft\n```\n\n"
+        f"```python\nfrom sk_aft.serving import load\n\n"
+        f"student = load({facts.name!r})\nrows = {rows}\n{calls}```\n\n{whole}"
     )
 
 
-def _example(facts: CardFacts) -> tuple[str, str]:
-    """Return an import, and an expression of rows."""
+def _example(facts: CardFacts) -> str:
+    """Return an expression of rows."""
     if facts.columns:
-        cells = ", ".join(f"{name!r}: [{_CELLS[kind]}]" for name, kind in facts.columns.items())
-        return "import pandas\n", f"pandas.DataFrame({{{cells}}})"
-    if facts.kind in _TABULAR:
+        cells = ", ".join(f"{name!r}: {_CELLS[kind]}" for name, kind in facts.columns.items())
+        return f"[{{{cells}}}]"
+    if facts.kind in TABULAR:
         row = ", ".join([_CELLS[facts.kind]] * (facts.n_columns or 1))
-        return "", f"[[{row}]]"
-    return "", f"[{_CELLS[facts.kind]}]"
+        return f"[[{row}]]"
+    return f"[{_CELLS[facts.kind]}]"
 
 
 def _score(facts: CardFacts) -> str:
@@ -331,9 +206,11 @@ def _size_and_speed(facts: CardFacts) -> str:
     speed = "The time of a prediction was not measured."
     if facts.ms_per_row is not None:
         machine = f" on {facts.machine}" if facts.machine else ""
-        speed = f"A prediction of a single row takes {facts.ms_per_row:.2g} ms{machine}."
+        tool = f" with {facts.measured_with}" if facts.measured_with else ""
+        speed = f"A prediction of a single row takes {facts.ms_per_row:.2g} ms{tool}{machine}."
+    graph = f", and as {facts.graph} in the ONNX graph" if facts.graph else ""
     return (
-        f"{facts.n_weights:,} weights, stored as {facts.dtype}. The files are {_bytes(total)} in "
+        f"{facts.n_weights:,} weights, stored as {facts.dtype}{graph}. The files are {_bytes(total)} in "
         f"all. {speed}\n\n| file | size |\n|---|---|\n{files}"
     )
 

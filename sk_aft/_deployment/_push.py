@@ -71,6 +71,7 @@ def push_folder(
             commit_message=commit_message or "Upload a student of sk-aft",
             revision=revision,
             allow_patterns=list(FILES),
+            delete_patterns=["onnx/*", "tokenizer*.json"],  # of a former student
         )
     except errors.HfHubHTTPError as error:
         if _status(error) not in (401, 403):

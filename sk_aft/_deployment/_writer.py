@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -17,12 +19,15 @@ import numpy as np
 from safetensors.numpy import save
 
 from sk_aft._deployment._networks import build_network, describe_network, tensors_of
-from sk_aft._deployment._objects import CannotSaveError, Encoder
-from sk_aft._deployment._quantize import quantized
+from sk_aft._deployment._number_format import in_number_format
+from sk_aft._deployment._objects import _OBJECTS, CannotSaveError, Encoder
 from sk_aft._deployment._tokenizer_files import tokenizer_files
+from sk_aft._student._inputs import last_step
 from sk_aft._student._state import StudentState
 from sk_aft.serving._folder import CONFIG, FORMAT, WEIGHTS
+from sk_aft.serving._hub import FILES
 
+_STEPS = ", ".join(name for name, module in _OBJECTS.items() if module.startswith("sklearn"))
 _PACKAGES = ("sk-aft", "torch", "scikit-learn", "numpy", "tokenizers")
 
 
@@ -62,18 +67,23 @@ def student_files(
             "identity": identity_of(student),
             "rows": _rows(student, encoder),
             "targets": _targets(student),
-            "preprocessor": encoder.describe(student.inputs.preprocessor),
+            "preprocessor": _preprocessor(student, encoder),
             "inputs": _inputs(student),
             "network": _network(student, parameters, network),
             "dtype": dtype,
             "transfer": _transfer(student),
             "teachers": student.teachers,
             "started_from": student.started_from,
-            "versions": {name: version(name) for name in _PACKAGES},
+            "versions": {
+                "Python": platform.python_version(),
+                **{name: version(name) for name in _PACKAGES},
+            },
+            "graph": None,
+            "measured": None,
         }
     described, left_out = _parameters(parameters)
     config |= {"parameters": described, "parameters_left_out": left_out}
-    arrays = quantized({f"network.{name}": array for name, array in network.items()}, dtype)
+    arrays = in_number_format({f"network.{name}": array for name, array in network.items()}, dtype)
     arrays |= encoder.arrays
     if student.targets.n_classes is None:
         scaler: Any = student.targets
@@ -110,26 +120,62 @@ def as_json(value: Any) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
+def check_directory(directory: Path) -> None:
+    """Raise if a student cannot be saved here, or would replace the files of something else."""
+    if os.path.lexists(directory) and not directory.is_dir():
+        raise NotADirectoryError(f"{directory} is not a directory: give one, or a new name.")
+    others = sorted(path.name for pattern in FILES for path in directory.glob(pattern))
+    if others and not _is_of_student(directory / CONFIG):
+        raise FileExistsError(
+            f"{directory} holds {', '.join(others)}, which are not of a student of sk-aft: give "
+            "another directory, or remove them."
+        )
+
+
+def _is_of_student(config: Path) -> bool:
+    try:
+        return json.loads(config.read_bytes()).get("format") == FORMAT
+    except (AttributeError, OSError, ValueError):
+        return False
+
+
 @contextmanager
-def replaced_folder(directory: Path) -> Iterator[Path]:
-    """Yield a temporary folder whose files replace those of ``directory`` if all went well."""
-    if directory.exists() and not directory.is_dir():
-        raise NotADirectoryError(f"{directory} is a file: expected a directory, or a new name.")
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+def replaced_files(directory: Path, *, all_of_them: bool) -> Iterator[Path]:
+    """Yield a temporary folder whose files replace those of ``directory`` if all went well.
+
+    Parameters
+    ----------
+    directory : Path
+        Created if necessary.
+    all_of_them : bool
+        Whether files of a former student that have no successor are removed.
+    """
+    is_new = not directory.exists()
+    directory.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=directory))
     try:
         yield temporary
-        for old in (directory / "onnx").glob("*"):
-            if old.name in ("model.onnx", "parity.json"):
-                old.unlink()
+        files = [path.relative_to(temporary) for path in temporary.rglob("*") if path.is_file()]
         # The configuration comes last, since it holds the digests of the others.
-        files = [path for path in temporary.rglob("*") if path.is_file()]
-        for path in sorted(files, key=lambda path: path.name == CONFIG):
-            target = directory / path.relative_to(temporary)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, target)
+        for file in sorted(files, key=lambda file: file.name == CONFIG):
+            (directory / file).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(temporary / file, directory / file)
+        if all_of_them:
+            _remove_others(directory, files)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if is_new and not any(directory.iterdir()):
+            directory.rmdir()
+
+
+def _remove_others(directory: Path, kept: Collection[Path]) -> None:
+    for pattern in FILES:
+        for path in directory.glob(pattern):
+            if path.relative_to(directory) not in kept:
+                path.unlink()
+    onnx = directory / "onnx"
+    if onnx.is_dir() and not any(onnx.iterdir()):
+        onnx.rmdir()
 
 
 @contextmanager
@@ -151,7 +197,13 @@ def _rows(student: StudentState, encoder: Encoder) -> dict[str, Any]:
         "n_features_in": schema.n_features_in,
         "feature_names_in": None if names is None else [str(name) for name in names],
         "columns": encoder.describe(schema.columns),
+        "image_size": _size(student.inputs.preprocessor),
     }
+
+
+def _size(preprocessor: Any) -> list[int] | None:
+    size = getattr(last_step(preprocessor), "size_", None)
+    return None if size is None else list(size)
 
 
 def _targets(student: StudentState) -> dict[str, Any]:
@@ -161,10 +213,21 @@ def _targets(student: StudentState) -> dict[str, Any]:
     classes = targets.classes
     values = classes.tolist()
     if not all(isinstance(value, (str, int, float, bool)) for value in values):
-        kinds = sorted({type(value).__name__ for value in values})
-        raise CannotSaveError(f"classes of type {', '.join(kinds)}; use strings or numbers")
+        raise CannotSaveError(
+            f"classes of dtype {classes.dtype}, which are neither strings nor numbers"
+        )
     dtype = "str" if classes.dtype.kind == "U" else classes.dtype.name
     return {"classes": values, "dtype": dtype}
+
+
+def _preprocessor(student: StudentState, encoder: Encoder) -> Any:
+    try:
+        return encoder.describe(student.inputs.preprocessor)
+    except CannotSaveError as error:
+        raise CannotSaveError(
+            f"its preprocessor holds {error}. Apply that to the rows before fit and predict, or use "
+            f"preprocessor='auto', which reads columns of several kinds, or steps of {_STEPS}"
+        ) from error
 
 
 def _inputs(student: StudentState) -> dict[str, Any]:
@@ -193,7 +256,16 @@ def _network(
         build_network(described, tensors, trust=[module] if callable(module) else [])
     except ValueError as error:
         raise CannotSaveError(str(error).rstrip(".")) from error
-    return described
+    path = described["class"]
+    if path.startswith("__main__:") or "<locals>" in path:
+        warnings.warn(
+            f"The network {path} is defined in a script, a notebook or a function: only "
+            "from_pretrained(..., trust=[the class itself]) can load it. Put it into a module to "
+            "load it by its name.",
+            stacklevel=6,
+        )
+    n_weights = sum(weights.numel() for weights in student.module.parameters())
+    return {**described, "n_weights": n_weights}
 
 
 def _transfer(student: StudentState) -> dict[str, Any]:

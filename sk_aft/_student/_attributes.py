@@ -59,7 +59,10 @@ class FittedAttributes:
     def transfer_(self) -> Any:
         """The transfer objective that was used; absent without transfer."""
         if self._student.beta == 0 or self._student.transfer is None:
-            raise AttributeError("transfer_ exists only if something was transferred.")
+            raise AttributeError(
+                "transfer_ exists only if something was transferred, and a folder of a saved "
+                "student does not hold it."
+            )
         return self._student.transfer
 
     @transfer_.setter
@@ -96,7 +99,7 @@ class FittedAttributes:
     @property
     def loss_curve_(self) -> list[float]:
         """Mean loss of each epoch, including the transfer term; ``history_`` has the terms."""
-        return self._student.history[:, "train_loss"]
+        return [epoch["train_loss"] for epoch in self._student.history]
 
     @property
     def validation_scores_(self) -> list[float] | None:

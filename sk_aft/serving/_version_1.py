@@ -20,15 +20,17 @@ def read_version_1(config: dict[str, Any]) -> dict[str, Any]:
         - "identity": digest of the network's weights in float32.
         - "parameters", "parameters_left_out": parameters of the estimator, as `Encoder` of
           ``sk_aft._deployment`` describes values, and the names of those that are not saved.
-        - "rows": "kind", "n_features_in", "feature_names_in" and "columns".
+        - "rows": "kind", "n_features_in", "feature_names_in", "columns" and "image_size".
         - "targets": of a classifier "classes" and their "dtype"; of a regressor "n_outputs" and
           "ndim". Mean and scale are the arrays "targets.mean" and "targets.scale".
         - "preprocessor": the fitted preprocessor or None.
         - "inputs": what `StudentInputs` holds besides.
-        - "network": "class" and "arguments".
+        - "network": "class", "arguments" and "n_weights".
         - "dtype": number format of the weights.
         - "transfer": "method", "beta" and "n_foundation_features".
         - "teachers", "started_from": what is known of the foundation models.
+        - "graph": of the ONNX graph "dtype", and whether its rows are "preprocessed"; or None.
+        - "measured": score and time on test rows, for the model card; or None.
         - "versions": of the packages that wrote it.
         - "files": "size" and "sha256" of each file.
 

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.exceptions import NotFittedError
 from torch import nn
@@ -202,12 +203,12 @@ def test_only_fitted_students_are_saved(tmp_path):
 
 def test_a_file_in_the_place_of_the_directory(tmp_path):
     (tmp_path / "taken").write_text("mine")
-    with pytest.raises(NotADirectoryError, match="is a file"):
+    with pytest.raises(NotADirectoryError, match="is not a directory"):
         student("numbers")[0].save_pretrained(tmp_path / "taken")
     assert (tmp_path / "taken").read_text() == "mine"
 
 
-def test_other_files_of_the_directory_stay(tmp_path):
+def test_files_of_other_names_stay(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     student("texts")[0].save_pretrained(tmp_path)
     student("numbers")[0].save_pretrained(tmp_path)
@@ -293,3 +294,115 @@ def test_export_saves_the_student_first_where_it_is_not_saved(tmp_path):
     np.testing.assert_allclose(
         load(tmp_path / "new").predict_proba(rows), fitted.predict_proba(rows), atol=1e-4
     )
+
+
+def test_the_model_card_follows_the_folder_unless_it_was_edited(tmp_path):
+    fitted, rows = student("hidden layers")
+    fitted.save_pretrained(tmp_path, X_test=rows, y_test=fitted.predict(rows))
+    assert "holds no ONNX graph" in (tmp_path / "README.md").read_text()
+    fitted.export_onnx(tmp_path, rows)
+    card = (tmp_path / "README.md").read_text()
+    assert "from sk_aft.serving import load" in card
+    assert "| onnx/model.onnx |" in card
+    assert "accuracy: **1** on" in card
+    (tmp_path / "README.md").write_text("My own words")
+    fitted.export_onnx(tmp_path, rows, quantize="float16")
+    assert (tmp_path / "README.md").read_text() == "My own words"
+
+
+def test_files_that_are_not_a_students_are_not_replaced(tmp_path):
+    (tmp_path / "README.md").write_text("My project")
+    (tmp_path / "config.json").write_text('{"mine": 1}')
+    before = files_of(tmp_path)
+    with pytest.raises(FileExistsError, match=r"holds README.md, config.json, which are not of"):
+        student("numbers")[0].save_pretrained(tmp_path, onnx=True)
+    assert files_of(tmp_path) == before
+
+
+def test_files_of_a_former_student_are_removed(tmp_path):
+    student("texts")[0].save_pretrained(tmp_path, onnx=True)
+    student("numbers")[0].save_pretrained(tmp_path)
+    assert set(files_of(tmp_path)) == {"README.md", "config.json", "model.safetensors"}
+    assert not (tmp_path / "onnx").exists()
+
+
+def test_names_of_directories(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    fitted, _ = student("texts")
+    fitted.save_pretrained("~/models/one")
+    expected = fitted.predict(OTHER_TEXTS)
+    np.testing.assert_array_equal(load("~/models/one").predict(OTHER_TEXTS), expected)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    fitted.save_pretrained(".")
+    assert "load('here')" in (tmp_path / "here/README.md").read_text()
+    with pytest.raises(ValueError, match="empty string"):
+        fitted.save_pretrained("")
+    (tmp_path / "link").symlink_to(tmp_path / "here", target_is_directory=True)
+    fitted.save_pretrained(tmp_path / "link", dtype="int8")
+    assert AFTClassifier.from_pretrained(tmp_path / "here").predict(OTHER_TEXTS).tolist()
+    (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(NotADirectoryError, match="is not a directory"):
+        fitted.save_pretrained(tmp_path / "broken")
+
+
+def test_a_failing_export_leaves_the_folder_as_it_was(tmp_path):
+    fitted, _ = student("numbers")
+    student("texts")[0].save_pretrained(tmp_path / "old")
+    before = files_of(tmp_path)
+    fails = small(module=Random).fit(IRIS, NAMES)
+    for directory in ("old", "new"):
+        with pytest.raises(ValueError, match="ONNX Runtime gives other"):
+            fails.save_pretrained(tmp_path / directory, onnx=True)
+    assert files_of(tmp_path) == before
+    assert not (tmp_path / "new").exists()
+
+
+class Random(TwoLayers):
+    def forward(self, inputs):
+        logits, features = super().forward(inputs)
+        return logits + torch.rand_like(logits), features
+
+
+def test_a_graph_is_in_the_number_format_of_the_folder(tmp_path):
+    fitted, rows = student("hidden layers")
+    for dtype, onnx, expected in [
+        ("int8", True, "int8"),
+        ("float32", True, "float32"),
+        ("float16", "float32", "float32"),
+        ("float32", "float16", "float16"),
+    ]:
+        fitted.save_pretrained(tmp_path, dtype=dtype, onnx=onnx, X_test=rows)
+        config = json.loads((tmp_path / "config.json").read_text())
+        assert config["graph"] == {"dtype": expected, "preprocessed": False}
+    y = fitted.predict(rows)
+    fitted.save_pretrained(tmp_path, onnx="int8", X_test=rows, y_test=y)
+    report = json.loads((tmp_path / "onnx/parity.json").read_text())
+    assert report["accuracy"]["torch"] == 1
+
+
+@pytest.mark.parametrize("name", ["quantiles and components", "sparse rows"])
+def test_a_graph_that_cannot_be_served_is_said_to_be_so(name, tmp_path):
+    with pytest.warns(UserWarning, match="so sk_aft.serving cannot predict with this student"):
+        student(name)[0].save_pretrained(tmp_path, onnx=True)
+
+
+def test_a_network_of_a_script_is_said_to_need_its_class(tmp_path):
+    class Local(TwoLayers):
+        pass
+
+    fitted = small(module=Local).fit(IRIS, NAMES)
+    with pytest.warns(UserWarning, match="is defined in a script, a notebook or a function"):
+        fitted.save_pretrained(tmp_path)
+    loaded = AFTClassifier.from_pretrained(tmp_path, trust=[Local])
+    np.testing.assert_array_equal(loaded.predict_proba(IRIS), fitted.predict_proba(IRIS))
+
+
+def test_a_loaded_student_can_be_shown(tmp_path):
+    student("numbers")[0].save_pretrained(tmp_path)
+    loaded = AFTClassifier.from_pretrained(tmp_path)
+    assert "AFTClassifier" in loaded._repr_html_()
+    assert loaded.loss_curve_ == []
+    assert loaded.validation_scores_ is None
+    assert loaded.n_iter_ == 0

@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from huggingface_hub import ModelCard
+from PIL import Image
 
-from sk_aft import AFTClassifier
-from sk_aft._deployment._model_card import CardFacts, Score, measure, model_card
+from sk_aft._deployment._card_facts import CardFacts, Score
+from sk_aft._deployment._model_card import measure, model_card
+from tests._deployment.students import outputs, student
 
 MINILM = {
     "name": "minilm",
@@ -20,6 +22,7 @@ MINILM = {
     "licence": "Apache-2.0",
 }
 TEXTS = CardFacts(
+    is_served=True,
     name="ann/intents",
     estimator="AFTClassifier",
     kind="text",
@@ -38,7 +41,12 @@ TEXTS = CardFacts(
     machine="2 cores of a Xeon",
 )
 IMAGES = replace(
-    TEXTS, kind="image", network="EfficientNetLite", image_size=(64, 64), has_graph=True
+    TEXTS,
+    kind="image",
+    network="EfficientNetLite",
+    image_size=(64, 64),
+    graph="float32",
+    is_served=True,
 )
 NUMBERS = replace(TEXTS, kind="numeric", network="MLP", n_columns=3, started_from=None)
 MIXED = replace(
@@ -56,7 +64,6 @@ def test_the_metadata_is_the_hubs():
         "library_name": "sk-aft",
         "pipeline_tag": "text-classification",
         "tags": ["sk-aft", "scikit-learn"],
-        "license": "apache-2.0",
         "base_model": "sentence-transformers/all-MiniLM-L6-v2",
         "metrics": ["accuracy"],
         "model-index": [
@@ -96,17 +103,16 @@ def test_what_is_not_known_is_not_in_the_metadata():
 
 
 @pytest.mark.parametrize(
-    ("start", "expected"),
+    ("name", "expected"),
     [
-        ({"licence": "MIT", "name": "ann/tiny"}, {"license": "mit", "base_model": "ann/tiny"}),
-        ({"licence": None, "name": "my-folder"}, {}),
-        ({"licence": "My Own 1.0"}, {"license": "other", "license_name": "my-own-1.0"}),
+        ("ann/tiny", {"base_model": "ann/tiny"}),
+        ("minilm", {"base_model": "sentence-transformers/all-MiniLM-L6-v2"}),
+        ("my-folder", {}),
     ],
 )
-def test_licence_and_base_model_are_those_of_the_start(start, expected):
-    found = metadata(replace(TEXTS, started_from={**MINILM, "name": None, **start}))
-    names = {"license", "license_name", "base_model"}
-    assert {name: value for name, value in found.items() if name in names} == expected
+def test_the_base_model_is_that_of_the_start_and_the_licence_is_the_users(name, expected):
+    found = metadata(replace(TEXTS, started_from={**MINILM, "name": name}))
+    assert {key: found[key] for key in found if key in ("license", "base_model")} == expected
 
 
 def test_the_card_tells_all_facts():
@@ -146,52 +152,51 @@ def test_each_kind_of_rows_has_its_own_limits():
 
 
 def test_a_network_without_a_graph_is_not_said_to_be_served():
-    card = model_card(NUMBERS)
+    card = model_card(replace(NUMBERS, is_served=False))
     assert "from sk_aft.serving import load" not in card
     assert "`save_pretrained(..., onnx=True)` adds it" in card
 
 
 @pytest.mark.parametrize(
-    ("facts", "rows"),
+    ("name", "n_blocks"),
     [
-        (TEXTS, ["a text"]),
-        (IMAGES, ["picture.png"]),
-        (replace(NUMBERS, has_graph=True), [[0.0, 0.0, 0.0]]),
-        (replace(REGRESSOR, has_graph=True), [[0.0, 0.0, 0.0]]),
-        (replace(MIXED, has_graph=True), pd.DataFrame({"text": ["a text"], "price": [0.0]})),
+        ("texts", 2),
+        ("numbers", 2),
+        ("numbers of a frame", 2),
+        ("regressor", 2),
+        ("columns", 2),
+        ("text and numbers", 2),
+        ("own network", 2),
+        ("sparse rows", 1),
     ],
 )
-def test_the_code_runs(facts, rows, monkeypatch):
-    """With a stand-in for the package, whose own tests cover these functions."""
-    calls = []
-
-    class Student:
-        def predict(self, given):
-            calls.append(("predict", given))
-
-        def predict_proba(self, given):
-            calls.append(("predict_proba", given))
-
-    class Package:
-        @classmethod
-        def from_pretrained(cls, name):
-            calls.append(("load", name))
-            return Student()
-
-    package = type(sys)("sk_aft")
-    package.AFTClassifier = package.AFTRegressor = Package
-    serving = type(sys)("sk_aft.serving")
-    serving.load = Package.from_pretrained
-    monkeypatch.setitem(sys.modules, "sk_aft", package)
-    monkeypatch.setitem(sys.modules, "sk_aft.serving", serving)
-    blocks = re.findall(r"```python\n(.*?)```", model_card(facts), re.DOTALL)
-    assert len(blocks) == 2
+def test_the_code_of_a_card_runs(name, n_blocks, tmp_path, monkeypatch):
+    student(name)[0].save_pretrained(tmp_path / "saved", onnx=name != "texts")
+    Image.new("L", (8, 8)).save(tmp_path / "picture.png")
+    card = (tmp_path / "saved" / "README.md").read_text("utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert len(blocks) == n_blocks
+    monkeypatch.chdir(tmp_path)
+    found = []
     for block in blocks:
-        exec(block, {})
-    names = ["load", "predict", *(["predict_proba"] if facts.is_classifier else [])]
-    assert [name for name, _ in calls] == names * 2
-    assert all(name != "load" or given == "ann/intents" for name, given in calls)
-    assert pd.DataFrame(calls[1][1]).equals(pd.DataFrame(rows))
+        names = {}
+        exec(block, names)
+        found.append(outputs(names["student"], names["rows"]))
+    np.testing.assert_allclose(found[0], found[-1], atol=1e-4)
+
+
+def test_the_card_of_a_table_names_its_columns(tmp_path):
+    student("numbers of a frame")[0].save_pretrained(tmp_path)
+    card = (tmp_path / "README.md").read_text("utf-8")
+    assert "Its columns are, in this order: `a`, `b`, `c`, `d`." in card
+
+
+def test_the_card_tells_both_number_formats_and_what_was_measured(tmp_path):
+    fitted, rows = student("hidden layers")
+    fitted.save_pretrained(tmp_path, onnx="float32", dtype="float16", X_test=rows)
+    card = (tmp_path / "README.md").read_text("utf-8")
+    assert "stored as float16, and as float32 in the ONNX graph" in card
+    assert "ms with sk_aft.serving on " in card
 
 
 def test_many_classes_are_cut_and_odd_ones_stay_in_their_line():
@@ -233,18 +238,3 @@ def test_measure_is_the_median_of_single_rows(rows):
     assert time.perf_counter() - start < 1.5
     assert set(lengths) == {1}
     assert len(lengths) > 10
-
-
-def test_the_code_of_a_saved_students_card_runs(tmp_path, monkeypatch):
-    texts = ["I lost my card", "what is the rate", "my card was stolen", "the rate changed"]
-    student = AFTClassifier(beta=0, max_epochs=1, random_state=0).fit(texts, [0, 1, 0, 1])
-    student.save_pretrained(tmp_path / "intents")
-    card = (tmp_path / "intents" / "README.md").read_text("utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    assert len(blocks) == 2
-    monkeypatch.chdir(tmp_path)
-    for block in blocks:
-        names = {}
-        exec(block, names)
-        found = names["student"].predict_proba(names["rows"])
-        np.testing.assert_allclose(found, student.predict_proba(["a text"]), atol=1e-5)

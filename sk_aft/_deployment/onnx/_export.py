@@ -117,6 +117,7 @@ def _write(
     onnx.save_model(model, directory / _MODEL)
     served = OnnxNetwork(directory / _MODEL)
     found = compared(student, network, served, inputs, rows=rows, labels=labels)
+    found["preprocessed"] = any(spec.get("preprocessed", False) for spec in specs)
     if quantize is None:
         _check(found["largest_difference"], found["largest_allowed"])
     report = {**_versions(), "identity": identity, "quantize": quantize, **found}

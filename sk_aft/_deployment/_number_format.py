@@ -15,7 +15,7 @@ _LARGEST_FLOAT16 = 65504.0
 _LARGEST_INT8 = 127
 
 
-def quantized(arrays: Mapping[str, np.ndarray], dtype: str) -> dict[str, np.ndarray]:
+def in_number_format(arrays: Mapping[str, np.ndarray], dtype: str) -> dict[str, np.ndarray]:
     """Return arrays in a smaller number format; `dequantized` of `sk_aft.serving` undoes it.
 
     Parameters
