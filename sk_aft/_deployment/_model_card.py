@@ -116,9 +116,9 @@ def _what_it_is(facts: CardFacts) -> str:
         n_targets = "one number" if facts.n_targets == 1 else f"{facts.n_targets} numbers"
         predicts = f"A regressor of {rows}: it predicts {n_targets} for each."
     return (
-        f"{predicts}{_columns(facts)}\n\nIt is a small network ({facts.network}, {facts.n_weights:,} weights) "
-        "trained with sk-aft. It predicts without the "
-        "foundation models that it learned from."
+        f"{predicts}{_columns(facts)}\n\nIt is a small network ({facts.network}, "
+        f"{facts.n_weights:,} weights) trained with sk-aft. It predicts without the foundation "
+        "models that it learned from."
     )
 
 
@@ -210,8 +210,8 @@ def _size_and_speed(facts: CardFacts) -> str:
         speed = f"A prediction of a single row takes {facts.ms_per_row:.2g} ms{tool}{machine}."
     graph = f", and as {facts.graph} in the ONNX graph" if facts.graph else ""
     return (
-        f"{facts.n_weights:,} weights, stored as {facts.dtype}{graph}. The files are {_bytes(total)} in "
-        f"all. {speed}\n\n| file | size |\n|---|---|\n{files}"
+        f"{facts.n_weights:,} weights, stored as {facts.dtype}{graph}. The files are "
+        f"{_bytes(total)} in all. {speed}\n\n| file | size |\n|---|---|\n{files}"
     )
 
 

@@ -225,8 +225,8 @@ def _preprocessor(student: StudentState, encoder: Encoder) -> Any:
         return encoder.describe(student.inputs.preprocessor)
     except CannotSaveError as error:
         raise CannotSaveError(
-            f"its preprocessor holds {error}. Apply that to the rows before fit and predict, or use "
-            f"preprocessor='auto', which reads columns of several kinds, or steps of {_STEPS}"
+            f"its preprocessor holds {error}. Apply that to the rows before fit and predict, use "
+            f"preprocessor='auto', which reads columns of several kinds, or use steps of {_STEPS}"
         ) from error
 
 

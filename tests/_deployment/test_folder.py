@@ -348,7 +348,6 @@ def test_names_of_directories(tmp_path, monkeypatch):
 
 
 def test_a_failing_export_leaves_the_folder_as_it_was(tmp_path):
-    fitted, _ = student("numbers")
     student("texts")[0].save_pretrained(tmp_path / "old")
     before = files_of(tmp_path)
     fails = small(module=Random).fit(IRIS, NAMES)
