@@ -18,11 +18,14 @@ from sk_aft.serving._load import NotServableError
 from tests._deployment.students import (
     IMAGES,
     IRIS,
+    LABELS,
     NAMES,
     NAMES_OF_STUDENTS,
     OTHER_TEXTS,
+    TEXTS,
     frame,
     outputs,
+    small,
     student,
 )
 
@@ -241,3 +244,21 @@ def test_the_score_of_the_card_is_that_of_the_served_student(tmp_path):
     report = fitted.export_onnx(tmp_path, IRIS, NAMES, quantize="int8")
     score = (load(tmp_path).predict(IRIS) == NAMES).mean()
     assert report["accuracy"]["onnx"] == pytest.approx(score)
+
+
+def test_two_columns_of_texts_of_unlike_lengths(tmp_path):
+    words = "where when my card is not lost the exchange rate of home".split()
+    random = np.random.default_rng(0)
+
+    def texts(n, most):
+        return [" ".join(random.choice(words, random.integers(1, most))) for _ in range(n)]
+
+    table = pd.DataFrame({"text": TEXTS, "other": TEXTS[::-1]})
+    fitted = small(module__start="random").fit(table, LABELS)
+    fitted.save_pretrained(tmp_path, onnx=True)
+    served = load(tmp_path)
+    for n in [1, 2, 3, 5] * 10:
+        rows = pd.DataFrame({"text": texts(n, 20), "other": texts(n, 8)})
+        np.testing.assert_allclose(
+            served.predict_proba(rows), fitted.predict_proba(rows), atol=1e-4
+        )
