@@ -64,10 +64,10 @@ def function():
 def test_tensors_of_other_files(model, tmp_path):
     content = model().SerializeToString()
     assert has_external_data(content)
-    with pytest.raises(ValueError, match="weights lie in other files, which are not read"):
+    with pytest.raises(ValueError, match=r"weights lie in other files, which are not read"):
         OnnxNetwork("model.onnx", content=content)
     (tmp_path / "model.onnx").write_bytes(content)
-    with pytest.raises(ValueError, match="weights lie in other files, which are not read"):
+    with pytest.raises(ValueError, match=r"weights lie in other files, which are not read"):
         OnnxNetwork(tmp_path / "model.onnx")
 
 
@@ -82,7 +82,7 @@ def test_numbers_of_bytes_may_be_written_in_many_ways():
 
 @pytest.mark.parametrize("content", [b"%PDF-1.7", b"\x3a\x05\x01", b"\x3a", b"\xff" * 30, b"\x0b"])
 def test_other_content(content):
-    with pytest.raises(ValueError, match="it is cut off|unknown"):
+    with pytest.raises(ValueError, match=r"it is cut off|unknown"):
         has_external_data(content)
 
 
