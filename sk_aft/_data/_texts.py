@@ -69,8 +69,9 @@ class TextEncoder:
 
 def _warn_caller(message: str) -> None:
     """Warn at the line outside of this package that called it."""
-    # scikit-learn wraps the methods of preprocessors.
-    modules = [sys.modules[name] for name in ("sk_aft", "sklearn") if name in sys.modules]
+    # skorch and scikit-learn call estimators and preprocessors on behalf of others.
+    names = ("sk_aft", "skorch", "sklearn")
+    modules = [sys.modules[name] for name in names if name in sys.modules]
     inside = tuple(f"{path}{os.sep}" for module in modules for path in module.__path__)
     frame, level = inspect.currentframe(), 1
     while frame is not None and frame.f_code.co_filename.startswith(inside):
