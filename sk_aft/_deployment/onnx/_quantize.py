@@ -51,8 +51,8 @@ def quantized(model: ModelProto, quantize: str | None) -> ModelProto:
 
     Notes
     -----
-    Convolutions are not worth it in int8: an EfficientNet-Lite0 of 8 blocks became slower and lost 9
-    to 18 points of accuracy in three runs; 1 or 2 points if weights alone were stored in int8.
+    Convolutions are not worth it in int8: an EfficientNet-Lite0 of 8 blocks became slower and lost
+    9 to 18 points of accuracy in three runs; 1 or 2 points if weights alone were stored in int8.
     """
     if quantize is None:
         return model
