@@ -57,8 +57,8 @@ _CHUNK = 1 << 16  # numbers that fit a processor's cache
 _CHANNELS = (1, 3, 4)
 # Of red, green and blue in grey, by ITU-R BT.601, the usual conversion.
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
-# Added to positive numbers before they are truncated to whole ones. Halves are rounded up, also
-# those that an error of rounding, which differs between libraries, has made smaller.
+# Added to positive numbers before they are truncated to whole ones, so that halves are rounded up.
+# 0.505 instead of 0.5 absorbs rounding differences between libraries.
 HALF = 0.505
 
 

@@ -1,7 +1,10 @@
-"""Texts -> subword tokens, alike in training and where a student is deployed."""
+"""Texts -> subword tokens, in training as where a student is deployed."""
 
 from __future__ import annotations
 
+import inspect
+import os
+import sys
 import warnings
 from collections.abc import Sequence
 
@@ -52,10 +55,9 @@ class TextEncoder:
             )
         n_long = sum(map(self._is_longer, texts, encodings))
         if n_long:
-            warnings.warn(
+            _warn_caller(
                 f"{n_long} of {len(texts)} texts have more than max_length={self.max_length} "
-                "tokens: the rest of each is dropped.",
-                stacklevel=3,
+                "tokens: the rest of each is dropped."
             )
         return [encoding.ids for encoding in encodings]
 
@@ -63,6 +65,18 @@ class TextEncoder:
         if len(text) > _MOST_CHARACTERS_PER_TOKEN * self.max_length:
             return True
         return len(encoding) == self.max_length and len(encoding.overflowing) > 0
+
+
+def _warn_caller(message: str) -> None:
+    """Warn at the line outside of this package that called it."""
+    # skorch and scikit-learn call estimators and preprocessors on behalf of others.
+    names = ("sk_aft", "skorch", "sklearn")
+    modules = [sys.modules[name] for name in names if name in sys.modules]
+    inside = tuple(f"{path}{os.sep}" for module in modules for path in module.__path__)
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_code.co_filename.startswith(inside):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
 
 
 def readable(text: str, max_length: int) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
+from sklearn.base import OneToOneFeatureMixin
+from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import OneHotEncoder
 
 from sk_aft._data._rows import Rows
 from sk_aft._student._inputs import last_step
@@ -46,13 +49,33 @@ def example_rows(student: StudentState) -> Rows:
     Returns
     -------
     rows : Rows
-        Texts of random tokens, images of random pixels, normally distributed numbers and random
-        categories.
+        Texts of random tokens, images of random pixels, numbers about as large as those of the
+        training rows as far as the preprocessor knows them, and random categories.
+
+    Raises
+    ------
+    ValueError
+        If the preprocessor cannot read them.
     """
     random = np.random.default_rng(0)
     preprocessor, schema = student.inputs.preprocessor, student.schema
-    if not isinstance(preprocessor, ColumnPreprocessor):
-        return _rows(schema.kind, preprocessor, random, n_columns=schema.n_features_in)
+    if isinstance(preprocessor, ColumnPreprocessor):
+        rows = _frame(preprocessor, random)
+    else:
+        rows = _rows(schema.kind, preprocessor, random, n_columns=schema.n_features_in)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            student.inputs.transform(rows)
+    except ValueError as error:
+        raise ValueError(
+            "The preprocessor cannot read the random rows by which the export is checked: pass "
+            f"X_test=, 32 of whose rows check it instead. ({error})"
+        ) from error
+    return rows
+
+
+def _frame(preprocessor: ColumnPreprocessor, random: np.random.Generator) -> Rows:
     columns: dict[Any, Rows] = {}
     for _, step, names in preprocessor.transformers_:
         kind = preprocessor.kinds_[names[0]]
@@ -101,10 +124,21 @@ def _images(step: Any, random: np.random.Generator, n_columns: int) -> np.ndarra
 
 
 def _numbers(step: Any, random: np.random.Generator, n_columns: int) -> np.ndarray:
-    numbers = random.normal(size=(_N_ROWS, n_columns))
-    scaler = step[-1] if isinstance(step, Pipeline) else step
-    if isinstance(scaler, StandardScaler) and scaler.n_features_in_ == n_columns:
-        return scaler.inverse_transform(numbers)
+    """Return what the scalers that read the columns would make numbers of about 1 of."""
+    scalers = []
+    for scaler in [one for _, one in step.steps] if isinstance(step, Pipeline) else [step]:
+        if isinstance(scaler, SimpleImputer) or scaler in (None, "passthrough"):
+            continue
+        keeps_columns = isinstance(scaler, OneToOneFeatureMixin)
+        if not keeps_columns or getattr(scaler, "n_features_in_", None) != n_columns:
+            break
+        scalers.append(scaler)
+    if not scalers:
+        return random.normal(size=(_N_ROWS, n_columns))
+    numbers = random.uniform(-1, 1, size=(_N_ROWS, n_columns))
+    for scaler in reversed(scalers):
+        if hasattr(scaler, "inverse_transform"):
+            numbers = scaler.inverse_transform(numbers)
     return numbers
 
 

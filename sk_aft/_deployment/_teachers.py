@@ -119,7 +119,7 @@ def _of_reader(X: FoundationFeatures, number: int) -> Description:
     digest = X._parts[number].model if X._parts else b""
     return _of_backbone(
         reader.backbone,
-        column=_json_value(reader.column),
+        column=json_value(reader.column),
         fingerprint=digest.hex() or _or_none(lambda: _digest(reader, X)),
     )
 
@@ -236,9 +236,10 @@ def _cached_file(hub_name: str, file: str) -> Path | None:
     return Path(path) if isinstance(path, str) else None
 
 
-def _json_value(column: Any) -> Any:
+def json_value(column: Any) -> Any:
+    """Return a label or the name of a column as JSON can hold it."""
     if isinstance(column, (list, tuple)):
-        return [_json_value(name) for name in column]
+        return [json_value(name) for name in column]
     return column if column is None or type(column) in (str, int, float, bool) else str(column)
 
 

@@ -273,7 +273,7 @@ def student_batches(
     if held_out is None:
         return batches, None
     with warnings.catch_warnings():
-        # Said of the rows to learn from already.
+        # Already warned for the training rows.
         warnings.filterwarnings("ignore", TRUNCATION)
         others = student.inputs.transform(data.rows.take(held_out))
     return batches, make_batches(

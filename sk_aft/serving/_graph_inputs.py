@@ -224,15 +224,14 @@ def _reader(
 
         encode = TextEncoder(open_tokenizer(spec["tokenizer"]), spec["max_length"])
         return lambda rows: _Sequences(spec["names"], encode(_part(rows, "text", column).values))
-    read = {"image": _Images, "numbers": _read_numbers, "category": _read_categories}[kind]
+    read = {"image": _Images, "numeric": _read_numbers, "category": _read_categories}[kind]
     return partial(_read_part, read, spec)
 
 
 def _read_part(
     read: Callable[[dict[str, Any], Rows], _Column], spec: dict[str, Any], rows: Rows
 ) -> _Column:
-    kind = "numeric" if spec["kind"] == "numbers" else spec["kind"]
-    return read(spec, _part(rows, kind, spec["column"]))
+    return read(spec, _part(rows, spec["kind"], spec["column"]))
 
 
 def _named(column: Any) -> AbstractContextManager[None]:

@@ -84,9 +84,10 @@ def load(
         read = partial(check_rows, kind=config["rows"]["kind"], **settings)
         targets = config["targets"]
         if config["class"] == "AFTRegressor":
-            return ServedRegressor(read, run, targets["ndim"])
+            return ServedRegressor(read, run, folder.path, targets["ndim"])
         dtype = np.str_ if targets["dtype"] == "str" else np.dtype(targets["dtype"])
-        return ServedClassifier(read, run, np.array(targets["classes"], dtype=dtype))
+        classes = np.array(targets["classes"], dtype=dtype)
+        return ServedClassifier(read, run, folder.path, classes)
     except (AttributeError, IndexError, KeyError, TypeError) as error:
         raise ValueError(f"{folder.path} cannot be read: it is damaged ({error!r}).") from error
 
@@ -143,7 +144,8 @@ def _graph(folder: StudentFolder) -> tuple[Run, dict[str, Any]]:
         raise NotServableError(
             f"{folder.path} holds a student whose preprocessor is not a part of its graph: apply "
             "the preprocessor first and run onnx/model.onnx with onnxruntime, or load the student "
-            f"with {folder.config['class']}.from_pretrained, which needs PyTorch."
+            f"with {folder.config['class']}.from_pretrained, which needs PyTorch. If it is a "
+            "Pipeline that ends in SubwordTokenizer, train with SubwordTokenizer alone."
         )
     inputs = GraphInputs(described, folder.text)
 
@@ -161,9 +163,8 @@ def _graph(folder: StudentFolder) -> tuple[Run, dict[str, Any]]:
 
 def _row_settings(rows: dict[str, Any], described: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the arguments of `check_rows`."""
-    kinds = {"numbers": "numeric"}
     if rows["kind"] == "frame":
-        columns = {spec["column"]: kinds.get(spec["kind"], spec["kind"]) for spec in described}
+        columns = {spec["column"]: spec["kind"] for spec in described}
         return {"column_kinds": columns}
     return {
         "n_features_in": rows["n_features_in"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -22,11 +23,22 @@ class ServedStudent:
         Checks rows.
     run : callable
         From checked rows to the outputs of the network.
+    folder : path-like
+        Folder of the student.
     """
 
-    def __init__(self, read: Callable[[Any], Rows], run: Run) -> None:
+    def __init__(
+        self, read: Callable[[Any], Rows], run: Run, folder: str | os.PathLike[str]
+    ) -> None:
         self._read = read
         self._run = run
+        self._folder = os.path.abspath(folder)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how a copy is made, in another process, too: it is loaded from the folder."""
+        from sk_aft.serving._load import load
+
+        return load, (self._folder,)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
@@ -41,6 +53,8 @@ class ServedClassifier(ServedStudent):
         Checks rows.
     run : callable
         From checked rows to the outputs of the network.
+    folder : path-like
+        Folder of the student.
     classes : ndarray of shape (n_classes,)
         Labels.
 
@@ -51,11 +65,17 @@ class ServedClassifier(ServedStudent):
 
     Notes
     -----
-    It may be used by several threads at once.
+    It may be used by several threads at once. A pickled copy is loaded from the same folder again.
     """
 
-    def __init__(self, read: Callable[[Any], Rows], run: Run, classes: np.ndarray) -> None:
-        super().__init__(read, run)
+    def __init__(
+        self,
+        read: Callable[[Any], Rows],
+        run: Run,
+        folder: str | os.PathLike[str],
+        classes: np.ndarray,
+    ) -> None:
+        super().__init__(read, run, folder)
         self.classes_ = classes
 
     def predict(self, X: Any) -> np.ndarray:
@@ -92,7 +112,8 @@ class ServedClassifier(ServedStudent):
         probabilities : ndarray of shape (n_rows, n_classes)
             In the order of ``classes_``.
         """
-        return self._run(self._read(X))["probabilities"]
+        probabilities: np.ndarray = self._run(self._read(X))["probabilities"].astype(np.float64)
+        return probabilities / probabilities.sum(axis=1, keepdims=True)
 
 
 class ServedRegressor(ServedStudent):
@@ -104,16 +125,20 @@ class ServedRegressor(ServedStudent):
         Checks rows.
     run : callable
         From checked rows to the outputs of the network.
+    folder : path-like
+        Folder of the student.
     ndim : int
         Number of dimensions of the targets, 1 or 2.
 
     Notes
     -----
-    It may be used by several threads at once.
+    It may be used by several threads at once. A pickled copy is loaded from the same folder again.
     """
 
-    def __init__(self, read: Callable[[Any], Rows], run: Run, ndim: int) -> None:
-        super().__init__(read, run)
+    def __init__(
+        self, read: Callable[[Any], Rows], run: Run, folder: str | os.PathLike[str], ndim: int
+    ) -> None:
+        super().__init__(read, run, folder)
         self._ndim = ndim
 
     def predict(self, X: Any) -> np.ndarray:

@@ -32,7 +32,7 @@ IMAGE = {
     "float_range": None,
     "whole_range": "levels",
 }
-NUMBERS = {"name": "numbers", "kind": "numbers", "column": None, "allows_nan": False}
+NUMBERS = {"name": "numbers", "kind": "numeric", "column": None, "allows_nan": False}
 CATEGORY = {"name": "town", "kind": "category", "column": "town", "missing": MISSING}
 TOKENIZER = SubwordTokenizer().fit(["my card my card", "a rate a rate"])
 
@@ -197,7 +197,7 @@ import numpy as np
 from sk_aft._data._rows import as_rows
 from sk_aft.serving import _onnx
 from sk_aft.serving._graph_inputs import GraphInputs
-spec = {"name": "x", "kind": "numbers", "column": None, "allows_nan": False}
+spec = {"name": "x", "kind": "numeric", "column": None, "allows_nan": False}
 ((_, feeds),) = GraphInputs([spec], None).batches(as_rows([[1, 2]]))
 print(feeds["x"].tolist())
 """

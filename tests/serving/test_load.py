@@ -1,6 +1,7 @@
 """Deployed students against the estimators that they were saved from."""
 
 import os
+import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -10,19 +11,25 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from joblib import Parallel, delayed
 from PIL import Image
+from sklearn.pipeline import make_pipeline
 
 from sk_aft import AFTClassifier
+from sk_aft.preprocessing import SubwordTokenizer
 from sk_aft.serving import ServedClassifier, ServedRegressor, load
 from sk_aft.serving._load import NotServableError
 from tests._deployment.students import (
     IMAGES,
     IRIS,
+    LABELS,
     NAMES,
     NAMES_OF_STUDENTS,
     OTHER_TEXTS,
+    TEXTS,
     frame,
     outputs,
+    small,
     student,
 )
 
@@ -241,3 +248,78 @@ def test_the_score_of_the_card_is_that_of_the_served_student(tmp_path):
     report = fitted.export_onnx(tmp_path, IRIS, NAMES, quantize="int8")
     score = (load(tmp_path).predict(IRIS) == NAMES).mean()
     assert report["accuracy"]["onnx"] == pytest.approx(score)
+
+
+def test_two_columns_of_texts_of_unlike_lengths(tmp_path):
+    words = ["where", "my", "card", "is", "not", "lost", "the", "exchange", "rate", "of"]
+    random = np.random.default_rng(0)
+
+    def texts(n, most):
+        return [" ".join(random.choice(words, random.integers(1, most))) for _ in range(n)]
+
+    table = pd.DataFrame({"text": TEXTS, "other": TEXTS[::-1]})
+    fitted = small(module__start="random").fit(table, LABELS)
+    fitted.save_pretrained(tmp_path, onnx=True)
+    served = load(tmp_path)
+    for n in [1, 2, 3, 5] * 10:
+        rows = pd.DataFrame({"text": texts(n, 20), "other": texts(n, 8)})
+        np.testing.assert_allclose(
+            served.predict_proba(rows), fitted.predict_proba(rows), atol=1e-4
+        )
+
+
+def test_columns_named_as_the_parts_of_a_graph_are(tmp_path):
+    table = frame()[["age", "town"]].rename(columns={"age": "location", "town": "numeric"})
+    fitted = small().fit(table, LABELS)
+    fitted.save_pretrained(tmp_path, onnx=True)
+    np.testing.assert_allclose(
+        load(tmp_path).predict_proba(table), fitted.predict_proba(table), atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("name", ["texts", "numbers", "images"])
+def test_probabilities_are_float64_and_sum_to_1(name, saved):
+    fitted, rows = student(name)
+    found = load(saved(name)).predict_proba(rows)
+    assert found.dtype == fitted.predict_proba(rows).dtype == np.float64
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["texts", "numbers", "columns", "texts, regressor"])
+def test_a_pickled_copy_predicts_the_same(name, saved, monkeypatch):
+    folder = saved(name)
+    monkeypatch.chdir(folder.parent)
+    content = pickle.dumps(load(Path(folder.name)))
+    assert len(content) < 1000
+    monkeypatch.chdir("/")
+    rows = student(name)[1]
+    found, expected = outputs(pickle.loads(content), rows), outputs(load(folder), rows)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_in_processes_of_joblib(saved):
+    rows, served = student("numbers")[1], load(saved("numbers"))
+    (found,) = Parallel(n_jobs=2)([delayed(served.predict)(rows)])
+    np.testing.assert_array_equal(found, served.predict(rows))
+
+
+def test_a_tokenizer_in_a_pipeline(tmp_path):
+    steps = make_pipeline("passthrough", SubwordTokenizer(vocab_size=300))
+    fitted = small(preprocessor=steps, module__start="random").fit(TEXTS, LABELS)
+    fitted.save_pretrained(tmp_path, onnx=True)
+    with pytest.raises(NotServableError, match=r"Pipeline .* train with SubwordTokenizer alone"):
+        load(tmp_path)
+
+
+def test_the_warning_of_long_texts_names_the_line_of_the_caller(saved):
+    fitted, long = student("texts")[0], ["card " * 5000]
+    tokenizer = SubwordTokenizer(max_length=20).fit(TEXTS)
+    for call in (
+        lambda: load(saved("texts")).predict(long),
+        lambda: fitted.predict_proba(long),
+        lambda: small(module__start="random").fit(long * 2 + TEXTS, [*LABELS[:2], *LABELS]),
+        lambda: tokenizer.transform(long),
+    ):
+        with pytest.warns(UserWarning, match="texts have more than max_length") as warned:
+            call()
+        assert [warning.filename for warning in warned] == [__file__]

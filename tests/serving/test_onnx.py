@@ -87,3 +87,8 @@ def test_without_onnxruntime_the_error_names_the_pip_command(path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ImportError, match="pip install onnxruntime"):
         OnnxNetwork(path)
+
+
+def test_inputs_that_do_not_fit(path):
+    with pytest.raises(ValueError, match=r"model.onnx cannot be run on .*\(2, 3\)"):
+        OnnxNetwork(path)({"numbers": X[:2, :3]})

@@ -10,7 +10,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 # Resize with antialiasing needs opset 18, and torch 2.4 writes at most 20.
 OPSET = 18
-_ML = "ai.onnx.ml"
+ML = "ai.onnx.ml"
 IR_VERSION = 8
 
 
@@ -51,10 +51,6 @@ class GraphBuilder:
         self._nodes.append(node)
         return name
 
-    def one_hot(self, names: str, categories: Sequence[str]) -> str:
-        """Append an encoding of strings (B,): float32 (B, n_categories), 0 for unknown ones."""
-        return self("OneHotEncoder", names, domain=_ML, cats_strings=list(categories), zeros=1)
-
     def _constant(self, value: Any) -> str:
         if value is None:
             return ""
@@ -74,6 +70,6 @@ class GraphBuilder:
             self._nodes, "prepare", self._inputs, open_outputs, self._constants
         )
         opsets = [helper.make_opsetid("", OPSET)]
-        if any(node.domain == _ML for node in self._nodes):
-            opsets.append(helper.make_opsetid(_ML, 3))
+        if any(node.domain == ML for node in self._nodes):
+            opsets.append(helper.make_opsetid(ML, 3))
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)

@@ -14,6 +14,7 @@ from typing import Any
 
 from sk_aft._data._rows import Rows
 from sk_aft._data._texts import TRUNCATION
+from sk_aft._deployment._teachers import json_value
 from sk_aft._deployment._tokenizer_files import tokenizer_files
 from sk_aft._optional import import_optional
 from sk_aft._student._state import StudentState
@@ -132,12 +133,8 @@ def _documents(student: StudentState) -> dict[str, str]:
 
 def _targets(student: StudentState) -> dict[str, Any]:
     if isinstance(student.targets, ClassTargets):
-        return {"classes": [_plain(label) for label in student.targets.classes.tolist()]}
+        return {"classes": json_value(student.targets.classes.tolist())}
     return {"n_outputs": student.n_outputs}
-
-
-def _plain(label: Any) -> Any:
-    return label if isinstance(label, (str, int, float)) else str(label)
 
 
 def _versions() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Resizing and cropping of images as operations of ONNX, alike `resize_and_crop`."""
+"""Resizing and cropping of images as operations of ONNX, as in `resize_and_crop`."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def resized_and_cropped(
 def _sides(
     graph: GraphBuilder, geometry: ImageGeometry, height: str, width: str
 ) -> tuple[str, str]:
-    """Append the size before the crop, alike `_resized` of `sk_aft._data._resize`."""
+    """Append the size before the crop, as in `_resized` of `sk_aft._data._resize`."""
     wanted = [math.floor(side / geometry.crop_fraction) for side in geometry.size]
     if geometry.crop_mode == "squash":
         one, other = (graph("Identity", np.array([side])) for side in wanted)
@@ -109,7 +109,7 @@ def _sides(
             graph("Div", graph("Mul", side, [wanted[0]]), shorter) for side in (height, width)
         )
         return one, other
-    sides = [graph("Cast", side, to=TensorProto.DOUBLE) for side in (height, width)]  # double
+    sides = [graph("Cast", side, to=TensorProto.DOUBLE) for side in (height, width)]
     ratio = graph(
         "Min", *(graph("Div", side, [float(w)]) for side, w in zip(sides, wanted, strict=True))
     )
@@ -123,8 +123,5 @@ def _sides(
 def _start(graph: GraphBuilder, side: str, wanted: int) -> str:
     """Append where the middle begins: half of what is left over, rounded to even."""
     left_over = graph("Cast", graph("Sub", side, [wanted]), to=TensorProto.DOUBLE)
-    return _rounded(graph, graph("Div", left_over, [2.0]))
-
-
-def _rounded(graph: GraphBuilder, number: str) -> str:
-    return graph("Cast", graph("Round", number), to=TensorProto.INT64)
+    half = graph("Round", graph("Div", left_over, [2.0]))
+    return graph("Cast", half, to=TensorProto.INT64)

@@ -142,7 +142,7 @@ def _add_rows(prepared: PreparedInputs, student: StudentState, kind: str) -> Non
         prepared.names.append(images)
     elif kind == "numeric":
         spec = prepared.describe(
-            "numbers", None, default="numbers", allows_nan=fills_numbers(preprocessor)
+            "numeric", None, default="numbers", allows_nan=fills_numbers(preprocessor)
         )
         width = student.schema.n_features_in
         numbers = graph.input(spec["name"], np.float64, ["batch", width])
@@ -214,7 +214,7 @@ def _add_image(prepared: PreparedInputs, column: Any, resizer: ImageResizer) -> 
 def _add_numbers(prepared: PreparedInputs, step: Any, columns: tuple) -> str:
     graph, names = prepared.graph, []
     for column in columns:
-        spec = prepared.describe("numbers", column, allows_nan=fills_numbers(step))
+        spec = prepared.describe("numeric", column, allows_nan=fills_numbers(step))
         number = graph.input(spec["name"], np.float64, ["batch"])
         names.append(graph("Unsqueeze", number, [1]))
     return graph("Concat", *names, axis=1)

@@ -163,10 +163,11 @@ def network_graph(
     """
     network.parts = parts_of(tensors)
     example = flat_tensors(tensors, network.network)
-    pairs = zip(example, _are_padded(network.parts), strict=True)
     axes = {
-        name: {0: "batch", 1: "longest"} if is_padded and tensor.ndim == 2 else {0: "batch"}
-        for name, (tensor, is_padded) in zip(names, pairs, strict=True)
+        name: {0: "batch", 1: longest} if longest and tensor.ndim == 2 else {0: "batch"}
+        for name, tensor, longest in zip(
+            names, example, _longest_axes(network.parts, names), strict=True
+        )
     }
     first = "probabilities" if network.scale is None else "predictions"
     outputs = {first: {0: "batch"}, "features": {0: "batch"}}
@@ -179,6 +180,15 @@ def network_graph(
     return onnx.load_from_string(model)
 
 
-def _are_padded(parts: list[Part]) -> list[bool]:
-    """Return for each tensor of the inputs whether it may be as long as the longest row."""
-    return [part.kind != "array" for part in parts for _ in range(1 if part.kind == "array" else 2)]
+def _longest_axes(parts: list[Part], names: list[str]) -> list[str | None]:
+    """Return for each tensor of the inputs the name of the axis that is as long as its longest row.
+
+    Each part has a name of its own: ONNX Runtime takes axes of one name to be of one length.
+    """
+    axes: list[str | None] = []
+    for part in parts:
+        if part.kind == "array":
+            axes.append(None)
+        else:
+            axes += [f"{names[len(axes)]} longest"] * 2
+    return axes

@@ -20,7 +20,7 @@ from onnx import (
     numpy_helper,
 )
 
-# Smaller weights than this many numbers do not pay.
+# Smaller types are not worth it for fewer numbers.
 _FEWEST_NUMBERS = 256
 _FEWEST_NUMBERS_A_ROW = 8
 _FEWEST_WEIGHTS = 1 << 12  # of a matrix
@@ -51,8 +51,8 @@ def quantized(model: ModelProto, quantize: str | None) -> ModelProto:
 
     Notes
     -----
-    Convolutions are not worth it in int8: an EfficientNet-Lite0 of 8 blocks became slower and lost 9
-    to 18 points of accuracy in three runs; 1 or 2 points if weights alone were stored in int8.
+    Convolutions are not worth it in int8: an EfficientNet-Lite0 of 8 blocks became slower and lost
+    9 to 18 points of accuracy in three runs; 1 or 2 points if weights alone were stored in int8.
     """
     if quantize is None:
         return model
@@ -155,11 +155,13 @@ def _by_files(model: ModelProto, quantize: Callable[[Path, Path], None]) -> Mode
     with tempfile.TemporaryDirectory() as directory:
         before, after = Path(directory) / "before.onnx", Path(directory) / "after.onnx"
         onnx.save_model(model, before)
-        logging.disable(logging.WARNING)  # advice for those who call the quantizer themselves
+        disabled = logging.root.manager.disable
+        # Advice for those who call the quantizer themselves.
+        logging.disable(max(disabled, logging.WARNING))
         try:
             quantize(before, after)
         finally:
-            logging.disable(logging.NOTSET)
+            logging.disable(disabled)
         model = onnx.load_model(after)
     kept = [entry for entry in model.metadata_props if not entry.key.startswith("onnx.")]
     del model.metadata_props[:]

@@ -16,7 +16,7 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 
-from sk_aft._deployment.onnx._builder import GraphBuilder
+from sk_aft._deployment.onnx._builder import ML, GraphBuilder
 from sk_aft.serving._graph_inputs import category_name
 
 
@@ -52,7 +52,13 @@ def encodes_categories(preprocessor: Any) -> bool:
 def encoded_categories(graph: GraphBuilder, encoder: OneHotEncoder, columns: list[str]) -> str:
     """Append what a `OneHotEncoder` does, from strings (B,) by column to float32 (B, n)."""
     encoded = [
-        graph.one_hot(column, [category_name(category) for category in categories])
+        graph(
+            "OneHotEncoder",
+            column,
+            domain=ML,
+            cats_strings=[category_name(category) for category in categories],
+            zeros=1,  # of unknown categories
+        )
         for column, categories in zip(columns, encoder.categories_, strict=True)
     ]
     return graph("Concat", *encoded, axis=1)

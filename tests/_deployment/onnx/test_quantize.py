@@ -1,5 +1,7 @@
 """Smaller weights: size, difference and score."""
 
+import logging
+
 import numpy as np
 import onnx
 import pytest
@@ -108,3 +110,12 @@ def test_labels_of_a_quantized_table(tmp_path):
     report = export("numbers", tmp_path, labels=SPECIES[1::2], quantize="int8")
     fitted, rows = student("numbers")
     assert report["accuracy"]["torch"] == fitted.score(rows, SPECIES[1::2])
+
+
+def test_settings_of_logging_are_kept(tmp_path):
+    logging.disable(logging.INFO)
+    try:
+        export("texts", tmp_path, quantize="int8")
+        assert logging.root.manager.disable == logging.INFO
+    finally:
+        logging.disable(logging.NOTSET)
