@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from sk_aft import AFTClassifier
-from sk_aft.modules import TransformerText
 from sk_aft.serving import load
 from tests._deployment.students import OTHER_TEXTS, TEXTS, small, student
 from tests._deployment.test_care import both_refuse, change, change_arrays, sign
@@ -53,7 +52,7 @@ def addresses(monkeypatch):
 def test_encoders_of_a_folder_load_neither_code_nor_kernels(
     kind, encoder_directory, tmp_path, addresses
 ):
-    fitted = small(module=TransformerText, module__encoder=encoder_directory(kind), max_epochs=1)
+    fitted = small(module=f"hf:{encoder_directory(kind)}", max_epochs=1)
     fitted.set_params(module__n_layers=1).fit(TEXTS, LABELS)
     fitted.save_pretrained(tmp_path)
     expected = fitted.predict_proba(OTHER_TEXTS)
