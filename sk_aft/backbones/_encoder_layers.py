@@ -22,13 +22,17 @@ from sk_aft.backbones._hugging_face import (
 from sk_aft.backbones._sentence_transformers import SentenceTransformerBackbone
 
 # Types of transformers that read texts and whose configuration names no other files.
-TEXT_ENCODERS = frozenset(
-    """albert bert big_bird bloom camembert convbert data2vec-text deberta deberta-v2 distilbert
-    electra ernie esm eurobert falcon gemma gemma2 gpt2 gpt_neo gpt_neox gptj layoutlm llama
-    longformer mistral mobilebert modernbert modernbert-decoder mpnet mt5 nomic_bert nystromformer
-    opt phi phi3 qwen2 qwen3 rembert roberta roberta-prelayernorm roformer squeezebert t5 umt5
-    xlm-roberta xlm-roberta-xl xmod""".split()
-)
+# fmt: off
+TEXT_ENCODERS = frozenset((
+    "albert", "bert", "big_bird", "bloom", "camembert", "convbert", "data2vec-text", "deberta",
+    "deberta-v2", "distilbert", "electra", "ernie", "esm", "eurobert", "falcon", "gemma",
+    "gemma2", "gpt2", "gpt_neo", "gpt_neox", "gptj", "layoutlm", "llama", "longformer",
+    "mistral", "mobilebert", "modernbert", "modernbert-decoder", "mpnet", "mt5", "nomic_bert",
+    "nystromformer", "opt", "phi", "phi3", "qwen2", "qwen3", "rembert", "roberta",
+    "roberta-prelayernorm", "roformer", "squeezebert", "t5", "umt5", "xlm-roberta",
+    "xlm-roberta-xl", "xmod",
+))
+# fmt: on
 # Entries of a configuration that make transformers look for other files, or for code.
 _NAMES_OF_FILES = ("_name_or_path", "auto_map", "quantization_config")
 

@@ -196,6 +196,5 @@ def _check_outputs(folder: StudentFolder, n_outputs: int) -> None:
     n_targets = len(targets["classes"]) if "classes" in targets else targets["n_outputs"]
     if n_outputs != n_targets:
         raise ValueError(
-            f"its network has {n_outputs} outputs, and there are "
-            f"{n_targets} classes or targets."
+            f"its network has {n_outputs} outputs, and there are {n_targets} classes or targets."
         )

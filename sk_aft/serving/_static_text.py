@@ -115,13 +115,15 @@ class StaticTextNetwork:
 def _check_shapes(arrays: Mapping[str, np.ndarray]) -> None:
     """Raise ValueError if arrays do not fit together; KeyError if one is missing."""
     n_vectors, width = arrays["bag.weight"].shape
-    (n_tokens,), (n_outputs,) = arrays["bag.starts_word"].shape, arrays["head.bias"].shape
+    n_tokens, n_outputs = len(arrays["bag.starts_word"]), len(arrays["head.bias"])
     expected: dict[str, tuple[int, ...]] = {
         "bag.log_weights": (n_vectors,),
+        "bag.starts_word": (n_tokens,),
         "bag.pairs": (n_vectors - n_tokens,),
         "norm.weight": (width,),
         "norm.bias": (width,),
         "head.weight": (n_outputs, width),
+        "head.bias": (n_outputs,),
     }
     if "hidden.0.weight" in arrays:
         n_hidden = len(arrays["hidden.0.bias"])
