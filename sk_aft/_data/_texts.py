@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from numbers import Integral
 
 import numpy as np
 from tokenizers import Encoding, Tokenizer
@@ -40,7 +39,7 @@ class TextEncoder:
     """
 
     def __init__(self, document: str, max_length: int) -> None:
-        if not isinstance(max_length, Integral) or max_length < 1:
+        if not isinstance(max_length, (int, np.integer)) or max_length < 1:
             raise ValueError(f"max_length={max_length!r} is not a number of tokens, 1 or more")
         self.max_length = max_length
         with _explained():
