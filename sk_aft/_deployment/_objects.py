@@ -12,6 +12,7 @@ import scipy.sparse
 
 from sk_aft._data._resize import ImageGeometry
 from sk_aft.preprocessing import SubwordTokenizer
+from sk_aft.serving._arrays import as_strings
 
 # What a folder may hold besides numbers, strings and collections of them. Their attributes are
 # restored, and none of them runs code of the folder.
@@ -213,7 +214,7 @@ class Decoder:
     def _objects(self, objects: list, shape: list[int], dtype: str) -> np.ndarray:
         items: np.ndarray = np.empty(len(objects), dtype=object)
         items[:] = [self.restore(item) for item in objects]
-        return (items if dtype == "object" else items.astype(np.str_)).reshape(shape)
+        return (items if dtype == "object" else as_strings(items.tolist())).reshape(shape)
 
     def _sparse(self, sparse: list, shape: list[int], format: str) -> Any:
         if format != "csr":  # another one may need much more memory than the file

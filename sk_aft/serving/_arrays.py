@@ -24,6 +24,7 @@ _DTYPES = {
 }
 # The scales of an array of int8, one for each entry of its first axis, have its name and this.
 SCALE = ":scale"
+_MOST_CHARACTERS = 100_000_000
 _LONGEST_HEADER = 100_000_000  # bytes, as in the library safetensors
 
 
@@ -97,3 +98,10 @@ def dequantized(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         else:
             plain[name] = array.astype(np.float32) if array.dtype == np.float16 else array
     return plain
+
+
+def as_strings(values: list[Any]) -> np.ndarray:
+    """Return strings as an array; each needs the memory of the longest, which is bounded."""
+    if len(values) * max(map(len, values), default=0) > _MOST_CHARACTERS:
+        raise ValueError(f"its {len(values)} strings are too long for an array")
+    return np.array(values, dtype=np.str_)

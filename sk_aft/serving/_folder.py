@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sk_aft.serving._arrays import dequantized, parse_safetensors
+from sk_aft.serving._arrays import as_strings, dequantized, parse_safetensors
 from sk_aft.serving._version_1 import read_version_1
 
 FORMAT = "sk-aft student"
@@ -140,8 +140,9 @@ def classes_of(targets: dict[str, Any]) -> np.ndarray:
     name = targets["dtype"]
     if name not in ("str", "object") and np.dtype(name).kind not in "biuf":
         raise ValueError(f"its classes have the dtype {name!r}, which is unknown")
-    classes = np.array(targets["classes"], dtype=np.str_ if name == "str" else np.dtype(name))
-    if classes.tolist() != targets["classes"] or not np.array_equal(np.unique(classes), classes):
+    labels = targets["classes"]
+    classes = as_strings(labels) if name == "str" else np.array(labels, dtype=np.dtype(name))
+    if classes.tolist() != labels or not np.array_equal(np.unique(classes), classes):
         raise ValueError(f"its classes are not sorted and different, of dtype {name}")
     return classes
 

@@ -259,6 +259,7 @@ def in_files(**entry):
         (classes("card", "card"), "classes are not sorted and different"),
         (classes(["a"], ["b"], dtype="object"), "damaged|not sorted"),
         (classes(300, 400, dtype="int8"), "damaged .OverflowError|not sorted"),
+        (classes(*map(str, range(2000)), "x" * 10**5), "2001 strings are too long|2001 classes"),
         (classes("a", "b", dtype="U100000000"), "dtype 'U100000000', which is unknown"),
         (preprocessor(max_length=-1), "max_length"),
         (preprocessor(max_length=0), "max_length"),
