@@ -6,7 +6,8 @@ import inspect
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from tokenizers import Encoding, Tokenizer
@@ -26,13 +27,30 @@ class TextEncoder:
         JSON document of a `tokenizers.Tokenizer`.
     max_length : int
         Number of tokens read of a text.
+
+    Attributes
+    ----------
+    tokenizer : tokenizers.Tokenizer
+        The tokenizer.
+    n_ids : int
+        One more than the largest token.
+
+    Raises
+    ------
+    ValueError
+        If the document is no tokenizer, or one that fails.
     """
 
     def __init__(self, document: str, max_length: int) -> None:
+        if not isinstance(max_length, (int, np.integer)) or max_length < 1:
+            raise ValueError(f"max_length={max_length!r} is not a number of tokens, 1 or more")
         self.max_length = max_length
-        self.tokenizer = Tokenizer.from_str(document)
-        self.tokenizer.no_padding()
-        self.tokenizer.enable_truncation(max_length)  # keeps the token that ends a text
+        with _explained():
+            self.tokenizer = Tokenizer.from_str(document)
+            self.tokenizer.no_padding()
+            self.tokenizer.enable_truncation(max_length)  # keeps the token that ends a text
+            found = [*self.tokenizer.encode("").ids, *self.tokenizer.encode("a").ids]
+        self.n_ids = 1 + max([*self.tokenizer.get_vocab().values(), *found], default=-1)
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the tokens of each text; warn if some are too long.
@@ -77,6 +95,16 @@ def _warn_caller(message: str) -> None:
     while frame is not None and frame.f_code.co_filename.startswith(inside):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, stacklevel=level)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:  # tokenizers raises Exception itself, and panics of Rust
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(f"its tokenizer cannot be opened ({error})") from error
 
 
 def readable(text: str, max_length: int) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import inspect
 import json
+import threading
 from collections.abc import Callable, Collection, Mapping
+from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from sk_aft._deployment._objects import CannotSaveError, class_path, trusted
 from sk_aft._student._components import build_module
@@ -106,22 +109,43 @@ def build_network(
     try:
         with torch.random.fork_rng(devices=[]):  # initial weights draw numbers
             if name in NETWORKS:
-                network = NETWORKS[name].build(**arguments)
+                network = _without_weights(NETWORKS[name].build, arguments, len(tensors))
             else:
                 build = trusted(name, trust, "The network")
                 network = build_module(
                     build, arguments, sizes={}, device=torch.device("cpu"), made_in=torch.float32
                 )
-    except (AssertionError, KeyError, RuntimeError, TypeError) as error:
+    except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError) as error:
         raise ValueError(f"its network {name} cannot be built ({error})") from error
     set_tensors(network, tensors)
     return network.eval()
 
 
+def _without_weights(
+    build: Callable[..., nn.Module], arguments: Mapping[str, Any], n_tensors: int
+) -> nn.Module:
+    """Return a network whose tensors have shapes but no memory.
+
+    A configuration of a few bytes may ask for any number of layers. Parts of a network that is
+    built may be dropped, such as a decoder, so it may have more parameters than there are tensors.
+    """
+    here, n_made, n_most = threading.get_ident(), count(1), 10 * n_tensors + 100
+
+    def bound(*_: Any) -> None:
+        if threading.get_ident() == here and next(n_made) > n_most:
+            raise ValueError(f"it has many more layers than the {n_tensors} weights in the file")
+
+    hook = register_module_parameter_registration_hook(bound)
+    try:
+        with torch.device("meta"):
+            return build(**arguments)
+    finally:
+        hook.remove()
+
+
 def tensors_of(network: nn.Module) -> dict[str, np.ndarray]:
     """Return all parameters and buffers of a network as arrays, by their names."""
-    named = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-    return {name: _as_array(tensor) for name, tensor in named.items()}
+    return {name: _as_array(tensor) for name, tensor in _named_tensors(network).items()}
 
 
 def set_tensors(network: nn.Module, tensors: Mapping[str, np.ndarray]) -> None:
@@ -130,19 +154,25 @@ def set_tensors(network: nn.Module, tensors: Mapping[str, np.ndarray]) -> None:
         pairs = tensors.get(f"{prefix}.pairs".lstrip("."))
         if isinstance(layer, WeightedBag) and pairs is not None:
             layer.keep_pairs(len(pairs))  # a vocabulary of few pairs has a smaller table
-    named = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    named = _named_tensors(network)
     if named.keys() != tensors.keys():
         names = sorted(named.keys() ^ tensors.keys())
         raise ValueError(f"its weights do not belong to its network (for example {names[0]!r})")
+    for name, tensor in named.items():
+        if tuple(tensors[name].shape) != tuple(tensor.shape):
+            raise ValueError(
+                f"its weights do not belong to its network: {name!r} has the shape "
+                f"{tensors[name].shape} instead of {tuple(tensor.shape)}"
+            )
+    if any(tensor.is_meta for tensor in named.values()):
+        network.to_empty(device="cpu")  # now that the sizes are known to be those of the file
     with torch.no_grad():
-        for name, tensor in named.items():
-            values = tensors[name]
-            if tuple(values.shape) != tuple(tensor.shape):
-                raise ValueError(
-                    f"its weights do not belong to its network: {name!r} has the shape "
-                    f"{values.shape} instead of {tuple(tensor.shape)}"
-                )
-            tensor.copy_(torch.from_numpy(np.array(values)))
+        for name, tensor in _named_tensors(network).items():
+            tensor.copy_(torch.from_numpy(np.array(tensors[name])))
+
+
+def _named_tensors(network: nn.Module) -> dict[str, Tensor]:
+    return {**dict(network.named_parameters()), **dict(network.named_buffers())}
 
 
 def _as_array(tensor: Tensor) -> np.ndarray:
@@ -265,7 +295,8 @@ def _pretrained(network: PretrainedImage) -> dict[str, Any]:
 
 
 def _build_pretrained(model: dict[str, Any], **arguments: Any) -> PretrainedImage:
-    return PretrainedImage(SavedModel(**model), **arguments)
+    with torch.device("cpu"):  # some models of timm compute with tensors while they are built
+        return PretrainedImage(SavedModel(**model), **arguments)
 
 
 def _mixed(network: MixedNet) -> dict[str, Any]:

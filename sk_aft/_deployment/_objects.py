@@ -12,6 +12,7 @@ import scipy.sparse
 
 from sk_aft._data._resize import ImageGeometry
 from sk_aft.preprocessing import SubwordTokenizer
+from sk_aft.serving._arrays import as_strings
 
 # What a folder may hold besides numbers, strings and collections of them. Their attributes are
 # restored, and none of them runs code of the folder.
@@ -76,7 +77,9 @@ class Encoder:
         CannotSaveError
             If it is of a type that a folder cannot hold.
         """
-        if value is None or (isinstance(value, (bool, str)) and type(value) in (bool, str)):
+        if type(value) is str:
+            check_text(value)
+        if value is None or type(value) in (bool, str):
             return value
         if type(value) is int or (type(value) is float and isfinite(value)):
             return value
@@ -119,8 +122,9 @@ class Encoder:
         return {"$objects": items, "shape": list(array.shape), "dtype": kind}
 
     def _sparse(self, matrix: Any) -> Any:
-        rows = scipy.sparse.csr_matrix(matrix)
-        parts = [self._array(part) for part in (rows.data, rows.indices, rows.indptr)]
+        if matrix.format != "csr":
+            raise CannotSaveError(f"a sparse matrix of format {matrix.format}, not csr")
+        parts = [self._array(part) for part in (matrix.data, matrix.indices, matrix.indptr)]
         return {"$sparse": parts, "shape": list(matrix.shape), "format": matrix.format}
 
     def _class(self, value: type) -> Any:
@@ -156,11 +160,20 @@ class Decoder:
         The arrays.
     read_text : callable
         Returns the text of a file of the folder from its name.
+    allow_classes : bool, default=False
+        Whether it may name classes of torch and of this package, as parameters do.
     """
 
-    def __init__(self, arrays: Mapping[str, np.ndarray], read_text: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        arrays: Mapping[str, np.ndarray],
+        read_text: Callable[[str], str],
+        *,
+        allow_classes: bool = False,
+    ) -> None:
         self.arrays = arrays
         self.read_text = read_text
+        self.allow_classes = allow_classes
 
     def restore(self, described: Any) -> Any:
         """Return the value that JSON describes; raises ValueError for anything unknown."""
@@ -182,6 +195,8 @@ class Decoder:
         return {"nan": np.nan, "inf": np.inf, "-inf": -np.inf}[float]
 
     def _scalar(self, scalar: Any, dtype: str) -> Any:
+        if np.dtype(dtype).kind not in "biufU":  # a void of any size would be made
+            raise ValueError(f"it holds a number of dtype {dtype!r}")
         return np.dtype(dtype).type(self.restore(scalar))
 
     def _tuple(self, tuple: list) -> Any:
@@ -199,29 +214,36 @@ class Decoder:
     def _objects(self, objects: list, shape: list[int], dtype: str) -> np.ndarray:
         items: np.ndarray = np.empty(len(objects), dtype=object)
         items[:] = [self.restore(item) for item in objects]
-        return (items if dtype == "object" else items.astype(np.str_)).reshape(shape)
+        return (items if dtype == "object" else as_strings(items.tolist())).reshape(shape)
 
     def _sparse(self, sparse: list, shape: list[int], format: str) -> Any:
-        parts = [self.restore(part) for part in sparse]
+        if format != "csr":  # another one may need much more memory than the file
+            raise ValueError(f"it holds a sparse matrix of format {format!r}, not csr")
+        parts = [self._array(**{k.lstrip("$"): v for k, v in part.items()}) for part in sparse]
         matrix = scipy.sparse.csr_matrix(tuple(parts), shape=tuple(shape))
         matrix.check_format(full_check=True)  # compiled code does not check indices
-        return matrix.asformat(format)
+        return matrix
 
     def _dtype(self, dtype: str, is_type: bool) -> Any:
         return np.dtype(dtype).type if is_type else np.dtype(dtype)
 
     def _class(self, **described: str) -> Any:
+        if not self.allow_classes:
+            raise ValueError(f"it holds the class {described['class']!r} outside of its parameters")
         return library_class(described["class"])
 
     def _object(self, object: str, state: Any) -> Any:
         if object not in _OBJECTS:
             raise ValueError(f"it holds an object of unknown type {object!r}")
         cls = _class_of(object)
-        restored = cls.__new__(cls)
         attributes = self.restore(state)
-        if object == "Pipeline" and attributes.get("memory") is not None:
-            raise ValueError("it holds a pipeline with a cache of files")
+        _check_attributes(cls, attributes)
+        restored = cls.__new__(cls)
         vars(restored).update(attributes)
+        if hasattr(cls, "_parameter_constraints"):
+            restored._validate_params()
+        if isinstance(restored, SubwordTokenizer):
+            _ = restored._encoder  # a tokenizer that cannot be opened is an error now
         return restored
 
     _READERS: dict[str, Callable[..., Any]] = {
@@ -238,6 +260,14 @@ class Decoder:
         "$class": _class,
         "$object": _object,
     }
+
+
+def check_text(text: str) -> None:
+    """Raise CannotSaveError for halves of surrogate pairs, which no file can hold as text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise CannotSaveError(f"{text!r}, which is not valid Unicode") from error
 
 
 def class_path(value: Any) -> str:
@@ -275,10 +305,12 @@ def trusted(path: str, trust: Collection[Any], what: str) -> Any:
     ------
     ValueError
         If it is not trusted or does not exist.
+    TypeError
+        If ``trust`` is something else.
     """
-    trust = (trust,) if isinstance(trust, str) or callable(trust) else trust
+    trust = checked_trust(trust)
     for known in trust:
-        if callable(known) and class_path(known) == path:
+        if hasattr(known, "__qualname__") and class_path(known) == path:
             return known
     if path not in [name for name in trust if isinstance(name, str)]:
         raise ValueError(
@@ -296,6 +328,38 @@ def trusted(path: str, trust: Collection[Any], what: str) -> Any:
             "the class itself in trust=[...]."
         ) from error
     return value
+
+
+def checked_trust(trust: Any) -> tuple[Any, ...]:
+    """Return ``trust`` as a tuple of paths, classes and functions; raises TypeError for others."""
+    if isinstance(trust, str) or callable(trust):
+        return (trust,)
+    is_collection = isinstance(trust, Collection) and not isinstance(trust, (bytes, Mapping))
+    if not is_collection or not all(isinstance(one, str) or callable(one) for one in trust):
+        raise TypeError(
+            f"trust={trust!r}: expected a class or function, its path 'module:Class', or a list of "
+            "these."
+        )
+    return tuple(trust)
+
+
+def _check_attributes(cls: type, attributes: Any) -> None:
+    """Raise ValueError for attributes that a fitted object of this class does not have."""
+    name = cls.__name__
+    for key in attributes:
+        shadowed = getattr(cls, key, None)
+        if key.startswith("__") or callable(shadowed) or isinstance(shadowed, property):
+            raise ValueError(f"it holds a {name} whose method {key!r} is replaced")
+    if attributes.get("memory") is not None:
+        raise ValueError("it holds a pipeline with a cache of files")
+    if attributes.get("input", "content") != "content":
+        raise ValueError(f"it holds a {name} that reads files")
+    if callable(attributes.get("analyzer")):
+        raise ValueError(f"it holds a {name} with an analyzer of its own")
+    columns = attributes.get("vocabulary_")
+    # Compiled code counts in arrays of this size without looking.
+    if columns is not None and sorted(columns.values()) != [*range(len(columns))]:
+        raise ValueError(f"it holds a {name} whose vocabulary does not number its words from 0")
 
 
 def _class_of(name: str) -> Any:

@@ -10,14 +10,16 @@ import numpy as np
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 from sk_aft._deployment._networks import NETWORKS, build_network
-from sk_aft._deployment._objects import Decoder, trusted
+from sk_aft._deployment._objects import Decoder, checked_trust, trusted
 from sk_aft._runtime._seeds import draw_seed
 from sk_aft._student._inputs import StudentInputs
 from sk_aft._student._persistence import available_device
 from sk_aft._student._schema import RowSchema
 from sk_aft._student._state import StudentState
 from sk_aft._student._targets import ClassTargets, NumericTargets, Targets
-from sk_aft.serving._folder import StudentFolder
+from sk_aft.modules import StaticText
+from sk_aft.preprocessing import SubwordTokenizer
+from sk_aft.serving._folder import StudentFolder, classes_of, explained
 
 
 def read_student(
@@ -45,6 +47,8 @@ def read_student(
     ------
     ValueError
         If the folder holds another kind of student, is damaged, or names code that is not trusted.
+    TypeError
+        If ``trust`` is something else.
     """
     config = folder.config
     if config["class"] not in [base.__name__ for base in estimator_class.__mro__]:
@@ -52,22 +56,17 @@ def read_student(
             f"{folder.path} holds an {config['class']}: load it with "
             f"{config['class']}.from_pretrained."
         )
-    arrays = folder.arrays()
-    try:
-        return _read(folder, arrays, trust)
-    except (AttributeError, IndexError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{folder.path} cannot be read: its configuration is damaged ({error!r})."
-        ) from error
-    except ValueError as error:
-        raise ValueError(f"{folder.path} cannot be read: {error}") from error
+    trust = checked_trust(trust)
+    with explained(folder.path):
+        return _read(folder, folder.arrays(), trust)
 
 
 def _read(
     folder: StudentFolder, arrays: dict[str, np.ndarray], trust: Collection[Any]
 ) -> tuple[dict[str, Any], StudentState]:
     config, decoder = folder.config, Decoder(arrays, folder.text)
-    parameters = {name: decoder.restore(value) for name, value in config["parameters"].items()}
+    of_parameters = Decoder(arrays, folder.text, allow_classes=True)
+    parameters = {k: of_parameters.restore(v) for k, v in config["parameters"].items()}
     name = config["network"]["class"]
     prefix = "network."
     tensors = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
@@ -86,12 +85,16 @@ def _read(
         None if names is None else np.array(names, dtype=object),
         decoder.restore(rows["columns"]),
     )
+    preprocessor = decoder.restore(config["preprocessor"])
+    _check_tokens(network, preprocessor)
+    if str(parameters.get("device")).startswith("meta"):
+        raise ValueError("its device is 'meta', which computes nothing")
     device = available_device(parameters.get("device", "auto"))
     method = transfer["method"]
     student = StudentState(
         schema=schema,
         targets=targets,
-        inputs=StudentInputs(decoder.restore(config["preprocessor"]), schema, **config["inputs"]),
+        inputs=StudentInputs(preprocessor, schema, **config["inputs"]),
         device=device,
         random=np.random.RandomState(draw_seed(parameters.get("random_state"))),
         split_seed=None,
@@ -103,6 +106,12 @@ def _read(
         started_from=config["started_from"],
     )
     return parameters, student
+
+
+def _check_tokens(network: Any, preprocessor: Any) -> None:
+    is_static = isinstance(network, StaticText) and isinstance(preprocessor, SubwordTokenizer)
+    if is_static and preprocessor._encoder.n_ids > network.bag.n_tokens:
+        raise ValueError("its tokenizer has more tokens than there are vectors")
 
 
 def _warn_of_defaults(left_out: list[str], parameters: dict[str, Any]) -> None:
@@ -118,12 +127,11 @@ def _warn_of_defaults(left_out: list[str], parameters: dict[str, Any]) -> None:
 def _targets(described: dict[str, Any], arrays: dict[str, np.ndarray]) -> Targets:
     encoder, scaler = LabelEncoder(), StandardScaler()
     if "classes" in described:
-        dtype = np.str_ if described["dtype"] == "str" else np.dtype(described["dtype"])
-        encoder.classes_ = np.array(described["classes"], dtype=dtype)
+        encoder.classes_ = classes_of(described)
         return ClassTargets(encoder)
     scaler.mean_, scaler.scale_ = arrays["targets.mean"], arrays["targets.scale"]
     scaler.var_ = scaler.scale_**2
     scaler.n_features_in_ = described["n_outputs"]
-    if len(scaler.mean_) != scaler.n_features_in_:
+    if not scaler.mean_.shape == scaler.scale_.shape == (scaler.n_features_in_,):
         raise ValueError("it has another number of targets than their scales")
     return NumericTargets(scaler, described["ndim"])

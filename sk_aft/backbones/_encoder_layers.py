@@ -21,6 +21,21 @@ from sk_aft.backbones._hugging_face import (
 )
 from sk_aft.backbones._sentence_transformers import SentenceTransformerBackbone
 
+# Types of transformers that read texts and whose configuration names no other files.
+# fmt: off
+TEXT_ENCODERS = frozenset((
+    "albert", "bert", "big_bird", "bloom", "camembert", "convbert", "data2vec-text", "deberta",
+    "deberta-v2", "distilbert", "electra", "ernie", "esm", "eurobert", "falcon", "gemma",
+    "gemma2", "gpt2", "gpt_neo", "gpt_neox", "gptj", "layoutlm", "llama", "longformer",
+    "mistral", "mobilebert", "modernbert", "modernbert-decoder", "mpnet", "mt5", "nomic_bert",
+    "nystromformer", "opt", "phi", "phi3", "qwen2", "qwen3", "rembert", "roberta",
+    "roberta-prelayernorm", "roformer", "squeezebert", "t5", "umt5", "xlm-roberta",
+    "xlm-roberta-xl", "xmod",
+))
+# fmt: on
+# Entries of a configuration that make transformers look for other files, or for code.
+_NAMES_OF_FILES = ("_name_or_path", "auto_map", "quantization_config")
+
 
 class EncoderFiles(NamedTuple):
     """Where the files of an encoder are.
@@ -133,7 +148,8 @@ def encoder_without_weights(config: dict[str, Any]) -> Any:
     Parameters
     ----------
     config : dict
-        Configuration of an encoder from `load_encoder`, from its ``to_dict``.
+        Configuration of an encoder from `load_encoder`, from its ``to_dict``. Entries that name
+        files, code or kernels of attention are ignored.
 
     Returns
     -------
@@ -141,9 +157,22 @@ def encoder_without_weights(config: dict[str, Any]) -> Any:
         The encoder.
     """
     transformers = import_transformers()
+    config = transformers.AutoConfig.for_model(**_without_names_of_files(config))
     with torch.device("meta"):
-        model = transformers.AutoModel.from_config(transformers.AutoConfig.for_model(**config))
+        model = transformers.AutoModel.from_config(config, trust_remote_code=False)
     return _without_pooler_and_decoder(model)
+
+
+def _without_names_of_files(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_names_of_files(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: _without_names_of_files(item)
+        for name, item in value.items()
+        if name not in _NAMES_OF_FILES and "attn_implementation" not in name
+    }
 
 
 def layers_of(encoder: nn.Module) -> list[nn.Module]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sk_aft.backbones._encoder_layers import (
+    TEXT_ENCODERS,
     encoder_files,
     encoder_without_weights,
     layers_of,
@@ -30,8 +31,20 @@ class SavedEncoder(NamedTuple):
     config: dict[str, Any]
 
     def build(self) -> Any:
-        """Return the encoder with memory for its weights, which are not set."""
-        return encoder_without_weights(self.config).to_empty(device="cpu")
+        """Return the encoder; its tensors are on the device "meta".
+
+        Raises
+        ------
+        ValueError
+            If it is of a type that is not known to be an encoder of texts.
+        """
+        kind = self.config.get("model_type")
+        if not isinstance(kind, str) or kind not in TEXT_ENCODERS:
+            raise ValueError(
+                f"an encoder of type {kind!r} is not among those that a folder may hold: "
+                f"{', '.join(sorted(TEXT_ENCODERS))}"
+            )
+        return encoder_without_weights(self.config)
 
 
 class TransformerText(nn.Module):

@@ -9,7 +9,14 @@ import numpy as np
 
 from sk_aft._data._rows import Rows
 from sk_aft._data._texts import TextEncoder
-from sk_aft.serving._folder import ONNX, StudentFolder, check_identity
+from sk_aft.serving._folder import (
+    ONNX,
+    FolderError,
+    StudentFolder,
+    check_identity,
+    classes_of,
+    explained,
+)
 from sk_aft.serving._graph_inputs import GraphInputs
 from sk_aft.serving._hub import local_folder
 from sk_aft.serving._onnx import OnnxNetwork
@@ -18,7 +25,7 @@ from sk_aft.serving._static_text import StaticTextNetwork
 from sk_aft.serving._student import Run, ServedClassifier, ServedRegressor
 
 
-class NotServableError(ValueError):
+class NotServableError(FolderError):
     """A student that predicts with PyTorch only."""
 
 
@@ -79,17 +86,13 @@ def load(
     options: Any = {"revision": revision, "token": token, "local_files_only": local_files_only}
     folder = StudentFolder.open(local_folder(dir_or_repo, **options))
     config = folder.config
-    try:
+    with explained(folder.path):
         run, settings = (_static_text(folder), {}) if _is_static(config) else _graph(folder)
         read = partial(check_rows, kind=config["rows"]["kind"], **settings)
         targets = config["targets"]
         if config["class"] == "AFTRegressor":
             return ServedRegressor(read, run, folder.path, targets["ndim"])
-        dtype = np.str_ if targets["dtype"] == "str" else np.dtype(targets["dtype"])
-        classes = np.array(targets["classes"], dtype=dtype)
-        return ServedClassifier(read, run, folder.path, classes)
-    except (AttributeError, IndexError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder.path} cannot be read: it is damaged ({error!r}).") from error
+        return ServedClassifier(read, run, folder.path, classes_of(targets))
 
 
 def _is_static(config: dict[str, Any]) -> bool:
@@ -106,9 +109,9 @@ def _static_text(folder: StudentFolder) -> Run:
     own = {name.removeprefix(prefix): x for name, x in arrays.items() if name.startswith(prefix)}
     network = StaticTextNetwork(own)
     _check_outputs(folder, network.n_outputs)
-    if encode.tokenizer.get_vocab_size() > network.n_tokens:
-        raise ValueError(f"{folder.path} is damaged: its tokenizer has more tokens than vectors.")
-    scale = arrays.get("targets.scale"), arrays.get("targets.mean")
+    if encode.n_ids > network.n_tokens:
+        raise ValueError("its tokenizer has more tokens than there are vectors")
+    scale = _scale(folder.config, arrays)
 
     def run(rows: Rows) -> dict[str, np.ndarray]:
         values = rows.values
@@ -117,6 +120,16 @@ def _static_text(folder: StudentFolder) -> Run:
         return _decoded(logits.astype(np.float64), *scale)
 
     return run
+
+
+def _scale(config: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[Any, Any]:
+    """Return scale and mean of a regressor's targets, each (n_targets,); None of a classifier."""
+    if config["class"] == "AFTClassifier":
+        return None, None
+    scale, mean = arrays["targets.scale"], arrays["targets.mean"]
+    if not scale.shape == mean.shape == (config["targets"]["n_outputs"],):
+        raise ValueError("it has another number of targets than their scales")
+    return scale, mean
 
 
 def _decoded(logits: np.ndarray, scale: Any, mean: Any) -> dict[str, np.ndarray]:
@@ -139,6 +152,10 @@ def _graph(folder: StudentFolder) -> tuple[Run, dict[str, Any]]:
     check_identity(folder, network.metadata["identity"], ONNX)
     metadata = network.metadata
     _check_outputs(folder, metadata.get("n_outputs") or len(metadata["classes"]))
+    is_classifier = folder.config["class"] == "AFTClassifier"
+    expected = ["probabilities" if is_classifier else "predictions", "features"]
+    if sorted(network.names) != sorted(expected):
+        raise ValueError(f"its graph has the outputs {network.names}, expected {expected}")
     described = metadata["inputs"]
     if any(spec.get("preprocessed") for spec in described):
         raise NotServableError(
@@ -179,6 +196,5 @@ def _check_outputs(folder: StudentFolder, n_outputs: int) -> None:
     n_targets = len(targets["classes"]) if "classes" in targets else targets["n_outputs"]
     if n_outputs != n_targets:
         raise ValueError(
-            f"{folder.path} is damaged: its network has {n_outputs} outputs, and there are "
-            f"{n_targets} classes or targets."
+            f"its network has {n_outputs} outputs, and there are {n_targets} classes or targets."
         )

@@ -31,6 +31,7 @@ class StaticTextNetwork:
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        _check_shapes(arrays)
         weights = np.exp(arrays["bag.log_weights"])
         self._vectors = arrays["bag.weight"] * weights[:, None]
         self._starts_word: np.ndarray = arrays["bag.starts_word"].astype(bool)
@@ -41,7 +42,6 @@ class StaticTextNetwork:
             self._hidden = [arrays[f"hidden.{k}"] for k in ("0.weight", "0.bias")]
             self._hidden += [arrays[f"hidden.{k}"] for k in ("2.weight", "2.bias")]
         self._head = arrays["head.weight"], arrays["head.bias"]
-        self._check()
 
     @property
     def n_tokens(self) -> int:
@@ -52,13 +52,6 @@ class StaticTextNetwork:
     def n_outputs(self) -> int:
         """Number of classes or targets."""
         return len(self._head[1])
-
-    def _check(self) -> None:
-        n_vectors, width = self._vectors.shape
-        if n_vectors != len(self._starts_word) + len(self._pairs):
-            raise ValueError("its vectors do not belong to its tokens and pairs")
-        if self._head[0].shape != (self.n_outputs, width) or self._norm[0].shape != (width,):
-            raise ValueError("its layers do not fit together")
 
     def __call__(self, tokens: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
         """Return logits and features.
@@ -117,6 +110,35 @@ class StaticTextNetwork:
         one, other = ((first * a + second * b) % n_places for a, b in _HASHES)
         places = np.where(self._pairs[one] == pair, one, other)
         return n_tokens + places, self._pairs[places] == pair
+
+
+def _check_shapes(arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise ValueError if arrays do not fit together; KeyError if one is missing."""
+    n_vectors, width = arrays["bag.weight"].shape
+    n_tokens, n_outputs = len(arrays["bag.starts_word"]), len(arrays["head.bias"])
+    expected: dict[str, tuple[int, ...]] = {
+        "bag.log_weights": (n_vectors,),
+        "bag.starts_word": (n_tokens,),
+        "bag.pairs": (n_vectors - n_tokens,),
+        "norm.weight": (width,),
+        "norm.bias": (width,),
+        "head.weight": (n_outputs, width),
+        "head.bias": (n_outputs,),
+    }
+    if "hidden.0.weight" in arrays:
+        n_hidden = len(arrays["hidden.0.bias"])
+        expected |= {
+            "hidden.0.weight": (n_hidden, width),
+            "hidden.0.bias": (n_hidden,),
+            "hidden.2.weight": (width, n_hidden),
+            "hidden.2.bias": (width,),
+        }
+    for name, shape in expected.items():
+        if arrays[name].shape != shape:
+            raise ValueError(
+                f"its layers do not fit together: {name} has the shape {arrays[name].shape} "
+                f"instead of {shape}"
+            )
 
 
 def _normalised(sums: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:

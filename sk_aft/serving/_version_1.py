@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 _KINDS = ("text", "image", "numeric", "category", "frame")
+_SHA256 = re.compile("[0-9a-f]{64}")
 _CLASSES = ("AFTClassifier", "AFTRegressor")
 
 
@@ -68,4 +70,7 @@ def read_version_1(config: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("its network has no name")
     if config["class"] == "AFTClassifier" and len(config["targets"]["classes"]) < 2:
         raise ValueError("it has fewer than two classes")
+    for name, file in config["files"].items():
+        if type(file["size"]) is not int or not _SHA256.fullmatch(file["sha256"]):
+            raise ValueError(f"it has no size and SHA-256 of the file {name!r}")
     return config
