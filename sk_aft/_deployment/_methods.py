@@ -121,6 +121,8 @@ class DeploymentMethods(FittedAttributes, BaseEstimator):
         ValueError
             If the folder holds another kind of student, is damaged, was written by a newer version,
             or names a network that is not trusted.
+        TypeError
+            If ``trust`` is something else.
         """
         options: Any = {"revision": revision, "token": token, "local_files_only": local_files_only}
         folder = StudentFolder.open(local_folder(dir_or_repo, **options))

@@ -16,7 +16,7 @@ from sk_aft.serving._arrays import as_strings
 
 # What a folder may hold besides numbers, strings and collections of them. Their attributes are
 # restored, and none of them runs code of the folder.
-_OBJECTS = {
+OBJECTS = {
     "SubwordTokenizer": "sk_aft.preprocessing",
     "ImageResizer": "sk_aft.preprocessing",
     "ColumnPreprocessor": "sk_aft.preprocessing",
@@ -28,11 +28,14 @@ _OBJECTS = {
     "HashingVectorizer": "sklearn.feature_extraction.text",
     "TfidfTransformer": "sklearn.feature_extraction.text",
     "TfidfVectorizer": "sklearn.feature_extraction.text",
+    "VarianceThreshold": "sklearn.feature_selection",
+    "Binarizer": "sklearn.preprocessing",
     "MaxAbsScaler": "sklearn.preprocessing",
     "MinMaxScaler": "sklearn.preprocessing",
     "Normalizer": "sklearn.preprocessing",
     "OneHotEncoder": "sklearn.preprocessing",
     "OrdinalEncoder": "sklearn.preprocessing",
+    "PolynomialFeatures": "sklearn.preprocessing",
     "PowerTransformer": "sklearn.preprocessing",
     "QuantileTransformer": "sklearn.preprocessing",
     "RobustScaler": "sklearn.preprocessing",
@@ -136,7 +139,7 @@ class Encoder:
 
     def _object(self, value: Any) -> Any:
         name: str = type(value).__name__
-        if name not in _OBJECTS or type(value) is not _class_of(name):
+        if name not in OBJECTS or type(value) is not _class_of(name):
             raise CannotSaveError(f"an object of type {name}")
         state: dict[str, Any] = dict(value.__getstate__())
         state.pop("_sklearn_version", None)  # "versions" of the configuration has it
@@ -233,7 +236,7 @@ class Decoder:
         return library_class(described["class"])
 
     def _object(self, object: str, state: Any) -> Any:
-        if object not in _OBJECTS:
+        if object not in OBJECTS:
             raise ValueError(f"it holds an object of unknown type {object!r}")
         cls = _class_of(object)
         attributes = self.restore(state)
@@ -363,7 +366,7 @@ def _check_attributes(cls: type, attributes: Any) -> None:
 
 
 def _class_of(name: str) -> Any:
-    return getattr(import_module(_OBJECTS[name]), name)
+    return getattr(import_module(OBJECTS[name]), name)
 
 
 def _is_of_library(value: type) -> bool:

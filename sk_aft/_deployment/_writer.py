@@ -20,14 +20,14 @@ from safetensors.numpy import save
 
 from sk_aft._deployment._networks import build_network, describe_network, tensors_of
 from sk_aft._deployment._number_format import in_number_format
-from sk_aft._deployment._objects import _OBJECTS, CannotSaveError, Encoder
+from sk_aft._deployment._objects import OBJECTS, CannotSaveError, Encoder
 from sk_aft._deployment._tokenizer_files import tokenizer_files
 from sk_aft._student._inputs import last_step
 from sk_aft._student._state import StudentState
 from sk_aft.serving._folder import CONFIG, FORMAT, WEIGHTS
 from sk_aft.serving._hub import FILES
 
-_STEPS = ", ".join(name for name, module in _OBJECTS.items() if module.startswith("sklearn"))
+_STEPS = ", ".join(name for name, module in OBJECTS.items() if module.startswith("sklearn"))
 _PACKAGES = ("sk-aft", "torch", "scikit-learn", "numpy", "tokenizers")
 
 
@@ -216,6 +216,7 @@ def _targets(student: StudentState) -> dict[str, Any]:
         raise CannotSaveError(
             f"classes of dtype {classes.dtype}, which are neither strings nor numbers"
         )
+    Encoder("targets").describe(values)  # raises for text that no file can hold
     dtype = "str" if classes.dtype.kind == "U" else classes.dtype.name
     return {"classes": values, "dtype": dtype}
 

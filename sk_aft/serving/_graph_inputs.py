@@ -17,6 +17,7 @@ from sk_aft._data._rows import Rows, check_finite, named
 # Bounds the memory of a batch: a transformer of 12 heads keeps up to 200 MB for as many tokens.
 _MOST_TOKENS = 1 << 14
 _MOST_PIXELS = 1 << 21
+_MOST_IMAGES = 64  # which a network may enlarge
 _HOW_TO_FILL = "fill it before, for example with the column's mean in training."
 # The name of a missing category: no character of Unicode will ever have this code point.
 MISSING = "\uffff"
@@ -292,7 +293,7 @@ def _in_batches(
     """Return places in a group of rows whose images have one size."""
     n_pixels = [int(c.sizes[group[0]].prod()) for c in columns if c.sizes is not None]
     if n_pixels:
-        batch_size = min(batch_size, max(1, _MOST_PIXELS // max(1, *n_pixels)))
+        batch_size = min(batch_size, _MOST_IMAGES, max(1, _MOST_PIXELS // max(1, *n_pixels)))
     lengths = [column.lengths[group] for column in columns if column.lengths is not None]
     if lengths:
         return batches_of_similar_length(np.sum(lengths, axis=0), batch_size, _MOST_TOKENS)

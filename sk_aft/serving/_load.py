@@ -187,6 +187,7 @@ def _row_settings(rows: dict[str, Any], described: list[dict[str, Any]]) -> dict
         "n_features_in": rows["n_features_in"],
         "names": rows["feature_names_in"],
         "n_bands": described[0].get("n_channels"),
+        "image_size": rows["image_size"],
         "allow_nan": described[0].get("allows_nan", False),
     }
 

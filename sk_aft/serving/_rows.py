@@ -30,6 +30,7 @@ def check_rows(
     names: Sequence[str] | None = None,
     column_kinds: Mapping[Any, str] | None = None,
     n_bands: int | None = None,
+    image_size: Sequence[int] | None = None,
     allow_nan: bool = False,
 ) -> Rows:
     """Recognise and check rows as in training.
@@ -49,6 +50,8 @@ def check_rows(
         Kind of each column of a frame.
     n_bands : int, optional
         Number of bands of the images.
+    image_size : tuple of (height, width), optional
+        Size of the images.
     allow_nan : bool, default=False
         Whether numbers may be missing.
 
@@ -64,8 +67,10 @@ def check_rows(
     """
     if kind == "frame":
         return _check_frame(X, column_kinds or {})
-    if kind == "numeric" and is_frame(X) and names is not None:
-        X = select_columns(X, names)
+    if kind == "numeric" and names is not None:
+        X = _table(X, list(names))
+    if kind == "image":
+        _check_not_flat(X, n_bands, image_size)
     rows = as_rows(_as_many(X, kind, n_bands), kind=kind)
     if kind == "numeric":
         n_columns = rows.values.shape[1]
@@ -76,6 +81,37 @@ def check_rows(
         if not allow_nan:
             check_finite(rows.values, columns=names, advice=_FILL)
     return rows
+
+
+def _table(X: Any, names: list) -> Any:
+    """Return the columns of a table by their names, if it has names."""
+    if is_frame(X):
+        return select_columns(X, names)
+    rows = X if isinstance(X, Sequence) and len(X) else [X]
+    if not isinstance(rows[0], Mapping):
+        return X
+    columns = _columns(X, names)
+    return np.column_stack([_numbers(columns[name], name) for name in names])
+
+
+def _numbers(column: Any, name: Any) -> np.ndarray:
+    try:
+        return np.array([np.nan if is_missing(v) else v for v in column], dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"column {name!r} holds something else than numbers: {error}") from error
+
+
+def _check_not_flat(X: Any, n_bands: int | None, size: Sequence[int] | None) -> None:
+    """Raise if images are rows of numbers, of which an array looks like a single grey image."""
+    if size is None or np.ndim(X) != 2 or not isinstance(X, np.ndarray):
+        return
+    n_pixels = size[0] * size[1]
+    if X.shape[1] in (n_pixels, n_pixels * (n_bands or 1)) and size[1] != X.shape[1]:
+        raise ValueError(
+            f"X has the shape {X.shape}, as flattened images have: give them as an array "
+            f"(n_images, {size[0]}, {size[1]}) or with bands, for example X.reshape(-1, {size[0]}, "
+            f"{size[1]})."
+        )
 
 
 def _as_many(X: Any, kind: str, n_bands: int | None) -> Any:
@@ -152,7 +188,7 @@ def _column(column: Any, kind: str, name: Any) -> Rows:
         values = [None if is_missing(value) else category_name(value) for value in column]
         return Rows(kind, np.array(values, dtype=object)[:, None])
     if kind == "numeric":
-        numbers = np.array([np.nan if is_missing(v) else v for v in column], dtype=np.float64)
+        numbers = _numbers(column, name)
         check_finite(numbers[:, None], columns=[name], advice=_FILL)
         return Rows(kind, numbers[:, None])
     return as_rows(column, kind=kind)

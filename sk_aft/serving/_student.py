@@ -41,7 +41,7 @@ class ServedStudent:
         return load, (self._folder,)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}>"
+        return f"<{type(self).__name__} of {self._folder!r}>"
 
 
 class ServedClassifier(ServedStudent):

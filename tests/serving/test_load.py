@@ -125,7 +125,10 @@ def test_tables_in_any_container(saved):
     fitted, rows = student("numbers of a frame")
     served = load(saved("numbers of a frame"))
     expected = fitted.predict_proba(rows)
-    for same in (rows, rows[["d", "c", "b", "a"]], rows.to_numpy(), rows.to_numpy().tolist()):
+    dicts = rows.to_dict("records")
+    shuffled = rows[["d", "c", "b", "a"]]
+    np.testing.assert_allclose(served.predict_proba(dicts[3]), expected[[3]], atol=1e-6)
+    for same in (rows, shuffled, rows.to_numpy(), rows.to_numpy().tolist(), dicts, dict(rows)):
         np.testing.assert_allclose(served.predict_proba(same), expected, atol=1e-6)
 
 
@@ -161,6 +164,9 @@ def test_images_of_every_form_and_size(saved, tmp_path):
         ("numbers", ["a"], "numeric"),
         ("numbers of a frame", pd.DataFrame(IRIS, columns=list("abcx")), "column 'd' is missing"),
         ("images", ["no.png"], "Row 0 .*no.png.* is not a readable image"),
+        ("images", IMAGES[:5].reshape(5, -1), r"as flattened images have: give them as an array"),
+        ("numbers of a frame", [{"a": 1, "b": "x", "c": 2, "d": 3}], "'b' holds something else"),
+        ("numbers of a frame", [{"a": 1, "b": 2}], r"X lacks the columns \['c', 'd'\]"),
         ("columns", [{"text": "a"}], r"X lacks the columns \['image'"),
         ("columns", ["a"], "expected a DataFrame, a dict"),
         ("columns", {"text": ["a"], "image": [], "age": [], "height": [], "town": []}, "lengths"),

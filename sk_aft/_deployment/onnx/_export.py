@@ -121,6 +121,8 @@ def _write(
     found["preprocessed"] = any(spec.get("preprocessed", False) for spec in specs)
     if quantize is None:
         _check(found["largest_difference"], found["largest_allowed"])
+    else:
+        found["largest_allowed"] = None
     report = {**_versions(), "identity": identity, "quantize": quantize, **found}
     (directory / _REPORT).write_text(json.dumps(report, indent=2) + "\n")
     return report
