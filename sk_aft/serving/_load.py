@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import Any
 
@@ -89,10 +90,11 @@ def load(
     with explained(folder.path):
         run, settings = (_static_text(folder), {}) if _is_static(config) else _graph(folder)
         read = partial(check_rows, kind=config["rows"]["kind"], **settings)
+        again = partial(load, os.path.abspath(folder.path))
         targets = config["targets"]
         if config["class"] == "AFTRegressor":
-            return ServedRegressor(read, run, folder.path, targets["ndim"])
-        return ServedClassifier(read, run, folder.path, classes_of(targets))
+            return ServedRegressor(read, run, again, targets["ndim"])
+        return ServedClassifier(read, run, again, classes_of(targets))
 
 
 def _is_static(config: dict[str, Any]) -> bool:

@@ -103,7 +103,7 @@ def _numbers(column: Any, name: Any) -> np.ndarray:
 
 def _check_not_flat(X: Any, n_bands: int | None, size: Sequence[int] | None) -> None:
     """Raise if images are rows of numbers, of which an array looks like a single grey image."""
-    if size is None or np.ndim(X) != 2 or not isinstance(X, np.ndarray):
+    if size is None or not isinstance(X, np.ndarray) or X.ndim != 2:
         return
     n_pixels = size[0] * size[1]
     if X.shape[1] in (n_pixels, n_pixels * (n_bands or 1)) and size[1] != X.shape[1]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,25 +23,21 @@ class ServedStudent:
         Checks rows.
     run : callable
         From checked rows to the outputs of the network.
-    folder : path-like
-        Folder of the student.
+    again : partial
+        Loads the same folder again, for copies in other processes.
     """
 
-    def __init__(
-        self, read: Callable[[Any], Rows], run: Run, folder: str | os.PathLike[str]
-    ) -> None:
+    def __init__(self, read: Callable[[Any], Rows], run: Run, again: partial) -> None:
         self._read = read
         self._run = run
-        self._folder = os.path.abspath(folder)
+        self._again = again
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return how a copy is made, in another process, too: it is loaded from the folder."""
-        from sk_aft.serving._load import load
-
-        return load, (self._folder,)
+        return self._again.func, self._again.args
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {self._folder!r}>"
+        return f"<{type(self).__name__} of {self._again.args[0]!r}>"
 
 
 class ServedClassifier(ServedStudent):
@@ -53,8 +49,8 @@ class ServedClassifier(ServedStudent):
         Checks rows.
     run : callable
         From checked rows to the outputs of the network.
-    folder : path-like
-        Folder of the student.
+    again : partial
+        Loads the same folder again, for copies in other processes.
     classes : ndarray of shape (n_classes,)
         Labels.
 
@@ -72,10 +68,10 @@ class ServedClassifier(ServedStudent):
         self,
         read: Callable[[Any], Rows],
         run: Run,
-        folder: str | os.PathLike[str],
+        again: partial,
         classes: np.ndarray,
     ) -> None:
-        super().__init__(read, run, folder)
+        super().__init__(read, run, again)
         self.classes_ = classes
 
     def predict(self, X: Any) -> np.ndarray:
@@ -125,8 +121,8 @@ class ServedRegressor(ServedStudent):
         Checks rows.
     run : callable
         From checked rows to the outputs of the network.
-    folder : path-like
-        Folder of the student.
+    again : partial
+        Loads the same folder again, for copies in other processes.
     ndim : int
         Number of dimensions of the targets, 1 or 2.
 
@@ -138,7 +134,7 @@ class ServedRegressor(ServedStudent):
     def __init__(
         self, read: Callable[[Any], Rows], run: Run, folder: str | os.PathLike[str], ndim: int
     ) -> None:
-        super().__init__(read, run, folder)
+        super().__init__(read, run, again)
         self._ndim = ndim
 
     def predict(self, X: Any) -> np.ndarray:
