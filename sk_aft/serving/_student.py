@@ -131,9 +131,7 @@ class ServedRegressor(ServedStudent):
     It may be used by several threads at once. A pickled copy is loaded from the same folder again.
     """
 
-    def __init__(
-        self, read: Callable[[Any], Rows], run: Run, folder: str | os.PathLike[str], ndim: int
-    ) -> None:
+    def __init__(self, read: Callable[[Any], Rows], run: Run, again: partial, ndim: int) -> None:
         super().__init__(read, run, again)
         self._ndim = ndim
 
