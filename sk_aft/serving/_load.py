@@ -118,8 +118,9 @@ def _static_text(folder: StudentFolder) -> Run:
     def run(rows: Rows) -> dict[str, np.ndarray]:
         values = rows.values
         pieces = [values[i : i + _TEXTS_AT_ONCE] for i in range(0, len(values), _TEXTS_AT_ONCE)]
-        logits = np.concatenate([network(encode(piece))[0] for piece in pieces])
-        return _decoded(logits.astype(np.float64), *scale)
+        logits = [network(encode(piece))[0] for piece in pieces]
+        whole = logits[0] if len(logits) == 1 else np.concatenate(logits)
+        return _decoded(whole.astype(np.float64), *scale)
 
     return run
 
@@ -137,8 +138,8 @@ def _scale(config: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[Any, 
 def _decoded(logits: np.ndarray, scale: Any, mean: Any) -> dict[str, np.ndarray]:
     if scale is not None:
         return {"predictions": logits * scale + mean}
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return {"probabilities": shifted / shifted.sum(axis=1, keepdims=True)}
+    # Divided by their sums in predict_proba.
+    return {"probabilities": np.exp(logits - logits.max(axis=1, keepdims=True))}
 
 
 def _graph(folder: StudentFolder) -> tuple[Run, dict[str, Any]]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-# Those of sk_aft.modules.StaticText.
-_HASHES = ((1_000_003, 786_433), (393_241, 1_572_869))
 _EPSILON = 1e-5
 
 _erf = np.frompyfunc(math.erf, 1, 1)
@@ -34,8 +32,9 @@ class StaticTextNetwork:
         _check_shapes(arrays)
         weights = np.exp(arrays["bag.log_weights"])
         self._vectors = arrays["bag.weight"] * weights[:, None]
-        self._starts_word: np.ndarray = arrays["bag.starts_word"].astype(bool)
-        self._pairs: np.ndarray = arrays["bag.pairs"].astype(np.int64)
+        self._starts_word: list[bool] = arrays["bag.starts_word"].astype(bool).tolist()
+        pairs = enumerate(arrays["bag.pairs"].tolist(), start=len(self._starts_word))
+        self._place_of = {pair: place for place, pair in pairs if pair >= 0}
         self._norm = arrays["norm.weight"], arrays["norm.bias"]
         self._hidden = None
         if "hidden.0.weight" in arrays:
@@ -75,41 +74,28 @@ class StaticTextNetwork:
         return features @ weight.T + bias, features
 
     def _sums(self, tokens: Sequence[Sequence[int]]) -> np.ndarray:
-        lengths = np.array([len(ids) for ids in tokens])
-        ends = lengths.cumsum()
-        starts = ends - lengths
-        ids = np.array(list(chain.from_iterable(tokens)), dtype=np.int64)
-        weights = self._weights_of_pieces(ids, starts[lengths > 0])
-        pairs, is_known = self._find_pairs(ids)
-        is_known[ends[(ends > 0) & (ends < len(ids))] - 1] = False  # between two texts
-        sums = np.zeros((len(tokens), self._vectors.shape[1]), dtype=np.float32)
         # Text by text, so that the vectors of all tokens are never in memory at once.
-        for row, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
-            if start == end:
-                continue
-            sums[row] = weights[start:end] @ self._vectors[ids[start:end]]
-            own = pairs[start : end - 1][is_known[start : end - 1]]
-            if len(own):
-                sums[row] += self._vectors[own].sum(axis=0)
+        sums = np.zeros((len(tokens), self._vectors.shape[1]), dtype=np.float32)
+        for row, text in enumerate(tokens):
+            if text:
+                vectors, weights = self._vectors_of(text)
+                np.dot(np.array(weights, dtype=np.float32), self._vectors[vectors], out=sums[row])
         return sums
 
-    def _weights_of_pieces(self, ids: np.ndarray, starts: np.ndarray) -> np.ndarray:
-        """Return one divided by the number of pieces of each token's word, (n_tokens,)."""
-        begins = self._starts_word[ids]
-        begins[starts] = True
-        word = begins.cumsum() - 1
-        return (np.float32(1) / np.bincount(word).astype(np.float32))[word]
-
-    def _find_pairs(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the vector of each pair of adjacent tokens, and whether there is one."""
-        n_tokens, n_places = len(self._starts_word), len(self._pairs)
-        first, second = ids[:-1], ids[1:]
-        if n_places == 0:
-            return first, np.zeros(len(first), dtype=bool)
-        pair = first * n_tokens + second
-        one, other = ((first * a + second * b) % n_places for a, b in _HASHES)
-        places = np.where(self._pairs[one] == pair, one, other)
-        return n_tokens + places, self._pairs[places] == pair
+    def _vectors_of(self, text: Sequence[int]) -> tuple[list[int], list[float]]:
+        """Return the vectors of a text's tokens and of its pairs of tokens, and their weights."""
+        # Loops and a dict: a text has few tokens, and each call of NumPy takes as long as them.
+        n_tokens, place_of = len(self._starts_word), self._place_of
+        keys = [first * n_tokens + second for first, second in pairwise(text)]
+        pairs = [place_of[key] for key in keys if key in place_of]
+        n_pieces: list[int] = []
+        for token in text:
+            if self._starts_word[token] or not n_pieces:
+                n_pieces.append(1)
+            else:
+                n_pieces[-1] += 1
+        weights = [1 / n for n in n_pieces for _ in range(n)]
+        return [*text, *pairs], weights + [1.0] * len(pairs)
 
 
 def _check_shapes(arrays: Mapping[str, np.ndarray]) -> None:

@@ -93,7 +93,7 @@ class ServedClassifier(ServedStudent):
         ValueError, TypeError
             If rows cannot be read, or are not like those of training.
         """
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        return self.classes_[self._run(self._read(X))["probabilities"].argmax(axis=1)]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class.
