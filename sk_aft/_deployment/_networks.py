@@ -6,6 +6,7 @@ import inspect
 import json
 import threading
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -63,9 +64,10 @@ def describe_network(
     if name in NETWORKS and type(network) is NETWORKS[name].cls:
         return {"class": name, "arguments": NETWORKS[name].describe(network)}
     if isinstance(module, (str, nn.Module)) or not hasattr(module, "__qualname__"):
+        what = "a partial" if isinstance(module, partial) else f"an instance of {name}"
         raise CannotSaveError(
-            f"module is an instance of {name}, and a folder holds no code: pass the class or a "
-            f"function that builds it, module={name}, with its arguments as module__x"
+            f"module is {what}. Pass a class, or a function such as def build(n_inputs, n_outputs) "
+            "that returns the network, with its arguments as module__x"
         )
     if "<lambda>" in module.__qualname__:
         raise CannotSaveError("module is a lambda, which has no name: define a class or a function")
