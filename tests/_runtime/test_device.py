@@ -159,11 +159,15 @@ def test_a_gpu_learns_the_same():
 
 
 def test_nothing_keeps_the_training_rows_alive():
+    def tensors():
+        return [value for value in gc.get_objects() if type(value) in (torch.Tensor, nn.Parameter)]
+
     X = np.random.RandomState(0).normal(size=(5000, 50)).astype(np.float32)
     model = AFTClassifier(transfer="aft", beta=1, preprocessor=None, max_epochs=1, random_state=0)
+    before = tensors()  # of other tests
+    known = set(map(id, before))
     model.fit(X, np.arange(5000) % 3, features=X[:, :4])
     gc.collect()
-    alive = [value for value in gc.get_objects() if type(value) in (torch.Tensor, nn.Parameter)]
-    largest = max(value.untyped_storage().nbytes() for value in alive)
+    largest = max(v.untyped_storage().nbytes() for v in tensors() if id(v) not in known)
     assert largest < X.nbytes / 2
     assert model.optimizer_.state  # what resuming needs is kept
