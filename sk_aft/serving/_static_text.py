@@ -79,7 +79,8 @@ class StaticTextNetwork:
         for row, text in enumerate(tokens):
             if text:
                 vectors, weights = self._vectors_of(text)
-                np.dot(np.array(weights, dtype=np.float32), self._vectors[vectors], out=sums[row])
+                own = self._vectors.take(vectors, axis=0)
+                np.dot(np.array(weights, dtype=np.float32), own, out=sums[row])
         return sums
 
     def _vectors_of(self, text: Sequence[int]) -> tuple[list[int], list[float]]:
