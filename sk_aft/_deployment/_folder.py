@@ -47,7 +47,7 @@ def write_folder(
     load_student: Callable[[Path], Any],
     X_test: Any = None,
     y_test: Any = None,
-) -> None:
+) -> dict[str, Any] | None:
     """Write a folder; an error leaves what is there unchanged.
 
     Parameters
@@ -70,17 +70,24 @@ def write_folder(
         Rows to measure on.
     y_test : ndarray, optional
         Their targets.
+
+    Returns
+    -------
+    report : dict or None
+        The content of onnx/parity.json, if there is a graph.
     """
     check_directory(directory)
     files = student_files(student, parameters, dtype=dtype)
+    report = None
     with replaced_files(directory, all_of_them=True) as temporary:
         for file, content in files.items():
             (temporary / file).write_bytes(content)
         if graph_rows is not None:
-            _export(temporary, student, graph_rows, labels=graph_labels, quantize=quantize)
+            report = _export(temporary, student, graph_rows, labels=graph_labels, quantize=quantize)
         if X_test is not None:
             _measure(temporary, load_student, X_test, y_test)
         _write_card(temporary, name)
+    return report
 
 
 def add_graph(
@@ -159,12 +166,10 @@ def _export(
     return report
 
 
-def _is_served(config: dict[str, Any]) -> bool:
+def _is_served(folder: StudentFolder) -> bool:
     """Return whether `sk_aft.serving` can predict with a folder."""
-    if config["graph"] is not None:
-        return not config["graph"]["preprocessed"]
-    is_tokenized = (config["preprocessor"] or {}).get("$object") == "SubwordTokenizer"
-    return config["network"]["class"] == "StaticText" and is_tokenized
+    graph = folder.config["graph"]
+    return folder.is_static_text if graph is None else not graph["preprocessed"]
 
 
 def _write_card(directory: Path, name: str) -> None:
@@ -202,7 +207,7 @@ def _card(directory: Path, name: str) -> str:
         score=None if score is None else Score(**score),
         column_names=config["rows"]["feature_names_in"] if not kinds else None,
         graph=graph and graph["dtype"],
-        is_served=_is_served(config),
+        is_served=_is_served(folder),
         **measured,
     )
     return model_card(facts)
@@ -212,14 +217,14 @@ def _measure(
     directory: Path, load_student: Callable[[Path], Any], X_test: Any, y_test: Any
 ) -> None:
     """Write the score and the time of what is saved, as it will be deployed, into its config."""
-    serves = _is_served(json.loads((directory / CONFIG).read_bytes()))
+    config = json.loads((directory / CONFIG).read_bytes())
+    serves = _is_served(StudentFolder(directory, config))
     deployed = load(directory) if serves else load_student(directory)
     measured: dict[str, Any] = {
         "measured_with": "sk_aft.serving" if serves else "PyTorch",
         "ms_per_row": measure(deployed.predict, X_test),
         "machine": processor_name(),
     }
-    config = json.loads((directory / CONFIG).read_bytes())
     if y_test is not None:
         is_classifier = config["class"] == "AFTClassifier"
         metric, name = (accuracy_score, "accuracy") if is_classifier else (r2_score, "r2")

@@ -233,9 +233,21 @@ class DeploymentMethods(FittedAttributes, BaseEstimator):
             raise ValueError(f"quantize={quantize!r}, expected None or one of {_QUANTIZED}.")
         rows, labels = self._test_rows(X, y)
         path = _path(directory)
-        if not (path / CONFIG).exists():
-            self.save_pretrained(path)
-        return _folder.add_graph(path, self._student, rows, labels=labels, quantize=quantize)
+        if (path / CONFIG).exists():
+            return _folder.add_graph(path, self._student, rows, labels=labels, quantize=quantize)
+        report = _folder.write_folder(
+            path,
+            self._student,
+            self.get_params(deep=False),
+            dtype="float32",
+            name=path.resolve().name,
+            graph_rows=rows,
+            graph_labels=labels,
+            quantize=quantize,
+            load_student=self._loaded_from,
+        )
+        assert report is not None
+        return report
 
     def _save(
         self, directory: Path, X_test: Any, y_test: Any, onnx: Any, dtype: str, *, name: str

@@ -104,6 +104,13 @@ class StudentFolder:
         """Return whether the folder has a file."""
         return name in self.config["files"]
 
+    @property
+    def is_static_text(self) -> bool:
+        """Whether it is served with NumPy alone: static embeddings of a tokenizer's tokens."""
+        preprocessor = self.config["preprocessor"] or {}
+        is_tokenized = preprocessor.get("$object") == "SubwordTokenizer"
+        return self.config["network"]["class"] == "StaticText" and is_tokenized
+
     def text(self, name: str) -> str:
         """Return the content of a file of text; raises as `read`."""
         with explained(self.path / name):

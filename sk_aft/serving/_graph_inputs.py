@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -80,7 +81,7 @@ def category_name(name: str | None) -> str:
     return MISSING if name is None else name.encode("utf-8", "backslashreplace").decode()
 
 
-class _Column:
+class _Column(ABC):
     """Rows of one input, of which batches are taken.
 
     Attributes
@@ -94,12 +95,12 @@ class _Column:
     lengths: np.ndarray | None = None
     sizes: np.ndarray | None = None
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def __len__(self) -> int: ...
 
+    @abstractmethod
     def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Return the arrays of some rows by the names of the graph's inputs."""
-        raise NotImplementedError
 
 
 class _Array(_Column):

@@ -88,18 +88,13 @@ def load(
     folder = StudentFolder.open(local_folder(dir_or_repo, **options))
     config = folder.config
     with explained(folder.path):
-        run, settings = (_static_text(folder), {}) if _is_static(config) else _graph(folder)
+        run, settings = (_static_text(folder), {}) if folder.is_static_text else _graph(folder)
         read = partial(check_rows, kind=config["rows"]["kind"], **settings)
         again = partial(load, os.path.abspath(folder.path))
         targets = config["targets"]
         if config["class"] == "AFTRegressor":
             return ServedRegressor(read, run, again, targets["ndim"])
         return ServedClassifier(read, run, again, classes_of(targets))
-
-
-def _is_static(config: dict[str, Any]) -> bool:
-    is_tokenized = (config["preprocessor"] or {}).get("$object") == "SubwordTokenizer"
-    return config["network"]["class"] == "StaticText" and is_tokenized
 
 
 def _static_text(folder: StudentFolder) -> Run:
@@ -200,5 +195,5 @@ def _check_outputs(folder: StudentFolder, n_outputs: int) -> None:
     n_targets = len(targets["classes"]) if "classes" in targets else targets["n_outputs"]
     if n_outputs != n_targets:
         raise ValueError(
-            f"its network has {n_outputs} outputs, and there are {n_targets} classes or targets."
+            f"its network has {n_outputs} outputs, and there are {n_targets} classes or targets"
         )

@@ -12,6 +12,7 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from sk_aft import AFTClassifier, AFTRegressor
+from sk_aft.modules import MLP
 from sk_aft.serving import load
 from tests._deployment.students import (
     IRIS,
@@ -354,6 +355,8 @@ def test_a_failing_export_leaves_the_folder_as_it_was(tmp_path):
     for directory in ("old", "new"):
         with pytest.raises(ValueError, match="ONNX Runtime gives other"):
             fails.save_pretrained(tmp_path / directory, onnx=True)
+    with pytest.raises(ValueError, match="ONNX Runtime gives other"):
+        fails.export_onnx(tmp_path / "new", IRIS)
     assert files_of(tmp_path) == before
     assert not (tmp_path / "new").exists()
 
@@ -405,3 +408,12 @@ def test_a_loaded_student_can_be_shown(tmp_path):
     assert loaded.loss_curve_ == []
     assert loaded.validation_scores_ is None
     assert loaded.n_iter_ == 0
+
+
+def test_an_instance_of_a_network_of_this_package_is_measured_in_pytorch(tmp_path):
+    fitted = small(module=MLP(4, 3)).fit(IRIS, NAMES)
+    fitted.save_pretrained(tmp_path, X_test=IRIS, y_test=NAMES)
+    assert "ms with PyTorch on " in (tmp_path / "README.md").read_text()
+    with pytest.warns(UserWarning, match=r"does not hold the parameters \['module'\]"):
+        loaded = AFTClassifier.from_pretrained(tmp_path)
+    np.testing.assert_array_equal(loaded.predict_proba(IRIS), fitted.predict_proba(IRIS))
