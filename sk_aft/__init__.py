@@ -16,14 +16,22 @@ if TYPE_CHECKING:
     from sk_aft._classifier import AFTClassifier
     from sk_aft._extractor import FoundationFeatureExtractor
     from sk_aft._features import FoundationFeatures
+    from sk_aft._fine_tuned_extractor import FineTunedFeatureExtractor
     from sk_aft._regressor import AFTRegressor
 
 __version__ = "0.2.dev0"
-__all__ = ["AFTClassifier", "AFTRegressor", "FoundationFeatureExtractor", "FoundationFeatures"]
+__all__ = [
+    "AFTClassifier",
+    "AFTRegressor",
+    "FineTunedFeatureExtractor",
+    "FoundationFeatureExtractor",
+    "FoundationFeatures",
+]
 
 _MODULES = {
     "AFTClassifier": "sk_aft._classifier",
     "AFTRegressor": "sk_aft._regressor",
+    "FineTunedFeatureExtractor": "sk_aft._fine_tuned_extractor",
     "FoundationFeatureExtractor": "sk_aft._extractor",
     "FoundationFeatures": "sk_aft._features",
 }

@@ -436,14 +436,15 @@ class Embedding:
             unit="row",
             postfix=hits,
             disable=not self._source.verbose,
-            mininterval=0.1 if _is_shown_live() else _SECONDS_BETWEEN_LINES,
+            mininterval=seconds_between_updates(),
         )
 
 
-def _is_shown_live() -> bool:
-    """Return whether a progress bar is redrawn in place: in a terminal or notebook, not a file."""
+def seconds_between_updates() -> float:
+    """Return how often a progress bar is drawn: rarely in a file, where it cannot be redrawn."""
     is_widget = any("notebook" in base.__module__ for base in tqdm.__mro__)
-    return is_widget or getattr(sys.stderr, "isatty", bool)()
+    is_shown_live = is_widget or getattr(sys.stderr, "isatty", bool)()
+    return 0.1 if is_shown_live else _SECONDS_BETWEEN_LINES
 
 
 def _may_be_a_rows_fault(error: Exception) -> bool:

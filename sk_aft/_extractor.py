@@ -223,7 +223,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             If a model needs a package that is not installed; the message names the pip command.
         """
         with self._restored_on_error():
-            self._fit(X)
+            self._fit(X, y)
         return self
 
     @contextmanager
@@ -237,7 +237,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             self.__dict__.update(before)
             raise
 
-    def _fit(self, X: Any) -> _Seen:
+    def _fit(self, X: Any, y: Any = None) -> _Seen:
         """Do the work of ``fit``; return the rows, so that they are recognised only once."""
         resolve_device(self.device)
         if isinstance(self.batch_size, bool):  # an int to the check of parameters
@@ -293,7 +293,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             after ``set_output(transform="pandas")`` or ``"polars"``.
         """
         with self._restored_on_error():
-            rows = self._beside_features(self._fit(X))
+            rows = self._beside_features(self._fit(X, y))
             rows._computed()
         return self._output(rows)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -10,6 +11,7 @@ import scipy.sparse
 import torch
 
 from sk_aft._data._rows import Rows
+from sk_aft.backbones._tunable import TunableModel
 from sk_aft.store._process import inherit, process_state
 
 
@@ -91,6 +93,40 @@ class Backbone(ABC):
 
     def unload(self) -> None:  # noqa: B027 - models without weights free nothing
         """Free the model's memory; the next `embed` loads it again."""
+
+    def tunable_copy(self) -> Backbone:
+        """Return a copy whose weights may change, for `tunable`.
+
+        Raises
+        ------
+        ValueError
+            If the model cannot be fine-tuned.
+        """
+        raise ValueError(
+            f"Model {self.name!r} ({type(self).__name__}) cannot be fine-tuned: expected a text "
+            "model with a transformer, such as 'minilm', 'st:NAME' or 'hf:NAME', or an image model "
+            "such as 'effnet-lite0'. FoundationFeatureExtractor takes it as it is."
+        )
+
+    def tunable(self, device: torch.device) -> TunableModel:
+        """Return the loaded network of a `tunable_copy`, which `embed` runs, too.
+
+        Parameters
+        ----------
+        device : torch.device
+            Where it is trained.
+
+        Returns
+        -------
+        model : TunableModel
+            Its network, layers and how rows become tensors.
+
+        Raises
+        ------
+        ValueError
+            If the model cannot be fine-tuned.
+        """
+        raise NotImplementedError
 
     def __sklearn_clone__(self) -> Backbone:
         # The model is frozen, so clones share it.
@@ -179,6 +215,12 @@ class LoadedOnDemand(Backbone):
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in vars(self).items() if key != "_loaded"}
+
+    def _unloaded_copy(self) -> Backbone:
+        """Return a copy that loads a model of its own."""
+        other = copy.copy(self)  # by __getstate__, so without the loaded model
+        other._loaded = None
+        return other
 
 
 class HoldsObjects(Backbone):

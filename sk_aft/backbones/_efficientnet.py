@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from sk_aft._data._images import image_shape
 from sk_aft._data._pixels import RANGES, UNSCALED, Ranges
 from sk_aft._data._rows import Rows
 from sk_aft._optional import import_optional
-from sk_aft.backbones._base import LoadedOnDemand
+from sk_aft.backbones._base import Backbone, LoadedOnDemand
 from sk_aft.backbones._fingerprint import directory_digest
 from sk_aft.backbones._network import Network
+from sk_aft.backbones._tunable import TunableModel
 
 # The export takes a second and saves six milliseconds per image.
 _IMAGES_WORTH_EXPORT = 150
@@ -107,7 +110,25 @@ class EfficientNetLiteBackbone(LoadedOnDemand):
         )
         return np.concatenate(list(network.run(batches)))
 
-    def _to_tensor(self, rows: Rows, indices: range) -> torch.Tensor:
+    def tunable_copy(self) -> Backbone:
+        """Return a copy whose weights may change."""
+        return self._unloaded_copy()
+
+    def tunable(self, device: torch.device) -> TunableModel:
+        """Return the network; the last blocks are trained first, the first half not at all."""
+        module = self.loaded(device).module
+        model = module.model
+        layers = [nn.ModuleList([model._conv_stem, model._bn0]), *model._blocks]
+        layers.append(nn.ModuleList([model._conv_head, model._bn1]))
+        return TunableModel(
+            module,
+            layers,
+            lambda rows: lambda indices: (self._to_tensor(rows, indices.tolist()),),
+            n_frozen_layers=len(layers) // 2,
+            unfreezes=True,
+        )
+
+    def _to_tensor(self, rows: Rows, indices: Sequence[int]) -> torch.Tensor:
         images = [rows.image(row) for row in indices]
         for row, image in zip(indices, images, strict=True):
             self._check_bands(image.shape, rows.position(row))

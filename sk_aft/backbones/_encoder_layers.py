@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 
 from sk_aft.backbones._base import Backbone
 from sk_aft.backbones._hub import load_from_hub
@@ -173,21 +172,6 @@ def _without_names_of_files(value: Any) -> Any:
         for name, item in value.items()
         if name not in _NAMES_OF_FILES and "attn_implementation" not in name
     }
-
-
-def layers_of(encoder: nn.Module) -> list[nn.Module]:
-    """Return an encoder's layers, from the first to the last, after all that is in none of them.
-
-    The latter are mainly the embeddings. Layers that share their weights are one layer.
-    """
-    layers = next(part for part in encoder.modules() if isinstance(part, nn.ModuleList))
-    inside = set(layers.modules())
-    others = [
-        part
-        for part in encoder.modules()
-        if part not in inside and next(part.parameters(recurse=False), None) is not None
-    ]
-    return [nn.ModuleList(others), *layers]
 
 
 def load_tokenizer_json(files: EncoderFiles) -> tuple[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
@@ -14,11 +14,18 @@ import torch
 
 from sk_aft._data._rows import Rows
 from sk_aft._optional import import_optional
-from sk_aft.backbones._base import LoadedOnDemand
+from sk_aft.backbones._base import Backbone, LoadedOnDemand
 from sk_aft.backbones._fingerprint import directory_digest
 from sk_aft.backbones._hub import load_from_hub
 from sk_aft.backbones._network import Network
-from sk_aft.backbones._tokens import INPUTS, embed_texts, token_network, truncation_note
+from sk_aft.backbones._tokens import (
+    INPUTS,
+    embed_texts,
+    take_tokens,
+    token_network,
+    truncation_note,
+)
+from sk_aft.backbones._tunable import TakeTensors, TunableModel, tunable_encoder
 
 
 class HuggingFaceBackbone(LoadedOnDemand):
@@ -78,6 +85,16 @@ class HuggingFaceBackbone(LoadedOnDemand):
         tokenizer, network = self.loaded(device)
         return embed_with_tokenizer(network, tokenizer, rows.values, self.max_length, batch_size)
 
+    def tunable_copy(self) -> Backbone:
+        """Return a copy whose weights may change."""
+        return self._unloaded_copy()
+
+    def tunable(self, device: torch.device) -> TunableModel:
+        """Return the encoder with mean pooling, and its layers."""
+        tokenizer, network = self.loaded(device)
+        read = partial(read_tokens, tokenizer, self.max_length)
+        return tunable_encoder(network.module, self.name, read)
+
     def note(self, rows: Rows) -> str | None:
         """Say how many texts were truncated."""
         if self._loaded is None:
@@ -90,10 +107,19 @@ def embed_with_tokenizer(
     network: Network, tokenizer: Any, texts: Sequence[str], max_length: int, batch_size: int
 ) -> np.ndarray:
     """Return the features of texts; see `embed_texts`."""
-    tokenize = partial(
+    tokenize = _tokenize(tokenizer, max_length)
+    return embed_texts(network, tokenize, texts, batch_size=batch_size)
+
+
+def read_tokens(tokenizer: Any, max_length: int, rows: Rows) -> TakeTensors:
+    """Return a function from indices of texts to their tokens."""
+    return take_tokens(_tokenize(tokenizer, max_length)(list(rows.values)))
+
+
+def _tokenize(tokenizer: Any, max_length: int) -> Callable:
+    return partial(
         tokenizer, padding=True, truncation=True, max_length=max_length, return_tensors="pt"
     )
-    return embed_texts(network, tokenize, texts, batch_size=batch_size)
 
 
 class MeanOverTokens(torch.nn.Module):

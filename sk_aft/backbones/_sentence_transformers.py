@@ -12,11 +12,18 @@ import torch
 
 from sk_aft._data._rows import Rows
 from sk_aft._optional import import_optional
-from sk_aft.backbones._base import LoadedOnDemand
+from sk_aft.backbones._base import Backbone, LoadedOnDemand
 from sk_aft.backbones._hub import load_from_hub
 from sk_aft.backbones._hugging_face import quiet_loading, resolved_revision
 from sk_aft.backbones._network import Network
-from sk_aft.backbones._tokens import INPUTS, embed_texts, token_network, truncation_note
+from sk_aft.backbones._tokens import (
+    INPUTS,
+    embed_texts,
+    take_tokens,
+    token_network,
+    truncation_note,
+)
+from sk_aft.backbones._tunable import TakeTensors, TunableModel, tunable_encoder
 
 
 class SentenceTransformerBackbone(LoadedOnDemand):
@@ -93,6 +100,14 @@ class SentenceTransformerBackbone(LoadedOnDemand):
         features = model.encode(list(rows.values), batch_size=batch_size, show_progress_bar=False)
         return np.asarray(features, dtype=np.float32)
 
+    def tunable_copy(self) -> Backbone:
+        """Return a copy whose weights may change."""
+        return self._unloaded_copy()
+
+    def tunable(self, device: torch.device) -> TunableModel:
+        """Return the model with its layers; its pooling is the model's own."""
+        return tunable_sentence_transformer(self.loaded(device)[0], self.name)
+
     def note(self, rows: Rows) -> str | None:
         """Say how many texts were truncated."""
         if self._loaded is None:
@@ -101,6 +116,41 @@ class SentenceTransformerBackbone(LoadedOnDemand):
         remedy = "give a SentenceTransformer object whose max_seq_length you raised"
         tokenizer = getattr(model, "tokenizer", None)
         return truncation_note(rows.values, tokenizer, model.max_seq_length, remedy)
+
+
+def tunable_sentence_transformer(model: Any, name: str) -> TunableModel:
+    """Return a SentenceTransformer as a network that can be trained.
+
+    Parameters
+    ----------
+    model : SentenceTransformer
+        The model.
+    name : str
+        Its name, for the error message.
+
+    Returns
+    -------
+    model : TunableModel
+        Reads texts as ``encode`` does, with the default prompt if there is one.
+
+    Raises
+    ------
+    ValueError
+        If it contains no transformer, or reads something else than tokens.
+    """
+    tokenize = getattr(model, "preprocess", None) or model.tokenize
+    prompt = (model.prompts or {}).get(model.default_prompt_name, "")
+
+    def read(rows: Rows) -> TakeTensors:
+        tokens = tokenize([prompt + text for text in rows.values])
+        tensors = {key for key, value in tokens.items() if isinstance(value, torch.Tensor)}
+        if not {"input_ids", "attention_mask"} <= tensors <= set(INPUTS):
+            raise ValueError(
+                f"Model {name!r} cannot be fine-tuned: it reads {sorted(tensors)}, expected tokens."
+            )
+        return take_tokens(tokens)
+
+    return tunable_encoder(_OnTokens(model), name, read)
 
 
 class _OnTokens(torch.nn.Module):

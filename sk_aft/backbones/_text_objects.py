@@ -6,6 +6,7 @@ import copy
 import json
 import sys
 from abc import abstractmethod
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,19 @@ import torch
 import xxhash
 
 from sk_aft._data._rows import Rows
-from sk_aft.backbones._base import HoldsObjects
+from sk_aft.backbones._base import Backbone, HoldsObjects
 from sk_aft.backbones._fingerprint import describe_classes, is_library, tensors_digest
-from sk_aft.backbones._hugging_face import MeanOverTokens, embed_with_tokenizer, load_tokenizer
+from sk_aft.backbones._hugging_face import (
+    MeanOverTokens,
+    embed_with_tokenizer,
+    load_tokenizer,
+    read_tokens,
+)
 from sk_aft.backbones._network import Network
+from sk_aft.backbones._sentence_transformers import tunable_sentence_transformer
 from sk_aft.backbones._tokens import truncation_note
 from sk_aft.backbones._torch import borrowed
+from sk_aft.backbones._tunable import TunableModel, tunable_encoder
 from sk_aft.store._process import process_token
 
 # How to give a model whose tokenizer is not found.
@@ -67,6 +75,12 @@ class TextObject(HoldsObjects):
         """Whether all layers are of a versioned package."""
         return all(is_library(type(layer).__module__) for layer in self.model.modules())
 
+    def tunable_copy(self) -> Backbone:
+        """Return a copy with a model of its own."""
+        other = copy.copy(self)
+        other.model = copy.deepcopy(self.model)
+        return other
+
     def _held(self) -> list:
         return [self.model]
 
@@ -87,6 +101,11 @@ class SentenceTransformerObject(TextObject):
         """Width of the sentence embedding, None if the model does not know it."""
         get_width = getattr(self.model, "get_embedding_dimension", None)  # from version 5.2 on
         return (get_width or self.model.get_sentence_embedding_dimension)()
+
+    def tunable(self, device: torch.device) -> TunableModel:
+        """Return the model with its layers; its pooling is the model's own."""
+        self.model.to(device).eval()
+        return tunable_sentence_transformer(self.model, self.name)
 
     def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
         """Encode the texts."""
@@ -142,6 +161,11 @@ class TransformersObject(TextObject):
     def n_features_out(self) -> int | None:
         """Width of the hidden states, from the model's configuration."""
         return getattr(self.model.config, "hidden_size", None)
+
+    def tunable(self, device: torch.device) -> TunableModel:
+        """Return the encoder with mean pooling, and its layers."""
+        read = partial(read_tokens, self.tokenizer, self.max_length)
+        return tunable_encoder(MeanOverTokens(self.model.to(device).eval()), self.name, read)
 
     def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
         """Tokenize, run and pool."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sk_aft.backbones._network import Network
+from sk_aft.backbones._tunable import TakeTensors
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 # In ONNX Runtime each core runs its own batch; this many tokens fit its caches. Twice as many and
@@ -105,21 +106,12 @@ def truncation_note(
 
 
 def _embed(network: Network, tokens: Mapping[str, Tensor], batch_size: int) -> np.ndarray:
-    inputs = [tokens[name] for name in INPUTS if name in tokens]
-    mask = tokens["attention_mask"]
-    lengths = mask.sum(dim=1).numpy()
-
-    def without_padding(batch: np.ndarray) -> tuple[Tensor, ...]:
-        indices = torch.from_numpy(batch)
-        # By column, since tokenizers pad on the left or on the right.
-        column_mask = mask[indices].any(dim=0)
-        column_mask[0] |= not column_mask.any()  # a batch of empty texts keeps one
-        return tuple(tensor[indices][:, column_mask] for tensor in inputs)
-
-    network.export(len(lengths), lambda: without_padding(np.argsort(-lengths)[:4]))
+    take = take_tokens(tokens)
+    lengths = tokens["attention_mask"].sum(dim=1).numpy()
+    network.export(len(lengths), lambda: take(np.argsort(-lengths)[:4]))
     budget = None if network.session is None else _TOKENS_PER_CORE
     batches = list(_batches_of_similar_length(lengths, batch_size, budget))
-    matrices = network.run(map(without_padding, batches))
+    matrices = network.run(map(take, batches))
     features: np.ndarray | None = None
     for batch, matrix in zip(batches, matrices, strict=True):
         if features is None:
@@ -127,6 +119,21 @@ def _embed(network: Network, tokens: Mapping[str, Tensor], batch_size: int) -> n
         features[batch] = matrix
     assert features is not None
     return features
+
+
+def take_tokens(tokens: Mapping[str, Tensor]) -> TakeTensors:
+    """Return a function from indices of texts to the tensors of `INPUTS`, without padding."""
+    inputs = [tokens[name] for name in INPUTS if name in tokens]
+    mask = tokens["attention_mask"]
+
+    def take(batch: np.ndarray) -> tuple[Tensor, ...]:
+        indices = torch.from_numpy(batch)
+        # By column, since tokenizers pad on the left or on the right.
+        column_mask = mask[indices].any(dim=0)
+        column_mask[0] |= not column_mask.any()  # a batch of empty texts keeps one
+        return tuple(tensor[indices][:, column_mask] for tensor in inputs)
+
+    return take
 
 
 def _batches_of_similar_length(

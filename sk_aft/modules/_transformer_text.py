@@ -12,10 +12,10 @@ from sk_aft.backbones._encoder_layers import (
     TEXT_ENCODERS,
     encoder_files,
     encoder_without_weights,
-    layers_of,
     load_encoder,
 )
 from sk_aft.backbones._specs import resolve_backbone
+from sk_aft.backbones._tunable import layers_of
 from sk_aft.modules._training_defaults import TrainingDefaults
 
 

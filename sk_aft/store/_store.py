@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import filelock
 import numpy as np
@@ -48,6 +48,26 @@ def default_store_path() -> Path:
     """
     with _home_needed():
         return _expanded(os.environ.get("SK_AFT_CACHE") or platformdirs.user_cache_dir("sk_aft"))
+
+
+class ModelFiles(NamedTuple):
+    """Where the weights of a fine-tuned model are kept.
+
+    Parameters
+    ----------
+    weights : Path
+        The weights that differ from those of the original model.
+    lock : FileLock
+        Held by the process that trains the model; released when the process ends.
+    """
+
+    weights: Path
+    lock: filelock.BaseFileLock
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state of a training that is not finished."""
+        return self.weights.with_name("checkpoint.pt")
 
 
 class FeatureStore:
@@ -251,6 +271,23 @@ class FeatureStore:
             self._make_directory(self.path / "locks")
         return Claims(self.path / "locks" / model.hex(), self.lock(model), self._writing)
 
+    def files(self, model: bytes) -> ModelFiles:
+        """Return where the weights of a fine-tuned model are kept, beside its features.
+
+        Parameters
+        ----------
+        model : bytes of length 16
+            Digest of the model, as `register_model` returns it.
+
+        Returns
+        -------
+        files : ModelFiles
+            Paths, and the lock of the process that trains the model.
+        """
+        self._make_directory(self.path / "locks")
+        lock = filelock.FileLock(self.path / "locks" / f"{model.hex()}.training.lock", mode=0o600)
+        return ModelFiles(self._directory(model) / "weights.safetensors", lock)
+
     def lock(self, model: bytes) -> filelock.BaseFileLock:
         """Return the lock for writing this model's rows; it is released when its process ends."""
         self._make_directory(self.path / "locks")
@@ -275,7 +312,8 @@ class FeatureStore:
                         "name": self._name(model),
                         "model": model.hex(),
                         "rows": rows.n_rows,
-                        "bytes": rows.n_rows * _bytes_of_a_row(rows.files),
+                        "bytes": rows.n_rows * _bytes_of_a_row(rows.files)
+                        + self._other_bytes(model),
                         "width": rows.width,
                         "dtype": rows.files.dtype,
                     }
@@ -375,9 +413,11 @@ class FeatureStore:
                 rows = self._rows(model)
                 if rows is None:
                     continue
-                row_bytes = _bytes_of_a_row(rows.files)
+                row_bytes, other_bytes = _bytes_of_a_row(rows.files), self._other_bytes(model)
                 n_rows = min(rows.n_rows, -(-excess // row_bytes))
-                if n_rows == rows.n_rows:
+                if n_rows == rows.n_rows or other_bytes:  # weights are removed with all rows
+                    n_rows = rows.n_rows
+                    excess -= other_bytes
                     shutil.rmtree(self._directory(model))
                 else:
                     n_rows = _rewrite(rows, first=n_rows)
@@ -466,6 +506,11 @@ class FeatureStore:
 
     def _directory(self, model: bytes) -> Path:
         return self.path / model.hex()
+
+    def _other_bytes(self, model: bytes) -> int:
+        """Return the size of what is kept beside a model's rows: the weights of a tuned model."""
+        files = self._directory(model).glob("*.safetensors")
+        return sum(file.stat().st_size for file in files)
 
     def _models(self) -> list[bytes]:
         if not self.path.is_dir():

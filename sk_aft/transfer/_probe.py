@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,15 +33,17 @@ class ClassProbe:
     def __init__(self, n_classes: int) -> None:
         self.n_classes = n_classes
 
-    def out_of_fold(self, features: np.ndarray, labels: np.ndarray, folds: Folds) -> np.ndarray:
+    def out_of_fold(
+        self, features: np.ndarray | Sequence[np.ndarray], labels: np.ndarray, folds: Folds
+    ) -> np.ndarray:
         """Choose C by cross-entropy and return out-of-fold probabilities.
 
         C is chosen on the first folds that together hold out at least 500 rows, or on all.
 
         Parameters
         ----------
-        features : ndarray of shape (n, d)
-            Features.
+        features : ndarray of shape (n, d), or sequence of these
+            Features; a sequence holds those of each fold, whose models differ.
         labels : ndarray of shape (n,)
             Class indices.
         folds : iterable of (train, test)
@@ -54,9 +56,11 @@ class ClassProbe:
             rows lack the row's class or have a single class.
         """
         folds = list(folds)
+        of_fold = [features] * len(folds) if isinstance(features, np.ndarray) else features
         before = np.cumsum([0, *(len(test) for _, test in folds)])[:-1]
         n_searched = int((before < _MIN_HELD_OUT).sum())
-        fits = [_FoldFit(features, labels, *fold) for fold in folds[:n_searched]]
+        pairs = list(zip(of_fold, folds, strict=True))
+        fits = [_FoldFit(own, labels, *fold) for own, fold in pairs[:n_searched]]
         best, lowest = np.eye(self.n_classes)[labels], np.inf
         self._C = _INVERSE_PENALTIES[0]
         for C in _INVERSE_PENALTIES:
@@ -70,8 +74,8 @@ class ClassProbe:
             if entropy >= lowest:
                 break  # weaker penalties take longer to fit
             best, lowest, self._C = probabilities, entropy, C
-        for fold in folds[n_searched:]:
-            _FoldFit(features, labels, *fold).write(best, self._C)
+        for own, fold in pairs[n_searched:]:
+            _FoldFit(own, labels, *fold).write(best, self._C)
         return best
 
     def fit(self, features: np.ndarray, labels: np.ndarray) -> ClassProbe:

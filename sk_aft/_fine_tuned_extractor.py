@@ -1,0 +1,422 @@
+"""FineTunedFeatureExtractor: a foundation model that learns the task before it teaches."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import _fit_context
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
+
+from sk_aft._data._labels import (
+    check_labels_are_alike,
+    check_no_target_missing,
+    known_targets,
+    labeled_mask,
+    warn_of_minus_one,
+)
+from sk_aft._embedding import FeatureSource, Reader
+from sk_aft._extractor import FoundationFeatureExtractor, _Seen
+from sk_aft._features import FoundationFeatures
+from sk_aft._fine_tuning._backbone import FineTunedBackbone, LabeledRows
+from sk_aft._fine_tuning._objectives import BATCH_SIZE, OBJECTIVES
+from sk_aft._fine_tuning._soft_targets import (
+    Folds,
+    OutOfFold,
+    TunedSoftTargets,
+    features_of,
+    out_of_fold,
+    tuned_out_of_fold,
+    tuning_folds,
+)
+from sk_aft._fine_tuning._training import TuningSettings
+from sk_aft._runtime._seeds import draw_seed
+from sk_aft.backbones import Backbone
+from sk_aft.transfer._probe import default_folds
+
+_PASSES = 6
+_FEWEST_STEPS, _MOST_STEPS = 100, 1000
+FROZEN = "frozen"
+
+
+class FineTunedFeatureExtractor(FoundationFeatureExtractor):
+    """Fine-tune a foundation model on the labelled rows, and add its features to the raw rows.
+
+    ``fit`` trains a copy of a text or image model on the rows that have a label. Its features
+    replace those of the frozen model, and its class probabilities are soft targets for a student.
+    In cross-validation it learns from the training rows of each split alone. Use it where a probe
+    of the frozen model is inaccurate and labels are few; see `FoundationFeatureExtractor` for
+    everything else.
+
+    Parameters
+    ----------
+    model : str, Backbone, SentenceTransformer, transformers model, or mapping of a column to these
+        One text model with a transformer ("minilm", "st:NAME", "hf:NAME", a directory, an object)
+        or image model ("effnet-lite0" to "effnet-lite2"). The original is not changed.
+    objective : {"auto", "linear", "pairs"}, default="auto"
+        What the model is trained for.
+
+        - "linear": a linear layer on its features predicts the class.
+        - "pairs": texts of a class get similar features, others different ones, as in SetFit.
+        - "auto": "linear", unless a probe of the frozen model predicts held-out labelled rows as
+          well: then the model stays frozen, which costs no further training.
+    n_steps : int or "auto", default="auto"
+        Batches of 32 rows; SetFit's batches of 16 pairs hold as many texts. "auto" is six passes
+        over the labelled rows, at least 100 steps and at most 1,000.
+    lr : float or "auto", default="auto"
+        Learning rate of the model's layers. "auto" is 1e-4 for "linear" and 3e-5 for "pairs".
+    missing_label : int, float, str or None, default=None
+        Marks unknown labels in y, as in `AFTClassifier`.
+    cv : int or "auto", default="auto"
+        Number of folds of the labelled rows, each of which is one more training. They give
+        soft targets, and scores, of rows whose labels were not seen. "auto" is 3.
+    cache : "auto", path-like, FeatureStore or None, default="auto"
+        Where features and the tuned weights are kept. A search over a student's parameters
+        fine-tunes once for each split. An interrupted training resumes.
+    batch_size : int or "auto", default="auto"
+        Number of rows per batch when features are computed, as in `FoundationFeatureExtractor`.
+    device : str or torch.device, default="auto"
+        Where the model is trained and runs. "auto" uses a GPU if there is one.
+    verbose : int, default=0
+        1 shows progress bars with the time left.
+    on_error : {"raise", "mask"}, default="raise"
+        What happens if the model cannot read a row, as in `FoundationFeatureExtractor`.
+    inputs : str, list of str or None, default=None
+        Columns that the student gets, as in `FoundationFeatureExtractor`.
+    random_state : int, RandomState instance or None, default=0
+        Order of the rows in training. It is an int so that a search finds the tuned model in the
+        store; None trains another one each time.
+
+    Attributes
+    ----------
+    objective_ : {"linear", "pairs", "frozen"}
+        What the model was trained for; "frozen" if it is the original.
+    cv_scores_ : dict of str to dict
+        For the objective and "frozen", the "accuracy" and "log_loss" of a probe on labelled
+        rows that neither it nor the model has seen. Without the objective until soft targets are
+        used, unless ``objective="auto"``, and where labels are too few: two rows a class.
+    classes_ : ndarray of shape (n_classes,)
+        The labels, sorted.
+    backbones_, feature_slices_, column_slices_, n_features_out_, n_features_in_, feature_names_in_
+        As in `FoundationFeatureExtractor`.
+
+    See Also
+    --------
+    FoundationFeatureExtractor : Keeps the model as it is.
+    sk_aft.model_selection.LabeledFold : Cross-validation with rows that have no label.
+
+    Notes
+    -----
+    `FoundationFeatures.soft_targets` of rows without a label are the probabilities of a logistic
+    regression on the tuned features. For a labelled row they are out of fold: the model and the
+    regression were trained on other rows. If no class has three labelled rows, those of the frozen
+    model take this place. The penalty of the regression is the one that is best out of fold.
+
+    Only labelled rows are learned from, so features of a labelled row have seen its label. Do not
+    cross-validate a later step on what this transformer returns: cross-validate the pipeline.
+
+    Embeddings of tokens, and the first half of an image model, keep their weights. Image models are
+    trained from the last block on; the others join until half of the steps are done. Dropout is
+    off, and normalisation keeps its statistics.
+
+    References
+    ----------
+    Tunstall et al., "Efficient Few-Shot Learning Without Prompts", arXiv 2209.11055 (SetFit).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sk_aft import FineTunedFeatureExtractor
+    >>> rng = np.random.RandomState(0)
+    >>> images = rng.randint(0, 100, (12, 16, 16)).astype(np.uint8)
+    >>> labels = np.arange(12) % 2
+    >>> images[labels == 1, 4:12, 4:12] += 100  # a bright square
+    >>> tuned = FineTunedFeatureExtractor("effnet-lite0", objective="linear", n_steps=3)
+    >>> pipe = make_pipeline(tuned, LogisticRegression()).fit(images, labels)
+    >>> pipe.predict(images[:4])
+    array([0, 1, 0, 1])
+    """
+
+    _parameter_constraints: dict = {
+        **FoundationFeatureExtractor._parameter_constraints,
+        "objective": [StrOptions({"auto", *OBJECTIVES})],
+        "n_steps": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "lr": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
+        "missing_label": "no_validation",
+        "cv": [Interval(Integral, 2, None, closed="left"), StrOptions({"auto"})],
+        "random_state": ["random_state"],
+    }
+
+    _soft_targets: TunedSoftTargets | None
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        objective: str = "auto",
+        n_steps: int | str = "auto",
+        lr: float | str = "auto",
+        missing_label: Any = None,
+        cv: int | str = "auto",
+        cache: Any = "auto",
+        batch_size: int | str = "auto",
+        device: str | torch.device = "auto",
+        verbose: int = 0,
+        on_error: str = "raise",
+        inputs: Any = None,
+        random_state: Any = 0,
+    ) -> None:
+        super().__init__(
+            model,
+            cache=cache,
+            batch_size=batch_size,
+            device=device,
+            verbose=verbose,
+            on_error=on_error,
+            inputs=inputs,
+        )
+        self.objective = objective
+        self.n_steps = n_steps
+        self.lr = lr
+        self.missing_label = missing_label
+        self.cv = cv
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: Any = None) -> FineTunedFeatureExtractor:
+        """Fine-tune the model on the rows that have a label.
+
+        Parameters
+        ----------
+        X : list, array, Series or DataFrame of n_rows rows
+            Texts or images, as for `FoundationFeatureExtractor`.
+        y : array-like of shape (n_rows,)
+            Labels; ``missing_label`` marks rows without one.
+
+        Returns
+        -------
+        self : FineTunedFeatureExtractor
+            The fitted transformer.
+
+        Raises
+        ------
+        ValueError
+            Before any training: if there are fewer than two classes, no class has two labelled rows,
+            y is not made of classes, or the model cannot be fine-tuned.
+        sk_aft.exceptions.DivergenceError
+            If the loss becomes infinite or NaN.
+        """
+        with self._restored_on_error():
+            seen = self._fit(X, y)
+            # The training happens when features are needed.
+            labeled = np.flatnonzero(labeled_mask(y, self.missing_label))
+            self._source().compute(seen.read.take(labeled))
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def precompute(self, X: Any, y: Any = None) -> FineTunedFeatureExtractor:
+        """Fine-tune ahead of a search, and fill the store with features and soft targets.
+
+        Parameters
+        ----------
+        X : list, array, Series or DataFrame of n_rows rows
+            As for `fit`.
+        y : array-like of shape (n_rows,)
+            As for `fit`.
+
+        Returns
+        -------
+        self : FineTunedFeatureExtractor
+            The fitted transformer, with the models unloaded.
+        """
+        if self.cache is None:
+            raise ValueError("cache=None keeps no features, so there is nothing to precompute.")
+        with self._restored_on_error():
+            rows = self._beside_features(self._fit(X, y))
+            try:
+                rows._computed()
+                _ = rows.soft_targets
+            finally:
+                for backbone in self.backbones_:
+                    backbone.unload()
+        return self
+
+    def _fit(self, X: Any, y: Any = None) -> _Seen:
+        """Check rows and labels, and choose the objective."""
+        self._check_one_model()
+        labels, labeled = self._check_labels(y)
+        seen = super()._fit(X, y)
+        if len(labeled) != len(seen.rows):
+            raise ValueError(
+                "Found input variables with inconsistent numbers of samples: "
+                f"X has {len(seen.rows)} rows and y has {len(labeled)}."
+            )
+        (reader,) = self._readers
+        reader.backbone.tunable_copy()  # raises if it cannot be tuned
+        random_state = self.random_state
+        seed = int(random_state) if isinstance(random_state, Integral) else draw_seed(random_state)
+        teacher = _Tuning(self, reader, self._labeled_rows(reader, seen, labels, labeled), seed)
+        self.objective_ = teacher.objective
+        self.cv_scores_ = teacher.scores
+        self._readers = [reader._replace(backbone=teacher.backbone)]
+        self.backbones_ = [teacher.backbone]
+        self._soft_targets = teacher.soft_targets(self.classes_)
+        return seen
+
+    def _check_one_model(self) -> None:
+        n_models = len(self._models())
+        if n_models > 1:
+            raise ValueError(
+                f"FineTunedFeatureExtractor tunes one model, got {n_models}: use one extractor for "
+                "each, and give a student the mean of their soft targets with "
+                "fit(X, y, soft_targets=...)."
+            )
+
+    def _check_labels(self, y: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return the class number of each labelled row, and which rows have a label."""
+        if y is None:
+            raise ValueError(
+                "FineTunedFeatureExtractor requires y to be passed, but the target y is None."
+            )
+        labeled = labeled_mask(y, self.missing_label)
+        if not labeled.any():
+            raise ValueError(
+                f"All {len(labeled)} rows of y are missing_label={self.missing_label!r}: a model "
+                "is fine-tuned on rows with a label."
+            )
+        check_no_target_missing(y, labeled, self.missing_label)
+        check_labels_are_alike(y, labeled)
+        known = known_targets(y, labeled)
+        if known.ndim == 2 and known.shape[1] == 1:
+            known = known[:, 0]
+        if known.ndim != 1:
+            raise ValueError(f"y has shape {known.shape}: expected one label for each row.")
+        check_classification_targets(known)
+        self.classes_, numbers = np.unique(known, return_inverse=True)
+        if labeled.all():
+            warn_of_minus_one(self.classes_)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"All {len(known)} labelled rows have the label {self.classes_[0]!r}: a model is "
+                "fine-tuned to tell at least two classes apart."
+            )
+        if len(self.classes_) == len(known):
+            raise ValueError(
+                f"Each of the {len(known)} labelled rows is the only one of its class: a model is "
+                "fine-tuned on at least two rows of a class. Label more rows, or use "
+                "FoundationFeatureExtractor."
+            )
+        return numbers.astype(np.int64), labeled
+
+    def _labeled_rows(
+        self, reader: Reader, seen: _Seen, labels: np.ndarray, labeled: np.ndarray
+    ) -> LabeledRows:
+        """Return the labelled rows that the model can read."""
+        indices = np.flatnonzero(labeled)
+        if self.on_error == "mask":
+            (frozen,) = self._source([reader]).compute(seen.read.take(indices))
+            known = ~frozen.missing_mask
+            indices, labels = indices[known], labels[known]
+        rows = reader.rows(seen.read.take(indices))
+        return LabeledRows.of(rows, labels, len(self.classes_))
+
+    def _beside_features(self, seen: _Seen) -> FoundationFeatures:
+        return FoundationFeatures(
+            seen.inputs,
+            seen.rows,
+            self._source(),
+            self.feature_slices_,
+            read=seen.read,
+            column_slices=self.column_slices_,
+            soft_target_source=self._soft_targets,
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        soft_targets = state.get("_soft_targets")
+        if soft_targets is not None and not soft_targets.is_fitted:
+            state["_soft_targets"] = None  # a pickle should not start a training
+        return state
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        return tags
+
+
+class _Tuning:
+    """One model and the labelled rows that it learns from."""
+
+    def __init__(
+        self,
+        extractor: FineTunedFeatureExtractor,
+        reader: Reader,
+        labeled: LabeledRows,
+        seed: int,
+    ) -> None:
+        self._base, self._labeled, self._seed = reader.backbone, labeled, seed
+        self._reader = reader
+        self._extractor = extractor
+        self._source: FeatureSource = extractor._source([reader])._replace(verbose=0)
+        self._folds = tuning_folds(labeled, extractor.cv, seed)
+        self.scores: dict[str, dict[str, float]] = {}
+        is_automatic = extractor.objective == "auto"
+        self.objective = "linear" if is_automatic else extractor.objective
+        self._predictions: OutOfFold | None = None
+        if is_automatic and self._folds:
+            frozen, tuned = self._of_frozen(), self._of_tuned()
+            if frozen.log_loss <= tuned.log_loss:
+                self.objective, self._predictions = FROZEN, frozen
+        is_frozen = self.objective == FROZEN
+        self.backbone: Backbone = self._base if is_frozen else self._tuned(labeled)
+
+    def soft_targets(self, classes: np.ndarray) -> TunedSoftTargets:
+        """Return what predicts the classes of rows."""
+        source = self._source
+        return TunedSoftTargets(
+            classes,
+            self._reader,
+            self._labeled,
+            self._predict_labeled,
+            lambda: features_of(self.backbone, self._labeled, source),
+        )
+
+    def _predict_labeled(self) -> OutOfFold:
+        if self._predictions is None:
+            self._predictions = self._of_tuned() if self._folds else self._of_frozen()
+        return self._predictions
+
+    def _of_frozen(self) -> OutOfFold:
+        features = features_of(self._base, self._labeled, self._source)
+        labels = self._labeled.labels
+        folds: Folds = self._folds or list(default_folds(labels, stratify=True, seed=self._seed))
+        return self._scored(FROZEN, out_of_fold(self._labeled, folds, features))
+
+    def _of_tuned(self) -> OutOfFold:
+        predictions = tuned_out_of_fold(self._labeled, self._folds, self._source, self._tuned)
+        self._predictions = self._scored(self.objective, predictions)
+        return self._predictions
+
+    def _scored(self, name: str, predictions: OutOfFold) -> OutOfFold:
+        self.scores[name] = {
+            "accuracy": predictions.accuracy,
+            "log_loss": predictions.log_loss,
+        }
+        return predictions
+
+    def _tuned(self, labeled: LabeledRows) -> FineTunedBackbone:
+        extractor = self._extractor
+        n_steps, lr = extractor.n_steps, extractor.lr
+        if n_steps == "auto":
+            passes = round(_PASSES * len(self._labeled.labels) / BATCH_SIZE)
+            n_steps = min(max(passes, _FEWEST_STEPS), _MOST_STEPS)
+        if lr == "auto":
+            lr = OBJECTIVES[self.objective].lr
+        settings = TuningSettings(self.objective, int(n_steps), float(lr), self._seed)
+        store = self._source.store(self._base)
+        return FineTunedBackbone(self._base, labeled, settings, store, verbose=extractor.verbose)

@@ -1,0 +1,1 @@
+"""Foundation models that learn a task from its labelled rows."""

@@ -1,0 +1,98 @@
+"""What a foundation model is trained for: loss functions, and which rows make a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# Rows of a batch. SetFit's batch of 16 pairs holds as many texts, so that steps compare.
+BATCH_SIZE = 32
+
+
+class Objective(NamedTuple):
+    """An objective.
+
+    Parameters
+    ----------
+    lr : float
+        Default learning rate of the layers.
+    has_head : bool
+        Whether a linear layer from the features to the classes is trained, too.
+    draw : callable
+        Maps class numbers (n,), a number of batches and a random state to the rows of each batch,
+        (n_batches, batch_size).
+    loss : callable
+        Maps the features of a batch, or the outputs of its head, and class numbers to the loss.
+    """
+
+    lr: float
+    has_head: bool
+    draw: Callable[[np.ndarray, int, np.random.RandomState], np.ndarray]
+    loss: Callable[[Tensor, Tensor], Tensor]
+
+
+def pair_loss(features: Tensor, labels: Tensor) -> Tensor:
+    r"""Return how far all pairs of a batch are from cosine 1 within a class and 0 between classes.
+
+    .. math::
+        \tfrac{1}{2} \operatorname{mean}_{y_i = y_j, i \ne j} (1 - c_{ij})^2
+        + \tfrac{1}{2} \operatorname{mean}_{y_i \ne y_j} c_{ij}^2
+
+    with c the cosine of two rows. It is the loss of SetFit (arXiv 2209.11055) on pairs of which
+    half are of one class. Each text is encoded once for all of its pairs.
+
+    Parameters
+    ----------
+    features : Tensor of shape (B, d)
+        Features.
+    labels : Tensor of shape (B,)
+        Class numbers.
+
+    Returns
+    -------
+    loss : Tensor, scalar
+        At least 0.
+    """
+    unit = F.normalize(features, dim=1)
+    cosines = unit @ unit.T
+    are_alike = labels[:, None] == labels[None, :]
+    different = cosines[~are_alike]
+    alike = cosines[are_alike & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)]
+    # The mean of no pairs would be NaN.
+    parts = [(1 - alike).square().sum() / max(len(alike), 1)]
+    parts.append(different.square().sum() / max(len(different), 1))
+    return (parts[0] + parts[1]) / 2
+
+
+def draw_passes(labels: np.ndarray, n_batches: int, random: np.random.RandomState) -> np.ndarray:
+    """Return batches that pass over all rows in random order, again and again."""
+    n_rows = n_batches * BATCH_SIZE
+    passes = [random.permutation(len(labels)) for _ in range(-(-n_rows // len(labels)))]
+    return np.concatenate(passes)[:n_rows].reshape(n_batches, BATCH_SIZE)
+
+
+def draw_classes(labels: np.ndarray, n_batches: int, random: np.random.RandomState) -> np.ndarray:
+    """Return batches of as many rows of each class, of several classes and at least two rows each."""
+    members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    n_each = max(2, BATCH_SIZE // len(members))
+    batches = []
+    for _ in range(n_batches):
+        chosen = random.permutation(len(members))[: BATCH_SIZE // n_each]
+        rows = [
+            random.choice(members[number], n_each, replace=len(members[number]) < n_each)
+            for number in chosen
+        ]
+        rest = random.choice(len(labels), BATCH_SIZE - n_each * len(chosen))
+        batches.append(np.concatenate([*rows, rest]))
+    return np.array(batches)
+
+
+OBJECTIVES = {
+    "linear": Objective(1e-4, True, draw_passes, F.cross_entropy),
+    "pairs": Objective(3e-5, False, draw_classes, pair_loss),
+}

@@ -1,0 +1,230 @@
+"""Class probabilities of a fine-tuned model, which never saw the labels of the rows it predicts."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
+
+from sk_aft._data._feature_rows import StoredRows
+from sk_aft._data._rows import Rows
+from sk_aft._embedding import FeatureSource, Reader
+from sk_aft._fine_tuning._backbone import FineTunedBackbone, LabeledRows
+from sk_aft.backbones import Backbone
+from sk_aft.store import row_digests
+from sk_aft.transfer._probe import ClassProbe
+
+_N_FOLDS = 3
+_SMALLEST_PROBABILITY = 1e-6
+
+Folds = Sequence[tuple[np.ndarray, np.ndarray]]
+
+
+class OutOfFold(NamedTuple):
+    """Predictions for labelled rows by models that did not see their labels.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n_rows, n_classes)
+        NaN in rows that no fold can predict: no other row has their class.
+    probe : ClassProbe
+        Its penalty is the one with which the probabilities are best.
+    accuracy, log_loss : float
+        Of the predicted rows.
+    """
+
+    probabilities: np.ndarray
+    probe: ClassProbe
+    accuracy: float
+    log_loss: float
+
+
+def tuning_folds(labeled: LabeledRows, n_folds: int | str, seed: int) -> Folds:
+    """Return folds of the labelled rows; none if the labels are too few.
+
+    Rows of equal content are in the same fold. There are at most as many folds as the largest
+    class has rows, and none if that is fewer than three: a model tuned on one row of each class
+    says little of one that is tuned on two.
+
+    Parameters
+    ----------
+    labeled : LabeledRows
+        The rows.
+    n_folds : int or "auto"
+        Number of folds; "auto" is three.
+    seed : int
+        Seed of the folds.
+
+    Returns
+    -------
+    folds : list of (train, test)
+        Indices of rows to learn from and rows to predict.
+    """
+    _, groups = np.unique(labeled.digests, return_inverse=True)
+    largest = int(np.bincount(labeled.labels).max())
+    wanted = _N_FOLDS if n_folds == "auto" else int(n_folds)
+    n_folds = min(wanted, largest, int(groups.max()) + 1)
+    if largest < 3 or n_folds < 2:
+        return []
+    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        return list(splitter.split(np.zeros(len(groups)), labeled.labels, groups))
+
+
+def out_of_fold(
+    labeled: LabeledRows, folds: Folds, features: np.ndarray | Sequence[np.ndarray]
+) -> OutOfFold:
+    """Predict each labelled row by a probe, and a model, that was fitted on other rows.
+
+    Parameters
+    ----------
+    labeled : LabeledRows
+        The rows.
+    folds : list of (train, test)
+        Indices of rows to learn from and rows to predict.
+    features : ndarray of shape (n_rows, n_features), or list of these
+        Features of all rows; a list holds those of the model of each fold.
+
+    Returns
+    -------
+    predictions : OutOfFold
+        The predictions and their score.
+    """
+    probe = ClassProbe(labeled.n_classes)
+    probabilities = probe.out_of_fold(features, labeled.labels, folds)
+    known_mask = np.zeros(len(labeled.labels), dtype=bool)
+    for train, test in folds:
+        known_mask[test] = np.isin(labeled.labels[test], labeled.labels[train])
+    probabilities[~known_mask] = np.nan
+    predicted, labels = probabilities[known_mask], labeled.labels[known_mask]
+    of_label = np.clip(predicted[np.arange(len(labels)), labels], _SMALLEST_PROBABILITY, 1)
+    return OutOfFold(
+        probabilities,
+        probe,
+        accuracy=float((predicted.argmax(axis=1) == labels).mean()),
+        log_loss=float(-np.log(of_label).mean()),
+    )
+
+
+def features_of(backbone: Backbone, labeled: LabeledRows, source: FeatureSource) -> np.ndarray:
+    """Return a model's features of labelled rows; those in the store are not computed again."""
+    reading = source._replace(readers=[Reader(backbone, kind=labeled.rows.kind)])
+    (stored,) = reading.compute(labeled.rows)
+    return stored.take(np.arange(len(labeled.labels)))
+
+
+def tuned_out_of_fold(
+    labeled: LabeledRows,
+    folds: Folds,
+    source: FeatureSource,
+    tune: Callable[[LabeledRows], FineTunedBackbone],
+) -> OutOfFold:
+    """Fine-tune a model on each fold's training rows, and predict the others.
+
+    Parameters
+    ----------
+    labeled : LabeledRows
+        The rows.
+    folds : list of (train, test)
+        Indices of rows to learn from and rows to predict.
+    source : FeatureSource
+        How models are run, and where features are kept.
+    tune : callable
+        Returns the model that learns from some rows.
+
+    Returns
+    -------
+    predictions : OutOfFold
+        The predictions and their score.
+    """
+    matrices = []
+    for train, _ in folds:
+        backbone = tune(labeled.subset(train))
+        matrices.append(features_of(backbone, labeled, source))
+        backbone.forget()
+    return out_of_fold(labeled, folds, matrices)
+
+
+class TunedSoftTargets:
+    """Class probabilities of a model: out of fold for labelled rows, and those of a probe for others.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_classes,)
+        The labels.
+    reader : Reader
+        The part of the rows that the model reads.
+    labeled : LabeledRows
+        What the model learned from.
+    predict_labeled : callable
+        Returns `OutOfFold` of the labelled rows. Called once, when probabilities are first needed.
+    features : callable
+        Returns the final model's features of the labelled rows, for the probe.
+    """
+
+    def __init__(
+        self,
+        classes: np.ndarray,
+        reader: Reader,
+        labeled: LabeledRows,
+        predict_labeled: Callable[[], OutOfFold],
+        features: Callable[[], np.ndarray],
+    ) -> None:
+        self.classes = classes
+        self._column, self._kind = reader.column, labeled.rows.kind
+        self._row_of = {digest: row for row, digest in enumerate(labeled.digests.tolist())}
+        self._labels = labeled.labels
+        self._predict_labeled: Callable[[], OutOfFold] | None = predict_labeled
+        self._features: Callable[[], np.ndarray] | None = features
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the probabilities of all rows are known, or a probe that predicts them."""
+        return self._predict_labeled is None
+
+    def fit(self) -> None:
+        """Predict the labelled rows, and fit the probe; done once."""
+        if self._predict_labeled is None:
+            return
+        assert self._features is not None
+        predictions = self._predict_labeled()
+        self._probe = predictions.probe.fit(self._features(), self._labels)
+        self._of_labeled = predictions.probabilities.astype(np.float32)
+        self._predict_labeled = self._features = None
+
+    def compute(self, rows: Rows, parts: Sequence[StoredRows]) -> np.ndarray:
+        """Return the probabilities of rows.
+
+        Parameters
+        ----------
+        rows : Rows
+            Rows as the extractor reads them.
+        parts : sequence of StoredRows
+            The model's features of these rows.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_rows, n_classes), float32
+            NaN in rows without features, and in labelled rows that no fold can predict.
+        """
+        self.fit()
+        shape = len(rows), len(self.classes)
+        probabilities: np.ndarray = np.full(shape, np.nan, dtype=np.float32)
+        known = np.flatnonzero(~parts[0].missing_mask)
+        if len(known):
+            probabilities[known] = self._probe.predict(parts[0].take(known))
+        read = Reader(None, self._column, self._kind).rows(rows)  # type: ignore[arg-type]
+        digests = row_digests(read, on_error=lambda row, error: None)
+        for row, digest in enumerate(digests):
+            number = self._row_of.get(digest.hex())
+            if number is not None:
+                probabilities[row] = self._of_labeled[number]
+        return probabilities
+
+    def __getstate__(self) -> dict[str, Any]:
+        self.fit()  # the models of the folds are not pickled
+        return dict(vars(self))

@@ -1,0 +1,282 @@
+"""Fine-tuning a foundation model on labelled rows."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from sk_aft._data._rows import Rows
+from sk_aft._embedding import seconds_between_updates
+from sk_aft._fine_tuning._objectives import OBJECTIVES
+from sk_aft._runtime._threads import flushed_denormals
+from sk_aft.backbones._tunable import TunableModel
+from sk_aft.exceptions import DivergenceError
+
+_HEAD_LR = 1e-2
+_WEIGHT_DECAY = 0.01
+_WARM_UP = 0.1  # of the steps
+_UNFROZEN_AT = 0.5  # part of the steps after which all layers are trained
+_ROWS_FOR_SCALE = 256
+_SECONDS_BETWEEN_CHECKPOINTS = 20.0
+
+
+class TuningSettings(NamedTuple):
+    """What is done with a foundation model, besides the rows and labels.
+
+    Parameters
+    ----------
+    objective : {"linear", "pairs"}
+        What is optimised.
+    n_steps : int
+        Number of batches.
+    lr : float
+        Learning rate of the layers.
+    seed : int
+        Seed of the batches.
+    """
+
+    objective: str
+    n_steps: int
+    lr: float
+    seed: int
+
+
+def fine_tune(
+    model: TunableModel,
+    rows: Rows,
+    labels: np.ndarray,
+    n_classes: int,
+    settings: TuningSettings,
+    *,
+    name: str,
+    device: torch.device,
+    verbose: int = 0,
+    checkpoint: Path | None = None,
+) -> None:
+    """Train a foundation model in place.
+
+    Dropout is off and normalisation keeps its statistics: so few steps need no regularisation, and
+    the result depends on the seed of the batches alone.
+
+    Parameters
+    ----------
+    model : TunableModel
+        The model.
+    rows : Rows
+        Rows with labels.
+    labels : ndarray of shape (n_rows,), int64
+        Class numbers.
+    n_classes : int
+        Number of classes.
+    settings : TuningSettings
+        What is done.
+    name : str
+        Name of the model, for the progress bar and messages.
+    device : torch.device
+        Device of the model.
+    verbose : int, default=0
+        1 shows a progress bar with the time left.
+    checkpoint : Path, optional
+        File that keeps the state every 20 seconds. Training that is interrupted resumes there; the
+        file is removed at the end.
+
+    Raises
+    ------
+    DivergenceError
+        If the loss becomes infinite or NaN.
+    """
+    objective = OBJECTIVES[settings.objective]
+    random = np.random.RandomState(settings.seed)
+    batches = objective.draw(labels, settings.n_steps, random)
+    take = model.read(rows)
+    module = model.module.eval()
+    parameters = trained_weights(model)
+    for weight in module.parameters():
+        weight.requires_grad_(False)
+    run = _Run(model, parameters, settings, device)
+    if objective.has_head:
+        run.add_head(n_classes, _scale(module, take, len(labels), device))
+    start = run.restore(checkpoint)
+    saved_at = time.monotonic()
+    progress = tqdm(
+        total=settings.n_steps,
+        initial=start,
+        desc=f"{name}: fine-tuning",
+        unit="step",
+        disable=not verbose,
+        mininterval=seconds_between_updates(),
+    )
+    targets = torch.as_tensor(labels, device=device)
+    with progress, flushed_denormals(), torch.enable_grad():
+        for step in range(start, settings.n_steps):
+            batch = batches[step]
+            inputs = tuple(tensor.to(device) for tensor in take(batch))
+            loss = run.step(step, inputs, targets[batch])
+            if not math.isfinite(loss):
+                raise DivergenceError(
+                    f"The loss became {loss} when model {name!r} was fine-tuned, in step {step} of "
+                    f"{settings.n_steps}: use a smaller lr than {settings.lr:g}."
+                )
+            progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            progress.update()
+            if checkpoint and time.monotonic() - saved_at > _SECONDS_BETWEEN_CHECKPOINTS:
+                run.save(checkpoint, step + 1)
+                saved_at = time.monotonic()
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+
+
+def trained_weights(model: TunableModel) -> dict[str, nn.Parameter]:
+    """Return the weights that fine-tuning changes, by name: all but those of frozen layers."""
+    frozen = {
+        weight for layer in model.layers[: model.n_frozen_layers] for weight in layer.parameters()
+    }
+    return {
+        name: weight for name, weight in model.module.named_parameters() if weight not in frozen
+    }
+
+
+class _Run:
+    """The state of a training: weights, head and optimizer."""
+
+    def __init__(
+        self,
+        model: TunableModel,
+        weights: dict[str, nn.Parameter],
+        settings: TuningSettings,
+        device: torch.device,
+    ) -> None:
+        self._model = model
+        self._weights = weights
+        self._settings = settings
+        self._device = device
+        self._objective = OBJECTIVES[settings.objective]
+        self._head: nn.Linear | None = None
+        matrices = [weight for weight in weights.values() if weight.ndim > 1]
+        others = [weight for weight in weights.values() if weight.ndim < 2]
+        groups: list[dict[str, Any]] = [
+            {"params": matrices, "lr": settings.lr, "weight_decay": _WEIGHT_DECAY},
+            {"params": others, "lr": settings.lr, "weight_decay": 0.0},
+        ]
+        self._optimizer = torch.optim.AdamW([group for group in groups if group["params"]])
+
+    def add_head(self, n_classes: int, scale: Tensor) -> None:
+        """Add a linear layer, which predicts nothing at first."""
+        self._head = nn.Linear(len(scale), n_classes, device=self._device, dtype=scale.dtype)
+        nn.init.zeros_(self._head.weight)
+        nn.init.zeros_(self._head.bias)
+        self._scale = scale
+        self._optimizer.add_param_group(
+            {"params": list(self._head.parameters()), "lr": _HEAD_LR, "weight_decay": 0.0}
+        )
+
+    def step(self, step: int, inputs: tuple[Tensor, ...], labels: Tensor) -> float:
+        """Train on one batch; return its loss."""
+        self._unfreeze(step)
+        outputs = self._model.module(*inputs)
+        if self._head is not None:
+            outputs = self._head(outputs / self._scale)
+        loss = self._objective.loss(outputs, labels)
+        self._optimizer.zero_grad()
+        loss.backward()
+        with _at_rate(self._optimizer, _rate(step, self._settings.n_steps)):
+            self._optimizer.step()
+        return loss.item()
+
+    def _unfreeze(self, step: int) -> None:
+        """Let the weights of the last layers change; later those of the others, too."""
+        layers, n_frozen = self._model.layers, self._model.n_frozen_layers
+        n_trained = len(layers) - n_frozen
+        if self._model.unfreezes:
+            part = step / max(1, self._settings.n_steps * _UNFROZEN_AT)
+            n_trained = min(n_trained, 1 + int(part * n_trained))
+        waiting = {
+            weight for layer in layers[: len(layers) - n_trained] for weight in layer.parameters()
+        }
+        for weight in self._weights.values():
+            weight.requires_grad_(weight not in waiting)
+
+    def save(self, path: Path, step: int) -> None:
+        """Write the state to a file that is complete or absent."""
+        written = path.with_suffix(".tmp")
+        torch.save(
+            {
+                "step": step,
+                "weights": {name: weight.detach() for name, weight in self._weights.items()},
+                "head": {} if self._head is None else self._head.state_dict(),
+                "optimizer": self._optimizer.state_dict(),
+            },
+            written,
+        )
+        written.replace(path)
+
+    def restore(self, path: Path | None) -> int:
+        """Return the number of steps done; a file that cannot be read is ignored."""
+        if path is None or not path.exists():
+            return 0
+        try:
+            state = torch.load(path, map_location=self._device, weights_only=True)
+        except Exception:  # torch raises many types for a damaged file
+            path.unlink(missing_ok=True)
+            return 0
+        set_weights(self._weights, state["weights"])
+        if self._head is not None:
+            self._head.load_state_dict(state["head"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        return int(state["step"])
+
+
+@torch.no_grad()
+def set_weights(weights: dict[str, nn.Parameter], values: dict[str, Tensor]) -> None:
+    """Copy values into weights of the same names.
+
+    Raises
+    ------
+    ValueError
+        If the names differ.
+    """
+    if weights.keys() != values.keys():
+        raise ValueError("The fine-tuned weights are those of another model.")
+    for name, weight in weights.items():
+        weight.copy_(values[name])
+
+
+@torch.no_grad()
+def _scale(module: nn.Module, take: Any, n_rows: int, device: torch.device) -> Tensor:
+    """Return the root mean square of the features, the same for each, so that one rate suits all."""
+    some = np.unique(np.linspace(0, n_rows - 1, min(n_rows, _ROWS_FOR_SCALE)).astype(np.int64))
+    pieces = np.array_split(some, -(-len(some) // 32))
+    features = torch.cat(
+        [module(*(tensor.to(device) for tensor in take(piece))) for piece in pieces]
+    )
+    size = features.square().mean().sqrt().clamp(min=1e-6)
+    return size.expand(features.shape[1]).clone()
+
+
+def _rate(step: int, n_steps: int) -> float:
+    """Return the learning rate relative to its largest: a warm-up, then half a cosine."""
+    n_warm_up = max(1, round(_WARM_UP * n_steps))
+    if step < n_warm_up:
+        return (step + 1) / n_warm_up
+    return 0.5 * (1 + math.cos(math.pi * (step - n_warm_up) / max(1, n_steps - n_warm_up)))
+
+
+@contextmanager
+def _at_rate(optimizer: torch.optim.Optimizer, rate: float) -> Iterator[None]:
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for group, lr in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = lr * rate
+    try:
+        yield
+    finally:
+        for group, lr in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = lr
