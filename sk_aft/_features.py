@@ -12,6 +12,7 @@ from sklearn.utils import _safe_indexing
 
 from sk_aft._data._feature_rows import StoredRows
 from sk_aft._data._rows import Rows, as_rows
+from sk_aft._data._soft_targets import SoftTargetSource
 from sk_aft._embedding import FeatureSource
 from sk_aft.store._model_rows import ModelRows
 
@@ -42,6 +43,8 @@ class FoundationFeatures:
         What the models read; default: ``rows``.
     column_slices : dict of str to slice, optional
         Which features come from which column of what the models read.
+    soft_target_source : SoftTargetSource, optional
+        Computes soft targets of the rows; default: they have none.
 
     Attributes
     ----------
@@ -55,6 +58,11 @@ class FoundationFeatures:
         Which features come from which column of a DataFrame; empty if models read whole rows.
     missing_mask : ndarray of shape (n_rows,), bool
         Which rows lack the features of at least one model; only with ``on_error="mask"``.
+    soft_targets : ndarray of shape (n_rows, n_classes), float32, or None
+        Class probabilities that the models predict, computed when first used; NaN in rows without
+        them. None if the extractor predicts nothing. "probe-kd" teaches them to a student.
+    soft_target_classes : ndarray of shape (n_classes,) or None
+        Labels of the columns of ``soft_targets``; None if these are numbers, or if there are none.
     shape : tuple of int
         (n_rows, n_features); known without computing.
     ndim : int
@@ -89,6 +97,7 @@ class FoundationFeatures:
         *,
         read: Rows | None = None,
         column_slices: dict[Any, slice] | None = None,
+        soft_target_source: SoftTargetSource | None = None,
     ) -> None:
         self.inputs = inputs
         self._rows = rows
@@ -97,6 +106,8 @@ class FoundationFeatures:
         self.column_slices = column_slices or {}
         self._parts = parts
         self._read = rows if read is None else read
+        self._soft_target_source = soft_target_source
+        self._soft_targets: np.ndarray | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -140,6 +151,23 @@ class FoundationFeatures:
         )
         return self.missing_mask
 
+    @property
+    def has_soft_targets(self) -> bool:
+        """Whether there are soft targets; known without computing."""
+        return self._soft_target_source is not None
+
+    @property
+    def soft_targets(self) -> np.ndarray | None:
+        """Class probabilities that the models predict, (n_rows, n_classes); None without."""
+        if self._soft_targets is None and self._soft_target_source is not None:
+            self._soft_targets = self._soft_target_source.compute(self._read, self._computed())
+        return self._soft_targets
+
+    @property
+    def soft_target_classes(self) -> np.ndarray | None:
+        """Labels of the columns of ``soft_targets``; None of numbers, or if there are none."""
+        return None if self._soft_target_source is None else self._soft_target_source.classes
+
     def take(self, indices: Any) -> np.ndarray:
         """Return the features of some rows as an array in memory; other rows are not read."""
         taken = [part.take(indices) for part in self._computed()]
@@ -169,7 +197,7 @@ class FoundationFeatures:
         parts = None if self._parts is None else [part.subset(indices) for part in self._parts]
         rows = self._rows[indices]
         is_same = self.inputs is self._rows.values
-        return FoundationFeatures(
+        some = FoundationFeatures(
             rows.values if is_same else _safe_indexing(self.inputs, indices),
             rows,
             self._source,
@@ -177,7 +205,11 @@ class FoundationFeatures:
             parts,
             read=rows if self._read is self._rows else self._read[indices],
             column_slices=self.column_slices,
+            soft_target_source=self._soft_target_source,
         )
+        if self._soft_targets is not None:
+            some._soft_targets = self._soft_targets[indices]
+        return some
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         array = np.asarray(self.features)

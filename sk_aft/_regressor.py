@@ -39,11 +39,11 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
         - An instance: copied; training starts from its weights. A model of timm or torchvision gets
           a new head and its own image size and scale, as "timm:NAME" does.
     transfer : str, torch.nn.Module, list of (method, strength) or None, default="auto"
-        What is learned from the foundation features. Adds a few per cent to the time of a step;
-        "probe-kd" fits a linear probe first.
+        What is learned from the foundation features or soft targets. Adds a few per cent to the
+        time of a step; "probe-kd" without soft targets fits a linear probe first.
 
-        - "auto": "probe-kd" if the labelled rows have two or more distinct targets; otherwise,
-          and in `partial_fit`, "aft".
+        - "auto": "probe-kd" if there are soft targets, or if the labelled rows have two or more
+          distinct targets; otherwise, and in `partial_fit` without soft targets, "aft".
         - A name: "aft" (the paper's method), "kd", "rkd", "ft", "kkd", "b-tuning", "probe-kd", ...;
           see `sk_aft.transfer.make_transfer`.
         - A module: maps student features (B, p) and foundation features (B, d) to a scalar.
@@ -52,7 +52,8 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
     beta : "auto" or float >= 0, default="auto"
         Strength of the transfer: the loss is the task loss plus ``beta`` times the transfer loss.
         "auto" is the method's default: 10 for "aft", as published, 1 for "probe-kd" and lists.
-        0 is exactly standard training. Without foundation features, "auto" warns and uses 0.
+        0 is exactly standard training. With neither foundation features nor soft targets, "auto"
+        warns and uses 0.
     preprocessor : "auto", estimator or None, default="auto"
         Converts rows to numbers; fitted to the training rows, and part of the fitted student.
 
@@ -265,6 +266,7 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
         y: Any = None,
         *,
         features: Any = None,
+        soft_targets: Any = None,
         sample_weight: Any = None,
         X_unlabeled: Any = None,
     ) -> AFTRegressor:
@@ -280,12 +282,16 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
             Numbers to predict.
         features : array-like of shape (n_rows, n_foundation_features), optional
             Foundation features of plain rows.
+        soft_targets : array-like of shape (n_rows,) or (n_rows, n_targets), optional
+            Predictions from any source, in the unit of y; NaN in rows without them. "probe-kd"
+            learns from them. They replace the soft targets that X holds.
         sample_weight : array-like of shape (n_rows,), optional
             Weights of the rows in the task loss; in the transfer loss all rows have equal weight.
         X_unlabeled : FoundationFeatures, optional
-            Rows without labels; they contribute to the transfer loss. A pipeline passes them on
-            after ``sklearn.set_config(enable_metadata_routing=True)``, with ``set_fit_request`` of
-            this estimator and ``Pipeline(..., transform_input=["X_unlabeled"])``.
+            Rows without labels, and without ``soft_targets``; they contribute to the transfer
+            loss. A pipeline passes them on after
+            ``sklearn.set_config(enable_metadata_routing=True)``, with ``set_fit_request`` of this
+            estimator and ``Pipeline(..., transform_input=["X_unlabeled"])``.
 
         Returns
         -------
@@ -295,14 +301,15 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
         Raises
         ------
         ValueError
-            If rows, targets, features or weights cannot be used; raised before any training.
+            If rows, targets, features, soft targets or weights cannot be used; raised before any
+            training.
         sk_aft.exceptions.DivergenceError
             If the loss becomes infinite or NaN; it is also a ValueError.
         KeyboardInterrupt
             If it is interrupted. An estimator that was fitted before is unchanged; one that was
             not keeps the result of the completed epochs.
         """
-        self._fit(X, y, features, sample_weight, X_unlabeled)
+        self._fit(X, y, features, sample_weight, X_unlabeled, soft_targets)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)

@@ -100,6 +100,9 @@ class RowBatches:
         Rows per batch.
     device : torch.device
         Where the batches go.
+    soft_targets : ndarray of shape (n_rows, n_outputs), optional
+        Soft targets, which a transfer method may take instead of the features; NaN in rows
+        without them. Batches do not hold them.
     shuffle : numpy.random.RandomState, optional
         Shuffles the rows; by default they keep their order.
     labeled_mask : ndarray of shape (n_rows,), bool, optional
@@ -119,6 +122,7 @@ class RowBatches:
         weights: Tensor | None = None,
         batch_size: int,
         device: torch.device,
+        soft_targets: np.ndarray | None = None,
         shuffle: np.random.RandomState | None = None,
         labeled_mask: np.ndarray | None = None,
         unlabeled_fraction: float = 0.5,
@@ -129,6 +133,7 @@ class RowBatches:
         self.weights = weights
         self.batch_size = batch_size
         self.device = device
+        self.soft_targets = soft_targets
         self.shuffle = shuffle
         self.labeled_mask: np.ndarray = (
             np.ones(len(inputs), dtype=bool) if labeled_mask is None else labeled_mask
@@ -166,8 +171,10 @@ class RowBatches:
 
     @property
     def has_missing_features(self) -> bool:
-        """Whether some rows have no features; these are NaN."""
-        return self.features is not None and bool(self.features.missing_mask.any())
+        """Whether some rows have no features or no soft targets; these are NaN."""
+        lacks_soft_targets = self.soft_targets is not None and np.isnan(self.soft_targets).any()
+        lacks_features = self.features is not None and self.features.missing_mask.any()
+        return bool(lacks_soft_targets or lacks_features)
 
     def with_inputs(self, inputs: InputTensors) -> RowBatches:
         """Return batches of the same rows in another form."""

@@ -2,8 +2,9 @@
 
 Models are described by dicts of JSON values:
 
-- ``name``: name on the hub, "minilm" and such, or the last part of a directory; None of an array;
-- ``type``: class of the backbone, or "array";
+- ``name``: name on the hub, "minilm" and such, or the last part of a directory; None of features
+  given as an array;
+- ``type``: class of the backbone, "array", or "soft targets" given as an array;
 - ``column``: the column of a frame that a teacher read, None for whole rows;
 - ``revision``: commit on the hub, None of other models;
 - ``fingerprint``: digest of all that determines the model's features, as in the store's keys;
@@ -29,6 +30,7 @@ from sk_aft.backbones import Backbone, resolve_backbone
 from sk_aft.backbones._efficientnet import EfficientNetLiteBackbone
 from sk_aft.modules import EfficientNetLite, PretrainedImage, TransformerText
 from sk_aft.store._keys import model_digest
+from sk_aft.transfer._methods import which_take_soft_targets
 
 Description = dict[str, Any]
 
@@ -44,7 +46,12 @@ _LICENCE_OF_CARD = re.compile(r"^license:[ \t]*['\"]?([\w.+-]+)['\"]?[ \t]*$", r
 
 
 def with_teachers(
-    known: Sequence[Description], X: Any, features: Any, beta: float
+    known: Sequence[Description],
+    X: Any,
+    features: Any,
+    soft_targets: Any,
+    transfer: Any,
+    beta: float,
 ) -> list[Description]:
     """Return what a student learned from, after one more training.
 
@@ -56,8 +63,12 @@ def with_teachers(
         As for ``fit``; features are computed if ``beta`` is not 0.
     features : array-like or None
         As for ``fit``.
+    soft_targets : array-like or None
+        As for ``fit``.
+    transfer : str, nn.Module, list or None
+        The transfer method.
     beta : float
-        Strength of the transfer; with 0 nothing is learned from features.
+        Strength of the transfer; with 0 nothing is learned from features or soft targets.
 
     Returns
     -------
@@ -65,10 +76,12 @@ def with_teachers(
         A new list, without duplicates.
     """
     found: list[Description] = []
-    if beta > 0 and isinstance(X, FoundationFeatures):
-        found = [_of_reader(X, number) for number in range(len(X._source.readers))]
-    elif beta > 0 and features is not None:
-        found = [_description(None, "array")]
+    if beta > 0:
+        takes = which_take_soft_targets(transfer) if soft_targets is not None else [False]
+        if not all(takes):
+            found += _of_features(X, features)
+        if any(takes):
+            found.append(_description("soft targets given as an array", "soft targets"))
     teachers = list(known)
     for teacher in found:
         if teacher not in teachers:
@@ -111,6 +124,13 @@ def started_from(
     if isinstance(network, PretrainedImage):
         return _of_image_network(module, network.network)
     return None
+
+
+def _of_features(X: Any, features: Any) -> list[Description]:
+    """Return the descriptions of what made the foundation features."""
+    if isinstance(X, FoundationFeatures):
+        return [_of_reader(X, number) for number in range(len(X._source.readers))]
+    return [] if features is None else [_description(None, "array")]
 
 
 def _of_reader(X: FoundationFeatures, number: int) -> Description:

@@ -160,7 +160,7 @@ def build_transfer(
     method: Any,
     parameters: Mapping[str, Any],
     *,
-    n_features: int,
+    n_features: Any,  # None if there are only soft targets
     n_student_features: int,
     n_outputs: int,
     feature_slices: Mapping[str, slice],
@@ -275,13 +275,21 @@ def fit_transfer(
             features=features,
             targets=np.asarray(batches.targets),
             labeled_mask=labeled,
-            known_mask=~features.missing_mask,
+            known_mask=(
+                np.zeros(len(labeled), dtype=bool) if features is None else ~features.missing_mask
+            ),
             feature_slices=feature_slices,
             n_classes=n_classes,
             student_features=student_features,
             seed=seed,
+            soft_targets=batches.soft_targets,
         )
     )
+    if targets is None and features is None:
+        raise ValueError(
+            f"{type(transfer).__name__}.fit returned None, so its forward takes foundation "
+            "features, and there are none: return the soft targets, or give features=F."
+        )
     return StoredRows.of_array(targets) if isinstance(targets, np.ndarray) else targets
 
 

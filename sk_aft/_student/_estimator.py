@@ -59,6 +59,7 @@ from sk_aft._student._state import (
 from sk_aft._student._targets import Targets
 from sk_aft._student._training_data import (
     TrainingData,
+    add_soft_targets,
     add_unlabeled,
     check_labeled,
     check_training_data,
@@ -133,6 +134,7 @@ class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
         features: Any,
         sample_weight: Any,
         X_unlabeled: Any = None,
+        soft_targets: Any = None,
         *,
         incremental: bool = False,
         classes: Any = None,
@@ -150,7 +152,7 @@ class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
         if resumed is not None and self._training is not None:
             before, now = self._training.built_with, built_with(parameters)
             check_unchanged(before, now, built=resumed.built)
-        rows = (X, y, features, sample_weight, X_unlabeled)
+        rows = (X, y, features, sample_weight, X_unlabeled, soft_targets)
         data, transfer = self._checked(*rows, parameters, resumed, incremental, classes)
         if named is not None:
             named.check_kind(data.schema.kind)
@@ -189,7 +191,9 @@ class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
             last = last_step(inputs.preprocessor)
             named.check_inputs(last, tensors, is_automatic=inputs.is_automatic)
         batches, held_out = student_batches(student, data, plan, tensors)
-        student.teachers = with_teachers(student.teachers, X, features, student.beta)
+        student.teachers = with_teachers(
+            student.teachers, X, features, soft_targets, student.transfer_method, student.beta
+        )
         network = student.module  # a name is not looked up again: its files may be gone
         if resumed is None or not isinstance(self.module, str):
             network = _components.network_to_build(self.module, built_with_module, student.inputs)
@@ -234,6 +238,7 @@ class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
         features: Any,
         sample_weight: Any,
         X_unlabeled: Any,
+        soft_targets: Any,
         parameters: Mapping[str, Any],
         resumed: StudentState | None,
         incremental: bool,
@@ -255,16 +260,24 @@ class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
             allow_nan=allow_nan,
             owner=owner,
         )
+        is_taught = self.transfer is not None and self.beta != 0
+        data = add_soft_targets(data, soft_targets, X if is_taught else None)
         kept = {} if resumed is None else resumed.kept_transfer
         transfer = resolve_transfer(
             parameters, data, owner=owner, is_incremental=incremental, **kept
         )
         learns_targets = resumed is not None and resumed.replaces_features
         if transfer.beta > 0 and X_unlabeled is not None:
-            data = add_unlabeled(data, X_unlabeled, allow_nan=allow_nan, owner=owner)
-        if transfer.beta == 0 or (learns_targets and not data.has_distinct_targets()):
+            data = add_unlabeled(
+                data,
+                X_unlabeled,
+                holds_soft_targets=soft_targets is None,
+                allow_nan=allow_nan,
+                owner=owner,
+            )
+        if transfer.beta == 0 or (learns_targets and not data.can_distill()):
             # Unlabelled rows are of no use then, and a probe of a single target is useless.
-            data = data.without_features()
+            data = data.without_transfer()
         return data, transfer
 
     def _settings(self) -> dict[str, Any]:
@@ -330,7 +343,7 @@ class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
     def _fit_transfer(self, batches: RowBatches) -> RowBatches:
         """Fit the transfer objective to the rows; it may replace their features."""
         run, student = self._run, self._student
-        if batches.features is None:
+        if batches.features is None and batches.soft_targets is None:
             return batches
         targets = _components.fit_transfer(
             student.transfer,

@@ -195,9 +195,11 @@ def make_batches(
     shuffle: np.random.RandomState | None = None,
 ) -> RowBatches:
     """Return batches of some rows, with their targets and weights."""
-    features = None
+    features = soft_targets = None
     if shuffle is not None and data.features is not None:
         features = RowSubset(data.features, indices)
+    if shuffle is not None and data.soft_targets is not None:
+        soft_targets = data.soft_targets[indices]
     weights = None if data.weights is None else torch.from_numpy(data.weights[indices]).float()
     return RowBatches(
         tensors,
@@ -206,6 +208,7 @@ def make_batches(
         weights=weights,
         batch_size=batch_size,
         device=device,
+        soft_targets=soft_targets,
         shuffle=shuffle,
         labeled_mask=data.labeled_mask[indices],
         unlabeled_fraction=unlabeled_fraction,

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sk_aft._data._batches import Batch
 from sk_aft.transfer._base import student_features_for
+from sk_aft.transfer._combination import Combination
 
 # Losses of torch that can take the mean over rows themselves.
 _WITH_MEAN = (nn.CrossEntropyLoss, nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
@@ -46,7 +47,17 @@ def transfer_loss(
     *,
     has_missing_features: bool,
 ) -> Tensor:
-    """Return the transfer objective over the rows that have foundation features."""
+    """Return the transfer objective over the rows that have what it compares.
+
+    The parts of a combination may be computed over different rows.
+    """
+    if has_missing_features and isinstance(transfer, Combination):
+        total = 0.0 * logits.sum()
+        for part, beta, own in transfer.parts_of(foundation):
+            total = total + beta * transfer_loss(
+                part, student, own, logits, has_missing_features=True
+            )
+        return total
     student = student_features_for(transfer, student)
     if has_missing_features:
         known = ~foundation.isnan().any(dim=1)

@@ -12,6 +12,7 @@ import torch
 
 from sk_aft._student._training_data import Split, TrainingData, split_rows
 from sk_aft.transfer import default_beta
+from sk_aft.transfer._methods import which_take_soft_targets
 
 # Parts that are built once, and kept by training that resumes.
 _BUILT_ONCE = ("module", "preprocessor", "transfer")
@@ -27,7 +28,7 @@ class TransferChoice(NamedTuple):
     beta : float
         Its strength; 0 is standard training.
     lacks_features : bool
-        Whether a transfer was requested, but there are no foundation features.
+        Whether a transfer was requested, but there are no foundation features or soft targets.
     """
 
     method: Any
@@ -94,7 +95,7 @@ class TrainingPlan:
         if fraction is not None and split_seed is None:
             split_seed = random.randint(2**31 - 1)
         split = split_rows(data, fraction, split_seed)
-        if chooses_method and not data.has_distinct_targets(split.train):
+        if chooses_method and not data.can_distill(split.train):
             transfer = transfer._replace(method="aft")  # no probe can be fitted
             if parameters["beta"] == "auto" and transfer.beta > 0:
                 transfer = transfer._replace(beta=default_beta("aft"))
@@ -128,7 +129,7 @@ def resolve_transfer(
     kept_method: Any = None,
     kept_width: int | None = None,
 ) -> TransferChoice:
-    """Return what is transferred; beta is 0 if there are no features.
+    """Return what is transferred; beta is 0 if there are no features and no soft targets.
 
     Parameters
     ----------
@@ -153,21 +154,29 @@ def resolve_transfer(
     Raises
     ------
     ValueError
-        If ``beta`` requests a transfer but there are no features, if the number of features
-        differs from that at the start of training, or if batches have one row.
+        If ``beta`` requests a transfer but there are no features, if the method needs features
+        besides soft targets, if the number of features differs from that at the start of
+        training, or if batches have one row.
     """
     method = parameters["transfer"] if kept_method is None else kept_method
     if method == "auto":
         # A piece of partial_fit may be too small for a probe, or hold one class.
-        can_probe = not is_incremental and data.has_distinct_targets()
-        method = "probe-kd" if can_probe else "aft"
-    if data.features is None or parameters["transfer"] is None:
+        can_distill = data.can_distill() and (data.soft_targets is not None or not is_incremental)
+        method = "probe-kd" if can_distill else "aft"
+    lacks_both = data.features is None and data.soft_targets is None
+    if lacks_both or parameters["transfer"] is None:
         if parameters["transfer"] is not None:
             _check_standard_training(parameters["beta"], owner)
         lacks_features = parameters["transfer"] is not None and parameters["beta"] == "auto"
         return TransferChoice(method, 0.0, lacks_features)
     beta = default_beta(method) if parameters["beta"] == "auto" else float(parameters["beta"])
-    width = data.features.shape[1]
+    if beta > 0 and data.features is None and not all(which_take_soft_targets(method)):
+        raise ValueError(
+            f"transfer={method!r} needs foundation features, and only soft_targets reached "
+            f"{owner}: use transfer='probe-kd', which learns from soft targets alone, or give "
+            "features=F, too. A method of your own sets takes_soft_targets = True."
+        )
+    width = kept_width if data.features is None else data.features.shape[1]
     if beta > 0 and kept_width is not None and width != kept_width:
         raise ValueError(f"features has {width} columns, but training began with {kept_width}.")
     if beta > 0 and parameters["batch_size"] == 1:

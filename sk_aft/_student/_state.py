@@ -54,7 +54,7 @@ class StudentState:
     replaces_features : bool
         Whether the transfer method uses its own targets instead of the features.
     lacks_features : bool
-        Whether a transfer was requested, but no foundation features were given.
+        Whether a transfer was requested, but no foundation features or soft targets were given.
     has_checked_outputs : bool
         Whether outputs were checked, for example for probabilities.
     module, criterion, transfer : nn.Module or None
@@ -129,7 +129,7 @@ class TrainingState:
     users_dtype : torch.dtype
         torch's default dtype as the user has set it; it is float32 during training.
     has_missing_features : bool
-        Whether some of the rows have no foundation features.
+        Whether some of the rows have no foundation features, or no soft targets.
     network : TrainedNetwork
         The network as it is run in training.
     precision : MixedPrecision

@@ -18,6 +18,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_array, column_or_1d
 from torch import Tensor, nn
 
+from sk_aft._data._soft_targets import aligned, check_predictions, check_probabilities
+from sk_aft._features import FoundationFeatures
+
 _LOSSES_OF_NUMBERS = (
     nn.MSELoss,
     nn.L1Loss,
@@ -103,6 +106,20 @@ class ClassTargets:
                 "again with fit and warm_start=False."
             )
         return self.encoder.transform(labels).astype(np.int64)
+
+    def encode_soft(self, soft_targets: Any, n_rows: int) -> np.ndarray:
+        """Return checked class probabilities given by a user, (n_rows, n_classes) float32."""
+        return check_probabilities(soft_targets, n_rows, self.classes)
+
+    def encode_soft_of(self, rows: FoundationFeatures) -> np.ndarray:
+        """Return the class probabilities that rows hold, (n_rows, n_classes) float32."""
+        labels, soft_targets = rows.soft_target_classes, rows.soft_targets
+        if labels is None or soft_targets is None:
+            raise ValueError(
+                "The soft targets of X are numbers, and AFTClassifier learns class probabilities: "
+                "use an extractor that was fitted to labels, or give soft_targets."
+            )
+        return aligned(soft_targets, labels, self.classes)
 
     def decode(self, outputs: Tensor) -> np.ndarray:
         """Return the most likely label of each row."""
@@ -229,6 +246,20 @@ class NumericTargets:
                 f"y has {n_outputs} targets, but training began with {self.n_outputs}."
             )
         return self.scaler.transform(numbers.reshape(len(numbers), -1)).astype(np.float32)
+
+    def encode_soft(self, soft_targets: Any, n_rows: int) -> np.ndarray:
+        """Return standardised predictions given by a user, (n_rows, n_outputs) float32."""
+        predictions = check_predictions(soft_targets, n_rows, self.n_outputs)
+        return self.scaler.transform(predictions).astype(np.float32)
+
+    def encode_soft_of(self, rows: FoundationFeatures) -> np.ndarray:
+        """Return the standardised predictions that rows hold, (n_rows, n_outputs) float32."""
+        if rows.soft_target_classes is not None:
+            raise ValueError(
+                "The soft targets of X are class probabilities, and AFTRegressor predicts numbers: "
+                "use a FoundationFeatureExtractor, or give soft_targets in the unit of y."
+            )
+        return self.encode_soft(rows.soft_targets, len(rows))
 
     def decode(self, outputs: Tensor) -> np.ndarray:
         """Return predictions in the shape and unit of the targets."""

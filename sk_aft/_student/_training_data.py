@@ -18,6 +18,7 @@ from sk_aft._data._labels import (
     warn_of_minus_one,
 )
 from sk_aft._data._rows import Rows
+from sk_aft._data._soft_targets import absent_mask
 from sk_aft._features import FoundationFeatures
 from sk_aft._student._schema import RowSchema, check_rows
 from sk_aft._student._targets import ClassTargets, Targets
@@ -47,6 +48,8 @@ class TrainingData:
         Foundation features of the same rows.
     feature_slices, column_slices : mapping of str to slice
         Which features belong to which model, and to which column of a DataFrame.
+    soft_targets : ndarray of shape (n_rows, n_outputs), float32, or None
+        Class probabilities or standardised predictions; NaN in rows without them.
     left_out : Rows or None
         Texts and frames without a target, which are not trained on. The preprocessor learns
         from them, too, because it may learn a vocabulary.
@@ -61,6 +64,7 @@ class TrainingData:
     features: FeatureRows | None = None
     feature_slices: Mapping[str, slice] = field(default_factory=dict)
     column_slices: Mapping[Any, slice] = field(default_factory=dict)
+    soft_targets: np.ndarray | None = None
     left_out: Rows | None = None
 
     def subset(self, indices: np.ndarray) -> TrainingData:
@@ -72,17 +76,22 @@ class TrainingData:
             labeled_mask=self.labeled_mask[indices],
             weights=None if self.weights is None else self.weights[indices],
             features=None if self.features is None else RowSubset(self.features, indices),
+            soft_targets=None if self.soft_targets is None else self.soft_targets[indices],
         )
 
-    def without_features(self) -> TrainingData:
-        """Return the labelled rows without features; the others are then left out."""
+    def without_transfer(self) -> TrainingData:
+        """Return the labelled rows without features and soft targets; leave out the others."""
+        data = replace(self, features=None, soft_targets=None)
         if self.labeled_mask.all():
-            return replace(self, features=None)
-        data = self.subset(np.flatnonzero(self.labeled_mask))
-        data = replace(data, features=None)
+            return data
+        data = data.subset(np.flatnonzero(self.labeled_mask))
         if self.rows.kind not in ("text", "frame"):
             return data
         return replace(data, left_out=self.rows.take(np.flatnonzero(~self.labeled_mask)))
+
+    def can_distill(self, indices: np.ndarray | None = None) -> bool:
+        """Return whether rows have soft targets, or a probe of all or some rows can make them."""
+        return self.soft_targets is not None or self.has_distinct_targets(indices)
 
     def has_distinct_targets(self, indices: np.ndarray | None = None) -> bool:
         """Return whether rows with features, or some of them, have at least two distinct targets.
@@ -204,10 +213,25 @@ def check_training_data(
     )
 
 
+def add_soft_targets(data: TrainingData, soft_targets: Any, X: Any) -> TrainingData:
+    """Return the rows with soft targets: those given, or else those that ``X`` holds."""
+    if soft_targets is None:
+        return replace(data, soft_targets=_held_soft_targets(data.encoder, X))
+    return replace(data, soft_targets=data.encoder.encode_soft(soft_targets, len(data.rows)))
+
+
 def add_unlabeled(
-    data: TrainingData, X_unlabeled: Any, *, allow_nan: bool, owner: str
+    data: TrainingData,
+    X_unlabeled: Any,
+    *,
+    holds_soft_targets: bool,
+    allow_nan: bool,
+    owner: str,
 ) -> TrainingData:
-    """Return the rows followed by those of ``X_unlabeled``, checked."""
+    """Return the rows followed by those of ``X_unlabeled``, checked.
+
+    These have their own soft targets if ``holds_soft_targets``, and otherwise none.
+    """
     if not isinstance(X_unlabeled, FoundationFeatures):
         raise ValueError(
             "X_unlabeled has to hold foundation features, which a FoundationFeatureExtractor "
@@ -215,7 +239,11 @@ def add_unlabeled(
             "Pipeline(..., transform_input=['X_unlabeled']). Plain rows with features= can be "
             "part of X, marked by missing_label in y."
         )
-    assert data.features is not None
+    if data.features is None:
+        raise ValueError(
+            "X_unlabeled has foundation features, but X has none. Add its rows to X, marked by "
+            "missing_label in y, with their soft targets."
+        )
     if X_unlabeled.shape[1] != data.features.shape[1]:
         raise ValueError(
             f"X_unlabeled has {X_unlabeled.shape[1]} foundation features per row, but X has "
@@ -237,6 +265,11 @@ def add_unlabeled(
         )
     labeled: np.ndarray = np.append(data.labeled_mask, np.zeros(len(further), dtype=bool))
     known = data.labeled_mask
+    soft_targets = data.soft_targets
+    if soft_targets is not None:
+        own = _held_soft_targets(data.encoder, X_unlabeled) if holds_soft_targets else None
+        absent = np.full((len(further), soft_targets.shape[1]), np.nan, dtype=np.float32)
+        soft_targets = np.concatenate([soft_targets, absent if own is None else own])
     return replace(
         data,
         rows=data.rows.concat(further),
@@ -244,6 +277,7 @@ def add_unlabeled(
         labeled_mask=labeled,
         weights=None if data.weights is None else _scatter(data.weights[known], labeled),
         features=ConcatenatedRows([data.features, X_unlabeled], axis=0),
+        soft_targets=soft_targets,
     )
 
 
@@ -276,6 +310,13 @@ def split_rows(data: TrainingData, validation_fraction: float | None, seed: int 
     if data.weights is not None and not data.weights[train].any():
         raise ValueError("All training rows have weight 0 (sample_weight times class_weight).")
     return Split(train, held_out)
+
+
+def _held_soft_targets(encoder: Targets, X: Any) -> np.ndarray | None:
+    """Return the encoded soft targets of rows that hold some, else None."""
+    if not isinstance(X, FoundationFeatures) or X.soft_targets is None:
+        return None
+    return None if absent_mask(X.soft_targets).all() else encoder.encode_soft_of(X)
 
 
 def _of_labeled(sample_weight: Any, rows: Rows, labeled: np.ndarray) -> Any:

@@ -17,9 +17,9 @@ class TransferRows:
 
     Parameters
     ----------
-    features : object with ``take(indices) -> ndarray`` and ``shape``
+    features : object with ``take(indices) -> ndarray`` and ``shape``, or None
         Foundation features of the n rows, (n, d) float32, read on demand; NaN in rows without
-        features.
+        features. None if no row has any; only with ``takes_soft_targets``.
     targets : ndarray of shape (n,) int64, or (n, n_outputs) float32
         Class indices, or standardised regression targets.
     labeled_mask : ndarray of shape (n,), bool
@@ -35,6 +35,9 @@ class TransferRows:
         computes for these rows.
     seed : int
         Seed of the splits and of initial weights.
+    soft_targets : ndarray of shape (n, n_outputs), float32, or None
+        Class probabilities that sum to 1, or predictions in the standardised unit of ``targets``;
+        NaN in rows without them. None if none were given.
     """
 
     features: Any
@@ -45,6 +48,7 @@ class TransferRows:
     n_classes: int | None
     student_features: Callable[[np.ndarray], np.ndarray]
     seed: int
+    soft_targets: np.ndarray | None = None
 
 
 class TransferMethod(nn.Module):
@@ -66,12 +70,16 @@ class TransferMethod(nn.Module):
     has_soft_targets : bool
         Whether what `fit` returns are predictions, such as class probabilities. Those of a mixture
         of two rows are taken to be the mixture of theirs, see ``mixup``.
+    takes_soft_targets : bool
+        Whether `fit` needs no features if the rows have soft targets. Other methods get the soft
+        targets, too, but only beside features.
     """
 
     default_beta: float = 1.0
     uses_logits: ClassVar[bool] = False
     accepts_pairs: ClassVar[bool] = False
     has_soft_targets: ClassVar[bool] = False
+    takes_soft_targets: ClassVar[bool] = False
 
     def fit(self, rows: TransferRows) -> Any:
         """Learn what the method needs before the first training step.

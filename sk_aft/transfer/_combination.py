@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -57,6 +57,11 @@ class Combination(TransferMethod):
         return all(getattr(method, "has_soft_targets", False) for method, _ in self._active())
 
     @property
+    def takes_soft_targets(self) -> bool:  # type: ignore[override]
+        """Whether no part needs features if the rows have soft targets."""
+        return all(getattr(method, "takes_soft_targets", False) for method, _ in self._active())
+
+    @property
     def feature_weights(self) -> Tensor:
         """Weight of each foundation feature in the first part that has feature weights."""
         for method, _ in self._active():
@@ -82,14 +87,28 @@ class Combination(TransferMethod):
             Sum over the parts.
         """
         total = foundation.new_zeros(())
+        for method, beta, own in self.parts_of(foundation):
+            extra = (logits,) if getattr(method, "uses_logits", False) else ()
+            total = total + beta * method(student_features_for(method, student), own, *extra)
+        return total
+
+    def parts_of(self, foundation: Tensor) -> Iterator[tuple[nn.Module, float, Tensor]]:
+        """Yield each active part, its beta, and its columns of what ``forward`` receives.
+
+        Parameters
+        ----------
+        foundation : Tensor of shape (B, d)
+            Features, or what `fit` returned.
+
+        Yields
+        ------
+        part : tuple of nn.Module, float and Tensor
+            The objective, its beta, and its input of shape (B, d_part).
+        """
         active = self._active()
         columns = self._columns or [slice(None)] * len(active)
         for (method, beta), own in zip(active, columns, strict=True):
-            extra = (logits,) if getattr(method, "uses_logits", False) else ()
-            total = total + beta * method(
-                student_features_for(method, student), foundation[:, own], *extra
-            )
-        return total
+            yield method, beta, foundation[:, own]
 
     def fit(self, rows: TransferRows) -> ConcatenatedRows | None:
         """Fit the parts.

@@ -197,6 +197,30 @@ def default_beta(transfer: Transfer) -> float:
     return Combination.default_beta
 
 
+def which_take_soft_targets(transfer: Transfer) -> list[bool]:
+    """Return for each active method of a transfer whether it takes soft targets.
+
+    Parameters
+    ----------
+    transfer : str, nn.Module, or list of (str or nn.Module, float)
+        As for `make_transfer`.
+
+    Returns
+    -------
+    take_soft_targets : list of bool
+        One item for a name or a module, and one for each part of a list with beta above 0.
+    """
+    if isinstance(transfer, str):
+        return [_look_up(transfer).method.takes_soft_targets]
+    if not isinstance(transfer, nn.Module):
+        parts = _checked_pairs(transfer)
+    elif isinstance(transfer, Combination):
+        parts = list(zip(transfer.methods, transfer.betas, strict=True))
+    else:
+        return [getattr(transfer, "takes_soft_targets", False)]
+    return [takes for part, beta in parts if beta > 0 for takes in which_take_soft_targets(part)]
+
+
 def _make_one(
     transfer: str | nn.Module, sizes: Mapping[str, Any], parameters: Mapping[str, Any], prefix: str
 ) -> nn.Module:

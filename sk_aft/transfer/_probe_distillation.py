@@ -1,4 +1,4 @@
-"""Distillation of a linear probe: its predictions are soft targets for the student."""
+"""Distillation of predictions: given soft targets, or those of a linear probe."""
 
 from __future__ import annotations
 
@@ -13,19 +13,24 @@ from sk_aft.transfer._targets import labeled_rows, predicted_targets
 
 
 class ProbeDistillation(TransferMethod):
-    r"""Difference between the student's predictions and those of a probe of the features.
+    r"""Difference between the student's predictions and soft targets.
+
+    Soft targets are those given by ``soft_targets`` of the student's `fit` or by a
+    `FoundationFeatures`; otherwise the predictions of a probe of the foundation features.
 
     .. math::
         R = \tfrac{T^2}{B} \sum_i \mathrm{KL}\bigl(
             \mathrm{softmax}(\tfrac{1}{T} \log q_i) \,\big\Vert\,
             \mathrm{softmax}(\tfrac{1}{T} f(x_i)) \bigr)
 
-    with f(x) the student's logits and q the class probabilities of a logistic regression on
+    with f(x) the student's logits and q the soft targets. Rows whose soft targets are NaN do not
+    contribute. Without soft targets, q is the class probabilities of a logistic regression on
     the standardised foundation features. For labelled rows, q is predicted out of fold: a probe
     fitted on a row would reproduce its label rather than the information in the features. For
     the other rows, q is predicted by a probe fitted on all labelled rows.
 
-    For regression, q is the prediction of a ridge regression and R the mean squared difference.
+    For regression, q is given, or the prediction of a ridge regression, and R is the mean squared
+    difference.
 
     Parameters
     ----------
@@ -39,7 +44,7 @@ class ProbeDistillation(TransferMethod):
 
     Notes
     -----
-    A row that is the only one of its class has its one-hot label as target.
+    A row that is the only one of its class has its one-hot label as the target of a probe.
 
     References
     ----------
@@ -57,6 +62,7 @@ class ProbeDistillation(TransferMethod):
 
     uses_logits = True
     has_soft_targets = True
+    takes_soft_targets = True
 
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
@@ -91,7 +97,7 @@ class ProbeDistillation(TransferMethod):
         return self.temperature**2 * F.kl_div(log_predictions, targets, reduction="batchmean")
 
     def fit(self, rows: TransferRows) -> np.ndarray:
-        """Fit the probes and return their predictions.
+        """Return the soft targets; if there are none, fit the probes and return their predictions.
 
         Parameters
         ----------
@@ -101,9 +107,12 @@ class ProbeDistillation(TransferMethod):
         Returns
         -------
         targets : ndarray of shape (n, n_outputs), float32
-            Class probabilities, or predictions of the regression; NaN in rows without features.
+            Class probabilities, or predictions of the regression; NaN in rows without soft
+            targets, or without features.
         """
         self._is_regression = rows.n_classes is None
+        if rows.soft_targets is not None:
+            return rows.soft_targets
         indices, matrix = labeled_rows(rows)
         features, targets = rows.features.take(indices), rows.targets[indices]
         probe = RidgeProbe() if rows.n_classes is None else ClassProbe(rows.n_classes)
