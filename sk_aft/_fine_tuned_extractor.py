@@ -206,8 +206,8 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
         Raises
         ------
         ValueError
-            Before any training: if there are fewer than two classes, no class has two labelled rows,
-            y is not made of classes, or the model cannot be fine-tuned.
+            Before any training: if there are fewer than two classes, if no class has two labelled
+            rows, if y is not made of classes, or if the model cannot be fine-tuned.
         sk_aft.exceptions.DivergenceError
             If the loss becomes infinite or NaN.
         """

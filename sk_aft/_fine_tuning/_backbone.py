@@ -195,7 +195,8 @@ class FineTunedBackbone(Backbone):
     ) -> dict[str, Tensor]:
         if self._labeled is None:
             raise RuntimeError(
-                f"The weights of model {self.name!r} are neither in this pickle nor in {self._store}."
+                f"The weights of model {self.name!r} are neither in this pickle nor in "
+                f"{self._store}."
             )
         model = running.tunable(device)
         fine_tune(

@@ -77,7 +77,7 @@ def draw_passes(labels: np.ndarray, n_batches: int, random: np.random.RandomStat
 
 
 def draw_classes(labels: np.ndarray, n_batches: int, random: np.random.RandomState) -> np.ndarray:
-    """Return batches of as many rows of each class, of several classes and at least two rows each."""
+    """Return batches of several classes, with as many rows of each, at least two."""
     members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     n_each = max(2, BATCH_SIZE // len(members))
     batches = []

@@ -96,7 +96,7 @@ def out_of_fold(
     """
     probe = ClassProbe(labeled.n_classes)
     probabilities = probe.out_of_fold(features, labeled.labels, folds)
-    known_mask = np.zeros(len(labeled.labels), dtype=bool)
+    known_mask: np.ndarray = np.zeros(len(labeled.labels), dtype=bool)
     for train, test in folds:
         known_mask[test] = np.isin(labeled.labels[test], labeled.labels[train])
     probabilities[~known_mask] = np.nan
@@ -150,7 +150,7 @@ def tuned_out_of_fold(
 
 
 class TunedSoftTargets:
-    """Class probabilities of a model: out of fold for labelled rows, and those of a probe for others.
+    """Class probabilities of a model: out of fold for labelled rows, by a probe for others.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ class TunedSoftTargets:
         assert self._features is not None
         predictions = self._predict_labeled()
         self._probe = predictions.probe.fit(self._features(), self._labels)
-        self._of_labeled = predictions.probabilities.astype(np.float32)
+        self._of_labeled: np.ndarray = predictions.probabilities.astype(np.float32)
         self._predict_labeled = self._features = None
 
     def compute(self, rows: Rows, parts: Sequence[StoredRows]) -> np.ndarray:

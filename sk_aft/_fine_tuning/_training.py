@@ -167,7 +167,10 @@ class _Run:
             {"params": matrices, "lr": settings.lr, "weight_decay": _WEIGHT_DECAY},
             {"params": others, "lr": settings.lr, "weight_decay": 0.0},
         ]
-        self._optimizer = torch.optim.AdamW([group for group in groups if group["params"]])
+        groups = [group for group in groups if group["params"]]
+        # One kernel for all weights takes a tenth of the time of a kernel for each.
+        can_fuse = device.type in ("cpu", "cuda")
+        self._optimizer = torch.optim.AdamW(groups, fused=can_fuse)
 
     def add_head(self, n_classes: int, scale: Tensor) -> None:
         """Add a linear layer, which predicts nothing at first."""
@@ -252,7 +255,7 @@ def set_weights(weights: dict[str, nn.Parameter], values: dict[str, Tensor]) -> 
 
 @torch.no_grad()
 def _scale(module: nn.Module, take: Any, n_rows: int, device: torch.device) -> Tensor:
-    """Return the root mean square of the features, the same for each, so that one rate suits all."""
+    """Return the root mean square of all features, (n_features,), so that one rate suits all."""
     some = np.unique(np.linspace(0, n_rows - 1, min(n_rows, _ROWS_FOR_SCALE)).astype(np.int64))
     pieces = np.array_split(some, -(-len(some) // 32))
     features = torch.cat(
