@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import scipy.sparse
 import torch
 
 from sk_aft import AFTClassifier, AFTRegressor
@@ -72,6 +73,10 @@ def test_rounded_probabilities_are_normalised():
         (P[:, 0], r"shape \(6,\), expected \(6, 3\)"),
         (P[None], "soft_targets has 1 rows"),
         (0.5, "soft_targets"),
+        (scipy.sparse.csr_matrix(P), r"got a csr_matrix: pass soft_targets.toarray\(\)"),
+        ([None, *P[1:].tolist()], "got a list whose elements are not all numbers"),
+        ([{"cat": 0.5, "cow": 0.5, "dog": 0}] * 6, "got a list whose elements are not all"),
+        (pd.DataFrame(P, columns=["cat", "cat", "dog"]), "soft_targets have the same name twice"),
         (np.full((6, 3), "a"), "soft_targets has to be an array of class probabilities"),
         (pd.DataFrame({"id": list("abcdef"), "p": 0.5, "q": 0.5}), "soft_targets has to be"),
         ([[1, 0, 0]] * 5 + [[1, 0]], "soft_targets has to be an array of class probabilities"),
