@@ -111,6 +111,7 @@ class PrefixedParameters(BaseEstimator):
         self,
         *,
         features: bool | str | None = UNCHANGED,
+        soft_targets: bool | str | None = UNCHANGED,
         sample_weight: bool | str | None = UNCHANGED,
         X_unlabeled: bool | str | None = UNCHANGED,
     ) -> PrefixedParameters:
@@ -124,7 +125,7 @@ class PrefixedParameters(BaseEstimator):
         features : bool, str or None
             True routes the argument, False does not, a string routes the argument of that name,
             and None raises if it is given. Default: unchanged.
-        sample_weight, X_unlabeled : bool, str or None
+        soft_targets, sample_weight, X_unlabeled : bool, str or None
             As for ``features``.
 
         Returns
@@ -132,7 +133,12 @@ class PrefixedParameters(BaseEstimator):
         self : estimator
             The estimator itself.
         """
-        requests = _changed(features=features, sample_weight=sample_weight, X_unlabeled=X_unlabeled)
+        requests = _changed(
+            features=features,
+            soft_targets=soft_targets,
+            sample_weight=sample_weight,
+            X_unlabeled=X_unlabeled,
+        )
         return super().set_fit_request(**requests)
 
     def set_partial_fit_request(

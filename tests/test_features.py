@@ -257,6 +257,79 @@ def test_a_pickle_of_rows_in_memory_holds_them(model):
     assert model.n_rows == n_rows
 
 
+class Guesses:
+    """Soft targets from the features; counts the rows that it is asked for."""
+
+    def __init__(self, classes=("no", "yes")):
+        self.classes = np.array(classes)
+        self.n_rows = 0
+
+    def compute(self, rows, parts):
+        self.n_rows += len(rows)
+        assert len(rows) == len(parts[0])
+        share = parts[0].take(np.arange(len(rows)))[:, 0] / 10
+        assert share.tolist() == [np.float32(text.count("a")) / 10 for text in rows.values]
+        return np.float32(np.c_[share, 1 - share])
+
+
+def with_soft_targets(rows, source):
+    return FoundationFeatures(
+        rows.inputs, rows._rows, rows._source, rows.feature_slices, soft_target_source=source
+    )
+
+
+EXPECTED = np.c_[FEATURES[:, 0] / 10, 1 - FEATURES[:, 0] / 10]
+
+
+def test_plain_extractors_have_no_soft_targets(rows):
+    assert not rows.has_soft_targets
+    assert rows.soft_targets is None
+    assert rows.soft_target_classes is None
+
+
+@pytest.mark.parametrize("is_sliced_first", [True, False])
+def test_soft_targets_are_computed_once_when_they_are_used(model, is_sliced_first):
+    plain = FoundationFeatureExtractor(CallableBackbone(model, "guesses")).fit(TEXTS)
+    source = Guesses()
+    done = model.n_rows
+    rows = with_soft_targets(plain.transform(TEXTS), source)
+    assert rows.has_soft_targets
+    assert rows.soft_target_classes.tolist() == ["no", "yes"]
+    assert repr(rows) == repr(plain.transform(TEXTS))
+    indices = np.array([5, 2, 9])
+    part = rows[indices] if is_sliced_first else rows
+    assert (source.n_rows, model.n_rows) == (0, done)
+    np.testing.assert_allclose(
+        part.soft_targets, EXPECTED[indices] if is_sliced_first else EXPECTED, rtol=1e-6
+    )
+    part = part if is_sliced_first else rows[indices]
+    np.testing.assert_allclose(part[1:].soft_targets, EXPECTED[[2, 9]], rtol=1e-6)
+    assert part.soft_target_classes.tolist() == ["no", "yes"]
+    assert source.n_rows == (3 if is_sliced_first else 16)
+
+
+@pytest.mark.parametrize("cache", ["auto", None])
+@pytest.mark.parametrize("is_computed", [True, False])
+def test_a_pickle_holds_soft_targets(model, cache, is_computed):
+    extractor = FoundationFeatureExtractor(model, cache=cache)
+    rows = with_soft_targets(extractor.fit_transform(TEXTS), Guesses())
+    if is_computed:
+        assert rows.soft_targets.shape == (16, 2)
+    copy = pickle.loads(pickle.dumps(rows))
+    np.testing.assert_allclose(copy.soft_targets, EXPECTED, rtol=1e-6)
+    assert copy._soft_target_source.n_rows == 16
+    assert copy.soft_target_classes.tolist() == ["no", "yes"]
+
+
+def test_scikit_learn_slices_soft_targets(model):
+    rows = with_soft_targets(FoundationFeatureExtractor(model).fit_transform(TEXTS), Guesses())
+    some, others = train_test_split(rows, random_state=0)
+    assert rows.soft_targets is rows.soft_targets
+    order = [TEXTS.index(text) for text in (*some.inputs, *others.inputs)]
+    found = np.concatenate([some.soft_targets, others.soft_targets])
+    np.testing.assert_allclose(found, EXPECTED[order], rtol=1e-6)
+
+
 def test_says_what_it_is(model):
     rows = FoundationFeatureExtractor(CallableBackbone(model, "counter")).fit_transform(TEXTS)
     assert repr(rows) == "FoundationFeatures(shape=(16, 7), models=[CountLetters])"

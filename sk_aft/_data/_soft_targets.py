@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sk_aft._data._containers import is_frame, to_array
+from sk_aft._data._containers import is_frame, is_sparse, to_array
 from sk_aft._data._feature_rows import StoredRows
 from sk_aft._data._rows import Rows
 
@@ -164,15 +164,18 @@ def normalized(probabilities: np.ndarray) -> np.ndarray:
 
 def _numbers(soft_targets: Any, n_rows: int, expected: str) -> np.ndarray:
     """Return an array of floats with the right number of rows."""
+    message = f"soft_targets has to be an array of {expected}, got a {type(soft_targets).__name__}"
+    if is_sparse(soft_targets):
+        raise ValueError(f"{message}: pass soft_targets.toarray().")
+    if is_frame(soft_targets) and len(set(names := list(soft_targets.columns))) < len(names):
+        raise ValueError(f"The columns of soft_targets have the same name twice: {names}.")
+    message += " whose elements are not all numbers. A row without soft targets is NaN throughout."
     try:
         values = to_array(soft_targets)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"soft_targets has to be an array of {expected}: {error}") from error
+        raise ValueError(message) from error
     if values.ndim == 0 or values.dtype.kind not in "biuf":
-        raise ValueError(
-            f"soft_targets has to be an array of {expected}, got shape {values.shape} of dtype "
-            f"{values.dtype}: all its elements have to be numbers, NaN where there are none."
-        )
+        raise ValueError(message)
     if len(values) != n_rows:
         raise ValueError(
             f"soft_targets has {len(values)} rows, but X has {n_rows}: give a row for each, NaN "

@@ -226,7 +226,7 @@ def _what_it_learned_from(facts: CardFacts) -> str:
         learned = "It learned from its labels only, not from a foundation model."
     else:
         learned = (
-            "It learned from its labels and from the features of these foundation models "
+            "It learned from its labels and from these foundation models or predictions "
             f"(transfer `{facts.transfer}`, beta {facts.beta:g}):\n\n{_models(facts.teachers)}"
         )
     if facts.started_from is not None:

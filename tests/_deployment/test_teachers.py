@@ -14,6 +14,7 @@ from sk_aft._deployment._teachers import started_from
 from sk_aft.backbones import CallableBackbone, resolve_backbone
 from sk_aft.modules import EfficientNetLite, PretrainedImage
 from sk_aft.store._keys import model_digest
+from sk_aft.transfer import Combination, ProbeDistillation, RelationalDistillation
 
 TEXTS = ["I lost my card", "my card was stolen", "what is the rate", "the rate changed"] * 5
 LABELS = [0, 0, 1, 1] * 5
@@ -90,6 +91,33 @@ def test_features_of_an_array_are_a_teacher_without_a_name():
     (teacher,) = quick().fit(X, y, features=X)._fitted.teachers
     assert teacher.pop("type") == "array"
     assert set(teacher.values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("transfer", "types"),
+    [
+        ("auto", ["soft targets"]),
+        ("aft", ["array"]),
+        ([("kd", 1), ("probe-kd", 1)], ["array", "soft targets"]),
+        ([("kd", 0), ("probe-kd", 1)], ["soft targets"]),
+        (ProbeDistillation(), ["soft targets"]),
+        (Combination([(ProbeDistillation(), 1), (RelationalDistillation(), 1)]), None),
+    ],
+)
+def test_soft_targets_are_a_teacher_of_the_methods_that_take_them(transfer, types):
+    X, y, _ = table()
+    P = np.eye(2)[y]
+    teachers = quick(transfer=transfer).fit(X, y, features=X, soft_targets=P)._fitted.teachers
+    assert [teacher["type"] for teacher in teachers] == (types or ["array", "soft targets"])
+    assert json.loads(json.dumps(teachers)) == teachers
+
+
+def test_the_card_names_soft_targets(tmp_path):
+    X, y, _ = table()
+    model = quick().fit(X, y, soft_targets=np.eye(2)[y])
+    model.save_pretrained(tmp_path)
+    card = (tmp_path / "README.md").read_text("utf-8")
+    assert "| soft targets given as an array | soft targets |" in card
 
 
 @pytest.mark.parametrize("parameters", [{"beta": 0}, {"transfer": None}])

@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch import nn
 
+from sk_aft._student._losses import transfer_loss
 from sk_aft.transfer import (
     BTuning,
     Combination,
@@ -119,6 +120,24 @@ def test_feature_weights_are_those_of_the_part_that_has_some():
     both = Combination([(RelationalDistillation(), 1), (alignment, 1)])
     assert torch.equal(both.feature_weights, alignment.feature_weights)
     assert not hasattr(Combination([(RelationalDistillation(), 1)]), "feature_weights")
+
+
+def test_parts_have_soft_targets_and_features_of_their_own(make_rows):
+    soft_targets = np.full((60, 3), 1 / 3, dtype=np.float32)
+    soft_targets[::2] = np.nan
+    rows = make_rows(soft_targets=soft_targets, known_mask=np.arange(60) % 3 > 0)
+    both = Combination([(KernelAlignment(7), 10), (ProbeDistillation(), 2)])
+    student, joined, logits = inputs(rows, both.fit(rows))
+    np.testing.assert_array_equal(joined[:, 7:], soft_targets[:12])
+    found = transfer_loss(both, student, joined, logits, has_missing_features=True)
+    known, taught = rows.known_mask[:12], np.arange(12) % 2 == 1
+    alignment, distillation = both.methods
+    expected = 10 * alignment(student[known], joined[known, :7]) + 2 * distillation(
+        student[taught], joined[taught, 7:], logits[taught]
+    )
+    assert found.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert not both.takes_soft_targets
+    assert Combination([(ProbeDistillation(), 1), (KernelAlignment(7), 0)]).takes_soft_targets
 
 
 def test_parameters_of_all_parts_are_learned():

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -129,6 +131,28 @@ def test_the_search_for_the_penalty_stops_when_it_gets_worse(monkeypatch):
     folds = list(KFold(5).split(features))
     ClassProbe(3).out_of_fold(features, np.arange(60) % 3, folds)
     assert set(tried) < set(STRENGTHS)
+
+
+@pytest.mark.parametrize("has_features", [True, False])
+def test_soft_targets_replace_the_probe(make_rows, has_features):
+    soft_targets = np.random.default_rng(0).dirichlet(np.ones(3), size=60).astype(np.float32)
+    soft_targets[:7] = np.nan
+    changes = {} if has_features else {"features": None, "known_mask": np.zeros(60, dtype=bool)}
+    rows = make_rows(soft_targets=soft_targets)
+    rows = dataclasses.replace(rows, **changes)
+    np.testing.assert_array_equal(ProbeDistillation().fit(rows), soft_targets)
+    if has_features:
+        assert not rows.features.reads
+
+
+def test_predictions_of_numbers_replace_the_probe(make_rows):
+    predictions = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
+    method = ProbeDistillation()
+    rows = make_rows(n_classes=None, soft_targets=predictions)
+    np.testing.assert_array_equal(method.fit(rows), predictions)
+    logits = torch.zeros(60, 2)
+    found = method(torch.zeros(60, 3), torch.tensor(predictions), logits).item()
+    assert found == pytest.approx(np.square(predictions).mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [0, -1])

@@ -1,0 +1,148 @@
+"""Soft targets are checked before any training, and each message says how to fix them."""
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import scipy.sparse
+import torch
+
+from sk_aft import AFTClassifier, AFTRegressor
+from sk_aft._data._soft_targets import aligned, check_predictions, check_probabilities
+
+CLASSES = np.array(["dog", "cat", "cow"])[[1, 2, 0]]  # cat, cow, dog
+RNG = np.random.default_rng(0)
+P = RNG.dirichlet(np.ones(3), size=6)
+X = RNG.normal(size=(6, 2)).astype(np.float32)
+Y = np.array(["cat", "cow", "dog"] * 2)
+
+
+def changed(row, column, value):
+    values = P.copy()
+    values[row, column] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [
+        lambda p: p.tolist(),
+        lambda p: p.astype(object),
+        lambda p: pd.DataFrame(p),
+        lambda p: pd.DataFrame(p, columns=["a", "b", "c"]),
+        lambda p: pd.DataFrame(p, columns=CLASSES)[["dog", "cat", "cow"]],
+        lambda p: pd.DataFrame(p, columns=CLASSES).convert_dtypes(),
+        lambda p: pl.DataFrame(p, schema=CLASSES.tolist())[["cow", "dog", "cat"]],
+        torch.from_numpy,
+    ],
+    ids=["list", "objects", "frame", "other names", "reordered", "Float64", "polars", "tensor"],
+)
+def test_probabilities_in_any_container(hold):
+    found = check_probabilities(hold(P), 6, CLASSES)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, P, rtol=1e-6)
+
+
+def test_missing_rows_of_a_frame_are_absent():
+    frame = pd.DataFrame(P, columns=CLASSES).convert_dtypes()
+    frame.iloc[2] = pd.NA
+    found = check_probabilities(frame, 6, CLASSES)
+    np.testing.assert_array_equal(np.isnan(found).any(axis=1), np.arange(6) == 2)
+    np.testing.assert_array_equal(np.isnan(found).all(axis=1), np.arange(6) == 2)
+
+
+def test_names_of_columns_are_compared_with_numbers_too():
+    frame = pd.DataFrame(P, columns=["10", "2", "1"])
+    found = check_probabilities(frame, 6, np.array([1, 2, 10]))
+    np.testing.assert_allclose(found, P[:, [2, 1, 0]], rtol=1e-6)
+
+
+def test_rounded_probabilities_are_normalised():
+    rounded = P.round(2).astype(np.float16)
+    rounded[0] = [1, -1e-7, 0]
+    found = check_probabilities(rounded, 6, CLASSES)
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_array_equal(found[0], [1, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("soft_targets", "message"),
+    [
+        (P[:5], "soft_targets has 5 rows, but X has 6"),
+        (P[:, :2], r"shape \(6, 2\), expected \(6, 3\).*'cat', 'cow', 'dog'"),
+        (P[:, 0], r"shape \(6,\), expected \(6, 3\)"),
+        (P[None], "soft_targets has 1 rows"),
+        (0.5, "soft_targets"),
+        (scipy.sparse.csr_matrix(P), r"got a csr_matrix: pass soft_targets.toarray\(\)"),
+        ([None, *P[1:].tolist()], "got a list whose elements are not all numbers"),
+        ([{"cat": 0.5, "cow": 0.5, "dog": 0}] * 6, "got a list whose elements are not all"),
+        (pd.DataFrame(P, columns=["cat", "cat", "dog"]), "soft_targets have the same name twice"),
+        (np.full((6, 3), "a"), "soft_targets has to be an array of class probabilities"),
+        (pd.DataFrame({"id": list("abcdef"), "p": 0.5, "q": 0.5}), "soft_targets has to be"),
+        ([[1, 0, 0]] * 5 + [[1, 0]], "soft_targets has to be an array of class probabilities"),
+        (changed(4, 1, np.nan), "Row 4 of soft_targets is NaN in column 1, but not in others"),
+        (changed(3, 2, np.inf), "inf in row 3, column 2"),
+        (np.full((6, 3), np.nan), "All rows of soft_targets are NaN"),
+        (np.log(P), r"look like log-probabilities: pass numpy.exp"),
+        (RNG.normal(size=(6, 3)), r"look like logits: pass scipy.special.softmax"),
+        (100 * P, r"Row 0 of soft_targets sums to 100.*percentages: pass soft_targets / 100"),
+        (P * 7, "look like logits or counts"),
+        (changed(2, slice(None), 0), "Row 2 of soft_targets sums to 0.*NaN"),
+        (P * 0.5, "Row 0 of soft_targets sums to 0.5.*Divide each row by its sum"),
+    ],
+)
+def test_what_are_no_probabilities_is_explained(soft_targets, message):
+    with pytest.raises(ValueError, match=message):
+        check_probabilities(soft_targets, 6, CLASSES)
+    model = AFTClassifier(random_state=0)
+    with pytest.raises(ValueError, match=message):
+        model.fit(X, Y, soft_targets=soft_targets)
+    assert not model.__sklearn_is_fitted__()
+
+
+@pytest.mark.parametrize("p", [np.full(6, 0.3), np.full((6, 1), 0.3)])
+def test_one_probability_of_two_classes_is_made_two(p):
+    with pytest.raises(ValueError, match=r"column_stack\(\[1 - p, p\]\)"):
+        check_probabilities(p, 6, np.array([0, 1]))
+
+
+def test_the_negative_number_is_named():
+    with pytest.raises(ValueError, match=r"Row 5 of soft_targets holds -0.2 in column 1"):
+        check_probabilities(changed(5, 1, -0.2), 6, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("soft_targets", "message"),
+    [
+        (np.ones((6, 2)), r"shape \(6, 2\), expected \(n_rows,\) with n_rows=6"),
+        (np.ones(4), "soft_targets has 4 rows, but X has 6"),
+        (["a"] * 6, "soft_targets has to be an array of predictions"),
+        (np.full(6, np.nan), "All rows of soft_targets are NaN"),
+        (np.array([1, 2, -np.inf, 3, 4, 5]), "-inf in row 2, column 0"),
+    ],
+)
+def test_what_are_no_predictions_is_explained(soft_targets, message):
+    with pytest.raises(ValueError, match=message):
+        check_predictions(soft_targets, 6, 1)
+    with pytest.raises(ValueError, match=message):
+        AFTRegressor(random_state=0).fit(X, np.arange(6.0), soft_targets=soft_targets)
+
+
+def test_predictions_of_one_target_have_one_or_two_dimensions():
+    values = [1.0, np.nan, 2, 3, 4, 5]
+    for given in (values, pd.Series(values), np.array(values)[:, None]):
+        found = check_predictions(given, 6, 1)
+        np.testing.assert_array_equal(found, np.array(values)[:, None])
+    two = np.c_[values, [0, 1, 2, 3, 4, 5]]
+    with pytest.raises(ValueError, match="Row 1 of soft_targets is NaN in column 0, but not"):
+        check_predictions(two, 6, 2)
+
+
+def test_classes_that_are_not_predicted_have_probability_0():
+    found = aligned(np.float32([[0.2, 0.8], [np.nan, np.nan]]), np.array([3, 1]), np.arange(5))
+    np.testing.assert_allclose(found, [[0, 0.8, 0, 0.2, 0], [np.nan] * 5], rtol=1e-6)
+
+
+def test_a_class_that_nobody_knows_is_named():
+    with pytest.raises(ValueError, match=r"class 'cow', which is not among the classes of y"):
+        aligned(P, CLASSES, np.array(["cat", "dog"]))
