@@ -27,7 +27,6 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -146,8 +145,6 @@ def tuned(objective: str, cache: str | None = None) -> Callable[[Run], dict[str,
 
 def setfit(run: Run) -> dict[str, Any]:
     """Measure SetFit with as many steps."""
-    import setfit  # noqa: F401, so that it does not count
-
     model = SetFitClassifier(max_steps=run.steps, seed=run.seed, one_epoch=False)
     return measured(model, run, *run.labelled)
 
@@ -366,23 +363,19 @@ def cells(part: Part, options: argparse.Namespace) -> Iterator[Cell]:
 def print_table(title: str, wanted: list[Cell], lines: Lines) -> None:
     """Print the mean and standard error of each method on each task."""
     print(f"\n{title}")
-    for task, method in sorted({(cell.task, cell.method): None for cell in wanted}, key=_order):
+    for task, method in dict.fromkeys((cell.task, cell.method) for cell in wanted):
         of_method = [cell for cell in wanted if (cell.task, cell.method) == (task, method)]
         own = [line for cell in of_method if (line := lines.get(cell))]
         if own:
             print(f"  {task:19s} {method:26s} {_summary(own)}")
 
 
-def _order(cell: tuple[str, str]) -> tuple[str, int]:
-    return cell[0], list(METHODS).index(cell[1])
-
-
 def _summary(lines: list[dict[str, Any]]) -> str:
     """Return the errors, seconds, objectives and out-of-fold errors of the seeds of a method."""
     shown = []
     if errors := [line["error"] for line in lines if "error" in line]:
-        error = np.std(errors, ddof=1) / len(errors) ** 0.5 if len(errors) > 1 else np.nan
-        shown.append(f"{np.mean(errors):6.2f} +- {error:4.2f} %")
+        spread = f" +- {np.std(errors, ddof=1) / len(errors) ** 0.5:4.2f}" if errors[1:] else ""
+        shown.append(f"{np.mean(errors):6.2f}{spread} %")
     shown.append(f"{np.mean([line['seconds'] for line in lines]):7.1f} s  {len(lines)} seeds")
     if "objective" in lines[0]:
         shown.append("/".join(line["objective"] for line in lines))
@@ -390,6 +383,15 @@ def _summary(lines: list[dict[str, Any]]) -> str:
             scores = [line["cv_scores"].get(name, np.nan) for line in lines]
             shown.append(f"{name} out of fold {100 * (1 - np.mean(scores)):.2f} %")
     return "  ".join(shown)
+
+
+def _problem_of_setfit() -> str:
+    """Return why SetFit cannot be imported; "" if it can, and its import costs no time later."""
+    try:
+        import setfit  # noqa: F401
+    except ImportError as error:
+        return str(error)
+    return ""
 
 
 def main() -> None:
@@ -407,8 +409,8 @@ def main() -> None:
     lines = Lines(RESULTS)
     wanted = {name: list(cells(PARTS[name], options)) for name in options.part or PARTS}
     missing = [cell for part in wanted.values() for cell in part if not lines.get(cell)]
-    if find_spec("setfit") is None and any(cell.method == SETFIT for cell in missing):
-        print("SetFit is left out; to compare with it: pip install setfit datasets")
+    if any(cell.method == SETFIT for cell in missing) and (problem := _problem_of_setfit()):
+        print(f"SetFit is left out ({problem}); to run it: pip install setfit datasets")
         missing = [cell for cell in missing if cell.method != SETFIT]
     for cell in dict.fromkeys(missing):
         run = read(cell.task, options.data, cell.seed, options.steps, options.steps_of_student)
