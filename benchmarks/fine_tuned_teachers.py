@@ -44,7 +44,7 @@ from sk_aft import AFTClassifier, FineTunedFeatureExtractor, FoundationFeatureEx
 
 RESULTS = Path(__file__).parent / "results" / "fine_tuned_teachers.jsonl"
 UNKNOWN = -1
-SETFIT = "SetFit"
+FROZEN, SETFIT = "frozen", "SetFit"
 _N_TEST_IMAGES = 2000
 _N_NOISE = 60
 _MODELS = {"cifar10": "effnet-lite0", "chest_xray": "effnet-lite0"}
@@ -220,7 +220,7 @@ _TWO = {"module": "minilm", "module__n_layers": 2}
 # "tuned, auto" goes first and alone to the store: what others left there would save it time, and
 # it teaches the students.
 METHODS = {
-    "frozen": Method(frozen, ()),
+    FROZEN: Method(frozen, ()),
     "tuned, auto": Method(tuned("auto", cache="auto")),
     "tuned, pairs": Method(tuned("pairs")),
     "tuned, linear": Method(tuned("linear")),
@@ -260,12 +260,12 @@ class Part(NamedTuple):
 _TUNED = ("tuned, auto", "tuned, pairs", "tuned, linear")
 _FEW = ("trec:10", "sst2:10", "banking77:10")
 PARTS = {
-    "pipelines": Part(_FEW, ("frozen", *_TUNED, SETFIT)),
-    "objectives": Part((*_FEW, "trec:50", "sst2:50"), ("frozen", *_TUNED)),
+    "pipelines": Part(_FEW, (FROZEN, *_TUNED, SETFIT)),
+    "objectives": Part((*_FEW, "trec:50", "sst2:50"), (FROZEN, *_TUNED)),
     "students": Part(
         (*_FEW, "trec:50"),
         (
-            "frozen",
+            FROZEN,
             "tuned, auto",
             "student alone",
             "student of frozen",
@@ -279,7 +279,7 @@ PARTS = {
     "noise": Part(("trec:10",), ("noise, probe", "noise, student")),
     "times": Part(("trec:10", "banking77:800 rows"), ("fit",), 1),
     "images": Part(
-        ("cifar10:10", "cifar10:100", "chest_xray:10", "chest_xray:100"), ("frozen", "tuned, auto")
+        ("cifar10:10", "cifar10:100", "chest_xray:10", "chest_xray:100"), (FROZEN, "tuned, auto")
     ),
 }
 
@@ -361,28 +361,46 @@ def cells(part: Part, options: argparse.Namespace) -> Iterator[Cell]:
 
 
 def print_table(title: str, wanted: list[Cell], lines: Lines) -> None:
-    """Print the mean and standard error of each method on each task."""
+    """Print what the seeds of each method measured on each task."""
     print(f"\n{title}")
-    for task, method in dict.fromkeys((cell.task, cell.method) for cell in wanted):
-        of_method = [cell for cell in wanted if (cell.task, cell.method) == (task, method)]
-        own = [line for cell in of_method if (line := lines.get(cell))]
-        if own:
-            print(f"  {task:19s} {method:26s} {_summary(own)}")
+    measured: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for cell in wanted:
+        if line := lines.get(cell):
+            measured.setdefault((cell.task, cell.method), []).append(line)
+    for (task, method), own in measured.items():
+        reference = [] if method == FROZEN else measured.get((task, FROZEN), [])
+        shown = "  ".join([*_errors(own, reference), *_facts(own)])
+        print(f"  {task:19s} {method:26s} {shown}")
 
 
-def _summary(lines: list[dict[str, Any]]) -> str:
-    """Return the errors, seconds, objectives and out-of-fold errors of the seeds of a method."""
-    shown = []
-    if errors := [line["error"] for line in lines if "error" in line]:
-        spread = f" +- {np.std(errors, ddof=1) / len(errors) ** 0.5:4.2f}" if errors[1:] else ""
-        shown.append(f"{np.mean(errors):6.2f}{spread} %")
-    shown.append(f"{np.mean([line['seconds'] for line in lines]):7.1f} s  {len(lines)} seeds")
+def _errors(lines: list[dict[str, Any]], reference: list[dict[str, Any]]) -> list[str]:
+    """Return the error of a method, and what the reference's is more on the same labels.
+
+    Which labels are drawn changes the errors of all methods, so the difference is more certain.
+    """
+    errors = {line["seed"]: line["error"] for line in lines if "error" in line}
+    if not errors:
+        return []
+    shown = [f"{_mean(list(errors.values()))} %"]
+    pairs = [line["error"] - errors[line["seed"]] for line in reference if line["seed"] in errors]
+    return [*shown, f"frozen has {_mean(pairs)} more"] if pairs else shown
+
+
+def _mean(values: list[float]) -> str:
+    """Return the mean and, of two or more values, its standard error."""
+    spread = f" +- {np.std(values, ddof=1) / len(values) ** 0.5:4.2f}" if values[1:] else ""
+    return f"{np.mean(values):6.2f}{spread}"
+
+
+def _facts(lines: list[dict[str, Any]]) -> list[str]:
+    """Return the seconds, objectives and out-of-fold errors of a method."""
+    shown = [f"{np.mean([line['seconds'] for line in lines]):7.1f} s  {len(lines)} seeds"]
     if "objective" in lines[0]:
         shown.append("/".join(line["objective"] for line in lines))
         for name in lines[0]["cv_scores"]:
             scores = [line["cv_scores"].get(name, np.nan) for line in lines]
             shown.append(f"{name} out of fold {100 * (1 - np.mean(scores)):.2f} %")
-    return "  ".join(shown)
+    return shown
 
 
 def _problem_of_setfit() -> str:
