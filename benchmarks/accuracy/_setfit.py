@@ -20,15 +20,20 @@ class SetFitClassifier(ClassifierMixin, BaseEstimator):
     lr : float, default=2e-5
         Learning rate of the transformer.
     max_steps : int, default=200
-        Batches of 16 pairs at most; one epoch of all pairs where that is less.
+        Batches of 16 pairs.
     seed : int, default=0
         Of the training; SetFit draws the pairs with a seed of its own.
+    one_epoch : bool, default=True
+        Whether to stop after one epoch of all pairs, where that is fewer steps.
     """
 
-    def __init__(self, lr: float = 2e-5, max_steps: int = 200, seed: int = 0) -> None:
+    def __init__(
+        self, lr: float = 2e-5, max_steps: int = 200, seed: int = 0, one_epoch: bool = True
+    ) -> None:
         self.lr = lr
         self.max_steps = max_steps
         self.seed = seed
+        self.one_epoch = one_epoch
 
     def fit(self, X: Any, y: np.ndarray) -> SetFitClassifier:
         """Train on texts and their labels."""
@@ -43,7 +48,7 @@ class SetFitClassifier(ClassifierMixin, BaseEstimator):
         with tempfile.TemporaryDirectory() as directory:
             arguments = TrainingArguments(
                 output_dir=directory,
-                max_steps=self._n_steps(labels),
+                max_steps=self._n_steps(labels) if self.one_epoch else self.max_steps,
                 body_learning_rate=(self.lr, self.lr),
                 seed=self.seed,
                 save_strategy="no",
