@@ -116,7 +116,10 @@ def facts(model: Any) -> dict[str, Any]:
     teacher = model[0] if isinstance(model, Pipeline) else model
     if not isinstance(teacher, FineTunedFeatureExtractor):
         return {}
-    scores = {name: round(float(score), 4) for name, score in teacher.cv_scores_.items()}
+    scores = {
+        name: {metric: round(value, 4) for metric, value in own.items()}
+        for name, own in teacher.cv_scores_.items()
+    }
     return {"objective": teacher.objective_, "cv_scores": scores}
 
 
