@@ -37,8 +37,8 @@ from sk_aft._runtime._seeds import draw_seed
 from sk_aft.backbones import Backbone
 from sk_aft.transfer._probe import default_folds
 
-_PASSES = 6
-_FEWEST_STEPS, _MOST_STEPS = 100, 1000
+_PASSES = 4
+_FEWEST_STEPS, _MOST_STEPS = 50, 1000
 FROZEN = "frozen"
 
 
@@ -64,8 +64,8 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
         - "auto": "linear", unless a probe of the frozen model predicts held-out labelled rows as
           well: then the model stays frozen, which costs no further training.
     n_steps : int or "auto", default="auto"
-        Batches of 32 rows; SetFit's batches of 16 pairs hold as many texts. "auto" is six passes
-        over the labelled rows, at least 100 steps and at most 1,000.
+        Batches of 32 rows; SetFit's batches of 16 pairs hold as many texts. "auto" is four passes
+        over the labelled rows, at least 50 steps and at most 1,000.
     lr : float or "auto", default="auto"
         Learning rate of the model's layers. "auto" is 1e-4 for "linear" and 3e-5 for "pairs".
     missing_label : int, float, str or None, default=None
