@@ -154,16 +154,18 @@ def _digest(reader: Reader, X: FoundationFeatures) -> str | None:
 def _of_backbone(
     backbone: Backbone, *, column: Any = None, fingerprint: str | None = None
 ) -> Description:
-    hub_name = _name_on_hub(backbone)
-    if fingerprint is None and hub_name is None:
+    original = backbone.original
+    hub_name = _name_on_hub(original)
+    is_tuned = original is not backbone
+    if fingerprint is None and (hub_name is None or is_tuned):
         fingerprint = _or_none(lambda: model_digest(backbone.fingerprint()).hex())
     return _description(
-        hub_name or str(backbone.name),
-        type(backbone).__name__,
+        (hub_name or str(original.name)) + (", fine-tuned" if is_tuned else ""),
+        type(original).__name__,
         column=column,
         revision=_cached_revision(hub_name) if hub_name else None,
         fingerprint=fingerprint,
-        licence=_licence(backbone, hub_name),
+        licence=_licence(original, hub_name),
     )
 
 

@@ -164,7 +164,8 @@ def _backbone_of(start: Any, source: FeatureSource | None, column: Any) -> Backb
         return start
     readers = [] if source is None else [r for r in source.readers if r.backbone.kind == "text"]
     readers.sort(key=lambda reader: reader.column != column)
-    return readers[0].backbone if readers else None
+    # Vectors of single tokens are those of the original: a tuned model was trained on whole texts.
+    return readers[0].backbone.original if readers else None
 
 
 def _embed(

@@ -94,6 +94,11 @@ class Backbone(ABC):
     def unload(self) -> None:  # noqa: B027 - models without weights free nothing
         """Free the model's memory; the next `embed` loads it again."""
 
+    @property
+    def original(self) -> Backbone:
+        """The model before it was fine-tuned; the same if it was not."""
+        return self
+
     def tunable_copy(self) -> Backbone:
         """Return a copy whose weights may change, for `tunable`.
 

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.metrics import r2_score
 from sklearn.model_selection import check_cv
 from sklearn.utils import check_consistent_length
 
 from sk_aft._extractor import FoundationFeatureExtractor
+from sk_aft._fine_tuned_extractor import FineTunedFeatureExtractor
 from sk_aft._runtime._device import resolve_device
 from sk_aft.metrics import logme_score
 from sk_aft.metrics._logme import is_classification, target_matrix
@@ -41,7 +43,8 @@ def rank_foundation_models(
     ----------
     models : list
         Foundation models as for `FoundationFeatureExtractor`; an item that is a list or a mapping
-        of columns is one candidate whose features are concatenated.
+        of columns is one candidate whose features are concatenated. An item that is a
+        `FineTunedFeatureExtractor` is fine-tuned, and keeps its own cache and device.
     X : list, array, Series or DataFrame of n_rows rows
         Training rows; some thousand of them are enough.
     y : array-like of shape (n_rows,) or (n_rows, n_targets)
@@ -61,9 +64,12 @@ def rank_foundation_models(
         A row for each model, the best probe first, with the columns
 
         - model: its name,
-        - logme: `sk_aft.metrics.logme_score` of its features,
+        - logme: `sk_aft.metrics.logme_score` of its features; NaN of fine-tuned ones, which have
+          seen the labels,
         - probe_score, probe_std: mean and standard deviation over the folds of the accuracy of a
-          logistic regression (R² of a ridge regression) on the standardised features,
+          logistic regression (R² of a ridge regression) on the standardised features. Of a
+          fine-tuned model, it is the accuracy of its soft targets, which are out of fold: neither
+          the model nor the regression has seen the label of the row,
         - n_features: number of features,
         - rows_per_second: how fast it embeds rows on this machine, measured without the cache.
 
@@ -101,14 +107,23 @@ def rank_foundation_models(
     names: list[str] = []
     ranking = []
     for model in models:
-        extractor = FoundationFeatureExtractor(model, cache=cache, device=device)
-        features = np.asarray(extractor.fit_transform(X).features)
-        scores = targets.probe_scores(features, folds)
-        names.append("+".join(extractor.feature_slices_))
+        is_tuned = isinstance(model, FineTunedFeatureExtractor)
+        if is_tuned:
+            extractor = clone(model)
+        else:
+            extractor = FoundationFeatureExtractor(model, cache=cache, device=device)
+        rows = extractor.fit_transform(X, y)
+        features = np.asarray(rows.features)
+        if is_tuned:
+            logme, scores = np.nan, targets.scores(rows.soft_targets, folds)
+        else:
+            logme = logme_score(features, targets.values, task=targets.task)
+            scores = targets.probe_scores(features, folds)
+        names.append("+".join(extractor.feature_slices_) + ("-tuned" if is_tuned else ""))
         ranking.append(
             {
                 "model": _distinct(names),
-                "logme": logme_score(features, targets.values, task=targets.task),
+                "logme": logme,
                 "probe_score": np.mean(scores),
                 "probe_std": np.std(scores),
                 "n_features": features.shape[1],
@@ -153,7 +168,12 @@ class _Targets:
             predictions = RidgeProbe().out_of_fold(features, self.values, folds)
             return [r2_score(self.values[test], predictions[test]) for _, test in folds]
         probabilities = ClassProbe(self._n_classes).out_of_fold(features, self.values, folds)
-        is_right = probabilities.argmax(axis=1) == self.values
+        return self.scores(probabilities, folds)
+
+    def scores(self, probabilities: np.ndarray, folds: Folds) -> list[float]:
+        """Return the accuracy of out-of-fold probabilities in each fold."""
+        is_known = ~np.isnan(probabilities).any(axis=1)
+        is_right = is_known & (probabilities.argmax(axis=1) == self.values)
         scores = []
         for train, test in folds:
             # For a class that is absent from the other folds, the probe just returns the label.
