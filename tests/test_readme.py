@@ -13,7 +13,7 @@ DOCS = README.parent / "docs"
 def test_every_python_block_of_the_readme_runs(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert len(blocks) == 9
+    assert len(blocks) == 10
     names: dict = {}
     for block in blocks:
         exec(compile(block, str(README), "exec"), names)
@@ -42,6 +42,20 @@ def test_the_examples_of_a_page_run(name, printed, capsys, tmp_path, monkeypatch
     for block in blocks:
         exec(compile(block, str(page), "exec"), {})
     assert capsys.readouterr().out == printed
+
+
+@pytest.mark.slow
+def test_the_examples_of_fine_tuned_teachers_run_one_after_the_other(capsys):
+    page = DOCS / "fine_tuned_teachers.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    names: dict = {}
+    for block in blocks:
+        exec(compile(block, str(page), "exec"), names)
+    assert "probe-kd" in capsys.readouterr().out.splitlines()
+    assert names["rows"].soft_targets.shape == (60, 3)
+    assert names["pipe"][0].cv_scores_.keys() == {"frozen", "linear"}
+    assert names["search"].best_params_.keys() == {"aftclassifier__beta"}
+    assert names["student"].classes_.tolist() == ["bad", "good"]
 
 
 def test_the_first_example_is_fifteen_lines_or_fewer():
