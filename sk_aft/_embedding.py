@@ -372,8 +372,8 @@ class Embedding:
         names = self._column if isinstance(self._column, tuple) else [self._column]
         name = column if self._column is None else names[column]
         return ValueError(
-            f"Row {self._rows.position(row)} of X holds {values[column]} in column {name!r}, which model "
-            f"{self._backbone.name!r} cannot read: fill it before the extractor.{OR_MASK}"
+            f"Row {self._rows.position(row)} of X holds {values[column]} in column {name!r}, which "
+            f"model {self._backbone.name!r} cannot read: fill it before the extractor.{OR_MASK}"
         )
 
     def _missing(self, row: int) -> ValueError:

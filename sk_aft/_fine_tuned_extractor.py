@@ -252,6 +252,9 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
     def _fit(self, X: Any, y: Any = None) -> _Seen:
         """Check rows and labels, and choose the objective."""
         self._check_one_model()
+        for name in ("n_steps", "lr"):
+            if isinstance(getattr(self, name), bool):  # a number to the check of parameters
+                raise ValueError(f"{name} has to be 'auto' or a number, got {getattr(self, name)}.")
         labels, labeled = self._check_labels(y)
         seen = super()._fit(X, y)
         if len(labeled) != len(seen.rows):
@@ -352,7 +355,7 @@ def _check_can_learn(labels: np.ndarray, classes: np.ndarray, rows: str) -> None
     present = np.unique(labels)
     if len(present) < 2:
         raise ValueError(
-            f"All {len(labels)} {rows} have the label {classes[present[0]]!r}: a model is "
+            f"All {len(labels)} {rows} have the label {classes.tolist()[present[0]]!r}: a model is "
             "fine-tuned to tell at least two classes apart."
         )
     if len(present) == len(labels):

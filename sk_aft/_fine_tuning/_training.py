@@ -115,6 +115,7 @@ def fine_tune(
         desc=f"{name}: fine-tuning",
         unit="step",
         disable=not verbose,
+        position=0,  # in the line of the bar of rows, which waits meanwhile
         mininterval=seconds_between_updates(),
     )
     targets = torch.as_tensor(labels, device=device)
