@@ -26,8 +26,8 @@ _WEIGHT_DECAY = 0.01
 _WARM_UP = 0.1  # of the steps
 _UNFROZEN_AT = 0.5  # part of the steps after which all layers are trained
 _ROWS_FOR_SCALE = 256
-# A checkpoint is written after a second, and then so rarely that this takes a fiftieth of the time.
-_SECONDS_TO_CHECKPOINT = 1.0
+# The first checkpoint is written early, the others so rarely that this takes a fiftieth of the time.
+_SECONDS_TO_CHECKPOINT = 0.25
 _TIMES_A_CHECKPOINT = 50
 
 

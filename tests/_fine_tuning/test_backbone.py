@@ -2,7 +2,6 @@
 
 import pickle
 import shutil
-import time
 
 import numpy as np
 import pytest
@@ -13,7 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sk_aft import AFTClassifier, FineTunedFeatureExtractor
 from sk_aft.store import FeatureStore
 
-TEXTS = [f"{what} {word}" for what in ("card", "rate") for word in "my was is of the what".split()]
+WORDS = ["my", "was", "is", "of", "the", "what"]
+TEXTS = [f"{what} {word}" for what in ("card", "rate") for word in WORDS]
 LABELS = np.array([0] * 6 + [1] * 6)
 OTHERS = ["my stolen card", "rate of exchange"]
 
@@ -60,11 +60,9 @@ def test_a_search_trains_once_for_each_split(soft, tuned, cache, capsys):
 
 
 def test_workers_share_a_training(tuned, cache):
-    started = time.time()
     pipeline = make_pipeline(tuned(), LogisticRegression())
     grid = {"logisticregression__C": [0.1, 1, 10]}
     search = GridSearchCV(pipeline, grid, cv=2, n_jobs=2).fit(TEXTS, LABELS)
-    assert time.time() - started < 60
     assert len(weights(cache)) == 3
     written = {path: path.stat().st_mtime_ns for path in weights(cache)}
     one = GridSearchCV(pipeline, grid, cv=2).fit(TEXTS, LABELS)
@@ -131,18 +129,6 @@ def test_damaged_weights_are_made_again(content, tuned, cache):
     assert path.read_bytes() == whole
     np.testing.assert_array_equal(features(tuned(cache=None).fit(TEXTS, LABELS), ["why"]), new)
     np.testing.assert_array_equal(features(extractor), expected)
-
-
-def test_weights_of_another_model_are_made_again(tuned, cache):
-    tuned().fit(TEXTS, LABELS)
-    (path,) = weights(cache)
-    whole = path.read_bytes()
-    from safetensors.numpy import save_file
-
-    save_file({"a": np.zeros(3)}, path)
-    new = features(tuned().fit(TEXTS, LABELS), ["why"])
-    assert path.read_bytes() == whole
-    assert np.isfinite(new).all()
 
 
 def test_a_pickle_of_what_was_found_in_the_store(tuned, cache, tmp_path):
