@@ -355,7 +355,7 @@ def _check_can_learn(labels: np.ndarray, classes: np.ndarray, rows: str) -> None
     present = np.unique(labels)
     if len(present) < 2:
         raise ValueError(
-            f"All {len(labels)} {rows} have the label {classes.tolist()[present[0]]!r}: a model is "
+            f"The {rows} have only one class, {classes.tolist()[present[0]]!r}: a model is "
             "fine-tuned to tell at least two classes apart."
         )
     if len(present) == len(labels):

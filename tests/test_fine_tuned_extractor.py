@@ -200,7 +200,7 @@ def test_a_class_whose_rows_are_all_missing(tuned):
     y = ["a", "a", "b", "b", "c", "c"]
     rows = tuned(on_error="mask").fit_transform(texts, y)
     assert rows.soft_targets.shape == (6, 3)
-    with pytest.raises(ValueError, match=r"All 4 labelled rows that the model can read .* 'a'"):
+    with pytest.raises(ValueError, match="that the model can read have only one class, 'a'"):
         tuned(on_error="mask").fit([*TEXTS[:4], None, None], list("aaaabb"))
 
 
@@ -282,7 +282,7 @@ def refused(extractor, X, y, error, match, cache):
 
 Y = (LABELS == "card") * 1
 BAD_LABELS = {
-    "one class": (np.zeros(16), "All 16 labelled rows have the label .*0.0"),
+    "one class": (np.zeros(16), "The labelled rows have only one class, 0.0"),
     "one row a class": (np.arange(16), "Each of the 16 labelled rows is the only one of its class"),
     "none": (np.full(16, -7), "All 16 rows of y are missing_label=-7"),
     "no y": (None, "requires y to be passed"),

@@ -26,7 +26,7 @@ _WEIGHT_DECAY = 0.01
 _WARM_UP = 0.1  # of the steps
 _UNFROZEN_AT = 0.5  # part of the steps after which all layers are trained
 _ROWS_FOR_SCALE = 256
-# The first checkpoint is written early, the others so rarely that this takes a fiftieth of the time.
+# The first checkpoint is early, the others so rare that writing takes a fiftieth of the time.
 _SECONDS_TO_CHECKPOINT = 0.25
 _TIMES_A_CHECKPOINT = 50
 

@@ -40,7 +40,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("objective", ["linear", "pairs"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", sorted({*MODELS} - {"hf:gpt2", "hf:t5"}))  # cannot pad here
 def test_text_models(name, objective, encoder_directory):
     model = MODELS[name](encoder_directory)
     extractor = tuned(model, objective=objective)
@@ -118,7 +118,7 @@ def test_exported_weights_are_the_tuned_ones(cache):
 
 
 def test_minilm_takes_a_step():
-    extractor = tuned("minilm", n_steps=1, lr=1e-4)
+    extractor = tuned("minilm", n_steps=2, lr=1e-4)
     features = np.asarray(extractor.transform(NEW))
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-5)
     frozen = np.asarray(FoundationFeatureExtractor("minilm", cache=None).fit_transform(NEW))
