@@ -247,7 +247,7 @@ class Embedding:
         warnings.warn(
             f"{missing_mask.sum()} of {len(self._rows)} rows have no features of model "
             f"{self._backbone.name!r} and take no part in the transfer term. The first is row "
-            f"{row}: {_reason(error)}.",
+            f"{self._rows.position(row)}: {_reason(error)}.",
             stacklevel=2,
         )
 
@@ -347,7 +347,8 @@ class Embedding:
 
     def _fail(self, row: int, error: Exception) -> None:
         """Record a row that the model failed for; raise unless such rows are masked."""
-        if str(error).startswith(f"Row {row} "):
+        position = self._rows.position(row)
+        if str(error).startswith(f"Row {position} "):
             self._cannot_read(row, error)
             return
         if self._rows.kind == "numeric" and not np.isfinite(self._rows.values[row]).all():
@@ -358,7 +359,7 @@ class Embedding:
             if others and not self._has_succeeded and not any(map(self._can_embed, others)):
                 raise self._not_a_rows_fault(1 + len(others), error) from error
             raise ValueError(
-                f"Model {self._backbone.name!r} failed for row {row} "
+                f"Model {self._backbone.name!r} failed for row {position} "
                 f"({_excerpt(self._rows.values[row])}): {_reason(error)}. Repair "
                 "the row or leave it out; on_error='mask' keeps it without features."
             ) from error
@@ -371,8 +372,8 @@ class Embedding:
         names = self._column if isinstance(self._column, tuple) else [self._column]
         name = column if self._column is None else names[column]
         return ValueError(
-            f"Row {row} of X holds {values[column]} in column {name!r}, which model "
-            f"{self._backbone.name!r} cannot read: fill it before the extractor.{OR_MASK}"
+            f"Row {self._rows.position(row)} of X holds {values[column]} in column {name!r}, which "
+            f"model {self._backbone.name!r} cannot read: fill it before the extractor.{OR_MASK}"
         )
 
     def _missing(self, row: int) -> ValueError:
@@ -413,7 +414,7 @@ class Embedding:
             value = self._rows.values[row]
             if not (value is None or isinstance(value, np.ndarray)):
                 try:
-                    open_image(value, row)
+                    open_image(value, self._rows.position(row))
                 except ValueError as error:
                     self._cannot_read(row, error)
         return np.array([row for row in todo if self._digest(row) not in self._failures], np.int64)

@@ -18,28 +18,14 @@ from sk_aft._data._labels import (
     labeled_mask,
     warn_of_minus_one,
 )
-from sk_aft._embedding import FeatureSource, Reader
+from sk_aft._embedding import Reader
 from sk_aft._extractor import FoundationFeatureExtractor, _Seen
 from sk_aft._features import FoundationFeatures
-from sk_aft._fine_tuning._backbone import FineTunedBackbone, LabeledRows
-from sk_aft._fine_tuning._objectives import BATCH_SIZE, OBJECTIVES
-from sk_aft._fine_tuning._soft_targets import (
-    Folds,
-    OutOfFold,
-    TunedSoftTargets,
-    features_of,
-    out_of_fold,
-    tuned_out_of_fold,
-    tuning_folds,
-)
-from sk_aft._fine_tuning._training import TuningSettings
+from sk_aft._fine_tuning._backbone import LabeledRows
+from sk_aft._fine_tuning._objectives import OBJECTIVES
+from sk_aft._fine_tuning._soft_targets import TunedSoftTargets
+from sk_aft._fine_tuning._teacher import Teacher, TeacherSettings
 from sk_aft._runtime._seeds import draw_seed
-from sk_aft.backbones import Backbone
-from sk_aft.transfer._probe import default_folds
-
-_PASSES = 4
-_FEWEST_STEPS, _MOST_STEPS = 50, 1000
-FROZEN = "frozen"
 
 
 class FineTunedFeatureExtractor(FoundationFeatureExtractor):
@@ -218,6 +204,23 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
             self._source().compute(seen.read.take(labeled))
         return self
 
+    def fit_transform(self, X: Any, y: Any = None) -> FoundationFeatures:
+        """Fine-tune the model, and return the rows with its features, which are computed now.
+
+        Parameters
+        ----------
+        X : list, array, Series or DataFrame of n_rows rows
+            As for `fit`.
+        y : array-like of shape (n_rows,)
+            As for `fit`.
+
+        Returns
+        -------
+        rows : FoundationFeatures of shape (n_rows, n_features_out_)
+            As `transform` returns them.
+        """
+        return super().fit_transform(X, y)
+
     @_fit_context(prefer_skip_nested_validation=False)
     def precompute(self, X: Any, y: Any = None) -> FineTunedFeatureExtractor:
         """Fine-tune ahead of a search, and fill the store with features and soft targets.
@@ -249,6 +252,9 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
     def _fit(self, X: Any, y: Any = None) -> _Seen:
         """Check rows and labels, and choose the objective."""
         self._check_one_model()
+        for name in ("n_steps", "lr"):
+            if isinstance(getattr(self, name), bool):  # a number to the check of parameters
+                raise ValueError(f"{name} has to be 'auto' or a number, got {getattr(self, name)}.")
         labels, labeled = self._check_labels(y)
         seen = super()._fit(X, y)
         if len(labeled) != len(seen.rows):
@@ -260,7 +266,11 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
         reader.backbone.tunable_copy()  # raises if it cannot be tuned
         random_state = self.random_state
         seed = int(random_state) if isinstance(random_state, Integral) else draw_seed(random_state)
-        teacher = _Tuning(self, reader, self._labeled_rows(reader, seen, labels, labeled), seed)
+        settings = TeacherSettings(
+            self.objective, self.n_steps, self.lr, self.cv, seed, self.verbose
+        )
+        rows = self._labeled_rows(reader, seen, labels, labeled)
+        teacher = Teacher(reader, rows, settings, self._source([reader])._replace(verbose=0))
         self.objective_ = teacher.objective
         self.cv_scores_ = teacher.scores
         self._readers = [reader._replace(backbone=teacher.backbone)]
@@ -300,17 +310,7 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
         self.classes_, numbers = np.unique(known, return_inverse=True)
         if labeled.all():
             warn_of_minus_one(self.classes_)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"All {len(known)} labelled rows have the label {self.classes_[0]!r}: a model is "
-                "fine-tuned to tell at least two classes apart."
-            )
-        if len(self.classes_) == len(known):
-            raise ValueError(
-                f"Each of the {len(known)} labelled rows is the only one of its class: a model is "
-                "fine-tuned on at least two rows of a class. Label more rows, or use "
-                "FoundationFeatureExtractor."
-            )
+        _check_can_learn(numbers, self.classes_, "labelled rows")
         return numbers.astype(np.int64), labeled
 
     def _labeled_rows(
@@ -322,6 +322,7 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
             (frozen,) = self._source([reader]).compute(seen.read.take(indices))
             known = ~frozen.missing_mask
             indices, labels = indices[known], labels[known]
+            _check_can_learn(labels, self.classes_, "labelled rows that the model can read")
         rows = reader.rows(seen.read.take(indices))
         return LabeledRows.of(rows, labels, len(self.classes_))
 
@@ -349,74 +350,17 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
         return tags
 
 
-class _Tuning:
-    """One model and the labelled rows that it learns from."""
-
-    def __init__(
-        self,
-        extractor: FineTunedFeatureExtractor,
-        reader: Reader,
-        labeled: LabeledRows,
-        seed: int,
-    ) -> None:
-        self._base, self._labeled, self._seed = reader.backbone, labeled, seed
-        self._reader = reader
-        self._extractor = extractor
-        self._source: FeatureSource = extractor._source([reader])._replace(verbose=0)
-        self._folds = tuning_folds(labeled, extractor.cv, seed)
-        self.scores: dict[str, dict[str, float]] = {}
-        is_automatic = extractor.objective == "auto"
-        self.objective = "linear" if is_automatic else extractor.objective
-        self._predictions: OutOfFold | None = None
-        if is_automatic and self._folds:
-            frozen, tuned = self._of_frozen(), self._of_tuned()
-            if frozen.log_loss <= tuned.log_loss:
-                self.objective, self._predictions = FROZEN, frozen
-        is_frozen = self.objective == FROZEN
-        self.backbone: Backbone = self._base if is_frozen else self._tuned(labeled)
-
-    def soft_targets(self, classes: np.ndarray) -> TunedSoftTargets:
-        """Return what predicts the classes of rows."""
-        source = self._source
-        return TunedSoftTargets(
-            classes,
-            self._reader,
-            self._labeled,
-            self._predict_labeled,
-            lambda: features_of(self.backbone, self._labeled, source),
+def _check_can_learn(labels: np.ndarray, classes: np.ndarray, rows: str) -> None:
+    """Raise ValueError unless there are two classes, one of them with two rows."""
+    present = np.unique(labels)
+    if len(present) < 2:
+        raise ValueError(
+            f"The {rows} have only one class, {classes.tolist()[present[0]]!r}: a model is "
+            "fine-tuned to tell at least two classes apart."
         )
-
-    def _predict_labeled(self) -> OutOfFold:
-        if self._predictions is None:
-            self._predictions = self._of_tuned() if self._folds else self._of_frozen()
-        return self._predictions
-
-    def _of_frozen(self) -> OutOfFold:
-        features = features_of(self._base, self._labeled, self._source)
-        labels = self._labeled.labels
-        folds: Folds = self._folds or list(default_folds(labels, stratify=True, seed=self._seed))
-        return self._scored(FROZEN, out_of_fold(self._labeled, folds, features))
-
-    def _of_tuned(self) -> OutOfFold:
-        predictions = tuned_out_of_fold(self._labeled, self._folds, self._source, self._tuned)
-        self._predictions = self._scored(self.objective, predictions)
-        return self._predictions
-
-    def _scored(self, name: str, predictions: OutOfFold) -> OutOfFold:
-        self.scores[name] = {
-            "accuracy": predictions.accuracy,
-            "log_loss": predictions.log_loss,
-        }
-        return predictions
-
-    def _tuned(self, labeled: LabeledRows) -> FineTunedBackbone:
-        extractor = self._extractor
-        n_steps, lr = extractor.n_steps, extractor.lr
-        if n_steps == "auto":
-            passes = round(_PASSES * len(self._labeled.labels) / BATCH_SIZE)
-            n_steps = min(max(passes, _FEWEST_STEPS), _MOST_STEPS)
-        if lr == "auto":
-            lr = OBJECTIVES[self.objective].lr
-        settings = TuningSettings(self.objective, int(n_steps), float(lr), self._seed)
-        store = self._source.store(self._base)
-        return FineTunedBackbone(self._base, labeled, settings, store, verbose=extractor.verbose)
+    if len(present) == len(labels):
+        raise ValueError(
+            f"Each of the {len(labels)} {rows} is the only one of its class: a model is "
+            "fine-tuned on at least two rows of a class. Label more rows, or use "
+            "FoundationFeatureExtractor."
+        )

@@ -5,7 +5,13 @@ import pytest
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sk_aft import AFTClassifier, AFTRegressor, FoundationFeatureExtractor
+from sk_aft import (
+    AFTClassifier,
+    AFTRegressor,
+    FineTunedFeatureExtractor,
+    FoundationFeatureExtractor,
+)
+from tests._fine_tuning.linear_layers import LinearLayers
 
 # Both are properties of neural networks.
 STUDENT_EXCEPTIONS = {
@@ -84,6 +90,7 @@ SMALL_BUDGET = {"max_epochs": 10, "batch_size": 32, "lr": 0.02}
         AFTRegressorWithFeatures(**SMALL_BUDGET),
         FoundationFeatureExtractor(first_column, cache=None),
         FoundationFeatureExtractor([first_column, np.tanh]),
+        FineTunedFeatureExtractor(LinearLayers(), objective="linear", n_steps=2, cache=None),
         taught(AFTClassifier(beta=1, random_state=0, **SMALL_BUDGET)),
         taught(AFTRegressor(beta=1, random_state=0, **SMALL_BUDGET)),
     ],

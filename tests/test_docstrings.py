@@ -5,7 +5,12 @@ import re
 
 import pytest
 
-from sk_aft import AFTClassifier, AFTRegressor, FoundationFeatureExtractor
+from sk_aft import (
+    AFTClassifier,
+    AFTRegressor,
+    FineTunedFeatureExtractor,
+    FoundationFeatureExtractor,
+)
 
 OF_ONE_KIND = {"module", "criterion", "validation_fraction"}  # outputs, losses and strata differ
 OF_CLASSES = {"class_weight", "classes_"}
@@ -62,7 +67,10 @@ def test_every_parameter_and_public_attribute_is_documented(estimator):
     assert undocumented == set()
 
 
-@pytest.mark.parametrize("estimator", [AFTClassifier, AFTRegressor, FoundationFeatureExtractor])
+@pytest.mark.parametrize(
+    "estimator",
+    [AFTClassifier, AFTRegressor, FoundationFeatureExtractor, FineTunedFeatureExtractor],
+)
 def test_no_paragraph_has_more_than_four_lines(estimator):
     for section in ("Parameters", "Attributes"):
         for name, (_, text) in entries(estimator, section).items():

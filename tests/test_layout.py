@@ -16,7 +16,16 @@ FILES = {
 }
 ESTIMATORS = {"sk_aft._student._estimator", "sk_aft._classifier", "sk_aft._regressor", "sk_aft"}
 BELOW_THE_ESTIMATOR = (
-    *("_data", "_runtime", "_student", "backbones", "modules", "preprocessing", "store"),
+    *(
+        "_data",
+        "_fine_tuning",
+        "_runtime",
+        "_student",
+        "backbones",
+        "modules",
+        "preprocessing",
+        "store",
+    ),
     "transfer",
 )
 

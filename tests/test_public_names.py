@@ -10,7 +10,8 @@ import textwrap
 import pytest
 
 import sk_aft
-from sk_aft import FoundationFeatureExtractor
+from sk_aft import FineTunedFeatureExtractor, FoundationFeatureExtractor
+from tests._fine_tuning.linear_layers import LinearLayers
 
 _LINES_A_PARAMETER = 4
 
@@ -94,13 +95,16 @@ def test_the_walk_finds_what_is_not_documented():
 def test_a_fitted_extractor_and_its_rows_show_documented_names_only():
     extractor = FoundationFeatureExtractor(lambda rows: rows, cache=None)
     rows = extractor.fit_transform([[1.0, 2.0]])
-    for instance in (extractor, rows):
+    tuned = FineTunedFeatureExtractor(LinearLayers(), objective="linear", n_steps=1, cache=None)
+    of_tuned = tuned.fit_transform([[1.0], [2.0], [3.0]], [0, 1, 1])
+    for instance in (extractor, rows, tuned, of_tuned):
         names = [name for name in dir(instance) if not name.startswith("_")]
         assert not [name for name in names if not is_documented(type(instance), name)]
 
 
-def test_parameters_of_the_extractor_take_a_few_lines():
-    parameters = inspect.getdoc(FoundationFeatureExtractor).split("\nAttributes\n")[0]
+@pytest.mark.parametrize("cls", [FoundationFeatureExtractor, FineTunedFeatureExtractor])
+def test_parameters_of_an_extractor_take_a_few_lines(cls):
+    parameters = inspect.getdoc(cls).split("\nAttributes\n")[0]
     for entry in re.split(r"\n(?=\w+ : )", parameters.split("\nParameters\n")[1])[1:]:
         prose = re.split(r"\n\s*- ", entry)
         assert all(len(part.strip().splitlines()) <= _LINES_A_PARAMETER for part in prose), entry

@@ -131,6 +131,11 @@ class FineTunedBackbone(Backbone):
         """Whether the fingerprint identifies the model in other processes and later runs."""
         return self.base.is_persistent
 
+    @property
+    def original(self) -> Backbone:
+        """The model before it was fine-tuned."""
+        return self.base
+
     def check_rows(self, rows: Rows, names: Any) -> None:
         """Raise if the model cannot read such rows."""
         self.base.check_rows(rows, names)
@@ -140,6 +145,7 @@ class FineTunedBackbone(Backbone):
         """Width of the features, None if it is unknown."""
         return self.base.n_features_out
 
+    @torch.inference_mode(False)
     def prepare(self, device: torch.device) -> None:
         """Load the fine-tuned model; fine-tune it if nobody has done so."""
         if self._running is not None and self._running[0] == device:
@@ -169,8 +175,8 @@ class FineTunedBackbone(Backbone):
     def unload(self) -> None:
         """Free the model's memory; its weights are kept if no store has them."""
         self._running = None
-        if self._store is not None:
-            self._weights = None
+        if self._labeled is not None and self._store is not None:
+            self._weights = None  # a copy from a pickle keeps them: it cannot train again
 
     def forget(self) -> None:
         """Free the model's memory and remove its weights; its features stay in the store."""
@@ -215,6 +221,8 @@ class FineTunedBackbone(Backbone):
             for name, weight in trained_weights(model).items()
         }
         if files is not None:
+            # The user may have removed the model from the store meanwhile.
+            files.weights.parent.mkdir(parents=True, exist_ok=True)
             written = files.weights.with_suffix(".tmp")
             save_file(weights, written)
             written.replace(files.weights)

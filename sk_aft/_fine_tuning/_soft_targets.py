@@ -33,7 +33,7 @@ class OutOfFold(NamedTuple):
     probe : ClassProbe
         Its penalty is the one with which the probabilities are best.
     accuracy, log_loss : float
-        Of the predicted rows.
+        Of the predicted rows; NaN if there are none.
     """
 
     probabilities: np.ndarray
@@ -63,16 +63,31 @@ def tuning_folds(labeled: LabeledRows, n_folds: int | str, seed: int) -> Folds:
     folds : list of (train, test)
         Indices of rows to learn from and rows to predict.
     """
-    _, groups = np.unique(labeled.digests, return_inverse=True)
-    largest = int(np.bincount(labeled.labels).max())
     wanted = _N_FOLDS if n_folds == "auto" else int(n_folds)
-    n_folds = min(wanted, largest, int(groups.max()) + 1)
-    if largest < 3 or n_folds < 2:
+    largest = int(np.bincount(labeled.labels).max())
+    return [] if largest < 3 else _grouped_folds(labeled, min(wanted, largest), seed)
+
+
+def frozen_folds(labeled: LabeledRows, seed: int) -> Folds:
+    """Return folds for a probe of the frozen model, where rows are too few for `tuning_folds`."""
+    largest = int(np.bincount(labeled.labels).max())
+    return _grouped_folds(labeled, min(_N_FOLDS, largest), seed)
+
+
+def _grouped_folds(labeled: LabeledRows, n_folds: int, seed: int) -> Folds:
+    """Return folds that do not part rows of equal content, nor train on a single class."""
+    _, groups = np.unique(labeled.digests, return_inverse=True)
+    n_folds = min(n_folds, int(groups.max()) + 1)
+    if n_folds < 2:
         return []
     splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    labels = labeled.labels
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        return list(splitter.split(np.zeros(len(groups)), labeled.labels, groups))
+        folds = list(splitter.split(np.zeros(len(groups)), labels, groups))
+    return [
+        (train, test) for train, test in folds if len(test) and len(np.unique(labels[train])) > 1
+    ]
 
 
 def out_of_fold(
@@ -101,6 +116,8 @@ def out_of_fold(
         known_mask[test] = np.isin(labeled.labels[test], labeled.labels[train])
     probabilities[~known_mask] = np.nan
     predicted, labels = probabilities[known_mask], labeled.labels[known_mask]
+    if not len(labels):
+        return OutOfFold(probabilities, probe, accuracy=float("nan"), log_loss=float("nan"))
     of_label = np.clip(predicted[np.arange(len(labels)), labels], _SMALLEST_PROBABILITY, 1)
     return OutOfFold(
         probabilities,

@@ -26,7 +26,9 @@ _WEIGHT_DECAY = 0.01
 _WARM_UP = 0.1  # of the steps
 _UNFROZEN_AT = 0.5  # part of the steps after which all layers are trained
 _ROWS_FOR_SCALE = 256
-_SECONDS_BETWEEN_CHECKPOINTS = 20.0
+# The first checkpoint is early, the others so rare that writing takes a fiftieth of the time.
+_SECONDS_TO_CHECKPOINT = 0.25
+_TIMES_A_CHECKPOINT = 50
 
 
 class TuningSettings(NamedTuple):
@@ -86,13 +88,13 @@ def fine_tune(
     verbose : int, default=0
         1 shows a progress bar with the time left.
     checkpoint : Path, optional
-        File that keeps the state every 20 seconds. Training that is interrupted resumes there; the
-        file is removed at the end.
+        File that keeps the state, written now and then. Training that is interrupted resumes
+        there; the file is removed at the end.
 
     Raises
     ------
     DivergenceError
-        If the loss becomes infinite or NaN.
+        If the loss or the features become infinite or NaN.
     """
     objective = OBJECTIVES[settings.objective]
     random = np.random.RandomState(settings.seed)
@@ -106,21 +108,21 @@ def fine_tune(
     if objective.has_head:
         run.add_head(n_classes, _scale(module, take, len(labels), device))
     start = run.restore(checkpoint)
-    saved_at = time.monotonic()
+    clock = _CheckpointClock()
     progress = tqdm(
         total=settings.n_steps,
         initial=start,
         desc=f"{name}: fine-tuning",
         unit="step",
         disable=not verbose,
+        position=0,  # in the line of the bar of rows, which waits meanwhile
         mininterval=seconds_between_updates(),
     )
     targets = torch.as_tensor(labels, device=device)
     with progress, flushed_denormals(), torch.enable_grad():
         for step in range(start, settings.n_steps):
             batch = batches[step]
-            inputs = tuple(tensor.to(device) for tensor in take(batch))
-            loss = run.step(step, inputs, targets[batch])
+            loss = run.step(step, take(batch), targets[batch])
             if not math.isfinite(loss):
                 raise DivergenceError(
                     f"The loss became {loss} when model {name!r} was fine-tuned, in step {step} of "
@@ -128,11 +130,34 @@ def fine_tune(
                 )
             progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
             progress.update()
-            if checkpoint and time.monotonic() - saved_at > _SECONDS_BETWEEN_CHECKPOINTS:
-                run.save(checkpoint, step + 1)
-                saved_at = time.monotonic()
+            if checkpoint and clock.is_due:
+                with clock.saving():
+                    run.save(checkpoint, step + 1)
+        if not run.is_finite(take(batches[-1])):
+            raise DivergenceError(
+                f"Features became infinite or NaN when model {name!r} was fine-tuned for "
+                f"{settings.n_steps} steps: use a smaller lr than {settings.lr:g}."
+            )
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
+
+
+class _CheckpointClock:
+    """Says when to write a checkpoint: large ones, or those on slow disks, more rarely."""
+
+    def __init__(self) -> None:
+        self._due_at = time.monotonic() + _SECONDS_TO_CHECKPOINT
+
+    @property
+    def is_due(self) -> bool:
+        return time.monotonic() >= self._due_at
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        ended = time.monotonic()
+        self._due_at = ended + max(_SECONDS_TO_CHECKPOINT, _TIMES_A_CHECKPOINT * (ended - started))
 
 
 def trained_weights(model: TunableModel) -> dict[str, nn.Parameter]:
@@ -174,7 +199,9 @@ class _Run:
 
     def add_head(self, n_classes: int, scale: Tensor) -> None:
         """Add a linear layer, which predicts nothing at first."""
-        self._head = nn.Linear(len(scale), n_classes, device=self._device, dtype=scale.dtype)
+        # Its usual weights would be drawn from the user's random state.
+        shape = {"device": self._device, "dtype": scale.dtype}
+        self._head = nn.utils.skip_init(nn.Linear, len(scale), n_classes, **shape)
         nn.init.zeros_(self._head.weight)
         nn.init.zeros_(self._head.bias)
         self._scale = scale
@@ -185,7 +212,7 @@ class _Run:
     def step(self, step: int, inputs: tuple[Tensor, ...], labels: Tensor) -> float:
         """Train on one batch; return its loss."""
         self._unfreeze(step)
-        outputs = self._model.module(*inputs)
+        outputs = self._features(inputs)
         if self._head is not None:
             outputs = self._head(outputs / self._scale)
         loss = self._objective.loss(outputs, labels)
@@ -194,6 +221,14 @@ class _Run:
         with _at_rate(self._optimizer, _rate(step, self._settings.n_steps)):
             self._optimizer.step()
         return loss.item()
+
+    @torch.no_grad()
+    def is_finite(self, inputs: tuple[Tensor, ...]) -> bool:
+        """Return whether the model's features of a batch are finite."""
+        return bool(self._features(inputs).isfinite().all())
+
+    def _features(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        return self._model.module(*(tensor.to(self._device) for tensor in inputs))
 
     def _unfreeze(self, step: int) -> None:
         """Let the weights of the last layers change; later those of the others, too."""
@@ -210,6 +245,7 @@ class _Run:
 
     def save(self, path: Path, step: int) -> None:
         """Write the state to a file that is complete or absent."""
+        path.parent.mkdir(parents=True, exist_ok=True)  # the model may have been removed meanwhile
         written = path.with_suffix(".tmp")
         torch.save(
             {
@@ -228,14 +264,15 @@ class _Run:
             return 0
         try:
             state = torch.load(path, map_location=self._device, weights_only=True)
+            step = int(state["step"])
+            set_weights(self._weights, state["weights"])
+            if self._head is not None:
+                self._head.load_state_dict(state["head"])
+            self._optimizer.load_state_dict(state["optimizer"])
         except Exception:  # torch raises many types for a damaged file
             path.unlink(missing_ok=True)
             return 0
-        set_weights(self._weights, state["weights"])
-        if self._head is not None:
-            self._head.load_state_dict(state["head"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        return int(state["step"])
+        return step
 
 
 @torch.no_grad()

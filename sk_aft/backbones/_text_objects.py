@@ -76,9 +76,9 @@ class TextObject(HoldsObjects):
         return all(is_library(type(layer).__module__) for layer in self.model.modules())
 
     def tunable_copy(self) -> Backbone:
-        """Return a copy with a model of its own."""
+        """Return a copy with a model of its own, in float32: half precision loses small steps."""
         other = copy.copy(self)
-        other.model = copy.deepcopy(self.model)
+        other.model = copy.deepcopy(self.model).float()
         return other
 
     def _held(self) -> list:

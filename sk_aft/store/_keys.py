@@ -57,7 +57,7 @@ def row_digests(
     rows : Rows
         Rows of any kind.
     first_row : int, default=0
-        Number of the first row in error messages.
+        Number of the first row for ``on_error``.
     on_error : callable, optional
         Called with the number of a row that cannot be read and the error; the digest of such a
         row is zero. By default the error is raised.
@@ -85,16 +85,17 @@ def row_digests(
         seed = _image_seed(values[0], rows.float_range)
         return [digest(row.data, seed) for row in np.ascontiguousarray(values)]
     digests = []
-    for row, value in enumerate(values, start=first_row):
+    for index, value in enumerate(values):
         if value is None:
             digests.append(bytes(DIGEST_SIZE))
             continue
+        row = first_row + index if rows.indices is None else rows.position(index)
         try:
             digests.append(_image_digest(value, row, rows.float_range))
         except ValueError as error:
             if on_error is None:
                 raise
-            on_error(row, error)
+            on_error(first_row + index, error)
             digests.append(bytes(DIGEST_SIZE))
     return digests
 

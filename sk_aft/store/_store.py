@@ -9,7 +9,7 @@ import shutil
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +30,8 @@ _UNUSABLE = (
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # Open models and counts of look-ups, shared by all FeatureStore objects of this process.
+_WEIGHTS = "weights.safetensors"  # of a fine-tuned model
+
 _lock = threading.Lock()
 _open_models: dict[Path, ModelRows] = {}
 _lookups: dict[Path, dict[str, int]] = {}
@@ -286,7 +288,7 @@ class FeatureStore:
         """
         self._make_directory(self.path / "locks")
         lock = filelock.FileLock(self.path / "locks" / f"{model.hex()}.training.lock", mode=0o600)
-        return ModelFiles(self._directory(model) / "weights.safetensors", lock)
+        return ModelFiles(self._directory(model) / _WEIGHTS, lock)
 
     def lock(self, model: bytes) -> filelock.BaseFileLock:
         """Return the lock for writing this model's rows; it is released when its process ends."""
@@ -299,25 +301,27 @@ class FeatureStore:
         Returns
         -------
         stats : dict
-            "rows", "bytes" (on disk), "models" (a dict for each: "name", "model" (digest),
+            "rows", "bytes" (on disk, with the weights of fine-tuned models and unfinished
+            trainings), "models" (a dict for each: "name", "model" (digest),
             "rows", "bytes", "width", "dtype"), and for this process "hits", "misses" and
             "hit_rate" (NaN before the first look-up).
         """
         models = []
         for model in self._models():
-            rows = self._rows(model)
-            if rows is not None:
-                models.append(
-                    {
-                        "name": self._name(model),
-                        "model": model.hex(),
-                        "rows": rows.n_rows,
-                        "bytes": rows.n_rows * _bytes_of_a_row(rows.files)
-                        + self._other_bytes(model),
-                        "width": rows.width,
-                        "dtype": rows.files.dtype,
-                    }
-                )
+            rows, other_bytes = self._rows(model), self._other_bytes(model)
+            if rows is None and not other_bytes:
+                continue
+            row_bytes = 0 if rows is None else rows.n_rows * _bytes_of_a_row(rows.files)
+            models.append(
+                {
+                    "name": self._name(model),
+                    "model": model.hex(),
+                    "rows": 0 if rows is None else rows.n_rows,
+                    "bytes": row_bytes + other_bytes,
+                    "width": 0 if rows is None else rows.width,
+                    "dtype": self.dtype if rows is None else rows.files.dtype,
+                }
+            )
         counts = _lookups.get(self.path.absolute(), {"hits": 0, "misses": 0})
         n_lookups = sum(counts.values())
         return {
@@ -410,10 +414,13 @@ class FeatureStore:
             if excess <= 0:
                 break
             with self._writing(), self.lock(model):
-                rows = self._rows(model)
+                rows, other_bytes = self._rows(model), self._other_bytes(model)
                 if rows is None:
+                    if other_bytes:
+                        excess -= other_bytes
+                        shutil.rmtree(self._directory(model))
                     continue
-                row_bytes, other_bytes = _bytes_of_a_row(rows.files), self._other_bytes(model)
+                row_bytes = _bytes_of_a_row(rows.files)
                 n_rows = min(rows.n_rows, -(-excess // row_bytes))
                 if n_rows == rows.n_rows or other_bytes:  # weights are removed with all rows
                     n_rows = rows.n_rows
@@ -508,9 +515,13 @@ class FeatureStore:
         return self.path / model.hex()
 
     def _other_bytes(self, model: bytes) -> int:
-        """Return the size of what is kept beside a model's rows: the weights of a tuned model."""
-        files = self._directory(model).glob("*.safetensors")
-        return sum(file.stat().st_size for file in files)
+        """Return the size of the weights of a tuned model, and of unfinished trainings."""
+        weights = self._directory(model) / _WEIGHTS
+        sizes = []
+        for file in (weights, weights.with_suffix(".tmp"), *weights.parent.glob("checkpoint.*")):
+            with suppress(FileNotFoundError):  # written or removed by another process
+                sizes.append(file.stat().st_size)
+        return sum(sizes)
 
     def _models(self) -> list[bytes]:
         if not self.path.is_dir():
@@ -636,7 +647,10 @@ def _differences(theirs: dict | None, ours: dict | None) -> dict[str, tuple[Any,
 
 def _reset_after_fork() -> None:
     global _lock
-    _lock = threading.Lock()
+    _WEIGHTS = "weights.safetensors"  # of a fine-tuned model
+
+
+_lock = threading.Lock()
 
 
 call_after_fork(_reset_after_fork)

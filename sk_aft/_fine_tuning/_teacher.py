@@ -1,0 +1,126 @@
+"""A foundation model and the labelled rows that it learns from, with predictions for these."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from sk_aft._embedding import FeatureSource, Reader
+from sk_aft._fine_tuning._backbone import FineTunedBackbone, LabeledRows
+from sk_aft._fine_tuning._objectives import BATCH_SIZE, OBJECTIVES
+from sk_aft._fine_tuning._soft_targets import (
+    OutOfFold,
+    TunedSoftTargets,
+    features_of,
+    frozen_folds,
+    out_of_fold,
+    tuned_out_of_fold,
+    tuning_folds,
+)
+from sk_aft._fine_tuning._training import TuningSettings
+from sk_aft.backbones import Backbone
+
+FROZEN = "frozen"
+_PASSES = 4
+_FEWEST_STEPS, _MOST_STEPS = 50, 1000
+
+
+class TeacherSettings(NamedTuple):
+    """Parameters of `FineTunedFeatureExtractor`, with "auto" where it has to be resolved."""
+
+    objective: str
+    n_steps: int | str
+    lr: float | str
+    cv: int | str
+    seed: int
+    verbose: int
+
+
+class Teacher:
+    """A model that is fine-tuned, or stays frozen if that is as good.
+
+    Nothing is trained before features or soft targets are needed, unless ``objective="auto"`` has
+    to choose.
+
+    Parameters
+    ----------
+    reader : Reader
+        The model before it is fine-tuned, and the column that it reads.
+    labeled : LabeledRows
+        What it learns from.
+    settings : TeacherSettings
+        How it learns.
+    source : FeatureSource
+        How models are run, and where features are kept.
+
+    Attributes
+    ----------
+    objective : {"linear", "pairs", "frozen"}
+        What the model is trained for.
+    backbone : Backbone
+        The fine-tuned model.
+    scores : dict of str to dict
+        Out-of-fold "accuracy" and "log_loss", by objective.
+    """
+
+    def __init__(
+        self, reader: Reader, labeled: LabeledRows, settings: TeacherSettings, source: FeatureSource
+    ) -> None:
+        self._reader, self._labeled, self._source = reader, labeled, source
+        self._settings = settings
+        self._folds = tuning_folds(labeled, settings.cv, settings.seed)
+        self.scores: dict[str, dict[str, float]] = {}
+        is_automatic = settings.objective == "auto"
+        self.objective = "linear" if is_automatic else settings.objective
+        self._predictions: OutOfFold | None = None
+        if is_automatic and self._folds:
+            # In this order, because a model that cannot be fine-tuned fails at once.
+            tuned, frozen = self._of_tuned(), self._of_frozen()
+            is_frozen = frozen.log_loss <= tuned.log_loss
+            self.objective = FROZEN if is_frozen else self.objective
+            self._predictions = frozen if is_frozen else tuned
+        is_frozen = self.objective == FROZEN
+        self.backbone: Backbone = reader.backbone if is_frozen else self._tuned(labeled)
+
+    def soft_targets(self, classes: np.ndarray) -> TunedSoftTargets:
+        """Return what predicts the classes of rows."""
+        return TunedSoftTargets(
+            classes,
+            self._reader,
+            self._labeled,
+            self._predict_labeled,
+            lambda: features_of(self.backbone, self._labeled, self._source),
+        )
+
+    def _predict_labeled(self) -> OutOfFold:
+        if self._predictions is None:
+            self._predictions = self._of_tuned() if self._folds else self._of_frozen()
+        return self._predictions
+
+    def _of_frozen(self) -> OutOfFold:
+        features = features_of(self._reader.backbone, self._labeled, self._source)
+        folds = self._folds or frozen_folds(self._labeled, self._settings.seed)
+        return self._scored(FROZEN, out_of_fold(self._labeled, folds, features))
+
+    def _of_tuned(self) -> OutOfFold:
+        predictions = tuned_out_of_fold(self._labeled, self._folds, self._source, self._tuned)
+        return self._scored(self.objective, predictions)
+
+    def _scored(self, name: str, predictions: OutOfFold) -> OutOfFold:
+        self.scores[name] = {
+            "accuracy": predictions.accuracy,
+            "log_loss": predictions.log_loss,
+        }
+        return predictions
+
+    def _tuned(self, labeled: LabeledRows) -> FineTunedBackbone:
+        _, n_steps, lr, _, seed, verbose = self._settings
+        if n_steps == "auto":
+            passes = round(_PASSES * len(self._labeled.labels) / BATCH_SIZE)
+            n_steps = min(max(passes, _FEWEST_STEPS), _MOST_STEPS)
+        if lr == "auto":
+            lr = OBJECTIVES[self.objective].lr
+        settings = TuningSettings(self.objective, int(n_steps), float(lr), seed)
+        base = self._reader.backbone
+        return FineTunedBackbone(base, labeled, settings, self._source.store(base), verbose=verbose)
