@@ -85,7 +85,7 @@ def test_names_of_columns_are_compared_by_value(names, classes):
     ],
 )
 def test_names_that_are_nearly_the_classes_are_not_guessed(names, classes):
-    with pytest.raises(ValueError, match="columns named .* but the classes are") as raised:
+    with pytest.raises(ValueError, match=r"columns named .* but the classes are") as raised:
         check_probabilities(pd.DataFrame(P, columns=names), 6, np.array(classes))
     assert str(names) in str(raised.value)
     assert str(classes) in str(raised.value)

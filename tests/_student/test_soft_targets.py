@@ -432,7 +432,7 @@ def with_none(n_rows=120):
 @pytest.mark.parametrize("n_rows", [120, 90], ids=["all", "slice"])
 def test_rows_whose_soft_targets_are_all_absent_are_not_probed(n_rows):
     y = Y[:n_rows]
-    with pytest.warns(UserWarning, match="None of the rows .* transfer='aft'") as warned:
+    with pytest.warns(UserWarning, match=r"None of the rows .* transfer='aft'") as warned:
         model = quick().fit(with_none(n_rows), y)
     assert [warning.filename for warning in warned] == [__file__]
     assert model.transfer_method_ == "aft"
@@ -443,7 +443,7 @@ def test_rows_whose_soft_targets_are_all_absent_are_not_probed(n_rows):
 @pytest.mark.parametrize("transfer", ["probe-kd", [("kd", 1), ("probe-kd", 1)], Recorded()])
 def test_a_method_that_takes_them_says_that_all_are_absent(transfer):
     model = quick(transfer=transfer)
-    with pytest.raises(ValueError, match="None of the rows .* has soft targets.*label more rows"):
+    with pytest.raises(ValueError, match=r"None of the rows .* has soft targets.*label more rows"):
         model.fit(with_none(), Y)
     assert not model.__sklearn_is_fitted__()
 
