@@ -60,7 +60,8 @@ class FoundationFeatures:
         Which rows lack the features of at least one model; only with ``on_error="mask"``.
     soft_targets : ndarray of shape (n_rows, n_classes), float32, or None
         Class probabilities that the models predict, computed when first used; NaN in rows without
-        them. None if the extractor predicts nothing. "probe-kd" teaches them to a student.
+        them. None if the extractor predicts nothing. "probe-kd" teaches them to a student, and
+        drops the columns of classes that the student's labels lack.
     soft_target_classes : ndarray of shape (n_classes,) or None
         Labels of the columns of ``soft_targets``; None if these are numbers, or if there are none.
     shape : tuple of int

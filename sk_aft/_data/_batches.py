@@ -170,7 +170,7 @@ class RowBatches:
         return chain.from_iterable(_ahead(gather, pieces))
 
     @property
-    def has_missing_features(self) -> bool:
+    def has_untaught_rows(self) -> bool:
         """Whether some rows have no features or no soft targets; these are NaN."""
         lacks_soft_targets = self.soft_targets is not None and np.isnan(self.soft_targets).any()
         lacks_features = self.features is not None and self.features.missing_mask.any()

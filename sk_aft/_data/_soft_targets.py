@@ -46,7 +46,8 @@ def check_probabilities(soft_targets: Any, n_rows: int, classes: np.ndarray) -> 
     ----------
     soft_targets : array-like of shape (n_rows, n_classes)
         Probabilities in the order of ``classes``. The columns of a DataFrame may have another
-        order if they are named after the classes. NaN in rows without soft targets.
+        order if they are named after the classes; names that are no classes are ignored. NaN in
+        rows without soft targets.
     n_rows : int
         Expected number of rows.
     classes : ndarray of shape (n_classes,)
@@ -126,28 +127,31 @@ def aligned(soft_targets: np.ndarray, labels: np.ndarray, classes: np.ndarray) -
         Labels of its columns.
     classes : ndarray of shape (n_classes,)
         All labels of the result. Those that are not among ``labels`` have probability 0.
+        ``labels`` that are not among these classes are left out.
 
     Returns
     -------
     probabilities : ndarray of shape (n_rows, n_classes), float32
-        Every row sums to 1, or is NaN.
+        Every row sums to 1, or is NaN. It is NaN, too, if all of it was left out.
 
     Raises
     ------
     ValueError
-        If one of ``labels`` is not among the classes.
+        If none of ``labels`` is among the classes.
     """
     column_of = {label: number for number, label in enumerate(classes.tolist())}
-    unknown = [label for label in labels.tolist() if label not in column_of]
-    if unknown:
+    known = [number for number, label in enumerate(labels.tolist()) if label in column_of]
+    if not known:
         raise ValueError(
-            f"The soft targets of X have a column for the class {unknown[0]!r}, which is not among "
+            f"The soft targets of X are for the classes {labels.tolist()}, none of which is among "
             f"the classes of y: {classes.tolist()}. Fit the extractor to the labels that the "
             "student learns."
         )
     probabilities: np.ndarray = np.zeros((len(soft_targets), len(classes)))
-    probabilities[:, [column_of[label] for label in labels.tolist()]] = soft_targets
-    probabilities[absent_mask(soft_targets)] = np.nan
+    columns = [column_of[label] for label in labels[known].tolist()]
+    probabilities[:, columns] = soft_targets[:, known]
+    # What is left of a row may be rounding errors only.
+    probabilities[~(probabilities.sum(axis=1) > _ROUNDING)] = np.nan
     return normalized(probabilities)
 
 
@@ -185,11 +189,31 @@ def _numbers(soft_targets: Any, n_rows: int, expected: str) -> np.ndarray:
 
 
 def _order_of_columns(names: list[Any], classes: list[Any]) -> list[int]:
-    """Return the column of each class by its name; by position if the names are no classes."""
-    texts, labels = [str(name) for name in names], [str(label) for label in classes]
-    if sorted(texts) != sorted(labels):
-        return list(range(len(classes)))
-    return [texts.index(label) for label in labels]
+    """Return the column of each class by its name; by position if no name is a class.
+
+    Raise if the names are others of the same kind: then the order is not known.
+    """
+    are_alike = False
+    for form in (str, _as_number):
+        found, expected = list(map(form, names)), list(map(form, classes))
+        if set(found) == set(expected):
+            return [found.index(label) for label in expected]
+        are_alike |= not set(found).isdisjoint(expected)
+    if are_alike or all(isinstance(label, float) for label in [*found, *expected]):
+        raise ValueError(
+            f"soft_targets has columns named {names}, but the classes are {classes}: name the "
+            "columns after the classes, or pass soft_targets.to_numpy() if the columns are in the "
+            "order of the classes."
+        )
+    return list(range(len(classes)))
+
+
+def _as_number(label: Any) -> float | str:
+    """Return a label as a float, so that 2, 2.0 and "2" are equal; as text if it is no number."""
+    try:
+        return float(label)
+    except (TypeError, ValueError):
+        return str(label)
 
 
 def _check_rows(values: np.ndarray) -> None:

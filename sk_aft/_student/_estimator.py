@@ -43,6 +43,7 @@ from sk_aft._student._plan import (
     built_with,
     check_unchanged,
     resolve_transfer,
+    which_take,
 )
 from sk_aft._student._prediction import network_outputs
 from sk_aft._student._schedule import Schedule, training_defaults_of
@@ -166,7 +167,7 @@ class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
             transfer,
             device=resolve_device(self.device) if resumed is None else resumed.device,
             random=random,
-            chooses_method=self.transfer == "auto" and resumed is None,
+            chooses_method=self.transfer == "auto" and resumed is None and not incremental,
             split_seed=None if resumed is None else resumed.split_seed,
             is_incremental=incremental,
         )
@@ -260,14 +261,11 @@ class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
             allow_nan=allow_nan,
             owner=owner,
         )
-        is_taught = self.transfer is not None and self.beta != 0
-        data = add_soft_targets(data, soft_targets, X if is_taught else None)
         kept = {} if resumed is None else resumed.kept_transfer
-        transfer = resolve_transfer(
-            parameters, data, owner=owner, is_incremental=incremental, **kept
-        )
-        learns_targets = resumed is not None and resumed.replaces_features
-        if transfer.beta > 0 and X_unlabeled is not None:
+        takes = which_take(parameters, kept.get("kept_method"))
+        data = add_soft_targets(data, soft_targets, X if any(takes) else None)
+        is_taught = data.features is not None or data.soft_targets is not None
+        if X_unlabeled is not None and takes and is_taught:
             data = add_unlabeled(
                 data,
                 X_unlabeled,
@@ -275,6 +273,10 @@ class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
                 allow_nan=allow_nan,
                 owner=owner,
             )
+        transfer = resolve_transfer(
+            parameters, data, owner=owner, is_incremental=incremental, **kept
+        )
+        learns_targets = resumed is not None and resumed.replaces_features
         if transfer.beta == 0 or (learns_targets and not data.can_distill()):
             # Unlabelled rows are of no use then, and a probe of a single target is useless.
             data = data.without_transfer()
@@ -636,7 +638,7 @@ class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
             transfer=student.transfer,
             beta=student.beta,
             mean_weight=run.plan.mean_weight,
-            has_missing_features=run.has_missing_features,
+            has_untaught_rows=run.has_untaught_rows,
             mixup=self.mixup,
         )
         run.precision.backward(step["loss"])

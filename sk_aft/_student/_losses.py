@@ -45,21 +45,19 @@ def transfer_loss(
     foundation: Tensor,
     logits: Tensor,
     *,
-    has_missing_features: bool,
+    has_untaught_rows: bool,
 ) -> Tensor:
     """Return the transfer objective over the rows that have what it compares.
 
     The parts of a combination may be computed over different rows.
     """
-    if has_missing_features and isinstance(transfer, Combination):
+    if has_untaught_rows and isinstance(transfer, Combination):
         total = 0.0 * logits.sum()
         for part, beta, own in transfer.parts_of(foundation):
-            total = total + beta * transfer_loss(
-                part, student, own, logits, has_missing_features=True
-            )
+            total = total + beta * transfer_loss(part, student, own, logits, has_untaught_rows=True)
         return total
     student = student_features_for(transfer, student)
-    if has_missing_features:
+    if has_untaught_rows:
         known = ~foundation.isnan().any(dim=1)
         if known.sum() < 2:
             return 0.0 * logits.sum()

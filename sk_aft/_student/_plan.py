@@ -120,6 +120,34 @@ class TrainingPlan:
         )
 
 
+def which_take(parameters: Mapping[str, Any], kept_method: Any = None) -> list[bool]:
+    """Return for each active transfer method whether it takes soft targets; "auto" does.
+
+    Parameters
+    ----------
+    parameters : mapping
+        Parameters of the estimator.
+    kept_method : optional
+        The method of an existing transfer objective, which training that resumes keeps.
+
+    Returns
+    -------
+    take_soft_targets : list of bool
+        Empty if nothing is transferred.
+    """
+    if parameters["transfer"] is None or parameters["beta"] == 0:
+        return []
+    method = parameters["transfer"] if kept_method is None else kept_method
+    if method == "auto":
+        return [True]
+    own = {
+        name.removeprefix("transfer__"): value
+        for name, value in parameters.items()
+        if name.startswith("transfer__")
+    }
+    return which_take_soft_targets(method, own)
+
+
 def resolve_transfer(
     parameters: Mapping[str, Any],
     data: TrainingData,
@@ -129,7 +157,7 @@ def resolve_transfer(
     kept_method: Any = None,
     kept_width: int | None = None,
 ) -> TransferChoice:
-    """Return what is transferred; beta is 0 if there are no features and no soft targets.
+    """Return what is transferred; beta is 0 if no method is active, or has anything to learn from.
 
     Parameters
     ----------
@@ -155,31 +183,41 @@ def resolve_transfer(
     ------
     ValueError
         If ``beta`` requests a transfer but there are no features, if the method needs features
-        besides soft targets, if the number of features differs from that at the start of
-        training, or if batches have one row.
+        besides soft targets, or soft targets and all are absent, if the number of features
+        differs from that at the start of training, or if batches have one row.
     """
+    takes = which_take(parameters, kept_method)
     method = parameters["transfer"] if kept_method is None else kept_method
-    if method == "auto":
+    is_automatic = method == "auto"
+    if is_automatic:
         # A piece of partial_fit may be too small for a probe, or hold one class.
-        can_distill = data.can_distill() and (data.soft_targets is not None or not is_incremental)
+        can_distill = data.soft_targets is not None if is_incremental else data.can_distill()
         method = "probe-kd" if can_distill else "aft"
-    lacks_both = data.features is None and data.soft_targets is None
-    if lacks_both or parameters["transfer"] is None:
-        if parameters["transfer"] is not None:
-            _check_standard_training(parameters["beta"], owner)
-        lacks_features = parameters["transfer"] is not None and parameters["beta"] == "auto"
-        return TransferChoice(method, 0.0, lacks_features)
+    if not takes:
+        return TransferChoice(method, 0.0)
+    if data.features is None and data.soft_targets is None:
+        _check_standard_training(parameters["beta"], owner)
+        return TransferChoice(method, 0.0, lacks_features=True)
     beta = default_beta(method) if parameters["beta"] == "auto" else float(parameters["beta"])
-    if beta > 0 and data.features is None and not all(which_take_soft_targets(method)):
+    if data.lacks_soft_targets and not is_incremental:  # some pieces of partial_fit may lack them
+        _explain_absent(method, is_automatic, owner)
+    if data.features is None and not all(takes):
         raise ValueError(
             f"transfer={method!r} needs foundation features, and only soft_targets reached "
             f"{owner}: use transfer='probe-kd', which learns from soft targets alone, or give "
             "features=F, too. A method of your own sets takes_soft_targets = True."
         )
+    if data.soft_targets is not None and not any(takes):
+        warnings.warn(
+            f"transfer={method!r} does not learn from soft_targets, which are ignored: use "
+            "'probe-kd', alone or in a list, or leave soft_targets out. A method of your own sets "
+            "takes_soft_targets = True.",
+            stacklevel=6,
+        )
     width = kept_width if data.features is None else data.features.shape[1]
-    if beta > 0 and kept_width is not None and width != kept_width:
+    if kept_width is not None and width != kept_width:
         raise ValueError(f"features has {width} columns, but training began with {kept_width}.")
-    if beta > 0 and parameters["batch_size"] == 1:
+    if parameters["batch_size"] == 1:
         raise ValueError(
             "The transfer compares the rows of a batch, so it needs more than batch_size=1: "
             "use a larger batch_size, or beta=0."
@@ -217,10 +255,25 @@ def _are_same(one: Any, other: Any) -> bool:
     return one is other or np.array_equal(one, other)
 
 
+def _explain_absent(method: Any, is_automatic: bool, owner: str) -> None:
+    """Warn or raise if X should have soft targets, and all of them are absent."""
+    message = (
+        f"None of the rows that reached {owner} has soft targets: the extractor predicts them for "
+        "no row, such as if too few distinct rows of a class are labelled"
+    )
+    if not is_automatic:
+        raise ValueError(
+            f"{message}. transfer={method!r} learns from them: label more rows, give soft_targets, "
+            "or use transfer='aft', which learns from the features."
+        )
+    warnings.warn(
+        f"{message}. The student learns from the features instead, with transfer={method!r}.",
+        stacklevel=7,
+    )
+
+
 def _check_standard_training(beta: Any, owner: str) -> None:
     """Warn or raise if a transfer was requested but there are no features."""
-    if beta == 0:
-        return
     order = (
         "If a FoundationFeatureExtractor comes before it, a step between the two (a scaler, a "
         "sampler, bagging, a ColumnTransformer, set_output) made a plain table of the foundation "
@@ -232,7 +285,7 @@ def _check_standard_training(beta: Any, owner: str) -> None:
         warnings.warn(
             f"No foundation features reached {owner}, so this is standard training. {order} "
             "Set beta=0 if standard training is what you want.",
-            stacklevel=6,
+            stacklevel=7,
         )
     else:
         raise ValueError(

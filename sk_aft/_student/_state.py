@@ -128,7 +128,7 @@ class TrainingState:
         Which foundation features belong to which model, and to which column.
     users_dtype : torch.dtype
         torch's default dtype as the user has set it; it is float32 during training.
-    has_missing_features : bool
+    has_untaught_rows : bool
         Whether some of the rows have no foundation features, or no soft targets.
     network : TrainedNetwork
         The network as it is run in training.
@@ -156,7 +156,7 @@ class TrainingState:
     feature_slices: Mapping[str, slice]
     column_slices: Mapping[Any, slice]
     users_dtype: torch.dtype = torch.float32
-    has_missing_features: bool = False
+    has_untaught_rows: bool = False
     network: Any = None
     precision: Any = None
     optimizer: Any = None
@@ -186,7 +186,7 @@ class TrainingState:
             is_weighted=data.weights is not None,
             feature_slices=data.feature_slices,
             column_slices=data.column_slices,
-            has_missing_features=batches.has_missing_features,
+            has_untaught_rows=batches.has_untaught_rows,
         )
 
 

@@ -240,7 +240,7 @@ def batch_loss(
     transfer: nn.Module | None,
     beta: float,
     mean_weight: float,
-    has_missing_features: bool,
+    has_untaught_rows: bool,
     mixup: float = 0.0,
 ) -> Step:
     """Compute "loss", its terms "task_loss" and "transfer_loss", and "y_pred" of one batch."""
@@ -256,7 +256,7 @@ def batch_loss(
     step = {"loss": loss, "task_loss": loss, "y_pred": labeled}
     if transfer is not None and batch.features is not None:
         step["transfer_loss"] = transfer_loss(
-            transfer, features, batch.features, logits, has_missing_features=has_missing_features
+            transfer, features, batch.features, logits, has_untaught_rows=has_untaught_rows
         )
         step["loss"] = loss + beta * step["transfer_loss"]
     return step

@@ -90,8 +90,19 @@ class TrainingData:
         return replace(data, left_out=self.rows.take(np.flatnonzero(~self.labeled_mask)))
 
     def can_distill(self, indices: np.ndarray | None = None) -> bool:
-        """Return whether rows have soft targets, or a probe of all or some rows can make them."""
-        return self.soft_targets is not None or self.has_distinct_targets(indices)
+        """Return whether rows have soft targets, or a probe of all or some rows can make them.
+
+        No probe replaces soft targets that are all absent: the features of rows that predict
+        their own have seen the labels.
+        """
+        if self.soft_targets is None:
+            return self.has_distinct_targets(indices)
+        return not self.lacks_soft_targets
+
+    @property
+    def lacks_soft_targets(self) -> bool:
+        """Whether there should be soft targets, and all are absent."""
+        return self.soft_targets is not None and bool(absent_mask(self.soft_targets).all())
 
     def has_distinct_targets(self, indices: np.ndarray | None = None) -> bool:
         """Return whether rows with features, or some of them, have at least two distinct targets.
@@ -313,10 +324,12 @@ def split_rows(data: TrainingData, validation_fraction: float | None, seed: int 
 
 
 def _held_soft_targets(encoder: Targets, X: Any) -> np.ndarray | None:
-    """Return the encoded soft targets of rows that hold some, else None."""
+    """Return the encoded soft targets of rows that hold them, else None."""
     if not isinstance(X, FoundationFeatures) or X.soft_targets is None:
         return None
-    return None if absent_mask(X.soft_targets).all() else encoder.encode_soft_of(X)
+    if absent_mask(X.soft_targets).all():
+        return np.full((len(X), encoder.n_outputs), np.nan, dtype=np.float32)
+    return encoder.encode_soft_of(X)
 
 
 def _of_labeled(sample_weight: Any, rows: Rows, labeled: np.ndarray) -> Any:

@@ -19,7 +19,7 @@ class TransferRows:
     ----------
     features : object with ``take(indices) -> ndarray`` and ``shape``, or None
         Foundation features of the n rows, (n, d) float32, read on demand; NaN in rows without
-        features. None if no row has any; only with ``takes_soft_targets``.
+        features. None if no row has any; only for methods with ``takes_soft_targets``.
     targets : ndarray of shape (n,) int64, or (n, n_outputs) float32
         Class indices, or standardised regression targets.
     labeled_mask : ndarray of shape (n,), bool
@@ -37,7 +37,7 @@ class TransferRows:
         Seed of the splits and of initial weights.
     soft_targets : ndarray of shape (n, n_outputs), float32, or None
         Class probabilities that sum to 1, or predictions in the standardised unit of ``targets``;
-        NaN in rows without them. None if none were given.
+        NaN in rows without them. None if there are none; for methods with ``takes_soft_targets``.
     """
 
     features: Any
@@ -71,8 +71,9 @@ class TransferMethod(nn.Module):
         Whether what `fit` returns are predictions, such as class probabilities. Those of a mixture
         of two rows are taken to be the mixture of theirs, see ``mixup``.
     takes_soft_targets : bool
-        Whether `fit` needs no features if the rows have soft targets. Other methods get the soft
-        targets, too, but only beside features.
+        Whether `fit` reads `TransferRows.soft_targets`, and then needs no features. Soft targets
+        that X holds are computed only if a method takes them; those given to a student whose
+        methods do not take them are ignored with a warning.
     """
 
     default_beta: float = 1.0

@@ -86,6 +86,7 @@ def make_transfer(
     transfer : str, nn.Module, or list of (str or nn.Module, float)
         A name from the table below; a module that maps (student features, foundation features)
         to a scalar, returned unchanged; or a list of these with their beta, for a weighted sum.
+        Parts of a list with beta 0 are left out.
     n_features : int
         Width of the foundation features.
     n_student_features : int, optional
@@ -146,23 +147,12 @@ def make_transfer(
     }
     if isinstance(transfer, (str, nn.Module)):
         return _make_one(transfer, sizes, parameters, prefix="")
-    pairs = _checked_pairs(transfer)
-    of_parts: dict[str, dict[str, Any]] = {
-        _prefix(part): {} for part, _ in pairs if isinstance(part, str)
-    }
-    for name, value in parameters.items():
-        prefix, separator, parameter = name.partition("__")
-        if not separator or prefix not in of_parts:
-            known = [f"transfer__{prefix}__..." for prefix in of_parts]
-            raise ValueError(f"Invalid parameter transfer__{name}: this list takes {known}.")
-        of_parts[prefix][parameter] = value
-    parts = []
-    for part, beta in pairs:
-        prefix = _prefix(part)
-        own = of_parts.get(prefix, {})
-        beta = own.pop("beta", beta)
-        parts.append((_make_one(part, sizes, own, prefix=f"{prefix}__"), beta))
-    return Combination(parts)
+    return Combination(
+        [
+            (_make_one(part, sizes, own, prefix=f"{_prefix(part)}__"), beta)
+            for part, beta, own in _active_parts(transfer, parameters)
+        ]
+    )
 
 
 def default_beta(transfer: Transfer) -> float:
@@ -197,28 +187,60 @@ def default_beta(transfer: Transfer) -> float:
     return Combination.default_beta
 
 
-def which_take_soft_targets(transfer: Transfer) -> list[bool]:
+def which_take_soft_targets(
+    transfer: Transfer, parameters: Mapping[str, Any] | None = None
+) -> list[bool]:
     """Return for each active method of a transfer whether it takes soft targets.
 
     Parameters
     ----------
     transfer : str, nn.Module, or list of (str or nn.Module, float)
         As for `make_transfer`.
+    parameters : mapping, optional
+        The further arguments of `make_transfer`; ``NAME__beta`` replaces the beta in a list.
 
     Returns
     -------
     take_soft_targets : list of bool
-        One item for a name or a module, and one for each part of a list with beta above 0.
+        One item for a name or a module, and one for each part of a list whose beta is not 0.
     """
     if isinstance(transfer, str):
         return [_look_up(transfer).method.takes_soft_targets]
-    if not isinstance(transfer, nn.Module):
-        parts = _checked_pairs(transfer)
-    elif isinstance(transfer, Combination):
-        parts = list(zip(transfer.methods, transfer.betas, strict=True))
-    else:
+    if isinstance(transfer, Combination):
+        transfer = list(zip(transfer.methods, transfer.betas, strict=True))
+        if not transfer:
+            return []
+    if isinstance(transfer, nn.Module):
         return [getattr(transfer, "takes_soft_targets", False)]
-    return [takes for part, beta in parts if beta > 0 for takes in which_take_soft_targets(part)]
+    parts = _active_parts(transfer, parameters or {})
+    return [takes for part in parts for takes in which_take_soft_targets(part.transfer)]
+
+
+class _Part(NamedTuple):
+    """A part of a list of methods, its beta, and what was set for it."""
+
+    transfer: str | nn.Module
+    beta: float
+    parameters: Mapping[str, Any]
+
+
+def _active_parts(transfer: Any, parameters: Mapping[str, Any]) -> list[_Part]:
+    """Return the parts of a list whose beta is not 0."""
+    pairs = _checked_pairs(transfer)
+    of_parts: dict[str, dict[str, Any]] = {
+        _prefix(part): {} for part, _ in pairs if isinstance(part, str)
+    }
+    for name, value in parameters.items():
+        prefix, separator, parameter = name.partition("__")
+        if not separator or prefix not in of_parts:
+            known = [f"transfer__{prefix}__..." for prefix in of_parts]
+            raise ValueError(f"Invalid parameter transfer__{name}: this list takes {known}.")
+        of_parts[prefix][parameter] = value
+    parts = []
+    for part, beta in pairs:
+        own = of_parts.get(_prefix(part), {})
+        parts.append(_Part(part, own.pop("beta", beta), own))
+    return [part for part in parts if part.beta != 0]
 
 
 def _make_one(

@@ -16,7 +16,9 @@ class ProbeDistillation(TransferMethod):
     r"""Difference between the student's predictions and soft targets.
 
     Soft targets are those given by ``soft_targets`` of the student's `fit` or by a
-    `FoundationFeatures`; otherwise the predictions of a probe of the foundation features.
+    `FoundationFeatures`; otherwise the predictions of a probe of the foundation features. There
+    is no probe of rows that hold soft targets, even if all of these are absent: such features come
+    from a model that has seen the labels.
 
     .. math::
         R = \tfrac{T^2}{B} \sum_i \mathrm{KL}\bigl(

@@ -57,6 +57,40 @@ def test_names_of_columns_are_compared_with_numbers_too():
     np.testing.assert_allclose(found, P[:, [2, 1, 0]], rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        ([2.0, 0.0, 1.0], [0, 1, 2]),
+        ([2, 0, 1], [0.0, 1.0, 2.0]),  # labels of pandas with NaN are floats
+        (["2", "0", "1"], [0.0, 1.0, 2.0]),
+        (["1", "2", "01"], ["01", "1", "2"]),  # as texts they are three
+    ],
+)
+def test_names_of_columns_are_compared_by_value(names, classes):
+    frame = pd.DataFrame(P, columns=names)
+    order = [1, 2, 0] if names[0] != "1" else [2, 0, 1]
+    found = check_probabilities(frame, 6, np.array(classes))
+    np.testing.assert_allclose(found, P[:, order], rtol=1e-6)
+    two = check_probabilities(pd.DataFrame({True: [1.0], False: [0.0]}), 1, np.array([0, 1]))
+    np.testing.assert_array_equal(two, [[0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        (["dog", "bird", "Cat"], ["bird", "cat", "dog"]),
+        (["dog", "bird", "cats"], ["bird", "cat", "dog"]),
+        ([0, 1, 2], [1, 2, 3]),
+        ([3.5, 4.5, 5.5], [0, 1, 2]),
+    ],
+)
+def test_names_that_are_nearly_the_classes_are_not_guessed(names, classes):
+    with pytest.raises(ValueError, match=r"columns named .* but the classes are") as raised:
+        check_probabilities(pd.DataFrame(P, columns=names), 6, np.array(classes))
+    assert str(names) in str(raised.value)
+    assert str(classes) in str(raised.value)
+
+
 def test_rounded_probabilities_are_normalised():
     rounded = P.round(2).astype(np.float16)
     rounded[0] = [1, -1e-7, 0]
@@ -143,6 +177,12 @@ def test_classes_that_are_not_predicted_have_probability_0():
     np.testing.assert_allclose(found, [[0, 0.8, 0, 0.2, 0], [np.nan] * 5], rtol=1e-6)
 
 
-def test_a_class_that_nobody_knows_is_named():
-    with pytest.raises(ValueError, match=r"class 'cow', which is not among the classes of y"):
-        aligned(P, CLASSES, np.array(["cat", "dog"]))
+def test_a_class_that_y_lacks_is_dropped():
+    values = np.float32([[0.2, 0.6, 0.2], [1e-9, 1, 0], [0, 1, 0], [np.nan] * 3])
+    found = aligned(values, CLASSES, np.array(["cat", "dog", "emu"]))
+    np.testing.assert_allclose(found, [[0.5, 0.5, 0]] + [[np.nan] * 3] * 3, rtol=1e-6)
+
+
+def test_classes_that_y_lacks_altogether_are_named():
+    with pytest.raises(ValueError, match=r"\['cat', 'cow', 'dog'\], none of which is among .*3"):
+        aligned(P, CLASSES, np.array([1, 2, 3]))

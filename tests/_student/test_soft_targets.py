@@ -155,7 +155,16 @@ def test_a_regressor_learns_rows_without_numbers():
     assert np.corrcoef(model.predict(NUMBERS), predictions)[0, 1] > 0.9
 
 
-@pytest.mark.parametrize("parameters", [{"beta": 0}, {"transfer": None}])
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"beta": 0},
+        {"transfer": None},
+        {"transfer": "aft", "beta": 0},
+        {"transfer": [("aft", 0), ("probe-kd", 0)]},
+    ],
+)
+@pytest.mark.filterwarnings("error")
 def test_without_a_transfer_they_change_nothing(parameters):
     marked = np.where(np.arange(120) % 2, Y, -1)
     model = quick(missing_label=-1, **parameters).fit(X, marked, soft_targets=P)
@@ -174,9 +183,11 @@ def test_probe_kd_takes_them_instead_of_features():
     np.testing.assert_array_equal(both.predict_proba(X), alone.predict_proba(X))
 
 
-@pytest.mark.parametrize("transfer", ["aft", "rkd"])
-def test_methods_of_features_do_not_read_them(transfer):
-    both = quick(transfer=transfer).fit(X, Y, features=X, soft_targets=absent_where(SOME))
+@pytest.mark.parametrize("transfer", ["aft", "rkd", [("kd", 1), ("probe-kd", 0)]])
+def test_methods_of_features_ignore_them_with_a_warning(transfer):
+    with pytest.warns(UserWarning, match="does not learn from soft_targets") as warned:
+        both = quick(transfer=transfer).fit(X, Y, features=X, soft_targets=absent_where(SOME))
+    assert [warning.filename for warning in warned] == [__file__]
     plain = quick(transfer=transfer).fit(X, Y, features=X)
     np.testing.assert_allclose(both.predict_proba(X), plain.predict_proba(X), rtol=1e-4)
 
@@ -223,6 +234,15 @@ def test_rows_without_features_are_taught_by_their_soft_targets():
     alone = still(transfer="kd").fit(rows, Y)
     expected = transfer_loss(alone) + divergence(both, X, P)
     assert transfer_loss(both) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_part_with_beta_0_needs_no_features():
+    expected = quick().fit(X, Y, soft_targets=P).predict_proba(X)
+    model = quick(transfer=[("aft", 0.0), ("probe-kd", 1.0)]).fit(X, Y, soft_targets=P)
+    np.testing.assert_array_equal(model.predict_proba(X), expected)
+    searched = quick(transfer=[("aft", 10), ("probe-kd", 1)], transfer__aft__beta=0)
+    searched.fit(X, Y, soft_targets=P)
+    np.testing.assert_array_equal(searched.predict_proba(X), expected)
 
 
 class Recorded(TransferMethod):
@@ -332,12 +352,38 @@ def test_rows_bring_their_own():
     assert source.n_calls == 1
 
 
-@pytest.mark.parametrize("parameters", [{"beta": 0}, {"transfer": None}])
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"beta": 0},
+        {"transfer": None},
+        {"transfer": "aft"},
+        {"transfer": Distance()},
+        {"transfer": [("kd", 1), ("probe-kd", 0)]},
+        {"transfer": [("kd", 1), ("probe-kd", 1)], "transfer__probe_kd__beta": 0},
+    ],
+    ids=["beta", "None", "aft", "own", "list", "beta of a part"],
+)
 def test_they_are_not_computed_in_vain(parameters):
     source = Probabilities(np.arange(5))
-    quick(**parameters).fit(held(source), Y)
+    quick(**parameters).fit(held(source, X[:60]), Y[:60], X_unlabeled=held(source, X[60:]))
     quick().fit(held(source), Y, soft_targets=P)
     assert source.n_calls == 0
+
+
+def test_an_own_method_that_takes_them_gets_those_of_the_rows():
+    Recorded.rows.clear()
+    source = Probabilities(np.arange(5))
+    quick(transfer=Recorded()).fit(held(source), Y)
+    assert source.n_calls == 1
+    np.testing.assert_allclose(np.sort(Recorded.rows[0].soft_targets, axis=0), np.sort(P, axis=0))
+
+
+def test_a_regressor_that_does_not_use_them_does_not_check_them():
+    rows, amounts = held(Probabilities(np.arange(5))), Y.astype(float)
+    model = quick(AFTRegressor, transfer="aft").fit(rows, amounts)
+    plain = quick(AFTRegressor, transfer="aft").fit(held(None), amounts)
+    np.testing.assert_array_equal(model.predict(X), plain.predict(X))
 
 
 def test_those_given_replace_those_of_the_rows():
@@ -355,9 +401,16 @@ def test_they_are_aligned_by_label():
     assert transfer_loss(model) == pytest.approx(divergence(model, X, expected), rel=1e-4)
 
 
-def test_a_class_that_the_student_does_not_know_is_named():
-    with pytest.raises(ValueError, match="column for the class 4, which is not among"):
-        quick().fit(held(Probabilities(np.arange(5)))[Y < 4], Y[Y < 4])
+def test_classes_that_the_student_does_not_know_are_dropped():
+    values = np.where((np.arange(120) % 10 == 0)[:, None], np.float32([0, 0, 0, 0, 1]), P)
+    some = Y < 4
+    model = still().fit(held(Probabilities(np.arange(5), values=values))[some], Y[some])
+    assert model.classes_.tolist() == [0, 1, 2, 3]
+    left = some & (np.arange(120) % 10 > 0)
+    expected = P[left, :4] / P[left, :4].sum(axis=1, keepdims=True)
+    assert transfer_loss(model) == pytest.approx(divergence(model, X[left], expected), rel=1e-4)
+    with pytest.raises(ValueError, match="none of which is among the classes of y: \\['a', 'b'"):
+        quick().fit(held(Probabilities(np.arange(5))), np.array(list("abcde"))[Y])
 
 
 def test_numbers_are_for_regressors_and_probabilities_for_classifiers():
@@ -371,11 +424,52 @@ def test_numbers_are_for_regressors_and_probabilities_for_classifiers():
         quick(AFTRegressor).fit(held(Probabilities(np.arange(5))), Y.astype(float))
 
 
-def test_rows_that_hold_none_are_probed():
-    nothing = np.full_like(P, np.nan)
-    model = quick().fit(held(Probabilities(np.arange(5), values=nothing)), Y)
-    plain = quick().fit(held(None), Y)
-    np.testing.assert_allclose(model.predict_proba(X), plain.predict_proba(X), rtol=1e-5)
+def with_none(n_rows=120):
+    """Return rows that should have soft targets; those of the first rows are all absent."""
+    return held(Probabilities(np.arange(5), values=absent_where(np.arange(120) < n_rows)))[:n_rows]
+
+
+@pytest.mark.parametrize("n_rows", [120, 90], ids=["all", "slice"])
+def test_rows_whose_soft_targets_are_all_absent_are_not_probed(n_rows):
+    y = Y[:n_rows]
+    with pytest.warns(UserWarning, match=r"None of the rows .* transfer='aft'") as warned:
+        model = quick().fit(with_none(n_rows), y)
+    assert [warning.filename for warning in warned] == [__file__]
+    assert model.transfer_method_ == "aft"
+    plain = quick(transfer="aft").fit(held(None, X[:n_rows]), y)
+    np.testing.assert_allclose(model.predict_proba(X), plain.predict_proba(X), rtol=1e-4)
+
+
+@pytest.mark.parametrize("transfer", ["probe-kd", [("kd", 1), ("probe-kd", 1)], Recorded()])
+def test_a_method_that_takes_them_says_that_all_are_absent(transfer):
+    model = quick(transfer=transfer)
+    with pytest.raises(ValueError, match=r"None of the rows .* has soft targets.*label more rows"):
+        model.fit(with_none(), Y)
+    assert not model.__sklearn_is_fitted__()
+
+
+def test_a_regressor_without_any_predictions_is_not_probed():
+    rows = held(Probabilities(None, values=np.full((120, 1), np.nan)))
+    with pytest.warns(UserWarning, match="None of the rows that reached AFTRegressor"):
+        model = quick(AFTRegressor).fit(rows, Y.astype(float))
+    assert model.transfer_method_ == "aft"
+
+
+def test_soft_targets_of_unlabelled_rows_are_enough():
+    rows = held(Probabilities(np.arange(5), values=absent_where(np.arange(120) < 60)))
+    model = still(batch_size=120).fit(rows[:60], Y[:60], X_unlabeled=rows[60:])
+    assert model.transfer_method_ == "probe-kd"
+    assert transfer_loss(model) == pytest.approx(divergence(model, X[60:], P[60:]), rel=1e-4)
+
+
+def test_a_piece_whose_soft_targets_are_absent_is_learned_without():
+    rows = held(Probabilities(np.arange(5), values=absent_where(np.arange(120) % 80 < 40)))
+    model = quick()
+    for piece in np.array_split(np.arange(120), 3):
+        model.partial_fit(rows[piece], Y[piece], classes=np.arange(5))
+    assert model.transfer_method_ == "probe-kd"
+    losses = [epoch.get("train_transfer_loss", 0) for epoch in model.history_]
+    assert [loss > 0 for loss in losses] == [False, True, False]
 
 
 def test_pieces_bring_their_own():

@@ -129,7 +129,7 @@ def test_parts_have_soft_targets_and_features_of_their_own(make_rows):
     both = Combination([(KernelAlignment(7), 10), (ProbeDistillation(), 2)])
     student, joined, logits = inputs(rows, both.fit(rows))
     np.testing.assert_array_equal(joined[:, 7:], soft_targets[:12])
-    found = transfer_loss(both, student, joined, logits, has_missing_features=True)
+    found = transfer_loss(both, student, joined, logits, has_untaught_rows=True)
     known, taught = rows.known_mask[:12], np.arange(12) % 2 == 1
     alignment, distillation = both.methods
     expected = 10 * alignment(student[known], joined[known, :7]) + 2 * distillation(

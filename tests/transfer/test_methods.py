@@ -16,6 +16,7 @@ from sk_aft.transfer import (
     default_beta,
     make_transfer,
 )
+from sk_aft.transfer._methods import which_take_soft_targets
 
 NAMES = [
     *("aft", "aft-fixed", "aft-dense", "aft-rbf", "feature-regression", "kd", "rkd", "ft", "kkd"),
@@ -209,6 +210,28 @@ def test_a_list_is_a_combination_with_parameters_of_each_part():
     assert isinstance(both.methods[1], ProbeDistillation)
     assert both.methods[1].temperature == 2
     assert both.methods[2] is own
+
+
+def test_parts_with_beta_0_are_left_out():
+    both = make_transfer([("kd", 0), ("aft", 1), ("probe-kd", 5)], 7, probe_kd__beta=0)
+    assert both.betas == [1]
+    assert isinstance(both.methods[0], KernelAlignment)
+    none = make_transfer([("kd", 0)], 7)
+    assert none(draw(4, 3), draw(4, 7)).item() == 0
+    with pytest.raises(ValueError, match="transfer__kd__x: this list takes"):
+        make_transfer([("aft", 0)], 7, kd__x=1)
+
+
+def test_active_methods_say_whether_they_take_soft_targets():
+    both = [("aft", 1), ("probe-kd", 1)]
+    assert which_take_soft_targets("probe-kd") == [True]
+    assert which_take_soft_targets(nn.CosineSimilarity()) == [False]
+    assert which_take_soft_targets(both) == [False, True]
+    assert which_take_soft_targets(both, {"aft__beta": 0}) == [True]
+    assert which_take_soft_targets([("aft", 0)]) == []
+    built = Combination([(KernelAlignment(3), 0.0), (ProbeDistillation(), 2.0)])
+    assert which_take_soft_targets(built) == [True]
+    assert which_take_soft_targets(Combination([])) == []
 
 
 @pytest.mark.parametrize(
