@@ -401,8 +401,10 @@ def _facts(lines: list[dict[str, Any]]) -> list[str]:
     if "objective" in lines[0]:
         shown.append("/".join(line["objective"] for line in lines))
         for name in lines[0]["cv_scores"]:
-            scores = [line["cv_scores"].get(name, np.nan) for line in lines]
-            shown.append(f"{name} out of fold {100 * (1 - np.mean(scores)):.2f} %")
+            own = [line["cv_scores"][name] for line in lines if name in line["cv_scores"]]
+            error = 100 * (1 - np.mean([scores["accuracy"] for scores in own]))
+            log_loss = np.mean([scores["log_loss"] for scores in own])
+            shown.append(f"{name} out of fold {error:.2f} %, log loss {log_loss:.3f}")
     return shown
 
 
