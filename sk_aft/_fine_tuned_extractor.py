@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from numbers import Integral, Real
 from typing import Any
 
@@ -98,15 +99,21 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
     -----
     `FoundationFeatures.soft_targets` of rows without a label are the probabilities of a logistic
     regression on the tuned features. For a labelled row they are out of fold: the model and the
-    regression were trained on other rows. If no class has three labelled rows, those of the frozen
-    model take this place. The penalty of the regression is the one that is best out of fold.
+    regression were trained on other rows. If no class has three labelled rows, the frozen model
+    predicts them, not the tuned one. They are NaN where no other row has the class. The penalty
+    of the regression is the one that is best out of fold.
+
+    Soft targets are computed when they are first read. A pickle of rows holds what they are
+    computed from, the labelled rows among it, so that worker processes can compute them. A pickle
+    of the extractor does not: read the soft targets of some rows before, or those of the
+    unpickled extractor raise an error.
 
     Only labelled rows are learned from, so features of a labelled row have seen its label. Do not
     cross-validate a later step on what this transformer returns: cross-validate the pipeline.
 
     Embeddings of tokens, and the first half of an image model, keep their weights. Image models are
     trained from the last block on; the others join until half of the steps are done. Dropout is
-    off, and normalisation keeps its statistics.
+    off, and batch normalisation uses the statistics of the frozen model.
 
     References
     ----------
@@ -138,7 +145,7 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
         "random_state": ["random_state"],
     }
 
-    _soft_targets: TunedSoftTargets | None
+    _soft_targets: TunedSoftTargets
 
     def __init__(
         self,
@@ -263,7 +270,7 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
                 f"X has {len(seen.rows)} rows and y has {len(labeled)}."
             )
         (reader,) = self._readers
-        reader.backbone.tunable_copy()  # raises if it cannot be tuned
+        reader.backbone.check_tunable()
         random_state = self.random_state
         seed = int(random_state) if isinstance(random_state, Integral) else draw_seed(random_state)
         settings = TeacherSettings(
@@ -339,10 +346,18 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        soft_targets = state.get("_soft_targets")
-        if soft_targets is not None and not soft_targets.is_fitted:
-            state["_soft_targets"] = None  # a pickle should not start a training
+        if "_soft_targets" in state:
+            # A pickle may go elsewhere, so it does not hold the labelled rows.
+            state["_soft_targets"] = state["_soft_targets"].without_recipe()
         return state
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FineTunedFeatureExtractor:
+        other = memo[id(self)] = type(self).__new__(type(self))
+        state = self.__getstate__()
+        if "_soft_targets" in state:
+            state["_soft_targets"] = self._soft_targets
+        other.__setstate__(copy.deepcopy(state, memo))
+        return other
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -21,6 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils import check_random_state
 
 from sk_aft import AFTClassifier, FineTunedFeatureExtractor, FoundationFeatureExtractor
+from sk_aft.backbones import resolve_backbone
 from sk_aft.exceptions import DivergenceError
 from sk_aft.store import FeatureStore
 
@@ -336,6 +337,17 @@ def test_models_that_cannot_be_tuned(name, tuned, cache, encoder_directory):
     for objective in ("auto", "linear"):
         with pytest.raises(ValueError, match=match):
             tuned(make(), objective=objective).fit(TEXTS, LABELS)
+    assert n_models(cache) == 0  # no features were computed
+
+
+def test_an_object_is_not_copied_before_rows_are_checked(tuned, sentences, monkeypatch):
+    def __deepcopy__(self, memo):
+        raise AssertionError("copied")
+
+    monkeypatch.setattr(type(sentences), "__deepcopy__", __deepcopy__, raising=False)
+    resolve_backbone(sentences).check_tunable()
+    with pytest.raises(ValueError, match="only one class"):
+        tuned(sentences).fit(TEXTS, np.zeros(16))
 
 
 def test_a_transformer_of_scikit_learn_cannot_be_tuned(tuned):
@@ -405,10 +417,24 @@ def test_a_pickle_starts_no_training(tuned, cache):
     extractor = tuned().fit(TEXTS, LABELS)
     again = pickle.loads(pickle.dumps(extractor))
     assert n_models(cache) == 1  # no fold's
-    assert again.transform(TEXTS).soft_targets is None
+    rows = again.transform(TEXTS)
+    for some in (rows, rows[:3], pickle.loads(pickle.dumps(rows))):
+        with pytest.raises(RuntimeError, match="Read the soft_targets of any rows before you"):
+            _ = some.soft_targets
+    with pytest.raises(RuntimeError, match="before you pickle it, or fit it again"):
+        AFTClassifier(transfer="probe-kd", max_epochs=1).fit(rows, LABELS)  # no leak of labels
     expected = extractor.transform(TEXTS).soft_targets
     again = pickle.loads(pickle.dumps(extractor))
     np.testing.assert_array_equal(again.transform(TEXTS).soft_targets, expected)
+
+
+def test_a_deep_copy_keeps_the_labelled_rows(tuned):
+    assert not hasattr(copy.deepcopy(tuned()), "classes_")
+    extractor = tuned(cache=None).fit(TEXTS, LABELS)
+    other = copy.deepcopy(make_pipeline(extractor))[0]
+    found = other.transform(TEXTS).soft_targets
+    np.testing.assert_array_equal(found, extractor.transform(TEXTS).soft_targets)
+    assert other.cv_scores_ == extractor.cv_scores_
 
 
 def test_a_copy_keeps_its_weights_when_it_is_unloaded(tuned, cache, tmp_path):

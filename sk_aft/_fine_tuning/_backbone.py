@@ -18,11 +18,13 @@ from sk_aft._data._rows import Rows
 from sk_aft._fine_tuning._training import (
     TuningSettings,
     fine_tune,
+    fit_to,
     set_weights,
     trained_weights,
 )
 from sk_aft.backbones._base import Backbone
-from sk_aft.store import FeatureStore, row_digests
+from sk_aft.backbones._tunable import TunableModel
+from sk_aft.store import FeatureStore, model_digest, row_digests
 from sk_aft.store._store import ModelFiles
 
 # Changes when the same settings give another model.
@@ -152,14 +154,22 @@ class FineTunedBackbone(Backbone):
             return
         running = self.base.tunable_copy()
         running.prepare(device)
-        if self._weights is None:
+        model = running.tunable(device)
+        values = self._weights
+        if values is None:
             with self._files() as files:
-                self._weights = _read(files)
-                if self._weights is None:
-                    self._weights = self._train(running, device, files)
-                    self._running = device, running
-                    return
-        set_weights(trained_weights(running.tunable(device)), self._weights)
+                values = _read(files)
+                # Another version of transformers may have other names for them.
+                if values is None or (self._labeled is not None and not fit_to(model, values)):
+                    values = self._train(model, device, files)
+        if not fit_to(model, values):
+            raise RuntimeError(
+                f"The tuned weights of model {self.name!r} do not fit the network that is loaded "
+                "now. Use the versions of transformers and sentence-transformers with which it "
+                "was tuned, or fit again."
+            )
+        set_weights(trained_weights(model), values)
+        self._weights = values
         self._running = device, running
 
     def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
@@ -175,18 +185,26 @@ class FineTunedBackbone(Backbone):
     def unload(self) -> None:
         """Free the model's memory; its weights are kept if no store has them."""
         self._running = None
-        if self._labeled is not None and self._store is not None:
-            self._weights = None  # a copy from a pickle keeps them: it cannot train again
+        # A copy from a pickle keeps them in any case, because it cannot train again.
+        if self._labeled is not None and self._is_stored():
+            self._weights = None
 
     def forget(self) -> None:
         """Free the model's memory and remove its weights; its features stay in the store."""
         self._running = self._weights = None
         if self._store is not None:
             with self._files() as files:
+                assert files is not None
                 files.weights.unlink(missing_ok=True)
 
+    def _is_stored(self) -> bool:
+        if self._store is None or not self._store.path.exists():
+            return False
+        model = model_digest(self.fingerprint(), self._store.dtype)
+        return self._store.files(model).weights.exists()
+
     @contextmanager
-    def _files(self) -> Iterator[Any]:
+    def _files(self) -> Iterator[ModelFiles | None]:
         """Yield where the weights are kept, None if nowhere; no other process trains meanwhile."""
         if self._store is None:
             yield None
@@ -197,14 +215,13 @@ class FineTunedBackbone(Backbone):
             yield files
 
     def _train(
-        self, running: Backbone, device: torch.device, files: ModelFiles | None
+        self, model: TunableModel, device: torch.device, files: ModelFiles | None
     ) -> dict[str, Tensor]:
         if self._labeled is None:
             raise RuntimeError(
                 f"The weights of model {self.name!r} are neither in this pickle nor in "
                 f"{self._store}."
             )
-        model = running.tunable(device)
         fine_tune(
             model,
             self._labeled.rows,
@@ -226,6 +243,7 @@ class FineTunedBackbone(Backbone):
             written = files.weights.with_suffix(".tmp")
             save_file(weights, written)
             written.replace(files.weights)
+            files.checkpoint.unlink(missing_ok=True)
         return weights
 
     def __getstate__(self) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -19,6 +21,11 @@ from sk_aft.transfer._probe import ClassProbe
 
 _N_FOLDS = 3
 _SMALLEST_PROBABILITY = 1e-6
+_NO_RECIPE = (
+    "The soft targets of this pickled FineTunedFeatureExtractor are not known: they were not "
+    "computed before it was pickled, and its pickle does not hold the labelled rows that they are "
+    "computed from. Read the soft_targets of any rows before you pickle it, or fit it again."
+)
 
 Folds = Sequence[tuple[np.ndarray, np.ndarray]]
 
@@ -32,22 +39,21 @@ class OutOfFold(NamedTuple):
         NaN in rows that no fold can predict: no other row has their class.
     probe : ClassProbe
         Its penalty is the one with which the probabilities are best.
-    accuracy, log_loss : float
-        Of the predicted rows; NaN if there are none.
+    scores : dict of str to float
+        "accuracy" and "log_loss" of the predicted rows; empty if there are none.
     """
 
     probabilities: np.ndarray
     probe: ClassProbe
-    accuracy: float
-    log_loss: float
+    scores: dict[str, float]
 
 
 def tuning_folds(labeled: LabeledRows, n_folds: int | str, seed: int) -> Folds:
     """Return folds of the labelled rows; none if the labels are too few.
 
     Rows of equal content are in the same fold. There are at most as many folds as the largest
-    class has rows, and none if that is fewer than three: a model tuned on one row of each class
-    says little of one that is tuned on two.
+    class has rows, and none if that is fewer than three: the models of two folds would learn from
+    one row of each class, and their predictions would be poor.
 
     Parameters
     ----------
@@ -75,7 +81,7 @@ def frozen_folds(labeled: LabeledRows, seed: int) -> Folds:
 
 
 def _grouped_folds(labeled: LabeledRows, n_folds: int, seed: int) -> Folds:
-    """Return folds that do not part rows of equal content, nor train on a single class."""
+    """Return folds that do not part rows of equal content, and can predict some rows."""
     _, groups = np.unique(labeled.digests, return_inverse=True)
     n_folds = min(n_folds, int(groups.max()) + 1)
     if n_folds < 2:
@@ -86,7 +92,9 @@ def _grouped_folds(labeled: LabeledRows, n_folds: int, seed: int) -> Folds:
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         folds = list(splitter.split(np.zeros(len(groups)), labels, groups))
     return [
-        (train, test) for train, test in folds if len(test) and len(np.unique(labels[train])) > 1
+        (train, test)
+        for train, test in folds
+        if len(np.unique(labels[train])) > 1 and np.isin(labels[test], labels[train]).any()
     ]
 
 
@@ -117,14 +125,13 @@ def out_of_fold(
     probabilities[~known_mask] = np.nan
     predicted, labels = probabilities[known_mask], labeled.labels[known_mask]
     if not len(labels):
-        return OutOfFold(probabilities, probe, accuracy=float("nan"), log_loss=float("nan"))
+        return OutOfFold(probabilities, probe, {})
     of_label = np.clip(predicted[np.arange(len(labels)), labels], _SMALLEST_PROBABILITY, 1)
-    return OutOfFold(
-        probabilities,
-        probe,
-        accuracy=float((predicted.argmax(axis=1) == labels).mean()),
-        log_loss=float(-np.log(of_label).mean()),
-    )
+    scores = {
+        "accuracy": float((predicted.argmax(axis=1) == labels).mean()),
+        "log_loss": float(-np.log(of_label).mean()),
+    }
+    return OutOfFold(probabilities, probe, scores)
 
 
 def features_of(backbone: Backbone, labeled: LabeledRows, source: FeatureSource) -> np.ndarray:
@@ -169,6 +176,9 @@ def tuned_out_of_fold(
 class TunedSoftTargets:
     """Class probabilities of a model: out of fold for labelled rows, by a probe for others.
 
+    They are computed when they are first needed. Until then a pickle holds what they are computed
+    from, the labelled rows among them; `without_recipe` leaves it out.
+
     Parameters
     ----------
     classes : ndarray of shape (n_classes,)
@@ -178,7 +188,7 @@ class TunedSoftTargets:
     labeled : LabeledRows
         What the model learned from.
     predict_labeled : callable
-        Returns `OutOfFold` of the labelled rows. Called once, when probabilities are first needed.
+        Returns `OutOfFold` of the labelled rows. Called once.
     features : callable
         Returns the final model's features of the labelled rows, for the probe.
     """
@@ -194,24 +204,27 @@ class TunedSoftTargets:
         self.classes = classes
         self._column, self._kind = reader.column, labeled.rows.kind
         self._row_of = {digest: row for row, digest in enumerate(labeled.digests.tolist())}
-        self._labels = labeled.labels
-        self._predict_labeled: Callable[[], OutOfFold] | None = predict_labeled
-        self._features: Callable[[], np.ndarray] | None = features
+        self._recipe: _Recipe | None = _Recipe(predict_labeled, features, labeled.labels)
+        self._fitted: _Fitted | None = None
+        self._lock = threading.Lock()
 
-    @property
-    def is_fitted(self) -> bool:
-        """Whether the probabilities of all rows are known, or a probe that predicts them."""
-        return self._predict_labeled is None
+    def without_recipe(self) -> TunedSoftTargets:
+        """Return what can predict rows only if that was computed before."""
+        other = copy.copy(self)
+        other._recipe = None
+        return other
 
-    def fit(self) -> None:
-        """Predict the labelled rows, and fit the probe; done once."""
-        if self._predict_labeled is None:
-            return
-        assert self._features is not None
-        predictions = self._predict_labeled()
-        self._probe = predictions.probe.fit(self._features(), self._labels)
-        self._of_labeled: np.ndarray = predictions.probabilities.astype(np.float32)
-        self._predict_labeled = self._features = None
+    def fit(self) -> _Fitted:
+        """Predict the labelled rows, and fit the probe; done once, by the first thread."""
+        with self._lock:
+            if self._fitted is None:
+                if self._recipe is None:
+                    raise RuntimeError(_NO_RECIPE)
+                predictions = self._recipe.predict_labeled()
+                probe = predictions.probe.fit(self._recipe.features(), self._recipe.labels)
+                self._fitted = _Fitted(probe, predictions.probabilities.astype(np.float32))
+                self._recipe = None
+            return self._fitted
 
     def compute(self, rows: Rows, parts: Sequence[StoredRows]) -> np.ndarray:
         """Return the probabilities of rows.
@@ -227,21 +240,39 @@ class TunedSoftTargets:
         -------
         probabilities : ndarray of shape (n_rows, n_classes), float32
             NaN in rows without features, and in labelled rows that no fold can predict.
+
+        Raises
+        ------
+        RuntimeError
+            If they come from a pickle that has no recipe, and were not computed before.
         """
-        self.fit()
+        fitted = self.fit()
         shape = len(rows), len(self.classes)
         probabilities: np.ndarray = np.full(shape, np.nan, dtype=np.float32)
         known = np.flatnonzero(~parts[0].missing_mask)
         if len(known):
-            probabilities[known] = self._probe.predict(parts[0].take(known))
+            probabilities[known] = fitted.probe.predict(parts[0].take(known))
         read = Reader(None, self._column, self._kind).rows(rows)  # type: ignore[arg-type]
         digests = row_digests(read, on_error=lambda row, error: None)
         for row, digest in enumerate(digests):
             number = self._row_of.get(digest.hex())
             if number is not None:
-                probabilities[row] = self._of_labeled[number]
+                probabilities[row] = fitted.of_labeled[number]
         return probabilities
 
     def __getstate__(self) -> dict[str, Any]:
-        self.fit()  # the models of the folds are not pickled
-        return dict(vars(self))
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.Lock())
+
+
+class _Recipe(NamedTuple):
+    predict_labeled: Callable[[], OutOfFold]
+    features: Callable[[], np.ndarray]
+    labels: np.ndarray
+
+
+class _Fitted(NamedTuple):
+    probe: ClassProbe
+    of_labeled: np.ndarray

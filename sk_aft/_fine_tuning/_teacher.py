@@ -77,7 +77,7 @@ class Teacher:
         if is_automatic and self._folds:
             # In this order, because a model that cannot be fine-tuned fails at once.
             tuned, frozen = self._of_tuned(), self._of_frozen()
-            is_frozen = frozen.log_loss <= tuned.log_loss
+            is_frozen = frozen.scores["log_loss"] <= tuned.scores["log_loss"]
             self.objective = FROZEN if is_frozen else self.objective
             self._predictions = frozen if is_frozen else tuned
         is_frozen = self.objective == FROZEN
@@ -90,8 +90,11 @@ class Teacher:
             self._reader,
             self._labeled,
             self._predict_labeled,
-            lambda: features_of(self.backbone, self._labeled, self._source),
+            self._features,
         )
+
+    def _features(self) -> np.ndarray:
+        return features_of(self.backbone, self._labeled, self._source)
 
     def _predict_labeled(self) -> OutOfFold:
         if self._predictions is None:
@@ -108,10 +111,8 @@ class Teacher:
         return self._scored(self.objective, predictions)
 
     def _scored(self, name: str, predictions: OutOfFold) -> OutOfFold:
-        self.scores[name] = {
-            "accuracy": predictions.accuracy,
-            "log_loss": predictions.log_loss,
-        }
+        if predictions.scores:
+            self.scores[name] = predictions.scores
         return predictions
 
     def _tuned(self, labeled: LabeledRows) -> FineTunedBackbone:

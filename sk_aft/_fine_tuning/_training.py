@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from sk_aft._data._rows import Rows
 from sk_aft._embedding import seconds_between_updates
 from sk_aft._fine_tuning._objectives import OBJECTIVES
 from sk_aft._runtime._threads import flushed_denormals
-from sk_aft.backbones._tunable import TunableModel
+from sk_aft.backbones._tunable import TakeTensors, TunableModel
 from sk_aft.exceptions import DivergenceError
 
 _HEAD_LR = 1e-2
@@ -66,8 +67,8 @@ def fine_tune(
 ) -> None:
     """Train a foundation model in place.
 
-    Dropout is off and normalisation keeps its statistics: so few steps need no regularisation, and
-    the result depends on the seed of the batches alone.
+    Dropout is off, and batch normalisation uses the statistics of the frozen model, so the result
+    depends on the seed of the batches alone.
 
     Parameters
     ----------
@@ -89,7 +90,8 @@ def fine_tune(
         1 shows a progress bar with the time left.
     checkpoint : Path, optional
         File that keeps the state, written now and then. Training that is interrupted resumes
-        there; the file is removed at the end.
+        there. If it cannot be written, a warning says so, and training goes on. Whoever keeps the
+        trained weights removes it afterwards.
 
     Raises
     ------
@@ -131,15 +133,21 @@ def fine_tune(
             progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
             progress.update()
             if checkpoint and clock.is_due:
-                with clock.saving():
-                    run.save(checkpoint, step + 1)
+                try:
+                    with clock.saving():
+                        run.save(checkpoint, step + 1)
+                except (OSError, RuntimeError) as error:  # torch raises both if a disk is full
+                    warnings.warn(
+                        f"The unfinished training of model {name!r} cannot be kept in "
+                        f"{checkpoint.parent} ({error}): if it is interrupted, it starts again.",
+                        stacklevel=2,
+                    )
+                    checkpoint = None
         if not run.is_finite(take(batches[-1])):
             raise DivergenceError(
                 f"Features became infinite or NaN when model {name!r} was fine-tuned for "
                 f"{settings.n_steps} steps: use a smaller lr than {settings.lr:g}."
             )
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
 
 
 class _CheckpointClock:
@@ -168,6 +176,12 @@ def trained_weights(model: TunableModel) -> dict[str, nn.Parameter]:
     return {
         name: weight for name, weight in model.module.named_parameters() if weight not in frozen
     }
+
+
+def fit_to(model: TunableModel, values: dict[str, Tensor]) -> bool:
+    """Return whether values have the names and shapes of the weights that fine-tuning changes."""
+    shapes = {name: weight.shape for name, weight in trained_weights(model).items()}
+    return shapes == {name: value.shape for name, value in values.items()}
 
 
 class _Run:
@@ -247,16 +261,18 @@ class _Run:
         """Write the state to a file that is complete or absent."""
         path.parent.mkdir(parents=True, exist_ok=True)  # the model may have been removed meanwhile
         written = path.with_suffix(".tmp")
-        torch.save(
-            {
-                "step": step,
-                "weights": {name: weight.detach() for name, weight in self._weights.items()},
-                "head": {} if self._head is None else self._head.state_dict(),
-                "optimizer": self._optimizer.state_dict(),
-            },
-            written,
-        )
-        written.replace(path)
+        state = {
+            "step": step,
+            "weights": {name: weight.detach() for name, weight in self._weights.items()},
+            "head": {} if self._head is None else self._head.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+        }
+        try:
+            torch.save(state, written)
+            written.replace(path)
+        except BaseException:
+            written.unlink(missing_ok=True)  # the disk may be full
+            raise
 
     def restore(self, path: Path | None) -> int:
         """Return the number of steps done; a file that cannot be read is ignored."""
@@ -265,10 +281,12 @@ class _Run:
         try:
             state = torch.load(path, map_location=self._device, weights_only=True)
             step = int(state["step"])
-            set_weights(self._weights, state["weights"])
+            if not fit_to(self._model, state["weights"]):
+                raise ValueError("The weights are those of another network.")
+            self._optimizer.load_state_dict(state["optimizer"])
             if self._head is not None:
                 self._head.load_state_dict(state["head"])
-            self._optimizer.load_state_dict(state["optimizer"])
+            set_weights(self._weights, state["weights"])
         except Exception:  # torch raises many types for a damaged file
             path.unlink(missing_ok=True)
             return 0
@@ -277,21 +295,13 @@ class _Run:
 
 @torch.no_grad()
 def set_weights(weights: dict[str, nn.Parameter], values: dict[str, Tensor]) -> None:
-    """Copy values into weights of the same names.
-
-    Raises
-    ------
-    ValueError
-        If the names differ.
-    """
-    if weights.keys() != values.keys():
-        raise ValueError("The fine-tuned weights are those of another model.")
+    """Copy values into weights of the same names."""
     for name, weight in weights.items():
         weight.copy_(values[name])
 
 
 @torch.no_grad()
-def _scale(module: nn.Module, take: Any, n_rows: int, device: torch.device) -> Tensor:
+def _scale(module: nn.Module, take: TakeTensors, n_rows: int, device: torch.device) -> Tensor:
     """Return the root mean square of all features, (n_features,), so that one rate suits all."""
     some = np.unique(np.linspace(0, n_rows - 1, min(n_rows, _ROWS_FOR_SCALE)).astype(np.int64))
     pieces = np.array_split(some, -(-len(some) // 32))

@@ -99,19 +99,25 @@ class Backbone(ABC):
         """The model before it was fine-tuned; the same if it was not."""
         return self
 
-    def tunable_copy(self) -> Backbone:
-        """Return a copy whose weights may change, for `tunable`.
+    def check_tunable(self) -> None:
+        """Raise if the model cannot be fine-tuned, as far as is known before it is loaded.
 
         Raises
         ------
         ValueError
             If the model cannot be fine-tuned.
         """
+        if type(self).tunable is not Backbone.tunable:
+            return
         raise ValueError(
             f"Model {self.name!r} ({type(self).__name__}) cannot be fine-tuned: expected a text "
             "model with a transformer, such as 'minilm', 'st:NAME' or 'hf:NAME', or an image model "
             "such as 'effnet-lite0'. FoundationFeatureExtractor takes it as it is."
         )
+
+    def tunable_copy(self) -> Backbone:
+        """Return a copy whose weights may change, for `tunable`."""
+        raise NotImplementedError
 
     def tunable(self, device: torch.device) -> TunableModel:
         """Return the loaded network of a `tunable_copy`, which `embed` runs, too.

@@ -26,7 +26,7 @@ from sk_aft.backbones._network import Network
 from sk_aft.backbones._sentence_transformers import tunable_sentence_transformer
 from sk_aft.backbones._tokens import truncation_note
 from sk_aft.backbones._torch import borrowed
-from sk_aft.backbones._tunable import TunableModel, tunable_encoder
+from sk_aft.backbones._tunable import TunableModel, transformer_of, tunable_encoder
 from sk_aft.store._process import process_token
 
 # How to give a model whose tokenizer is not found.
@@ -74,6 +74,10 @@ class TextObject(HoldsObjects):
     def is_persistent(self) -> bool:
         """Whether all layers are of a versioned package."""
         return all(is_library(type(layer).__module__) for layer in self.model.modules())
+
+    def check_tunable(self) -> None:
+        """Raise ValueError unless the model contains a transformer."""
+        transformer_of(self.model, self.name)
 
     def tunable_copy(self) -> Backbone:
         """Return a copy with a model of its own, in float32: half precision loses small steps."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
@@ -39,7 +39,9 @@ class TunableModel(NamedTuple):
     unfreezes: bool = False
 
 
-def tunable_encoder(module: nn.Module, name: str, read: Callable[[Rows], TakeTensors]) -> Any:
+def tunable_encoder(
+    module: nn.Module, name: str, read: Callable[[Rows], TakeTensors]
+) -> TunableModel:
     """Return a text model that contains a transformer, whose embeddings stay as they are.
 
     The embeddings of tokens are half of a small model's weights, and few labelled texts hold few
@@ -64,15 +66,21 @@ def tunable_encoder(module: nn.Module, name: str, read: Callable[[Rows], TakeTen
     ValueError
         If it contains no transformer.
     """
-    encoder = next(
-        (part for part in module.modules() if hasattr(part, "get_input_embeddings")), None
+    layers = layers_of(transformer_of(module, name))
+    return TunableModel(module, layers, read, n_frozen_layers=1)
+
+
+def transformer_of(module: nn.Module, name: str) -> nn.Module:
+    """Return the transformer in a text model; ValueError if there is none."""
+    for part in module.modules():
+        if hasattr(part, "get_input_embeddings"):
+            if any(isinstance(layer, nn.ModuleList) for layer in part.modules()):
+                return part
+            break
+    raise ValueError(
+        f"Model {name!r} cannot be fine-tuned: it has no transformer whose layers could be "
+        "trained. Use FoundationFeatureExtractor, which takes it as it is."
     )
-    if encoder is None or not any(isinstance(part, nn.ModuleList) for part in encoder.modules()):
-        raise ValueError(
-            f"Model {name!r} cannot be fine-tuned: it has no transformer whose layers could be "
-            "trained. Use FoundationFeatureExtractor, which takes it as it is."
-        )
-    return TunableModel(module, layers_of(encoder), read, n_frozen_layers=1)
 
 
 def layers_of(encoder: nn.Module) -> list[nn.Module]:

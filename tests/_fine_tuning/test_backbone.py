@@ -2,9 +2,11 @@
 
 import pickle
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
@@ -167,3 +169,46 @@ def test_a_store_that_is_removed_meanwhile(tuned, cache):
     extractor.backbones_[0].unload()
     shutil.rmtree(cache)
     np.testing.assert_array_equal(features(extractor), expected)
+
+
+def test_weights_are_kept_if_the_store_has_lost_them(tuned, cache, capsys):
+    extractor = tuned(verbose=1).fit(TEXTS, LABELS)
+    expected = features(extractor)
+    shutil.rmtree(cache)
+    extractor.backbones_[0].unload()
+    capsys.readouterr()
+    np.testing.assert_array_equal(features(extractor), expected)
+    assert trainings(capsys) == 0
+
+
+@pytest.mark.parametrize("change", ["name", "shape"])
+def test_weights_of_another_version_are_made_again(change, tuned, cache):
+    """Of transformers, say, which names its weights in another way."""
+    expected = features(tuned().fit(TEXTS, LABELS))
+    (path,) = weights(cache)
+    whole = load_file(path)
+    name, weight = whole.popitem()
+    save_file({**whole, name + "_" * (change == "name"): weight[..., :1].clone()}, path)
+    extractor = tuned().fit(TEXTS, LABELS)
+    content = pickle.dumps(extractor)
+    new = features(extractor, ["why"])
+    np.testing.assert_array_equal(features(tuned(cache=None).fit(TEXTS, LABELS), ["why"]), new)
+    np.testing.assert_array_equal(features(extractor), expected)
+    assert load_file(path).keys() == {*whole, name}
+    with pytest.raises(RuntimeError, match="Use the versions of transformers"):
+        features(pickle.loads(content), ["euro"])
+
+
+def test_the_checkpoint_goes_after_the_weights_are_kept(tuned, cache, monkeypatch):
+    """A process that dies in between would otherwise have lost both."""
+    extractor = tuned(n_steps=100)
+    original, seen = Path.unlink, []
+
+    def unlink(path, **keywords):
+        if path.name == "checkpoint.pt":
+            seen.append(path.with_name("weights.safetensors").exists())
+        original(path, **keywords)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    extractor.fit(TEXTS, LABELS)
+    assert seen == [True]

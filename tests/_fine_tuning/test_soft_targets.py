@@ -1,7 +1,10 @@
 """Soft targets of labelled rows never know their labels."""
 
+import pickle
+
 import numpy as np
 import pytest
+from joblib import Parallel, delayed
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -129,9 +132,58 @@ def test_one_text_for_each_class(memorising):
     extractor = memorising(objective="auto", n_steps=2)
     rows = extractor.fit_transform(texts, y)
     assert np.isnan(rows.soft_targets).all()
-    assert np.isnan(extractor.cv_scores_["frozen"]["accuracy"])
+    assert extractor.cv_scores_ == {}  # no row can be predicted by the others
     new = extractor.transform(["card"])
     assert new.soft_targets.shape == (1, 2)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("objective", ["auto", "linear"])
+@pytest.mark.parametrize(
+    ("texts", "labels"),
+    [
+        (["good film"] * 5 + ["bad film"] * 5, [0] * 5 + [1] * 5),
+        (["good film"] * 3 + ["bad film", "my card"], [0] * 3 + [1, 2]),
+    ],
+    ids=["two texts", "three texts"],
+)
+def test_no_row_can_be_predicted_by_others(texts, labels, objective, memorising):
+    extractor = memorising(objective=objective, n_steps=1)
+    rows = extractor.fit_transform(texts, labels)
+    assert np.isnan(rows.soft_targets).all()
+    assert extractor.cv_scores_ == {}
+    new = extractor.transform(["a film"]).soft_targets
+    np.testing.assert_allclose(new.sum(), 1, atol=1e-5)
+
+
+def test_parameters_that_are_set_after_fit_do_not_change_soft_targets(memorising):
+    expected = memorising(n_steps=2).fit_transform(NOISE, COINS).soft_targets
+    extractor = memorising(n_steps=2, cache=None)
+    rows = extractor.fit_transform(NOISE, COINS)
+    extractor.set_params(n_steps=3, lr=1.0, random_state=5, objective="pairs", cv=2)
+    np.testing.assert_allclose(rows.soft_targets, expected, atol=1e-5)
+
+
+def test_threads_share_one_training(memorising, capsys):
+    extractor = memorising(n_steps=2, cache=None, verbose=1)
+    rows = extractor.fit_transform(NOISE, COINS)
+    capsys.readouterr()
+    found = Parallel(n_jobs=4, backend="threading")(
+        delayed(lambda part: part.soft_targets)(rows[start : start + 15])
+        for start in range(0, 60, 15)
+    )
+    assert capsys.readouterr().err.count("fine-tuning:   0%") == 3  # the folds
+    np.testing.assert_array_equal(np.concatenate(found), rows.soft_targets)
+
+
+def test_pickled_rows_compute_what_the_originals_do(memorising, capsys):
+    rows = memorising(n_steps=2, verbose=1, random_state=7).fit_transform(NOISE, COINS)
+    capsys.readouterr()
+    content = pickle.dumps(rows[:30])
+    assert "fine-tuning" not in capsys.readouterr().err
+    expected = rows.soft_targets[:30]
+    for some in (pickle.loads(content), pickle.loads(pickle.dumps(rows))[:30]):
+        np.testing.assert_array_equal(some.soft_targets, expected)
 
 
 def test_a_class_of_one_row_has_no_soft_target(memorising):

@@ -5,10 +5,12 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from sk_aft import FineTunedFeatureExtractor
 from sk_aft.backbones import EfficientNetLiteBackbone
@@ -130,3 +132,37 @@ def test_a_damaged_checkpoint_is_ignored(damage, encoder_directory, cache, tmp_p
     np.testing.assert_array_equal(kept.fit_transform(TEXTS, LABELS), expected)
     assert first_step(capsys.readouterr().err) == 0
     assert not checkpoint.exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is full")
+def test_a_checkpoint_that_cannot_be_written(encoder_directory, cache):
+    model = f"hf:{encoder_directory('bert')}"
+    parameters = {"objective": "linear", "n_steps": 100}
+    kept = FineTunedFeatureExtractor(model, cache=cache, **parameters)
+    expected = np.asarray(kept.fit_transform(TEXTS, LABELS))
+    (weights,) = cache.rglob("*.safetensors")
+    for file in weights.parent.iterdir():
+        if file.name != "model.json":
+            file.unlink()
+    weights.with_name("checkpoint.tmp").symlink_to("/dev/full")
+    with pytest.warns(UserWarning, match="unfinished training of .* cannot be kept") as caught:
+        again = kept.fit_transform(TEXTS, LABELS)
+    assert len(caught) == 1
+    np.testing.assert_array_equal(again, expected)
+    assert weights.exists()
+
+
+def test_a_checkpoint_of_another_optimizer_leaves_the_weights(encoder_directory, cache, capsys):
+    model = f"hf:{encoder_directory('bert')}"
+    parameters = {"objective": "linear", "n_steps": 5, "verbose": 1}
+    kept = FineTunedFeatureExtractor(model, cache=cache, **parameters)
+    expected = np.asarray(kept.fit_transform(TEXTS, LABELS))
+    (weights,) = cache.rglob("*.safetensors")
+    state = {"step": 3, "weights": load_file(weights), "head": {}, "optimizer": {}}
+    for file in weights.parent.iterdir():
+        if file.name != "model.json":
+            file.unlink()
+    torch.save(state, weights.with_name("checkpoint.pt"))
+    capsys.readouterr()
+    np.testing.assert_array_equal(kept.fit_transform(TEXTS, LABELS), expected)
+    assert first_step(capsys.readouterr().err) == 0
