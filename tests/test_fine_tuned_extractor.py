@@ -156,10 +156,13 @@ def test_auto_keeps_a_frozen_model_that_is_as_good(tuned):
 
 
 def test_auto_tunes_a_model_that_becomes_better(tuned):
-    extractor = tuned(objective="auto", n_steps=30).fit(TEXTS, LABELS)
+    words = ["i", "lost", "was", "stolen", "yesterday", "what", "is", "the", "of", "changed"]
+    texts = [text for word in words for text in (f"card {word} rate", f"rate {word} card")]
+    # The frozen model has random weights and hardly knows the order of words.
+    extractor = tuned(objective="auto", n_steps=40, lr=3e-3).fit(texts, [0, 1] * len(words))
     assert extractor.objective_ == "linear"
-    scores = extractor.cv_scores_
-    assert scores["linear"]["log_loss"] < scores["frozen"]["log_loss"]
+    assert extractor.cv_scores_["linear"]["accuracy"] > 0.9
+    assert extractor.cv_scores_["frozen"]["accuracy"] < 0.7
 
 
 def test_three_rows_in_all(tuned):

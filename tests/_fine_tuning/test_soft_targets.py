@@ -54,7 +54,7 @@ def accuracy(rows, y):
 def test_of_noise_the_features_know_the_labels_and_the_soft_targets_do_not(memorising, parameters):
     rows = memorising(**parameters).fit_transform(NOISE, COINS)
     naive = cross_val_score(LogisticRegression(), np.asarray(rows), COINS, cv=3)
-    assert naive.mean() > 0.8
+    assert naive.mean() > 0.75
     np.testing.assert_allclose(rows.soft_targets.sum(axis=1), 1, atol=1e-5)
     assert accuracy(rows, COINS) < CHANCE
     assert rows.soft_targets.dtype == np.float32
