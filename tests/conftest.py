@@ -49,7 +49,7 @@ def word_pieces(adds_special_tokens):
     # Not trained: the order of a trained vocabulary differs from process to process.
     words = sorted({word for text in TEXTS for word in text.lower().split()})
     letters = sorted(set("".join(words)))
-    entries = dict.fromkeys([*SPECIAL, *letters, *(f"##{letter}" for letter in letters), *words])
+    entries = dict.fromkeys([*SPECIAL, *words, *letters, *(f"##{letter}" for letter in letters)])
     vocabulary = {entry: number for number, entry in enumerate(entries)}
     tokenizer = Tokenizer(models.WordPiece(vocab=vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
