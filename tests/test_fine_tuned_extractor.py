@@ -37,6 +37,10 @@ TEXTS = [
 ] * 2
 TEXTS = [f"{text} {'yesterday' if row >= 8 else ''}" for row, text in enumerate(TEXTS)]
 LABELS = np.array((["card"] * 4 + ["rate"] * 4) * 2)
+# A model with random weights hardly knows the order of words.
+WORDS = ["i", "lost", "was", "stolen", "yesterday", "what", "is", "the", "of", "changed"]
+ORDERED = [text for word in WORDS for text in (f"card {word} rate", f"rate {word} card")]
+FIRST = np.array(["card", "rate"] * len(WORDS))
 OTHERS = ["my stolen card", "rate of exchange", "why", ""]
 
 
@@ -85,9 +89,12 @@ def test_a_copy_is_tuned_and_the_users_model_stays(tuned, sentences):
     np.testing.assert_allclose(again, frozen, atol=1e-6)
 
 
-def test_tuned_features_tell_the_classes_apart(tuned):
-    pipeline = make_pipeline(tuned(n_steps=30), LogisticRegression()).fit(TEXTS[::2], LABELS[::2])
-    assert pipeline.score(TEXTS[1::2], LABELS[1::2]) == 1
+def test_tuned_features_tell_the_order_of_words(tuned, directory):
+    train, new = slice(0, 14), slice(14, None)
+    frozen = FoundationFeatureExtractor(directory)
+    for extractor, is_learned in ((frozen, False), (tuned(n_steps=40, lr=3e-3), True)):
+        pipeline = make_pipeline(extractor, LogisticRegression()).fit(ORDERED[train], FIRST[train])
+        assert (pipeline.score(ORDERED[new], FIRST[new]) == 1) == is_learned
 
 
 def test_only_labelled_rows_matter(tuned, cache):
@@ -157,10 +164,10 @@ def test_auto_keeps_a_frozen_model_that_is_as_good(tuned):
 
 
 def test_auto_tunes_a_model_that_becomes_better(tuned):
-    extractor = tuned(objective="auto", n_steps=30).fit(TEXTS, LABELS)
+    extractor = tuned(objective="auto", n_steps=40, lr=3e-3).fit(ORDERED, FIRST)
     assert extractor.objective_ == "linear"
-    scores = extractor.cv_scores_
-    assert scores["linear"]["log_loss"] < scores["frozen"]["log_loss"]
+    assert extractor.cv_scores_["linear"]["accuracy"] > 0.9
+    assert extractor.cv_scores_["frozen"]["accuracy"] < 0.7
 
 
 def test_three_rows_in_all(tuned):

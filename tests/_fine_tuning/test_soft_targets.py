@@ -12,7 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sk_aft import AFTClassifier, FineTunedFeatureExtractor
 from sk_aft.model_selection import LabeledFold
 
-WORDS = ["I", "lost", "my", "card", "was", "stolen", "what", "is", "the", "rate", "euro", "why"]
+WORDS = ["i", "lost", "my", "card", "was", "stolen", "yesterday", "what", "is", "the"]
+WORDS += ["exchange", "rate", "of", "euro", "changed", "why"]
 # Sixty fair coins: the standard deviation of a share of heads is 0.065.
 CHANCE = 0.65
 
@@ -39,7 +40,7 @@ def memorising(encoder_directory, store):
     """Function from parameters to an extractor that learns the labels of 60 texts by heart."""
 
     def make(**parameters):
-        defaults = {"objective": "linear", "n_steps": 60, "lr": 3e-3, "cache": store}
+        defaults = {"objective": "linear", "n_steps": 80, "lr": 3e-3, "cache": store}
         model = f"hf:{encoder_directory('bert')}"
         return FineTunedFeatureExtractor(model, **{**defaults, **parameters})
 
@@ -56,7 +57,7 @@ def accuracy(rows, y):
 def test_of_noise_the_features_know_the_labels_and_the_soft_targets_do_not(memorising, parameters):
     rows = memorising(**parameters).fit_transform(NOISE, COINS)
     naive = cross_val_score(LogisticRegression(), np.asarray(rows), COINS, cv=3)
-    assert naive.mean() > 0.8
+    assert naive.mean() > 0.75
     np.testing.assert_allclose(rows.soft_targets.sum(axis=1), 1, atol=1e-5)
     assert accuracy(rows, COINS) < CHANCE
     assert rows.soft_targets.dtype == np.float32
@@ -116,7 +117,7 @@ def test_a_handful_of_rows(memorising, objective, labels):
     assert absent[y > 0].all() or np.bincount(y)[1:].max() > 1
     assert not np.isnan(targets[~absent]).any()
     # None is its own one-hot label.
-    assert (targets[~absent].max(axis=1) < 1).all() or len(np.unique(y)) > 2
+    assert (targets[~absent].max(axis=1) < 1).all()
 
 
 def test_equal_texts_with_other_labels_tell_nothing(memorising):
