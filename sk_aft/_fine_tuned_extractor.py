@@ -47,7 +47,8 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
         What the model is trained for.
 
         - "linear": a linear layer on its features predicts the class.
-        - "pairs": texts of a class get similar features, others different ones, as in SetFit.
+        - "pairs", of texts only: those of a class get similar features, others different ones, as
+          in SetFit.
         - "auto": "linear", unless a probe of the frozen model predicts held-out labelled rows as
           well: then the model stays frozen, which costs no further training.
     n_steps : int or "auto", default="auto"
@@ -75,7 +76,7 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
         Columns that the student gets, as in `FoundationFeatureExtractor`.
     random_state : int, RandomState instance or None, default=0
         Order of the rows in training. It is an int so that a search finds the tuned model in the
-        store; None trains another one each time.
+        store; otherwise another model is trained each time, and not kept.
 
     Attributes
     ----------
@@ -230,7 +231,10 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
 
     @_fit_context(prefer_skip_nested_validation=False)
     def precompute(self, X: Any, y: Any = None) -> FineTunedFeatureExtractor:
-        """Fine-tune ahead of a search, and fill the store with features and soft targets.
+        """Fine-tune the model on these rows, and fill the store with features and soft targets.
+
+        A later ``fit`` to the same rows then trains nothing. The splits of a search are other
+        rows, and each is fine-tuned when the search comes to it.
 
         Parameters
         ----------
@@ -271,10 +275,21 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
             )
         (reader,) = self._readers
         reader.backbone.check_tunable()
+        if self.objective == "pairs" and reader.kind != "text":
+            raise ValueError(
+                f"objective='pairs' is for texts, and {reader.backbone.name!r} reads rows of kind "
+                f"{reader.kind!r}: use 'linear' or 'auto'."
+            )
         random_state = self.random_state
         seed = int(random_state) if isinstance(random_state, Integral) else draw_seed(random_state)
         settings = TeacherSettings(
-            self.objective, self.n_steps, self.lr, self.cv, seed, self.verbose
+            self.objective,
+            self.n_steps,
+            self.lr,
+            self.cv,
+            seed,
+            isinstance(random_state, Integral),
+            self.verbose,
         )
         rows = self._labeled_rows(reader, seen, labels, labeled)
         teacher = Teacher(reader, rows, settings, self._source([reader])._replace(verbose=0))

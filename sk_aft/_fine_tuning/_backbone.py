@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sk_aft._data._rows import Rows
+from sk_aft._embedding import FeatureSource
 from sk_aft._fine_tuning._training import (
     TuningSettings,
     fine_tune,
@@ -24,7 +25,7 @@ from sk_aft._fine_tuning._training import (
 )
 from sk_aft.backbones._base import Backbone
 from sk_aft.backbones._tunable import TunableModel
-from sk_aft.store import FeatureStore, model_digest, row_digests
+from sk_aft.store import model_digest, row_digests
 from sk_aft.store._store import ModelFiles
 
 # Changes when the same settings give another model.
@@ -91,8 +92,10 @@ class FineTunedBackbone(Backbone):
         What it learns from.
     settings : TuningSettings
         How it learns.
-    store : FeatureStore or None
-        Where weights and unfinished trainings are kept; None keeps weights in memory only.
+    source : FeatureSource
+        Names the store where weights and unfinished trainings are kept, if there is one.
+    fold : str, default=""
+        Which fold this is, for names and messages; empty of the model of all rows.
     verbose : int, default=0
         1 shows a progress bar.
     """
@@ -102,18 +105,19 @@ class FineTunedBackbone(Backbone):
         base: Backbone,
         labeled: LabeledRows,
         settings: TuningSettings,
-        store: FeatureStore | None,
+        source: FeatureSource,
         *,
+        fold: str = "",
         verbose: int = 0,
     ) -> None:
         self.base = base
         self.settings = settings
-        self.name = f"{base.name}-tuned"
+        self.name = f"{base.name}-tuned{fold}"
         self.kind = base.kind
         self.batch_size = base.batch_size
         self._labeled: LabeledRows | None = labeled
         self._rows_digest = labeled.digest
-        self._store = store
+        self._store = source.store(self)
         self._verbose = verbose
         self._weights: dict[str, Tensor] | None = None
         self._running: tuple[torch.device, Backbone] | None = None
@@ -131,7 +135,7 @@ class FineTunedBackbone(Backbone):
     @property
     def is_persistent(self) -> bool:
         """Whether the fingerprint identifies the model in other processes and later runs."""
-        return self.base.is_persistent
+        return self.base.is_persistent and self.settings.is_reproducible
 
     @property
     def original(self) -> Backbone:
@@ -169,8 +173,9 @@ class FineTunedBackbone(Backbone):
                 "was tuned, or fit again."
             )
         set_weights(trained_weights(model), values)
-        self._weights = values
         self._running = device, running
+        is_kept = self._labeled is not None and self._is_stored()
+        self._weights = None if is_kept else values
 
     def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
         """Return the features of some rows."""
@@ -228,7 +233,7 @@ class FineTunedBackbone(Backbone):
             self._labeled.labels,
             self._labeled.n_classes,
             self.settings,
-            name=self.base.name,
+            name=self.name,
             device=device,
             verbose=self._verbose,
             checkpoint=None if files is None else files.checkpoint,

@@ -145,7 +145,7 @@ def tuned_out_of_fold(
     labeled: LabeledRows,
     folds: Folds,
     source: FeatureSource,
-    tune: Callable[[LabeledRows], FineTunedBackbone],
+    tune: Callable[[LabeledRows, str], FineTunedBackbone],
 ) -> OutOfFold:
     """Fine-tune a model on each fold's training rows, and predict the others.
 
@@ -158,7 +158,7 @@ def tuned_out_of_fold(
     source : FeatureSource
         How models are run, and where features are kept.
     tune : callable
-        Returns the model that learns from some rows.
+        Returns the model that learns from some rows, given the name of the fold.
 
     Returns
     -------
@@ -166,8 +166,8 @@ def tuned_out_of_fold(
         The predictions and their score.
     """
     matrices = []
-    for train, _ in folds:
-        backbone = tune(labeled.subset(train))
+    for number, (train, _) in enumerate(folds, start=1):
+        backbone = tune(labeled.subset(train), f"-fold-{number}-of-{len(folds)}")
         matrices.append(features_of(backbone, labeled, source))
         backbone.forget()
     return out_of_fold(labeled, folds, matrices)

@@ -34,6 +34,7 @@ class TeacherSettings(NamedTuple):
     lr: float | str
     cv: int | str
     seed: int
+    is_reproducible: bool
     verbose: int
 
 
@@ -82,6 +83,8 @@ class Teacher:
             self._predictions = frozen if is_frozen else tuned
         is_frozen = self.objective == FROZEN
         self.backbone: Backbone = reader.backbone if is_frozen else self._tuned(labeled)
+        if not is_frozen:
+            reader.backbone.unload()  # the original is not needed any more
 
     def soft_targets(self, classes: np.ndarray) -> TunedSoftTargets:
         """Return what predicts the classes of rows."""
@@ -115,13 +118,14 @@ class Teacher:
             self.scores[name] = predictions.scores
         return predictions
 
-    def _tuned(self, labeled: LabeledRows) -> FineTunedBackbone:
-        _, n_steps, lr, _, seed, verbose = self._settings
+    def _tuned(self, labeled: LabeledRows, fold: str = "") -> FineTunedBackbone:
+        _, n_steps, lr, _, seed, is_reproducible, verbose = self._settings
         if n_steps == "auto":
             passes = round(_PASSES * len(self._labeled.labels) / BATCH_SIZE)
             n_steps = min(max(passes, _FEWEST_STEPS), _MOST_STEPS)
         if lr == "auto":
             lr = OBJECTIVES[self.objective].lr
-        settings = TuningSettings(self.objective, int(n_steps), float(lr), seed)
-        base = self._reader.backbone
-        return FineTunedBackbone(base, labeled, settings, self._source.store(base), verbose=verbose)
+        settings = TuningSettings(self.objective, int(n_steps), float(lr), seed, is_reproducible)
+        return FineTunedBackbone(
+            self._reader.backbone, labeled, settings, self._source, fold=fold, verbose=verbose
+        )

@@ -45,12 +45,15 @@ class TuningSettings(NamedTuple):
         Learning rate of the layers.
     seed : int
         Seed of the batches.
+    is_reproducible : bool, default=True
+        Whether the seed was given. A model whose seed was drawn is not found again.
     """
 
     objective: str
     n_steps: int
     lr: float
     seed: int
+    is_reproducible: bool = True
 
 
 def fine_tune(
@@ -230,7 +233,7 @@ class _Run:
         if self._head is not None:
             outputs = self._head(outputs / self._scale)
         loss = self._objective.loss(outputs, labels)
-        self._optimizer.zero_grad()
+        self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         with _at_rate(self._optimizer, _rate(step, self._settings.n_steps)):
             self._optimizer.step()
