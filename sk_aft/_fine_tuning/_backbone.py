@@ -173,9 +173,8 @@ class FineTunedBackbone(Backbone):
                 "was tuned, or fit again."
             )
         set_weights(trained_weights(model), values)
+        self._weights = values
         self._running = device, running
-        is_kept = self._labeled is not None and self._is_stored()
-        self._weights = None if is_kept else values
 
     def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
         """Return the features of some rows."""
