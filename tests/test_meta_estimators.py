@@ -181,7 +181,7 @@ def test_a_search_in_a_pipeline_in_a_validation(scaler):
 def test_requests_are_those_of_fit():
     with sklearn.config_context(enable_metadata_routing=True):
         requests = AFTClassifier().set_fit_request(features=True).get_metadata_routing()
-        others = {"sample_weight": None, "X_unlabeled": None}
+        others = {"sample_weight": None, "soft_targets": None, "X_unlabeled": None}
         assert requests.fit.requests == {"features": True, **others}
         assert set(requests.partial_fit.requests) >= {"features", "sample_weight"}
         copied = clone(AFTRegressor().set_fit_request(features="psi")).get_metadata_routing()
