@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.multiclass import type_of_target
 
 from sk_aft._data._labels import (
     check_labels_are_alike,
@@ -49,8 +49,9 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
         - "linear": a linear layer on its features predicts the class.
         - "pairs", of texts only: those of a class get similar features, others different ones, as
           in SetFit.
-        - "auto": "linear", unless a probe of the frozen model predicts held-out labelled rows as
-          well: then the model stays frozen, which costs no further training.
+        - "auto": "pairs" for texts of two classes, else "linear". If there are at least 50
+          labelled rows, and a probe of the frozen model predicts held-out ones as well, the model
+          stays frozen.
     n_steps : int or "auto", default="auto"
         Batches of 32 rows; SetFit's batches of 16 pairs hold as many texts. "auto" is four passes
         over the labelled rows, at least 50 steps and at most 1,000.
@@ -85,7 +86,7 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
     cv_scores_ : dict of str to dict
         For the objective and "frozen", the "accuracy" and "log_loss" of a probe on labelled
         rows that neither it nor the model has seen. Without the objective until soft targets are
-        used, unless ``objective="auto"``, and where labels are too few: two rows a class.
+        used, unless "auto" compared it, and where labels are too few: two rows a class.
     classes_ : ndarray of shape (n_classes,)
         The labels, sorted.
     backbones_, feature_slices_, column_slices_, n_features_out_, n_features_in_, feature_names_in_
@@ -328,7 +329,12 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
             known = known[:, 0]
         if known.ndim != 1:
             raise ValueError(f"y has shape {known.shape}: expected one label for each row.")
-        check_classification_targets(known)
+        if type_of_target(known).startswith("continuous"):
+            raise ValueError(
+                "y holds numbers that are not classes (Unknown label type: continuous), and "
+                "FineTunedFeatureExtractor learns classes: use FoundationFeatureExtractor before a "
+                "regressor."
+            )
         self.classes_, numbers = np.unique(known, return_inverse=True)
         if labeled.all():
             warn_of_minus_one(self.classes_)

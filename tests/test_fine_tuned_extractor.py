@@ -152,22 +152,31 @@ def test_settings_of_torch_and_random_states_are_left_alone(tuned):
 
 def test_auto_keeps_a_frozen_model_that_is_as_good(tuned):
     extractor = tuned(objective="auto", n_steps=1, lr=1e-30)  # too small to change a weight
-    rows = extractor.fit_transform(TEXTS, LABELS)
+    labels = np.tile(LABELS, 4)  # "auto" compares if there are 50 rows
+    rows = extractor.fit_transform(TEXTS * 4, labels)
     scores = extractor.cv_scores_
-    assert scores["linear"] == scores["frozen"]
+    assert scores["pairs"] == scores["frozen"]  # the objective for texts of two classes
     assert extractor.objective_ == "frozen"
-    frozen = FoundationFeatureExtractor(extractor.model).fit_transform(TEXTS)
+    frozen = FoundationFeatureExtractor(extractor.model).fit_transform(TEXTS * 4)
     np.testing.assert_array_equal(rows, frozen)
     np.testing.assert_allclose(rows.soft_targets.sum(axis=1), 1, atol=1e-5)
     again = pickle.loads(pickle.dumps(extractor))
-    np.testing.assert_array_equal(again.transform(TEXTS).soft_targets, rows.soft_targets)
+    np.testing.assert_array_equal(again.transform(TEXTS * 4).soft_targets, rows.soft_targets)
 
 
 def test_auto_tunes_a_model_that_becomes_better(tuned):
-    extractor = tuned(objective="auto", n_steps=40, lr=3e-3).fit(ORDERED, FIRST)
-    assert extractor.objective_ == "linear"
-    assert extractor.cv_scores_["linear"]["accuracy"] > 0.9
+    extractor = tuned(objective="auto", n_steps=40, lr=3e-3)
+    extractor.fit(ORDERED * 3, np.tile(FIRST, 3))
+    assert extractor.objective_ == "pairs"
+    assert extractor.cv_scores_["pairs"]["accuracy"] > 0.9
     assert extractor.cv_scores_["frozen"]["accuracy"] < 0.7
+
+
+def test_auto_goes_by_the_classes_alone_if_labels_are_few(tuned):
+    two = tuned(objective="auto").fit(ORDERED[:12], FIRST[:12])
+    three = tuned(objective="auto").fit(ORDERED[:12], np.arange(12) % 3)
+    assert (two.objective_, three.objective_) == ("pairs", "linear")
+    assert two.cv_scores_ == three.cv_scores_ == {}  # nothing was compared
 
 
 def test_three_rows_in_all(tuned):

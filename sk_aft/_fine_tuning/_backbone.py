@@ -25,6 +25,7 @@ from sk_aft._fine_tuning._training import (
 )
 from sk_aft.backbones._base import Backbone
 from sk_aft.backbones._tunable import TunableModel
+from sk_aft.exceptions import DivergenceError
 from sk_aft.store import model_digest, row_digests
 from sk_aft.store._store import ModelFiles
 
@@ -226,17 +227,22 @@ class FineTunedBackbone(Backbone):
                 f"The weights of model {self.name!r} are neither in this pickle nor in "
                 f"{self._store}."
             )
-        fine_tune(
-            model,
-            self._labeled.rows,
-            self._labeled.labels,
-            self._labeled.n_classes,
-            self.settings,
-            name=self.name,
-            device=device,
-            verbose=self._verbose,
-            checkpoint=None if files is None else files.checkpoint,
-        )
+        try:
+            fine_tune(
+                model,
+                self._labeled.rows,
+                self._labeled.labels,
+                self._labeled.n_classes,
+                self.settings,
+                name=self.name,
+                device=device,
+                verbose=self._verbose,
+                checkpoint=None if files is None else files.checkpoint,
+            )
+        except DivergenceError:
+            if files is not None:
+                files.checkpoint.unlink(missing_ok=True)
+            raise
         weights = {
             name: weight.detach().cpu().clone().contiguous()
             for name, weight in trained_weights(model).items()

@@ -22,6 +22,8 @@ from sk_aft._fine_tuning._training import TuningSettings
 from sk_aft.backbones import Backbone
 
 FROZEN = "frozen"
+# With fewer labelled rows, whether the frozen model is as good out of fold is left to chance.
+_FEWEST_ROWS_TO_COMPARE = 50
 _PASSES = 4
 _FEWEST_STEPS, _MOST_STEPS = 50, 1000
 
@@ -36,6 +38,12 @@ class TeacherSettings(NamedTuple):
     seed: int
     is_reproducible: bool
     verbose: int
+
+
+def default_objective(labeled: LabeledRows) -> str:
+    """Return "pairs" for texts of two classes, else "linear"."""
+    is_pair = labeled.rows.kind == "text" and labeled.n_classes == 2
+    return "pairs" if is_pair else "linear"
 
 
 class Teacher:
@@ -73,9 +81,9 @@ class Teacher:
         self._folds = tuning_folds(labeled, settings.cv, settings.seed)
         self.scores: dict[str, dict[str, float]] = {}
         is_automatic = settings.objective == "auto"
-        self.objective = "linear" if is_automatic else settings.objective
+        self.objective = default_objective(labeled) if is_automatic else settings.objective
         self._predictions: OutOfFold | None = None
-        if is_automatic and self._folds:
+        if is_automatic and self._folds and len(labeled.labels) >= _FEWEST_ROWS_TO_COMPARE:
             # In this order, because a model that cannot be fine-tuned fails at once.
             tuned, frozen = self._of_tuned(), self._of_frozen()
             is_frozen = frozen.scores["log_loss"] <= tuned.scores["log_loss"]
