@@ -9,6 +9,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from sk_aft import FineTunedFeatureExtractor
 from sk_aft.backbones import CallableBackbone
 from sk_aft.metrics import logme_score
 from sk_aft.model_selection import rank_foundation_models
@@ -129,3 +130,20 @@ def test_without_pandas_the_command_that_installs_it_is_named(iris, monkeypatch)
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match="pip install pandas"):
         rank_foundation_models([petals], *iris)
+
+
+def test_a_fine_tuned_model_is_scored_on_rows_that_it_has_not_seen(encoder_directory, tmp_path):
+    model = f"hf:{encoder_directory('bert')}"
+    words = ["lost", "stolen", "was", "card", "rate", "euro", "exchange", "what", "is", "the"]
+    texts = [f"{one} {other}" for one in words for other in words[:6] if one != other][:48]
+    noise = np.random.RandomState(0).permutation(np.arange(48) % 2)
+    tuned = FineTunedFeatureExtractor(
+        model, objective="linear", n_steps=60, lr=3e-3, cache=tmp_path / "store"
+    )
+    ranking = rank_foundation_models([model, tuned], texts, noise, cv=2, cache=tmp_path / "store")
+    own = ranking.set_index("model").filter(like="-tuned", axis=0).iloc[0]
+    assert own["probe_score"] < 0.7  # chance is 0.5, the standard error 0.07
+    assert np.isnan(own["logme"])
+    assert own["probe_score"] == pytest.approx(
+        np.mean(tuned.fit_transform(texts, noise).soft_targets.argmax(axis=1) == noise), abs=1e-6
+    )
