@@ -426,7 +426,7 @@ def main() -> None:
     parser.add_argument("--task", choices=every_task, action="append", help="default: all")
     parser.add_argument("--method", choices=METHODS, action="append", help="default: all")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds, default: 3")
-    parser.add_argument("--steps", type=int, default=150, help="of fine-tuning, default: 150")
+    parser.add_argument("--steps", type=int, default=100, help="of fine-tuning, default: 100")
     parser.add_argument("--steps-of-student", type=int, help="default: those of AFTClassifier")
     options = parser.parse_args()
     lines = Lines(RESULTS)

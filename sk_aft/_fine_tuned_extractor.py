@@ -49,12 +49,12 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
         - "linear": a linear layer on its features predicts the class.
         - "pairs", of texts only: those of a class get similar features, others different ones, as
           in SetFit.
-        - "auto": "pairs" for texts of two classes, else "linear". If there are at least 50
-          labelled rows, and a probe of the frozen model predicts held-out ones as well, the model
-          stays frozen.
+        - "auto": "pairs" for texts of at most 16 classes, because a batch holds two rows of each;
+          else "linear". If there are at least 50 labelled rows, and a probe of the frozen model
+          predicts held-out ones as well, the model stays frozen.
     n_steps : int or "auto", default="auto"
         Batches of 32 rows; SetFit's batches of 16 pairs hold as many texts. "auto" is four passes
-        over the labelled rows, at least 50 steps and at most 1,000.
+        over the labelled rows, at least 100 steps and at most 1,000.
     lr : float or "auto", default="auto"
         Learning rate of the model's layers. "auto" is 1e-4 for "linear" and 3e-5 for "pairs".
     missing_label : int, float, str or None, default=None

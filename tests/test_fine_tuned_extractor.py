@@ -123,9 +123,12 @@ def test_numbers_of_classes_and_their_names_teach_the_same(tuned, cache):
 
 
 def test_two_fits_give_the_same_bits_and_no_seed_others(tuned):
+    # More rows than a batch holds.
+    texts = [f"{text} {number}" for number, text in enumerate((TEXTS * 4)[:40])]
+
     def features(random_state):
         extractor = tuned(cache=None, random_state=random_state)
-        return np.asarray(extractor.fit_transform(TEXTS[:13], LABELS[:13]))
+        return np.asarray(extractor.fit_transform(texts, np.tile(LABELS, 4)[:40]))
 
     first, second = (features(random_state=0) for _ in range(2))
     np.testing.assert_array_equal(first, second)
@@ -173,10 +176,11 @@ def test_auto_tunes_a_model_that_becomes_better(tuned):
 
 
 def test_auto_goes_by_the_classes_alone_if_labels_are_few(tuned):
-    two = tuned(objective="auto").fit(ORDERED[:12], FIRST[:12])
-    three = tuned(objective="auto").fit(ORDERED[:12], np.arange(12) % 3)
-    assert (two.objective_, three.objective_) == ("pairs", "linear")
-    assert two.cv_scores_ == three.cv_scores_ == {}  # nothing was compared
+    texts = [f"{text} {number}" for number, text in enumerate(ORDERED[:12] * 3)][:34]
+    few = tuned(objective="auto").fit(texts, np.arange(34) % 16)
+    many = tuned(objective="auto").fit(texts, np.arange(34) % 17)
+    assert (few.objective_, many.objective_) == ("pairs", "linear")
+    assert few.cv_scores_ == many.cv_scores_ == {}  # nothing was compared
 
 
 def test_three_rows_in_all(tuned):

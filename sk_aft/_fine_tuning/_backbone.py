@@ -30,7 +30,7 @@ from sk_aft.store import model_digest, row_digests
 from sk_aft.store._store import ModelFiles
 
 # Changes when the same settings give another model.
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# Rows of a batch. SetFit's batch of 16 pairs holds as many texts, so that steps compare.
+# Rows of a batch, or all if there are fewer. SetFit's batch of 16 pairs holds as many texts, so that steps compare.
 BATCH_SIZE = 32
 
 
@@ -24,15 +24,14 @@ class Objective(NamedTuple):
     has_head : bool
         Whether a linear layer from the features to the classes is trained, too.
     draw : callable
-        Maps class numbers (n,), a number of batches and a random state to the rows of each batch,
-        (n_batches, batch_size).
+        Maps class numbers (n,), a number of batches and a random state to the rows of each batch.
     loss : callable
         Maps the features of a batch, or the outputs of its head, and class numbers to the loss.
     """
 
     lr: float
     has_head: bool
-    draw: Callable[[np.ndarray, int, np.random.RandomState], np.ndarray]
+    draw: Callable[[np.ndarray, int, np.random.RandomState], list[np.ndarray]]
     loss: Callable[[Tensor, Tensor], Tensor]
 
 
@@ -69,27 +68,34 @@ def pair_loss(features: Tensor, labels: Tensor) -> Tensor:
     return (parts[0] + parts[1]) / 2
 
 
-def draw_passes(labels: np.ndarray, n_batches: int, random: np.random.RandomState) -> np.ndarray:
+def draw_passes(
+    labels: np.ndarray, n_batches: int, random: np.random.RandomState
+) -> list[np.ndarray]:
     """Return batches that pass over all rows in random order, again and again."""
-    n_rows = n_batches * BATCH_SIZE
-    passes = [random.permutation(len(labels)) for _ in range(-(-n_rows // len(labels)))]
-    return np.concatenate(passes)[:n_rows].reshape(n_batches, BATCH_SIZE)
+    size = min(BATCH_SIZE, len(labels))
+    passes = [random.permutation(len(labels)) for _ in range(-(-n_batches * size // len(labels)))]
+    return list(np.concatenate(passes)[: n_batches * size].reshape(n_batches, size))
 
 
-def draw_classes(labels: np.ndarray, n_batches: int, random: np.random.RandomState) -> np.ndarray:
-    """Return batches of several classes, with as many rows of each, at least two."""
+def draw_classes(
+    labels: np.ndarray, n_batches: int, random: np.random.RandomState
+) -> list[np.ndarray]:
+    """Return batches of several classes, with as many rows of each; two if there are many.
+
+    A class that has fewer rows is there with all of them. No row is twice in a batch.
+    """
     members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     n_each = max(2, BATCH_SIZE // len(members))
-    batches = []
-    for _ in range(n_batches):
-        chosen = random.permutation(len(members))[: BATCH_SIZE // n_each]
-        rows = [
-            random.choice(members[number], n_each, replace=len(members[number]) < n_each)
-            for number in chosen
-        ]
-        rest = random.choice(len(labels), BATCH_SIZE - n_each * len(chosen))
-        batches.append(np.concatenate([*rows, rest]))
-    return np.array(batches)
+    n_classes = BATCH_SIZE // n_each
+    return [
+        np.concatenate(
+            [
+                random.permutation(members[number])[:n_each]
+                for number in random.permutation(len(members))[:n_classes]
+            ]
+        )
+        for _ in range(n_batches)
+    ]
 
 
 OBJECTIVES = {

@@ -25,7 +25,7 @@ FROZEN = "frozen"
 # With fewer labelled rows, whether the frozen model is as good out of fold is left to chance.
 _FEWEST_ROWS_TO_COMPARE = 50
 _PASSES = 4
-_FEWEST_STEPS, _MOST_STEPS = 50, 1000
+_FEWEST_STEPS, _MOST_STEPS = 100, 1000
 
 
 class TeacherSettings(NamedTuple):
@@ -41,9 +41,9 @@ class TeacherSettings(NamedTuple):
 
 
 def default_objective(labeled: LabeledRows) -> str:
-    """Return "pairs" for texts of two classes, else "linear"."""
-    is_pair = labeled.rows.kind == "text" and labeled.n_classes == 2
-    return "pairs" if is_pair else "linear"
+    """Return "pairs" for texts if a batch holds two rows of each class, else "linear"."""
+    are_few = 2 * labeled.n_classes <= BATCH_SIZE
+    return "pairs" if labeled.rows.kind == "text" and are_few else "linear"
 
 
 class Teacher:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from sk_aft.backbones._network import Network
-from sk_aft.backbones._tunable import TakeTensors
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+_MASK = 1
 # In ONNX Runtime each core runs its own batch; this many tokens fit its caches. Twice as many and
 # half as many were measured with MiniLM, and neither was faster.
 _TOKENS_PER_CORE = 256
@@ -23,6 +23,7 @@ _MOST_CHARACTERS_A_TOKEN = 16
 _SPECIAL_TOKENS = 4
 # The export takes a second or two and saves about a millisecond per text.
 _TEXTS_WORTH_EXPORT = 1000
+_TEXTS_OF_GROUP = 8  # smaller products are less efficient
 
 
 def token_network(module: nn.Module, device: torch.device) -> Network:
@@ -121,19 +122,41 @@ def _embed(network: Network, tokens: Mapping[str, Tensor], batch_size: int) -> n
     return features
 
 
-def take_tokens(tokens: Mapping[str, Tensor]) -> TakeTensors:
+def take_tokens(tokens: Mapping[str, Tensor]) -> Callable[[np.ndarray], tuple[Tensor, ...]]:
     """Return a function from indices of texts to the tensors of `INPUTS`, without padding."""
-    inputs = [tokens[name] for name in INPUTS if name in tokens]
-    mask = tokens["attention_mask"]
+    inputs = tuple(tokens[name] for name in INPUTS if name in tokens)
+    return lambda batch: _some_rows(inputs, torch.from_numpy(batch))
 
-    def take(batch: np.ndarray) -> tuple[Tensor, ...]:
-        indices = torch.from_numpy(batch)
-        # By column, since tokenizers pad on the left or on the right.
-        column_mask = mask[indices].any(dim=0)
-        column_mask[0] |= not column_mask.any()  # a batch of empty texts keeps one
-        return tuple(tensor[indices][:, column_mask] for tensor in inputs)
 
-    return take
+class InGroupsOfLength(nn.Module):
+    """Runs texts of similar length together, because padding costs as much as tokens on a CPU.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Maps the tensors of `INPUTS` to features, (n_texts, n_features).
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return the features of the texts, in their order."""
+        if inputs[0].device.type != "cpu":
+            return self.module(*inputs)
+        order = inputs[_MASK].sum(dim=1).argsort(stable=True)
+        groups = order.split(_TEXTS_OF_GROUP)
+        features = [self.module(*_some_rows(inputs, group)) for group in groups]
+        return torch.cat(features)[order.argsort()]
+
+
+def _some_rows(inputs: Sequence[Tensor], indices: Tensor) -> tuple[Tensor, ...]:
+    """Return tensors of some texts, without columns in which none of them has a token."""
+    # By column, since tokenizers pad on the left or on the right.
+    column_mask = inputs[_MASK][indices].any(dim=0)
+    column_mask[0] |= not column_mask.any()  # a batch of empty texts keeps one
+    return tuple(tensor[indices][:, column_mask] for tensor in inputs)
 
 
 def _batches_of_similar_length(

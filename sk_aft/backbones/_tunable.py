@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from sk_aft._data._rows import Rows
+from sk_aft.backbones._tokens import InGroupsOfLength
 
 # Tensors of the rows with these indices.
 TakeTensors = Callable[[np.ndarray], tuple[Tensor, ...]]
@@ -67,7 +68,7 @@ def tunable_encoder(
         If it contains no transformer.
     """
     layers = layers_of(transformer_of(module, name))
-    return TunableModel(module, layers, read, n_frozen_layers=1)
+    return TunableModel(InGroupsOfLength(module), layers, read, n_frozen_layers=1)
 
 
 def transformer_of(module: nn.Module, name: str) -> nn.Module:

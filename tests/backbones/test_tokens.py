@@ -12,7 +12,13 @@ from sentence_transformers import SentenceTransformer
 from sk_aft import FoundationFeatureExtractor
 from sk_aft._data._rows import as_rows
 from sk_aft.backbones import HuggingFaceBackbone, SentenceTransformerBackbone
-from sk_aft.backbones._tokens import _batches_of_similar_length, embed_texts, token_network
+from sk_aft.backbones._tokens import (
+    InGroupsOfLength,
+    _batches_of_similar_length,
+    embed_texts,
+    take_tokens,
+    token_network,
+)
 
 CPU = torch.device("cpu")
 
@@ -57,6 +63,20 @@ def test_padding_is_cut_off_on_either_side(side):
     network = token_network(SumOfTokens(), CPU)
     features = embed_texts(network, tokenize, texts, batch_size=1)
     np.testing.assert_array_equal(features, [[6, 3], [0, 1], [45, 5], [4, 1]])
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_groups_of_similar_length_have_less_padding(side):
+    lengths = torch.randperm(20, generator=torch.Generator().manual_seed(0)) + 1
+    places = torch.arange(30) if side == "right" else torch.arange(29, -1, -1)
+    mask = (places < lengths[:, None]).long()
+    tokens = {"input_ids": torch.full((20, 30), 2), "attention_mask": mask}
+    inputs = take_tokens(tokens)(np.arange(20))
+    sums, widths = InGroupsOfLength(SumOfTokens())(*inputs).T.tolist()
+    assert sums == (2 * lengths).tolist()
+    assert set(widths) == {8, 16, 20}  # 8 texts each, of 1 to 8, 9 to 16 and 17 to 20 tokens
+    assert (torch.tensor(widths) >= lengths).all()
+
 
 
 def test_other_models_are_encoded_by_their_own_library(tmp_path):
