@@ -1,7 +1,8 @@
 """Foundation models that are fine-tuned on the labelled rows before they teach.
 
     python -m benchmarks.fine_tuned_teachers --data DIR [--part NAME ...] [--task NAME ...]
-        [--method NAME ...] [--seeds N] [--steps N] [--steps-of-student N]
+        [--method NAME ...] [--seeds N] [--first-seed N] [--steps N]
+        [--steps-of-student N]
 
 DIR holds trec.parquet, sst2.parquet and banking77.parquet with the columns text, label and split,
 and cifar10.parquet and chest_xray.parquet with image instead of text. A task is a data set and the
@@ -359,7 +360,9 @@ def cells(part: Part, options: argparse.Namespace) -> Iterator[Cell]:
     """Yield what a part has to measure."""
     tasks = [task for task in part.tasks if task in (options.task or part.tasks)]
     methods = [name for name in part.methods if name in (options.method or part.methods)]
-    for task, seed, method in product(tasks, range(min(options.seeds, part.n_seeds)), methods):
+    n_seeds = min(options.seeds, part.n_seeds)
+    seeds = range(options.first_seed, options.first_seed + n_seeds)
+    for task, seed, method in product(tasks, seeds, methods):
         yield Cell.of(task, method, seed, vars(options))
 
 
@@ -426,6 +429,7 @@ def main() -> None:
     parser.add_argument("--task", choices=every_task, action="append", help="default: all")
     parser.add_argument("--method", choices=METHODS, action="append", help="default: all")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds, default: 3")
+    parser.add_argument("--first-seed", type=int, default=0, help="first seed, default: 0")
     parser.add_argument("--steps", type=int, default=100, help="of fine-tuning, default: 100")
     parser.add_argument("--steps-of-student", type=int, help="default: those of AFTClassifier")
     options = parser.parse_args()

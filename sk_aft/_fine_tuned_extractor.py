@@ -17,7 +17,7 @@ from sk_aft._data._labels import (
     check_no_target_missing,
     known_targets,
     labeled_mask,
-    warn_of_minus_one,
+    warn_of_mark,
 )
 from sk_aft._embedding import Reader
 from sk_aft._extractor import FoundationFeatureExtractor, _Seen
@@ -27,6 +27,7 @@ from sk_aft._fine_tuning._objectives import OBJECTIVES
 from sk_aft._fine_tuning._soft_targets import TunedSoftTargets
 from sk_aft._fine_tuning._teacher import Teacher, TeacherSettings
 from sk_aft._runtime._seeds import draw_seed
+from sk_aft.backbones import resolve_backbone
 
 
 class FineTunedFeatureExtractor(FoundationFeatureExtractor):
@@ -268,6 +269,8 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
             if isinstance(getattr(self, name), bool):  # a number to the check of parameters
                 raise ValueError(f"{name} has to be 'auto' or a number, got {getattr(self, name)}.")
         labels, labeled = self._check_labels(y)
+        for _, model in self._models():
+            resolve_backbone(model).check_tunable()  # before any row is run
         seen = super()._fit(X, y)
         if len(labeled) != len(seen.rows):
             raise ValueError(
@@ -275,7 +278,6 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
                 f"X has {len(seen.rows)} rows and y has {len(labeled)}."
             )
         (reader,) = self._readers
-        reader.backbone.check_tunable()
         if self.objective == "pairs" and reader.kind != "text":
             raise ValueError(
                 f"objective='pairs' is for texts, and {reader.backbone.name!r} reads rows of kind "
@@ -337,7 +339,7 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
             )
         self.classes_, numbers = np.unique(known, return_inverse=True)
         if labeled.all():
-            warn_of_minus_one(self.classes_)
+            warn_of_mark(self.classes_)
         _check_can_learn(numbers, self.classes_, "labelled rows")
         return numbers.astype(np.int64), labeled
 

@@ -360,6 +360,14 @@ def test_models_that_cannot_be_tuned(name, tuned, cache, encoder_directory):
     assert n_models(cache) == 0  # no features were computed
 
 
+def test_a_function_is_refused_before_it_runs(tuned):
+    def model(rows):
+        raise AssertionError("ran")
+
+    with pytest.raises(ValueError, match="cannot be fine-tuned"):
+        tuned(model).fit(TEXTS, LABELS)
+
+
 def test_an_object_is_not_copied_before_rows_are_checked(tuned, sentences, monkeypatch):
     def __deepcopy__(self, memo):
         raise AssertionError("copied")

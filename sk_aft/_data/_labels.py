@@ -12,6 +12,9 @@ from sklearn.utils import _safe_indexing
 
 from sk_aft._data._missing import missing_mask
 
+# What unlabelled rows are often marked with.
+_MARKS = (-1, "-1", "", "unknown", "unlabeled", "unlabelled")
+
 
 def labeled_mask(y: Any, missing_label: Any) -> np.ndarray:
     """Return which rows have a target.
@@ -118,16 +121,17 @@ def check_labels_are_alike(y: Any, labeled: np.ndarray) -> None:
     if not len(odd):
         return
     value, other = values.flat[odd[0]], values.flat[others[0]]
+    mark = next((each for each in (value, other) if each in _MARKS), value)
     raise ValueError(
         f"Row {odd[0]} of y is {value!r}, and row {others[0]} is {other!r}: labels have to be all "
-        f"strings or all numbers. If {value!r} marks rows without a label, set "
-        f"missing_label={value!r}."
+        f"strings or all numbers. If {mark!r} marks rows without a label, set "
+        f"missing_label={mark!r}."
     )
 
 
-def warn_of_minus_one(classes: np.ndarray) -> None:
-    """Warn if -1 is one of more than two classes: it often marks unlabelled rows."""
-    mark = minus_one_among(classes)
+def warn_of_mark(classes: np.ndarray) -> None:
+    """Warn if one of more than two classes is a usual mark of unlabelled rows."""
+    mark = mark_among(classes)
     if len(classes) > 2 and mark is not None:
         warnings.warn(
             f"y holds {mark!r} and {len(classes) - 1} other classes, so {mark!r} is learned as "
@@ -137,13 +141,12 @@ def warn_of_minus_one(classes: np.ndarray) -> None:
         )
 
 
-def minus_one_among(y: Any) -> int | str | None:
-    """Return -1 or "-1" if a target, or all targets of a row, are that; else None."""
+def mark_among(y: Any) -> int | str | None:
+    """Return the usual mark that a target, or all targets of a row, are; None if there is none."""
     values = _as_array(y)
     # Numbers are not equal to texts, and NumPy does not compare arrays of them.
     values = values.astype(object) if values.dtype.kind in "US" else values
-    marks = (-1, "-1") if values.dtype == object else (-1,)
-    for mark in marks:
+    for mark in _MARKS if values.dtype == object else _MARKS[:1]:
         if _equal(values, mark).reshape(len(values), -1).all(axis=1).any():
             return mark
     return None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
+from sklearn.utils import _safe_indexing
 
 from sk_aft._data._containers import is_frame, is_sparse, to_array
 from sk_aft._data._feature_rows import StoredRows
@@ -46,8 +47,8 @@ def check_probabilities(soft_targets: Any, n_rows: int, classes: np.ndarray) -> 
     ----------
     soft_targets : array-like of shape (n_rows, n_classes)
         Probabilities in the order of ``classes``. The columns of a DataFrame may have another
-        order if they are named after the classes; names that are no classes are ignored. NaN in
-        rows without soft targets.
+        order if they are named after the classes. Those that are named otherwise are left out.
+        NaN in rows without soft targets.
     n_rows : int
         Expected number of rows.
     classes : ndarray of shape (n_classes,)
@@ -56,7 +57,7 @@ def check_probabilities(soft_targets: Any, n_rows: int, classes: np.ndarray) -> 
     Returns
     -------
     probabilities : ndarray of shape (n_rows, n_classes), float32
-        Every row sums to 1, or is NaN.
+        Every row sums to 1, or is NaN. It is NaN, too, if all of it was left out.
 
     Raises
     ------
@@ -64,6 +65,9 @@ def check_probabilities(soft_targets: Any, n_rows: int, classes: np.ndarray) -> 
         If these are no probabilities of these rows and classes; the message says how to fix it.
     """
     expected = f"class probabilities of shape (n_rows, {len(classes)})"
+    n_columns = len(soft_targets.columns) if is_frame(soft_targets) else 0
+    if n_columns:
+        soft_targets = _named_after(soft_targets, classes.tolist())
     values = _numbers(soft_targets, n_rows, expected)
     if values.ndim != 2 or values.shape[1] != len(classes):
         per_class = f"one column for each of the classes, in this order: {classes.tolist()}"
@@ -73,15 +77,55 @@ def check_probabilities(soft_targets: Any, n_rows: int, classes: np.ndarray) -> 
             if is_of_two
             else ""
         )
+        if values.ndim == 2 and values.shape[1] > len(classes):
+            advice = (
+                " If y has no row of some class, as may happen in a split of cross-validation, pass "
+                "a DataFrame whose columns are named after the classes."
+            )
         raise ValueError(
             f"soft_targets has shape {values.shape}, expected ({n_rows}, {len(classes)}): "
             f"{per_class}.{advice}"
         )
-    if is_frame(soft_targets):
-        values = values[:, _order_of_columns(list(soft_targets.columns), classes.tolist())]
     _check_rows(values)
-    _check_sums(values)
+    if n_columns > len(classes):
+        values[values.sum(axis=1) <= _ROUNDING] = np.nan
+        _check_sums(values, smallest=0)
+    else:
+        _check_sums(values)
     return normalized(values)
+
+
+def check_same_rows(soft_targets: Any, X: Any, y: Any) -> None:
+    """Raise ValueError if the pandas index of soft targets is not that of X or y.
+
+    Rows are taken by position. An index that numbers the rows from 0 is accepted beside an index
+    of other labels, because soft targets are often a new DataFrame.
+
+    Parameters
+    ----------
+    soft_targets, X, y : array-like of n_rows rows
+        Those without a pandas index are not checked.
+    """
+    index = _index(soft_targets)
+    for name, other in (("X", _index(X)), ("y", _index(y))):
+        if index is None or other is None or index.equals(other):
+            continue
+        is_numbered = index.tolist() == list(range(len(index)))
+        if is_numbered and set(index) != set(other):
+            continue
+        labels, others = index.tolist(), other.tolist()
+        row = next(row for row in range(len(labels)) if labels[row] != others[row])
+        raise ValueError(
+            f"The index of soft_targets differs from that of {name}: row {row} is {labels[row]!r} "
+            f"in soft_targets and {others[row]!r} in {name}, and rows are taken by position. Pass "
+            f"soft_targets.loc[{name}.index], or soft_targets.to_numpy() if the order is the same."
+        )
+
+
+def _index(rows: Any) -> Any:
+    """Return the pandas index of rows, None if they have none."""
+    index = getattr(rows, "index", None)
+    return index if hasattr(index, "equals") else None
 
 
 def check_predictions(soft_targets: Any, n_rows: int, n_outputs: int) -> np.ndarray:
@@ -171,8 +215,6 @@ def _numbers(soft_targets: Any, n_rows: int, expected: str) -> np.ndarray:
     message = f"soft_targets has to be an array of {expected}, got a {type(soft_targets).__name__}"
     if is_sparse(soft_targets):
         raise ValueError(f"{message}: pass soft_targets.toarray().")
-    if is_frame(soft_targets) and len(set(names := list(soft_targets.columns))) < len(names):
-        raise ValueError(f"The columns of soft_targets have the same name twice: {names}.")
     message += " whose elements are not all numbers. A row without soft targets is NaN throughout."
     try:
         values = to_array(soft_targets)
@@ -188,16 +230,19 @@ def _numbers(soft_targets: Any, n_rows: int, expected: str) -> np.ndarray:
     return values.astype(np.float64)
 
 
-def _order_of_columns(names: list[Any], classes: list[Any]) -> list[int]:
-    """Return the column of each class by its name; by position if no name is a class.
+def _named_after(frame: Any, classes: list[Any]) -> Any:
+    """Return the columns that are named after the classes; all of them if no name is a class.
 
     Raise if the names are others of the same kind: then the order is not known.
     """
+    names = list(frame.columns)
+    if len(set(names)) < len(names):
+        raise ValueError(f"The columns of soft_targets have the same name twice: {names}.")
     are_alike = False
     for form in (str, _as_number):
         found, expected = list(map(form, names)), list(map(form, classes))
-        if set(found) == set(expected):
-            return [found.index(label) for label in expected]
+        if set(found) >= set(expected):
+            return _safe_indexing(frame, [found.index(label) for label in expected], axis=1)
         are_alike |= not set(found).isdisjoint(expected)
     if are_alike or all(isinstance(label, float) for label in [*found, *expected]):
         raise ValueError(
@@ -205,7 +250,7 @@ def _order_of_columns(names: list[Any], classes: list[Any]) -> list[int]:
             "columns after the classes, or pass soft_targets.to_numpy() if the columns are in the "
             "order of the classes."
         )
-    return list(range(len(classes)))
+    return frame
 
 
 def _as_number(label: Any) -> float | str:
@@ -239,11 +284,12 @@ def _check_rows(values: np.ndarray) -> None:
         )
 
 
-def _check_sums(values: np.ndarray) -> None:
-    """Raise if rows are no probabilities, and say what they may be."""
+def _check_sums(values: np.ndarray, smallest: float = 1) -> None:
+    """Raise if rows are no probabilities, or sum to less than the smallest."""
     sums = values.sum(axis=1)
     is_negative = values < -_ROUNDING
-    wrong = is_negative.any(axis=1) | (np.abs(sums - 1) > _LARGEST_ERROR)
+    is_sum = (sums >= smallest - _LARGEST_ERROR) & (sums <= 1 + _LARGEST_ERROR)
+    wrong = is_negative.any(axis=1) | ~(is_sum | np.isnan(sums))
     if not wrong.any():
         return
     row = int(np.flatnonzero(wrong)[0])

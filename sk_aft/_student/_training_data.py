@@ -15,10 +15,10 @@ from sk_aft._data._labels import (
     check_no_target_missing,
     known_targets,
     labeled_mask,
-    warn_of_minus_one,
+    warn_of_mark,
 )
 from sk_aft._data._rows import Rows
-from sk_aft._data._soft_targets import absent_mask
+from sk_aft._data._soft_targets import absent_mask, check_same_rows
 from sk_aft._features import FoundationFeatures
 from sk_aft._student._schema import RowSchema, check_rows
 from sk_aft._student._targets import ClassTargets, Targets
@@ -200,7 +200,7 @@ def check_training_data(
         aligned = None if len(labeled) != n_rows else _of_labeled(sample_weight, rows, labeled)
         encoder = targets.fit(y, sample_weight=aligned, classes=classes)
         if labeled.all() and isinstance(encoder, ClassTargets):
-            warn_of_minus_one(encoder.classes)
+            warn_of_mark(encoder.classes)
     encoded = encoder.encode(y, classes=classes)
     if len(labeled) != n_rows:
         raise ValueError(
@@ -224,11 +224,16 @@ def check_training_data(
     )
 
 
-def add_soft_targets(data: TrainingData, soft_targets: Any, X: Any) -> TrainingData:
+def add_soft_targets(
+    data: TrainingData, soft_targets: Any, X: Any, y: Any, *, takes_held: bool
+) -> TrainingData:
     """Return the rows with soft targets: those given, or else those that ``X`` holds."""
     if soft_targets is None:
-        return replace(data, soft_targets=_held_soft_targets(data.encoder, X))
-    return replace(data, soft_targets=data.encoder.encode_soft(soft_targets, len(data.rows)))
+        held = _held_soft_targets(data.encoder, X) if takes_held else None
+        return replace(data, soft_targets=held)
+    encoded = data.encoder.encode_soft(soft_targets, len(data.rows))
+    check_same_rows(soft_targets, getattr(X, "inputs", X), y)
+    return replace(data, soft_targets=encoded)
 
 
 def add_unlabeled(

@@ -15,7 +15,7 @@ from sk_aft._data._labels import (
     check_no_target_missing,
     known_targets,
     labeled_mask,
-    minus_one_among,
+    mark_among,
 )
 
 
@@ -112,7 +112,7 @@ class LabeledFold(BaseCrossValidator):
     def _known(self, y: Any) -> np.ndarray:
         """Return which rows have a label; raise if some seem to lack one without being marked."""
         known = labeled_mask(y, self.missing_label)
-        mark = minus_one_among(y) if self.missing_label is None else None
+        mark = mark_among(y) if self.missing_label is None else None
         if mark is not None:
             are_classes = type_of_target(y) in ("binary", "multiclass")
             raise ValueError(

@@ -68,7 +68,7 @@ def test_numbers_mark_rows_in_lists_of_strings():
 
 
 @pytest.mark.parametrize("dtype", [int, float, np.int8])
-def test_minus_one_among_other_classes_is_warned_of(dtype):
+def test_mark_among_other_classes_is_warned_of(dtype):
     y = (np.arange(N) % 3 - 1).astype(dtype)
     with pytest.warns(UserWarning, match=r"-1 and 2 other classes.*missing_label=-1.*LabeledFold"):
         assert student().fit(X, y).classes_.tolist() == [-1, 0, 1]
@@ -79,6 +79,16 @@ def test_minus_one_as_a_text_is_warned_of(wrap):
     message = "'-1' and 2 other classes.*missing_label='-1'.*LabeledFold"
     with pytest.warns(UserWarning, match=message):
         student().fit(X, wrap(["-1", "a", "b"] * 10))
+
+
+def test_a_usual_mark_is_suggested_even_if_most_rows_have_it():
+    with pytest.raises(ValueError, match=r"Row 3 of y is 'a'.*If -1 marks.*missing_label=-1"):
+        student().fit(X, np.array([-1, -1, -1, "a", -1, "b"] * 5, dtype=object))
+
+
+def test_a_misspelled_mark_is_warned_of():
+    with pytest.warns(UserWarning, match=r"'unknown' and 2 other.*missing_label='unknown'"):
+        student(missing_label="unknow").fit(X, ["unknown", "a", "b"] * 10)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,12 @@ import scipy.sparse
 import torch
 
 from sk_aft import AFTClassifier, AFTRegressor
-from sk_aft._data._soft_targets import aligned, check_predictions, check_probabilities
+from sk_aft._data._soft_targets import (
+    aligned,
+    check_predictions,
+    check_probabilities,
+    check_same_rows,
+)
 
 CLASSES = np.array(["dog", "cat", "cow"])[[1, 2, 0]]  # cat, cow, dog
 RNG = np.random.default_rng(0)
@@ -89,6 +94,48 @@ def test_names_that_are_nearly_the_classes_are_not_guessed(names, classes):
         check_probabilities(pd.DataFrame(P, columns=names), 6, np.array(classes))
     assert str(names) in str(raised.value)
     assert str(classes) in str(raised.value)
+
+
+@pytest.mark.parametrize("library", [pd, pl])
+def test_columns_of_other_names_are_left_out(library):
+    columns = dict(zip(["dog", "cow", "pig", "cat"], (P @ np.eye(3, 4)).T, strict=True))
+    columns["pig"], columns["cat"] = columns["cat"], columns["pig"]  # no pigs
+    frame = library.DataFrame(columns | {"id": list("abcdef")})
+    found = check_probabilities(frame, 6, CLASSES)
+    np.testing.assert_allclose(found, P[:, [2, 1, 0]], rtol=1e-6)
+
+
+def test_of_a_class_that_y_lacks_the_rest_is_normalised():
+    frame = pd.DataFrame(P, columns=CLASSES)
+    frame.loc[2] = [0, 0, 1]
+    found = check_probabilities(frame, 6, CLASSES[:2])
+    expected = P[:, :2] / P[:, :2].sum(axis=1, keepdims=True)
+    expected[2] = np.nan
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    with pytest.raises(ValueError, match="Row 0 of soft_targets sums to 98.85, but"):
+        check_probabilities(100 * frame, 6, CLASSES[:2])
+    with pytest.raises(ValueError, match="DataFrame whose columns are named after the classes"):
+        check_probabilities(P, 6, CLASSES[:2])
+
+
+def test_an_index_in_another_order_is_an_error():
+    frame = pd.DataFrame(P, columns=CLASSES, index=list("abcdef"))
+    shuffled = frame.iloc[[0, 2, 1, 3, 4, 5]]
+    rows = pd.DataFrame(X, index=frame.index)
+    student = AFTClassifier(max_epochs=1, random_state=0)
+    for given in ({"X": rows, "y": Y}, {"X": X, "y": pd.Series(Y, index=frame.index)}):
+        with pytest.raises(ValueError, match=r"row 1 is 'c' in soft_targets and 'b' in [Xy]"):
+            student.fit(**given, soft_targets=shuffled)
+        student.fit(**given, soft_targets=frame)
+
+
+def test_an_index_of_numbers_is_accepted_beside_other_labels():
+    numbered = pd.DataFrame(P)
+    check_same_rows(numbered, pd.DataFrame(X, index=list("abcdef")), Y)
+    check_same_rows(numbered, X, pd.Series(Y, index=[6, 7, 8, 9, 10, 11]))
+    with pytest.raises(ValueError, match="row 0 is 0 in soft_targets and 5 in X"):
+        check_same_rows(numbered, pd.DataFrame(X, index=[5, 4, 3, 2, 1, 0]), Y)
+    check_same_rows(pl.DataFrame(P), pd.DataFrame(X, index=[5, 4, 3, 2, 1, 0]), Y)
 
 
 def test_rounded_probabilities_are_normalised():

@@ -78,7 +78,6 @@ def test_groups_of_similar_length_have_less_padding(side):
     assert (torch.tensor(widths) >= lengths).all()
 
 
-
 def test_other_models_are_encoded_by_their_own_library(tmp_path):
     directory = tmp_path / "first token"
     shutil.copytree(SentenceTransformerBackbone.minilm().name_or_path, directory)
