@@ -79,8 +79,8 @@ def check_probabilities(soft_targets: Any, n_rows: int, classes: np.ndarray) -> 
         )
         if values.ndim == 2 and values.shape[1] > len(classes):
             advice = (
-                " If y has no row of some class, as may happen in a split of cross-validation, pass "
-                "a DataFrame whose columns are named after the classes."
+                " If y lacks a class, as may happen in a split of cross-validation, pass a "
+                "DataFrame whose columns are named after the classes."
             )
         raise ValueError(
             f"soft_targets has shape {values.shape}, expected ({n_rows}, {len(classes)}): "

@@ -27,7 +27,7 @@ from sk_aft.backbones._base import Backbone
 from sk_aft.backbones._tunable import TunableModel
 from sk_aft.exceptions import DivergenceError
 from sk_aft.store import model_digest, row_digests
-from sk_aft.store._store import ModelFiles
+from sk_aft.store._model_files import ModelFiles
 
 # Changes when the same settings give another model.
 _VERSION = 2

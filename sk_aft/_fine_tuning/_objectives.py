@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# Rows of a batch, or all if there are fewer. SetFit's batch of 16 pairs holds as many texts, so that
-# steps compare.
+# Rows of a batch, or all if there are fewer. SetFit's batch of 16 pairs holds as many texts, so
+# that steps compare.
 BATCH_SIZE = 32
 
 

@@ -9,9 +9,9 @@ import shutil
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import filelock
 import numpy as np
@@ -21,6 +21,7 @@ from joblib.disk import memstr_to_bytes
 from sk_aft._runtime._threads import call_after_fork
 from sk_aft.store._claims import Claims
 from sk_aft.store._keys import DIGEST_SIZE, KEY_SIZE, model_digest
+from sk_aft.store._model_files import WEIGHTS, ModelFiles, n_bytes_beside_rows
 from sk_aft.store._model_rows import RECORD, STORED_DTYPES, ModelRows, RowFiles, as_stored
 
 _UNUSABLE = (
@@ -30,8 +31,6 @@ _UNUSABLE = (
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # Open models and counts of look-ups, shared by all FeatureStore objects of this process.
-_WEIGHTS = "weights.safetensors"  # of a fine-tuned model
-
 _lock = threading.Lock()
 _open_models: dict[Path, ModelRows] = {}
 _lookups: dict[Path, dict[str, int]] = {}
@@ -50,26 +49,6 @@ def default_store_path() -> Path:
     """
     with _home_needed():
         return _expanded(os.environ.get("SK_AFT_CACHE") or platformdirs.user_cache_dir("sk_aft"))
-
-
-class ModelFiles(NamedTuple):
-    """Where the weights of a fine-tuned model are kept.
-
-    Parameters
-    ----------
-    weights : Path
-        The weights that differ from those of the original model.
-    lock : FileLock
-        Held by the process that trains the model; released when the process ends.
-    """
-
-    weights: Path
-    lock: filelock.BaseFileLock
-
-    @property
-    def checkpoint(self) -> Path:
-        """The state of a training that is not finished."""
-        return self.weights.with_name("checkpoint.pt")
 
 
 class FeatureStore:
@@ -288,7 +267,7 @@ class FeatureStore:
         """
         self._make_directory(self.path / "locks")
         lock = filelock.FileLock(self.path / "locks" / f"{model.hex()}.training.lock", mode=0o600)
-        return ModelFiles(self._directory(model) / _WEIGHTS, lock)
+        return ModelFiles(self._directory(model) / WEIGHTS, lock)
 
     def lock(self, model: bytes) -> filelock.BaseFileLock:
         """Return the lock for writing this model's rows; it is released when its process ends."""
@@ -308,7 +287,7 @@ class FeatureStore:
         """
         models = []
         for model in self._models():
-            rows, other_bytes = self._rows(model), self._other_bytes(model)
+            rows, other_bytes = self._rows(model), n_bytes_beside_rows(self._directory(model))
             if rows is None and not other_bytes:
                 continue
             row_bytes = 0 if rows is None else rows.n_rows * _bytes_of_a_row(rows.files)
@@ -414,7 +393,7 @@ class FeatureStore:
             if excess <= 0:
                 break
             with self._writing(), self.lock(model):
-                rows, other_bytes = self._rows(model), self._other_bytes(model)
+                rows, other_bytes = self._rows(model), n_bytes_beside_rows(self._directory(model))
                 if rows is None:
                     if other_bytes:
                         excess -= other_bytes
@@ -513,15 +492,6 @@ class FeatureStore:
 
     def _directory(self, model: bytes) -> Path:
         return self.path / model.hex()
-
-    def _other_bytes(self, model: bytes) -> int:
-        """Return the size of the weights of a tuned model, and of unfinished trainings."""
-        weights = self._directory(model) / _WEIGHTS
-        sizes = []
-        for file in (weights, weights.with_suffix(".tmp"), *weights.parent.glob("checkpoint.*")):
-            with suppress(FileNotFoundError):  # written or removed by another process
-                sizes.append(file.stat().st_size)
-        return sum(sizes)
 
     def _models(self) -> list[bytes]:
         if not self.path.is_dir():
@@ -647,10 +617,7 @@ def _differences(theirs: dict | None, ours: dict | None) -> dict[str, tuple[Any,
 
 def _reset_after_fork() -> None:
     global _lock
-    _WEIGHTS = "weights.safetensors"  # of a fine-tuned model
-
-
-_lock = threading.Lock()
+    _lock = threading.Lock()
 
 
 call_after_fork(_reset_after_fork)

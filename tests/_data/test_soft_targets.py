@@ -112,7 +112,7 @@ def test_of_a_class_that_y_lacks_the_rest_is_normalised():
     expected = P[:, :2] / P[:, :2].sum(axis=1, keepdims=True)
     expected[2] = np.nan
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-    with pytest.raises(ValueError, match="Row 0 of soft_targets sums to 98.85, but"):
+    with pytest.raises(ValueError, match=r"Row 0 of soft_targets sums to 98\.85, but"):
         check_probabilities(100 * frame, 6, CLASSES[:2])
     with pytest.raises(ValueError, match="DataFrame whose columns are named after the classes"):
         check_probabilities(P, 6, CLASSES[:2])

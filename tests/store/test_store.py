@@ -2,9 +2,11 @@ import multiprocessing
 import os
 import pickle
 import shutil
+import signal
 import stat
 import tempfile
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sk_aft._data._rows import Rows
-from sk_aft.store import FeatureStore, default_store_path, model_digest, row_digests
+from sk_aft.store import FeatureStore, _store, default_store_path, model_digest, row_digests
 from sk_aft.store._store import split_keys
 
 
@@ -277,6 +279,31 @@ def test_a_forked_process_uses_a_store_that_was_open_before(store):
     assert child == 0
     np.testing.assert_array_equal(matrix, features_of(range(9)))
     np.testing.assert_array_equal(read(store, range(9)), features_of(range(9)))
+
+
+def fork_while_another_thread_reads(path):
+    """Return whether a child could read that was made while a thread held the store's lock."""
+    store = FeatureStore(path)
+    read(store, range(3))
+    with _store._lock:
+        child = os.fork()
+        if child == 0:
+            store.stats()
+            os._exit(0)
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                return os.waitstatus_to_exitcode(status) == 0
+            time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    return False
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_has_locks_of_its_own(store):
+    store.put_many(keys_of(range(3)), features_of(range(3)))
+    assert elsewhere(fork_while_another_thread_reads, store.path)
 
 
 # ---------------------------------------------------------------- damage
