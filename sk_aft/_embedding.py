@@ -373,12 +373,17 @@ class Embedding:
         name = column if self._column is None else names[column]
         return ValueError(
             f"Row {self._rows.position(row)} of X holds {values[column]} in column {name!r}, which "
-            f"model {self._backbone.name!r} cannot read: fill it before the extractor.{OR_MASK}"
+            f"model {self._backbone.name!r} cannot read: fill it before the extractor."
+            f"{self._or_mask}"
         )
+
+    @property
+    def _or_mask(self) -> str:
+        return OR_MASK if self._source.on_error == "raise" else ""
 
     def _missing(self, row: int) -> ValueError:
         """Return the error for a missing row."""
-        error = self._rows.missing_error(row, OR_MASK)
+        error = self._rows.missing_error(row, self._or_mask)
         return error if self._column is None else ValueError(f"column {self._column!r}: {error}")
 
     def _can_embed(self, row: int) -> bool:

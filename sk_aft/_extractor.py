@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from numbers import Integral
@@ -246,6 +246,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             kind = type(self.model).__name__
             raise ValueError(f"model is an empty {kind}: give at least one foundation model.")
         readers = [Reader(resolve_backbone(model), column) for column, model in self._models()]
+        self._check_models(readers)
         self._kinds = _agreed_kinds(readers)
         seen = self._check_rows(X, reset=True)
         self._readers = []
@@ -274,6 +275,9 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         self.backbones_ = [backbone for backbone, _, _ in readers]
         self.n_features_out_ = start
         return seen
+
+    def _check_models(self, readers: Sequence[Reader]) -> None:
+        """Raise ValueError if such models cannot be used; called before any row is read."""
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit_transform(self, X: Any, y: Any = None) -> FoundationFeatures:

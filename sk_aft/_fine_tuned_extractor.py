@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -27,7 +28,6 @@ from sk_aft._fine_tuning._objectives import OBJECTIVES
 from sk_aft._fine_tuning._soft_targets import TunedSoftTargets
 from sk_aft._fine_tuning._teacher import Teacher, TeacherSettings
 from sk_aft._runtime._seeds import draw_seed
-from sk_aft.backbones import resolve_backbone
 
 
 class FineTunedFeatureExtractor(FoundationFeatureExtractor):
@@ -264,13 +264,10 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
 
     def _fit(self, X: Any, y: Any = None) -> _Seen:
         """Check rows and labels, and choose the objective."""
-        self._check_one_model()
         for name in ("n_steps", "lr"):
             if isinstance(getattr(self, name), bool):  # a number to the check of parameters
                 raise ValueError(f"{name} has to be 'auto' or a number, got {getattr(self, name)}.")
         labels, labeled = self._check_labels(y)
-        for _, model in self._models():
-            resolve_backbone(model).check_tunable()  # before any row is run
         seen = super()._fit(X, y)
         if len(labeled) != len(seen.rows):
             raise ValueError(
@@ -278,11 +275,6 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
                 f"X has {len(seen.rows)} rows and y has {len(labeled)}."
             )
         (reader,) = self._readers
-        if self.objective == "pairs" and reader.kind != "text":
-            raise ValueError(
-                f"objective='pairs' is for texts, and {reader.backbone.name!r} reads rows of kind "
-                f"{reader.kind!r}: use 'linear' or 'auto'."
-            )
         random_state = self.random_state
         seed = int(random_state) if isinstance(random_state, Integral) else draw_seed(random_state)
         settings = TeacherSettings(
@@ -303,13 +295,19 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
         self._soft_targets = teacher.soft_targets(self.classes_)
         return seen
 
-    def _check_one_model(self) -> None:
-        n_models = len(self._models())
-        if n_models > 1:
+    def _check_models(self, readers: Sequence[Reader]) -> None:
+        if len(readers) > 1:
             raise ValueError(
-                f"FineTunedFeatureExtractor tunes one model, got {n_models}: use one extractor for "
-                "each, and give a student the mean of their soft targets with "
+                f"FineTunedFeatureExtractor tunes one model, got {len(readers)}: use one extractor "
+                "for each, and give a student the mean of their soft targets with "
                 "fit(X, y, soft_targets=...)."
+            )
+        (backbone, _, _) = readers[0]
+        backbone.check_tunable()
+        if self.objective == "pairs" and backbone.kind != "text":
+            raise ValueError(
+                f"objective='pairs' is for texts, and {backbone.name!r} reads rows of kind "
+                f"{backbone.kind!r}: use 'linear' or 'auto'."
             )
 
     def _check_labels(self, y: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -339,7 +337,7 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
             )
         self.classes_, numbers = np.unique(known, return_inverse=True)
         if labeled.all():
-            warn_of_mark(self.classes_)
+            warn_of_mark(self.classes_, type(self).__name__)
         _check_can_learn(numbers, self.classes_, "labelled rows")
         return numbers.astype(np.int64), labeled
 

@@ -324,8 +324,11 @@ def test_labels_that_cannot_be_learned(name, tuned, cache):
 
 
 def test_minus_one_is_probably_a_mark(tuned):
-    with pytest.warns(UserWarning, match="set missing_label=-1"):
-        tuned().fit(TEXTS, np.where(np.arange(16) < 4, -1, Y))
+    labels = np.where(np.arange(16) < 4, -1, Y)
+    with pytest.warns(UserWarning, match="FineTunedFeatureExtractor learns -1.*missing_label=-1"):
+        rows = tuned().fit_transform(TEXTS, labels)
+    with pytest.raises(ValueError, match="missing_label=-1 in the FineTunedFeatureExtractor, too"):
+        AFTClassifier(missing_label=-1, max_epochs=1).fit(rows, labels)
 
 
 class Identity:

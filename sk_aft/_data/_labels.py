@@ -129,12 +129,20 @@ def check_labels_are_alike(y: Any, labeled: np.ndarray) -> None:
     )
 
 
-def warn_of_mark(classes: np.ndarray) -> None:
-    """Warn if one of more than two classes is a usual mark of unlabelled rows."""
+def warn_of_mark(classes: np.ndarray, owner: str) -> None:
+    """Warn if one of more than two classes is a usual mark of unlabelled rows.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_classes,)
+        The labels.
+    owner : str
+        Name of the class that learns them.
+    """
     mark = mark_among(classes)
     if len(classes) > 2 and mark is not None:
         warnings.warn(
-            f"y holds {mark!r} and {len(classes) - 1} other classes, so {mark!r} is learned as "
+            f"y holds {mark!r} and {len(classes) - 1} other classes, so {owner} learns {mark!r} as "
             f"a class: if it marks rows without a label, set missing_label={mark!r}, and "
             f"cross-validate with sk_aft.model_selection.LabeledFold(missing_label={mark!r}).",
             stacklevel=2,
@@ -142,11 +150,12 @@ def warn_of_mark(classes: np.ndarray) -> None:
 
 
 def mark_among(y: Any) -> int | str | None:
-    """Return the usual mark that a target, or all targets of a row, are; None if there is none."""
+    """Return a usual mark that is a target in y, or all targets of a row; None if there is none."""
     values = _as_array(y)
     # Numbers are not equal to texts, and NumPy does not compare arrays of them.
     values = values.astype(object) if values.dtype.kind in "US" else values
-    for mark in _MARKS if values.dtype == object else _MARKS[:1]:
+    are_texts = values.dtype == object
+    for mark in (mark for mark in _MARKS if are_texts or not isinstance(mark, str)):
         if _equal(values, mark).reshape(len(values), -1).all(axis=1).any():
             return mark
     return None

@@ -12,8 +12,11 @@ from sk_aft._data._containers import is_frame, is_sparse, to_array
 from sk_aft._data._feature_rows import StoredRows
 from sk_aft._data._rows import Rows
 
-_LARGEST_ERROR = 1e-2  # of the sum of a row, such as of 16-bit floats
+_LARGEST_ERROR = 0.05  # of the sum of a row, such as of ten classes rounded to two digits
 _ROUNDING = 1e-6  # probabilities below 0 by less are 0
+# If less of a row's probability is left, the rest is not scaled up.
+_SMALLEST_SHARE = 0.5
+_HARD = " To use hard labels, pass pandas.get_dummies(labels, dtype=float)."
 
 
 class SoftTargetSource(Protocol):
@@ -46,9 +49,9 @@ def check_probabilities(soft_targets: Any, n_rows: int, classes: np.ndarray) -> 
     Parameters
     ----------
     soft_targets : array-like of shape (n_rows, n_classes)
-        Probabilities in the order of ``classes``. The columns of a DataFrame may have another
-        order if they are named after the classes. Those that are named otherwise are left out.
-        NaN in rows without soft targets.
+        Probabilities in the order of ``classes``. The columns of a DataFrame are named after the
+        classes, in any order, or numbered from 0; further columns are ignored. NaN in rows
+        without soft targets.
     n_rows : int
         Expected number of rows.
     classes : ndarray of shape (n_classes,)
@@ -57,69 +60,66 @@ def check_probabilities(soft_targets: Any, n_rows: int, classes: np.ndarray) -> 
     Returns
     -------
     probabilities : ndarray of shape (n_rows, n_classes), float32
-        Every row sums to 1, or is NaN. It is NaN, too, if all of it was left out.
+        Every row sums to 1, or is NaN. A row is also NaN if most of its probability is in columns
+        that are not among the classes.
 
     Raises
     ------
     ValueError
         If these are no probabilities of these rows and classes; the message says how to fix it.
     """
-    expected = f"class probabilities of shape (n_rows, {len(classes)})"
-    n_columns = len(soft_targets.columns) if is_frame(soft_targets) else 0
-    if n_columns:
-        soft_targets = _named_after(soft_targets, classes.tolist())
-    values = _numbers(soft_targets, n_rows, expected)
+    others: Any = 0.0
+    if is_frame(soft_targets):
+        chosen = _columns_of_classes(soft_targets, classes.tolist())
+        others = _sum_of_others(soft_targets, chosen)
+        soft_targets = _safe_indexing(soft_targets, chosen, axis=1)
+    values = _numbers(
+        soft_targets, n_rows, f"class probabilities of shape (n_rows, {len(classes)})", _HARD
+    )
     if values.ndim != 2 or values.shape[1] != len(classes):
-        per_class = f"one column for each of the classes, in this order: {classes.tolist()}"
-        is_of_two = len(classes) == 2 and values.size == len(values)
-        advice = (
-            " If p is the probability of the second class, pass numpy.column_stack([1 - p, p])."
-            if is_of_two
-            else ""
-        )
-        if values.ndim == 2 and values.shape[1] > len(classes):
-            advice = (
-                " If y lacks a class, as may happen in a split of cross-validation, pass a "
-                "DataFrame whose columns are named after the classes."
-            )
         raise ValueError(
             f"soft_targets has shape {values.shape}, expected ({n_rows}, {len(classes)}): "
-            f"{per_class}.{advice}"
+            f"one column for each of the classes, in this order: {classes.tolist()}."
+            + _advice_of_shape(values, len(classes))
         )
     _check_rows(values)
-    if n_columns > len(classes):
-        values[values.sum(axis=1) <= _ROUNDING] = np.nan
-        _check_sums(values, smallest=0)
-    else:
-        _check_sums(values)
+    sums = values.sum(axis=1)
+    # Unrelated numbers beside probabilities that are complete do not matter.
+    totals = np.where(_is_near(sums, 1), sums, sums + others)
+    _check_sums(values, totals)
+    values[sums < _SMALLEST_SHARE * totals] = np.nan
+    if absent_mask(values).all():
+        raise ValueError(
+            "No row of soft_targets has most of its probability in the columns of the classes of "
+            f"y, {classes.tolist()}: label a row of each class, or leave soft_targets out."
+        )
     return normalized(values)
 
 
-def check_same_rows(soft_targets: Any, X: Any, y: Any) -> None:
-    """Raise ValueError if the pandas index of soft targets is not that of X or y.
+def check_index(soft_targets: Any, X: Any, y: Any) -> None:
+    """Raise ValueError if soft targets have another pandas index than X.
 
-    Rows are taken by position. An index that numbers the rows from 0 is accepted beside an index
-    of other labels, because soft targets are often a new DataFrame.
+    Rows are taken by position, so they would be given the soft targets of other rows.
 
     Parameters
     ----------
     soft_targets, X, y : array-like of n_rows rows
-        Those without a pandas index are not checked.
+        If X has no pandas index, that of y is compared. Nothing is if neither has one.
     """
-    index = _index(soft_targets)
-    for name, other in (("X", _index(X)), ("y", _index(y))):
-        if index is None or other is None or index.equals(other):
-            continue
-        is_numbered = index.tolist() == list(range(len(index)))
-        if is_numbered and set(index) != set(other):
-            continue
-        labels, others = index.tolist(), other.tolist()
-        row = next(row for row in range(len(labels)) if labels[row] != others[row])
-        raise ValueError(
-            f"The index of soft_targets differs from that of {name}: row {row} is {labels[row]!r} "
-            f"in soft_targets and {others[row]!r} in {name}, and rows are taken by position. Pass "
-            f"soft_targets.loc[{name}.index], or soft_targets.to_numpy() if the order is the same."
-        )
+    name = "y" if _index(X) is None else "X"
+    index, other = _index(soft_targets), _index(y if name == "y" else X)
+    # As objects, so that categories and time zones do not matter.
+    if index is None or other is None or index.astype(object).equals(other.astype(object)):
+        return
+    pieces = [slice(row, row + 1) for row in range(len(index))]
+    row = next(row for row, piece in enumerate(pieces) if not index[piece].equals(other[piece]))
+    advice = f"soft_targets.set_axis({name}.index) if the order is the same"
+    if index.is_unique and other.is_unique and set(index) == set(other):
+        advice += f", or else soft_targets.loc[{name}.index]"
+    raise ValueError(
+        f"The index of soft_targets is not that of {name}: row {row} is {index[row]!r} in "
+        f"soft_targets and {other[row]!r} in {name}. Rows are taken by position: pass {advice}."
+    )
 
 
 def _index(rows: Any) -> Any:
@@ -176,7 +176,7 @@ def aligned(soft_targets: np.ndarray, labels: np.ndarray, classes: np.ndarray) -
     Returns
     -------
     probabilities : ndarray of shape (n_rows, n_classes), float32
-        Every row sums to 1, or is NaN. It is NaN, too, if all of it was left out.
+        Every row sums to 1, or is NaN. A row is also NaN if most of it was left out.
 
     Raises
     ------
@@ -194,8 +194,7 @@ def aligned(soft_targets: np.ndarray, labels: np.ndarray, classes: np.ndarray) -
     probabilities: np.ndarray = np.zeros((len(soft_targets), len(classes)))
     columns = [column_of[label] for label in labels[known].tolist()]
     probabilities[:, columns] = soft_targets[:, known]
-    # What is left of a row may be rounding errors only.
-    probabilities[~(probabilities.sum(axis=1) > _ROUNDING)] = np.nan
+    probabilities[~(probabilities.sum(axis=1) > _SMALLEST_SHARE)] = np.nan
     return normalized(probabilities)
 
 
@@ -210,18 +209,20 @@ def normalized(probabilities: np.ndarray) -> np.ndarray:
     return (probabilities / probabilities.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def _numbers(soft_targets: Any, n_rows: int, expected: str) -> np.ndarray:
+def _numbers(soft_targets: Any, n_rows: int, expected: str, advice: str = "") -> np.ndarray:
     """Return an array of floats with the right number of rows."""
     message = f"soft_targets has to be an array of {expected}, got a {type(soft_targets).__name__}"
     if is_sparse(soft_targets):
         raise ValueError(f"{message}: pass soft_targets.toarray().")
+    if is_frame(soft_targets):
+        _check_distinct(list(soft_targets.columns))
     message += " whose elements are not all numbers. A row without soft targets is NaN throughout."
     try:
         values = to_array(soft_targets)
     except (TypeError, ValueError) as error:
-        raise ValueError(message) from error
+        raise ValueError(message + advice) from error
     if values.ndim == 0 or values.dtype.kind not in "biuf":
-        raise ValueError(message)
+        raise ValueError(message + advice)
     if len(values) != n_rows:
         raise ValueError(
             f"soft_targets has {len(values)} rows, but X has {n_rows}: give a row for each, NaN "
@@ -230,27 +231,71 @@ def _numbers(soft_targets: Any, n_rows: int, expected: str) -> np.ndarray:
     return values.astype(np.float64)
 
 
-def _named_after(frame: Any, classes: list[Any]) -> Any:
-    """Return the columns that are named after the classes; all of them if no name is a class.
-
-    Raise if the names are others of the same kind: then the order is not known.
-    """
-    names = list(frame.columns)
+def _check_distinct(names: list[Any]) -> None:
+    """Raise ValueError if two columns have the same name."""
     if len(set(names)) < len(names):
         raise ValueError(f"The columns of soft_targets have the same name twice: {names}.")
-    are_alike = False
+
+
+def _columns_of_classes(frame: Any, classes: list[Any]) -> list[int]:
+    """Return the column of each class by its name; all columns if they are only numbered.
+
+    Raise if names are neither the classes nor a numbering: then the order is not known.
+    """
+    names = list(frame.columns)
+    _check_distinct(names)
+    numbers = list(range(len(names)))
+    is_numbered = names in (numbers, [f"column_{number}" for number in numbers])  # pandas, polars
+    if is_numbered and len(names) != len(classes):
+        return numbers  # an error of the shape
     for form in (str, _as_number):
         found, expected = list(map(form, names)), list(map(form, classes))
         if set(found) >= set(expected):
-            return _safe_indexing(frame, [found.index(label) for label in expected], axis=1)
-        are_alike |= not set(found).isdisjoint(expected)
-    if are_alike or all(isinstance(label, float) for label in [*found, *expected]):
+            return [found.index(label) for label in expected]
+    if is_numbered and not all(isinstance(label, float) for label in expected):
+        return numbers
+    message = f"soft_targets has columns named {names}, but the classes are {classes}: "
+    absent = [label for label, name in zip(classes, expected, strict=True) if name not in found]
+    if len(absent) < len(classes):
         raise ValueError(
-            f"soft_targets has columns named {names}, but the classes are {classes}: name the "
-            "columns after the classes, or pass soft_targets.to_numpy() if the columns are in the "
-            "order of the classes."
+            f"{message}there is none for {absent[0]!r}. Name the columns after the classes; if a "
+            "class was never predicted, add it with 0 in all rows."
         )
-    return frame
+    raise ValueError(
+        f"{message}name the columns after the classes, or pass soft_targets.to_numpy() if they "
+        "are in this order."
+    )
+
+
+def _advice_of_shape(values: np.ndarray, n_classes: int) -> str:
+    """Return what an array of another shape than (n_rows, n_classes) may be."""
+    if values.size == len(values):  # one number a row
+        if (values == np.round(values)).all():
+            return _HARD
+        if n_classes == 2:
+            return (
+                " If p is the probability of the second class, pass numpy.column_stack([1 - p, p])."
+            )
+    if values.ndim == 2 and values.shape[1] > n_classes:
+        return (
+            " If y lacks a class, as may happen in a split of cross-validation, pass a DataFrame "
+            "whose columns are named after the classes."
+        )
+    return ""
+
+
+def _sum_of_others(frame: Any, chosen: list[int]) -> np.ndarray:
+    """Return the sum of the numbers in all other columns, (n_rows,)."""
+    sums: np.ndarray = np.zeros(len(frame))
+    for column in set(range(frame.shape[1])) - set(chosen):
+        try:
+            numbers: np.ndarray = to_array(_safe_indexing(frame, [column], axis=1))[:, 0].astype(
+                float
+            )
+        except (TypeError, ValueError):
+            continue  # such as texts
+        sums += np.nan_to_num(numbers)
+    return sums
 
 
 def _as_number(label: Any) -> float | str:
@@ -269,7 +314,8 @@ def _check_rows(values: np.ndarray) -> None:
         row = int(np.flatnonzero(some)[0])
         raise ValueError(
             f"Row {row} of soft_targets is NaN in column {int(missing[row].argmax())}, but not in "
-            "others: a row without soft targets is NaN in all of its columns."
+            "others: a row without soft targets is NaN in all of its columns. If the others are "
+            "0, fill them: soft_targets.fillna(0).where(soft_targets.notna().any(axis=1))."
         )
     if missing.all():
         raise ValueError(
@@ -284,12 +330,10 @@ def _check_rows(values: np.ndarray) -> None:
         )
 
 
-def _check_sums(values: np.ndarray, smallest: float = 1) -> None:
-    """Raise if rows are no probabilities, or sum to less than the smallest."""
-    sums = values.sum(axis=1)
+def _check_sums(values: np.ndarray, sums: np.ndarray) -> None:
+    """Raise if rows are no probabilities, and say what they may be."""
     is_negative = values < -_ROUNDING
-    is_sum = (sums >= smallest - _LARGEST_ERROR) & (sums <= 1 + _LARGEST_ERROR)
-    wrong = is_negative.any(axis=1) | ~(is_sum | np.isnan(sums))
+    wrong = is_negative.any(axis=1) | ~(_is_near(sums, 1) | np.isnan(sums))
     if not wrong.any():
         return
     row = int(np.flatnonzero(wrong)[0])
@@ -323,4 +367,8 @@ def _advice(values: np.ndarray, wrong: np.ndarray) -> str:
 
 
 def _sum_to(values: np.ndarray, total: float) -> bool:
-    return bool((np.abs(values.sum(axis=1) - total) <= _LARGEST_ERROR * total).all())
+    return bool(_is_near(values.sum(axis=1), total).all())
+
+
+def _is_near(sums: np.ndarray, total: float) -> np.ndarray:
+    return np.abs(sums - total) <= _LARGEST_ERROR * total

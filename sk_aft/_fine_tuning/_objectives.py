@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# Rows of a batch, or all if there are fewer. SetFit's batch of 16 pairs holds as many texts, so
-# that steps compare.
+# Rows of a batch at most. SetFit's batch of 16 pairs holds as many texts, so that steps compare.
 BATCH_SIZE = 32
+# Of pairs, so that a batch holds two rows of each class.
+_MOST_CLASSES = BATCH_SIZE // 2
 
 
 class Objective(NamedTuple):
@@ -81,22 +82,23 @@ def draw_passes(
 def draw_classes(
     labels: np.ndarray, n_batches: int, random: np.random.RandomState
 ) -> list[np.ndarray]:
-    """Return batches of several classes, with as many rows of each; two if there are many.
+    """Return batches of at most 16 classes, with as many rows of each as fit, at least two.
 
-    A class that has fewer rows is there with all of them. No row is twice in a batch.
+    A smaller class contributes all its rows. No row is twice in a batch.
     """
     members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    n_each = max(2, BATCH_SIZE // len(members))
-    n_classes = BATCH_SIZE // n_each
-    return [
-        np.concatenate(
-            [
-                random.permutation(members[number])[:n_each]
-                for number in random.permutation(len(members))[:n_classes]
-            ]
-        )
-        for _ in range(n_batches)
-    ]
+    batches = []
+    for _ in range(n_batches):
+        chosen = [members[number] for number in random.permutation(len(members))[:_MOST_CLASSES]]
+        n_each = _n_of_each(np.array([len(rows) for rows in chosen]))
+        batches.append(np.concatenate([random.permutation(rows)[:n_each] for rows in chosen]))
+    return batches
+
+
+def _n_of_each(sizes: np.ndarray) -> int:
+    """Return how many rows of each class fit into a batch, if none has more than its size."""
+    n_rows = np.minimum(sizes, np.arange(1, BATCH_SIZE + 1)[:, None]).sum(axis=1)
+    return int((n_rows <= BATCH_SIZE).sum())
 
 
 OBJECTIVES = {

@@ -263,7 +263,9 @@ class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
         )
         kept = {} if resumed is None else resumed.kept_transfer
         takes = which_take(parameters, kept.get("kept_method"))
-        data = add_soft_targets(data, soft_targets, X, y, takes_held=any(takes))
+        data = add_soft_targets(
+            data, soft_targets, X, y, takes_held=any(takes), missing_label=self.missing_label
+        )
         is_taught = data.features is not None or data.soft_targets is not None
         if X_unlabeled is not None and takes and is_taught:
             data = add_unlabeled(

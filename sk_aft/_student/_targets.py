@@ -256,8 +256,8 @@ class NumericTargets:
         """Return the standardised predictions that rows hold, (n_rows, n_outputs) float32."""
         if rows.soft_target_classes is not None:
             raise ValueError(
-                "The soft targets of X are class probabilities, and AFTRegressor predicts numbers: "
-                "use a FoundationFeatureExtractor, or give soft_targets in the unit of y."
+                "FineTunedFeatureExtractor learns classes, and AFTRegressor predicts numbers: use "
+                "FoundationFeatureExtractor before it, or give soft_targets in the unit of y."
             )
         return self.encode_soft(rows.soft_targets, len(rows))
 

@@ -18,7 +18,7 @@ from sk_aft._data._labels import (
     warn_of_mark,
 )
 from sk_aft._data._rows import Rows
-from sk_aft._data._soft_targets import absent_mask, check_same_rows
+from sk_aft._data._soft_targets import absent_mask, check_index
 from sk_aft._features import FoundationFeatures
 from sk_aft._student._schema import RowSchema, check_rows
 from sk_aft._student._targets import ClassTargets, Targets
@@ -200,7 +200,7 @@ def check_training_data(
         aligned = None if len(labeled) != n_rows else _of_labeled(sample_weight, rows, labeled)
         encoder = targets.fit(y, sample_weight=aligned, classes=classes)
         if labeled.all() and isinstance(encoder, ClassTargets):
-            warn_of_mark(encoder.classes)
+            warn_of_mark(encoder.classes, owner)
     encoded = encoder.encode(y, classes=classes)
     if len(labeled) != n_rows:
         raise ValueError(
@@ -225,14 +225,22 @@ def check_training_data(
 
 
 def add_soft_targets(
-    data: TrainingData, soft_targets: Any, X: Any, y: Any, *, takes_held: bool
+    data: TrainingData,
+    soft_targets: Any,
+    X: Any,
+    y: Any,
+    *,
+    takes_held: bool,
+    missing_label: Any,
 ) -> TrainingData:
     """Return the rows with soft targets: those given, or else those that ``X`` holds."""
     if soft_targets is None:
+        if takes_held:
+            _check_classes_held(X, missing_label)
         held = _held_soft_targets(data.encoder, X) if takes_held else None
         return replace(data, soft_targets=held)
     encoded = data.encoder.encode_soft(soft_targets, len(data.rows))
-    check_same_rows(soft_targets, getattr(X, "inputs", X), y)
+    check_index(soft_targets, getattr(X, "inputs", X), y)
     return replace(data, soft_targets=encoded)
 
 
@@ -326,6 +334,17 @@ def split_rows(data: TrainingData, validation_fraction: float | None, seed: int 
     if data.weights is not None and not data.weights[train].any():
         raise ValueError("All training rows have weight 0 (sample_weight times class_weight).")
     return Split(train, held_out)
+
+
+def _check_classes_held(X: Any, missing_label: Any) -> None:
+    """Raise ValueError if the extractor has learned the mark of unlabelled rows as a class."""
+    classes = getattr(X, "soft_target_classes", None)
+    if classes is None or labeled_mask(classes, missing_label).all():
+        return
+    raise ValueError(
+        f"missing_label={missing_label!r} marks rows without a label, but the extractor learned it "
+        f"as a class: set missing_label={missing_label!r} in the FineTunedFeatureExtractor, too."
+    )
 
 
 def _held_soft_targets(encoder: Targets, X: Any) -> np.ndarray | None:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from sk_aft.backbones._network import Network
 
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-_MASK = 1
+INPUTS = _IDS, _MASK, _TYPES = ("input_ids", "attention_mask", "token_type_ids")
+# Tensors of the rows with these indices.
+TakeTensors = Callable[[np.ndarray], tuple[Tensor, ...]]
 # In ONNX Runtime each core runs its own batch; this many tokens fit its caches. Twice as many and
 # half as many were measured with MiniLM, and neither was faster.
 _TOKENS_PER_CORE = 256
@@ -122,9 +123,10 @@ def _embed(network: Network, tokens: Mapping[str, Tensor], batch_size: int) -> n
     return features
 
 
-def take_tokens(tokens: Mapping[str, Tensor]) -> Callable[[np.ndarray], tuple[Tensor, ...]]:
+def take_tokens(tokens: Mapping[str, Tensor]) -> TakeTensors:
     """Return a function from indices of texts to the tensors of `INPUTS`, without padding."""
-    inputs = tuple(tokens[name] for name in INPUTS if name in tokens)
+    types = [tokens[_TYPES]] if _TYPES in tokens else []
+    inputs = (tokens[_IDS], tokens[_MASK], *types)
     return lambda batch: _some_rows(inputs, torch.from_numpy(batch))
 
 
@@ -145,7 +147,8 @@ class InGroupsOfLength(nn.Module):
         """Return the features of the texts, in their order."""
         if inputs[0].device.type != "cpu":
             return self.module(*inputs)
-        order = inputs[_MASK].sum(dim=1).argsort(stable=True)
+        _, mask, *_ = inputs
+        order = mask.sum(dim=1).argsort(stable=True)
         groups = order.split(_TEXTS_OF_GROUP)
         features = [self.module(*_some_rows(inputs, group)) for group in groups]
         return torch.cat(features)[order.argsort()]
@@ -153,8 +156,9 @@ class InGroupsOfLength(nn.Module):
 
 def _some_rows(inputs: Sequence[Tensor], indices: Tensor) -> tuple[Tensor, ...]:
     """Return tensors of some texts, without columns in which none of them has a token."""
+    _, mask, *_ = inputs
     # By column, since tokenizers pad on the left or on the right.
-    column_mask = inputs[_MASK][indices].any(dim=0)
+    column_mask = mask[indices].any(dim=0)
     column_mask[0] |= not column_mask.any()  # a batch of empty texts keeps one
     return tuple(tensor[indices][:, column_mask] for tensor in inputs)
 

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from sk_aft._data._rows import Rows
-from sk_aft.backbones._tokens import InGroupsOfLength
-
-# Tensors of the rows with these indices.
-TakeTensors = Callable[[np.ndarray], tuple[Tensor, ...]]
+from sk_aft.backbones._tokens import InGroupsOfLength, TakeTensors
 
 
 class TunableModel(NamedTuple):

@@ -35,8 +35,9 @@ class LabeledFold(BaseCrossValidator):
     Raises
     ------
     ValueError
-        If ``missing_label=None`` and y holds -1, "-1", NaN or None, which probably mark unknown
-        labels. If -1 is a label, use the splitter alone: it does the same.
+        If ``missing_label=None`` and y holds -1, "-1", "", "unknown", "unlabeled", "unlabelled",
+        NaN or None, which probably mark unknown labels. If that is a label, use the splitter
+        alone: it does the same.
 
     Examples
     --------

@@ -33,9 +33,9 @@ class ModelFiles(NamedTuple):
 
 def n_bytes_beside_rows(directory: Path) -> int:
     """Return the size of a model's weights and unfinished trainings; 0 if it was not tuned."""
-    weights = directory / WEIGHTS
     sizes = []
-    for file in (weights, weights.with_suffix(".tmp"), *directory.glob("checkpoint.*")):
+    # Some may be half written.
+    for file in (*directory.glob("weights.*"), *directory.glob("checkpoint.*")):
         with suppress(FileNotFoundError):  # written or removed by another process
             sizes.append(file.stat().st_size)
     return sum(sizes)

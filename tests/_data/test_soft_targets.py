@@ -10,9 +10,9 @@ import torch
 from sk_aft import AFTClassifier, AFTRegressor
 from sk_aft._data._soft_targets import (
     aligned,
+    check_index,
     check_predictions,
     check_probabilities,
-    check_same_rows,
 )
 
 CLASSES = np.array(["dog", "cat", "cow"])[[1, 2, 0]]  # cat, cow, dog
@@ -34,13 +34,13 @@ def changed(row, column, value):
         lambda p: p.tolist(),
         lambda p: p.astype(object),
         lambda p: pd.DataFrame(p),
-        lambda p: pd.DataFrame(p, columns=["a", "b", "c"]),
+        lambda p: pl.DataFrame(p),
         lambda p: pd.DataFrame(p, columns=CLASSES)[["dog", "cat", "cow"]],
         lambda p: pd.DataFrame(p, columns=CLASSES).convert_dtypes(),
         lambda p: pl.DataFrame(p, schema=CLASSES.tolist())[["cow", "dog", "cat"]],
         torch.from_numpy,
     ],
-    ids=["list", "objects", "frame", "other names", "reordered", "Float64", "polars", "tensor"],
+    ids=["list", "objects", "frame", "numbered polars", "reordered", "Float64", "polars", "tensor"],
 )
 def test_probabilities_in_any_container(hold):
     found = check_probabilities(hold(P), 6, CLASSES)
@@ -96,46 +96,95 @@ def test_names_that_are_nearly_the_classes_are_not_guessed(names, classes):
     assert str(classes) in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (["p_cat", "p_cow", "p_dog"], "name the columns after the classes, or pass .*to_numpy"),
+        (["cat", "dog", "bird"], "there is none for 'cow'.*add it with 0"),
+        (["a", "a", "b"], "the same name twice"),
+    ],
+)
+def test_other_names_are_explained(columns, message):
+    with pytest.raises(ValueError, match=message):
+        check_probabilities(pd.DataFrame(P, columns=columns).assign(id="x"), 6, CLASSES)
+
+
 @pytest.mark.parametrize("library", [pd, pl])
-def test_columns_of_other_names_are_left_out(library):
-    columns = dict(zip(["dog", "cow", "pig", "cat"], (P @ np.eye(3, 4)).T, strict=True))
-    columns["pig"], columns["cat"] = columns["cat"], columns["pig"]  # no pigs
-    frame = library.DataFrame(columns | {"id": list("abcdef")})
+@pytest.mark.parametrize("other", [list("abcdef"), list(range(6)), [None] * 6], ids=str)
+def test_columns_beside_the_classes_are_ignored(library, other):
+    frame = library.DataFrame(dict(zip(["dog", "cow", "cat"], P.T, strict=True)) | {"id": other})
     found = check_probabilities(frame, 6, CLASSES)
     np.testing.assert_allclose(found, P[:, [2, 1, 0]], rtol=1e-6)
+    for values, message in ((np.log(P), "log-probabilities"), (0.3 * P, "Row 0 .* sums to")):
+        wrong = library.DataFrame(dict(zip(CLASSES, values.T, strict=True)) | {"id": other})
+        with pytest.raises(ValueError, match=message):
+            check_probabilities(wrong, 6, CLASSES)
 
 
-def test_of_a_class_that_y_lacks_the_rest_is_normalised():
+def test_most_of_a_row_has_to_be_of_classes_in_y():
     frame = pd.DataFrame(P, columns=CLASSES)
-    frame.loc[2] = [0, 0, 1]
+    frame.loc[2] = [0.02, 0, 0.98]
+    frame.loc[3] = [0.3, 0.3, 0.4]
     found = check_probabilities(frame, 6, CLASSES[:2])
-    expected = P[:, :2] / P[:, :2].sum(axis=1, keepdims=True)
-    expected[2] = np.nan
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-    with pytest.raises(ValueError, match=r"Row 0 of soft_targets sums to 98\.85, but"):
-        check_probabilities(100 * frame, 6, CLASSES[:2])
-    with pytest.raises(ValueError, match="DataFrame whose columns are named after the classes"):
-        check_probabilities(P, 6, CLASSES[:2])
+    kept = P[:, :2].sum(axis=1) > 0.5
+    kept[2:4] = False, True
+    expected = frame.to_numpy()[:, :2] / frame.to_numpy()[:, :2].sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(found[kept], expected[kept], rtol=1e-5)
+    assert np.isnan(found[~kept]).all()
+    frame[:] = [0, 0, 1]
+    with pytest.raises(ValueError, match="No row of soft_targets has most of its probability"):
+        check_probabilities(frame, 6, CLASSES[:2])
 
 
-def test_an_index_in_another_order_is_an_error():
+@pytest.mark.parametrize("make", [np.array, pd.DataFrame], ids=["array", "numbered frame"])
+def test_which_of_too_many_columns_are_the_classes_is_not_guessed(make):
+    with pytest.raises(ValueError, match=r"y lacks a class.*columns are named after the classes"):
+        check_probabilities(make(P), 6, np.array([1, 2]))
+
+
+@pytest.mark.parametrize(
+    "labels", [["cat", "dog"] * 3, [0, 1] * 3, np.array([[0], [1]] * 3)], ids=str
+)
+def test_hard_labels(labels):
+    with pytest.raises(ValueError, match=r"hard labels, pass pandas.get_dummies"):
+        check_probabilities(labels, 6, np.array([0, 1]))
+
+
+def test_an_index_of_other_rows_is_an_error():
     frame = pd.DataFrame(P, columns=CLASSES, index=list("abcdef"))
     shuffled = frame.iloc[[0, 2, 1, 3, 4, 5]]
     rows = pd.DataFrame(X, index=frame.index)
     student = AFTClassifier(max_epochs=1, random_state=0)
     for given in ({"X": rows, "y": Y}, {"X": X, "y": pd.Series(Y, index=frame.index)}):
-        with pytest.raises(ValueError, match=r"row 1 is 'c' in soft_targets and 'b' in [Xy]"):
+        with pytest.raises(ValueError, match=r"row 1 is 'c' in soft_targets and 'b' in [Xy].*loc"):
             student.fit(**given, soft_targets=shuffled)
+        with pytest.raises(ValueError, match=r"row 0 is 0 in soft.*set_axis\([Xy].index\) if"):
+            student.fit(**given, soft_targets=frame.reset_index(drop=True))
         student.fit(**given, soft_targets=frame)
+    student.fit(rows, pd.Series(Y), soft_targets=frame)  # the index of X counts
 
 
-def test_an_index_of_numbers_is_accepted_beside_other_labels():
-    numbered = pd.DataFrame(P)
-    check_same_rows(numbered, pd.DataFrame(X, index=list("abcdef")), Y)
-    check_same_rows(numbered, X, pd.Series(Y, index=[6, 7, 8, 9, 10, 11]))
-    with pytest.raises(ValueError, match="row 0 is 0 in soft_targets and 5 in X"):
-        check_same_rows(numbered, pd.DataFrame(X, index=[5, 4, 3, 2, 1, 0]), Y)
-    check_same_rows(pl.DataFrame(P), pd.DataFrame(X, index=[5, 4, 3, 2, 1, 0]), Y)
+@pytest.mark.parametrize(
+    "index",
+    [
+        pd.CategoricalIndex(list("abcdef"), categories=list("abcdefg")),
+        pd.Index([1, 2, 3, 4, 5, None], dtype="Int64"),
+        pd.Index([1, 2, 3, 3, 3, np.nan]),
+        pd.date_range("2020", periods=6, tz="UTC"),
+        pd.MultiIndex.from_product([[0, 1], list("abc")]),
+    ],
+    ids=["categories", "NA", "duplicates", "dates", "levels"],
+)
+def test_indexes_of_all_kinds(index):
+    frame, rows = pd.DataFrame(P, index=index), pd.DataFrame(X, index=index)
+    check_index(frame, rows, Y)
+    check_index(frame.iloc[2:4], rows.iloc[2:4], Y)
+    check_index(pl.DataFrame(P), rows, Y)
+    check_index(frame, X, Y)
+    if isinstance(index, pd.CategoricalIndex):
+        check_index(frame.set_axis(list(index)), rows, Y)
+    with pytest.raises(ValueError, match="row 1 is"):
+        check_index(frame.iloc[[0, 5, 2, 3, 4, 1]], rows, Y)
 
 
 def test_rounded_probabilities_are_normalised():
@@ -225,7 +274,7 @@ def test_classes_that_are_not_predicted_have_probability_0():
 
 
 def test_a_class_that_y_lacks_is_dropped():
-    values = np.float32([[0.2, 0.6, 0.2], [1e-9, 1, 0], [0, 1, 0], [np.nan] * 3])
+    values = np.float32([[0.3, 0.4, 0.3], [0.2, 0.6, 0.2], [0, 1, 0], [np.nan] * 3])
     found = aligned(values, CLASSES, np.array(["cat", "dog", "emu"]))
     np.testing.assert_allclose(found, [[0.5, 0.5, 0]] + [[np.nan] * 3] * 3, rtol=1e-6)
 

@@ -4,21 +4,39 @@ import numpy as np
 import pytest
 import torch
 
-from sk_aft._fine_tuning._objectives import BATCH_SIZE, OBJECTIVES, draw_classes, pair_loss
+from sk_aft._fine_tuning._objectives import OBJECTIVES, pair_loss
 
 
 def drawn(name, labels, n_batches=8):
     return OBJECTIVES[name].draw(np.asarray(labels), n_batches, np.random.RandomState(0))
 
 
-@pytest.mark.parametrize("name", ["linear", "pairs"])
 @pytest.mark.parametrize("labels", [[0, 1, 1], [0] * 20 + [1] * 20, np.arange(90) % 45])
-def test_no_row_is_twice_in_a_batch_but_where_a_pass_ends(name, labels):
-    batches = drawn(name, labels)
-    assert len(batches) == 8
-    for batch in batches[:1] if name == "linear" else batches:
-        assert len(np.unique(batch)) == len(batch) <= BATCH_SIZE
-    assert set(np.concatenate(drawn(name, labels, 200)).tolist()) == set(range(len(labels)))
+def test_every_row_is_drawn_and_none_twice_in_a_batch(labels):
+    for name in ("linear", "pairs"):
+        batches = drawn(name, labels, 200)
+        assert set(np.concatenate(batches).tolist()) == set(range(len(labels)))
+        for batch in batches if name == "pairs" else batches[:1]:  # others may end a pass
+            assert len(np.unique(batch)) == len(batch)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([10, 10], [10, 10]),
+        ([50, 50], [16, 16]),
+        ([10] * 6, [5] * 6),
+        ([10] * 16, [2] * 16),
+        ([5, 40, 300], [5, 13, 13]),
+        ([2, 500], [2, 30]),
+        ([1] * 15 + [300], [1] * 15 + [17]),
+    ],
+    ids=str,
+)
+def test_as_many_rows_of_each_class_as_fit(sizes, expected):
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    for batch in drawn("pairs", labels):
+        assert np.bincount(labels[batch]).tolist() == expected
 
 
 def test_a_pass_holds_every_row_once():
@@ -27,15 +45,9 @@ def test_a_pass_holds_every_row_once():
     assert sorted(np.concatenate(batches[2:])) == list(range(64))
 
 
-def test_batches_of_pairs_hold_as_many_rows_of_each_class():
-    labels = np.repeat(np.arange(3), [5, 40, 300])
-    for batch in drawn("pairs", labels):
-        assert np.bincount(labels[batch]).tolist() == [5, 10, 10]
-
-
 def test_of_many_classes_a_batch_holds_two_rows_of_some():
     labels = np.arange(40 * 5) % 40
-    for batch in draw_classes(labels, 5, np.random.RandomState(0)):
+    for batch in drawn("pairs", labels):
         assert np.unique(labels[batch], return_counts=True)[1].tolist() == [2] * 16
 
 

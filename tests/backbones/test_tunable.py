@@ -7,6 +7,7 @@ import transformers
 from sentence_transformers import SentenceTransformer
 
 from sk_aft import FineTunedFeatureExtractor, FoundationFeatureExtractor
+from sk_aft._data._rows import as_rows
 from sk_aft._fine_tuning._training import trained_weights
 from sk_aft.backbones import EfficientNetLiteBackbone, resolve_backbone
 
@@ -51,6 +52,26 @@ def test_text_models(name, objective, encoder_directory):
     assert 1e-4 < np.abs(features - frozen).max() < 5
     # A text's features do not depend on its batch.
     np.testing.assert_allclose(extractor.transform(NEW[::-1])[::-1], features, atol=1e-5)
+
+
+def test_groups_of_length_change_neither_features_nor_gradients(encoder_directory):
+    base = resolve_backbone(f"hf:{encoder_directory('bert')}")
+    model = base.tunable_copy().tunable(CPU)
+    texts = ["", *TEXTS[:9], "card " * 20]
+    inputs = model.read(as_rows(texts))(np.arange(11))
+    weights = list(trained_weights(model).values())
+
+    def run(module):
+        features = module(*inputs)
+        return features, torch.autograd.grad(features.square().sum(), weights, allow_unused=True)
+
+    features, gradients = run(model.module)
+    expected, expected_gradients = run(model.module.module)  # all texts at once
+    torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5)
+    for found, right in zip(gradients, expected_gradients, strict=True):
+        assert (found is None) == (right is None)
+        if found is not None:
+            torch.testing.assert_close(found, right, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", MODELS)
