@@ -289,12 +289,10 @@ def _sum_of_others(frame: Any, chosen: list[int]) -> np.ndarray:
     sums: np.ndarray = np.zeros(len(frame))
     for column in set(range(frame.shape[1])) - set(chosen):
         try:
-            numbers: np.ndarray = to_array(_safe_indexing(frame, [column], axis=1))[:, 0].astype(
-                float
-            )
+            numbers: np.ndarray = to_array(_safe_indexing(frame, [column], axis=1)).astype(float)
         except (TypeError, ValueError):
             continue  # such as texts
-        sums += np.nan_to_num(numbers)
+        sums += np.nan_to_num(numbers[:, 0])
     return sums
 
 

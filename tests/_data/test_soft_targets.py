@@ -208,7 +208,7 @@ def test_rounded_probabilities_are_normalised():
         ([{"cat": 0.5, "cow": 0.5, "dog": 0}] * 6, "got a list whose elements are not all"),
         (pd.DataFrame(P, columns=["cat", "cat", "dog"]), "soft_targets have the same name twice"),
         (np.full((6, 3), "a"), "soft_targets has to be an array of class probabilities"),
-        (pd.DataFrame({"id": list("abcdef"), "p": 0.5, "q": 0.5}), "soft_targets has to be"),
+        (pd.DataFrame({"id": list("abcdef"), "p": 0.5, "q": 0.5}), "name the columns"),
         ([[1, 0, 0]] * 5 + [[1, 0]], "soft_targets has to be an array of class probabilities"),
         (changed(4, 1, np.nan), "Row 4 of soft_targets is NaN in column 1, but not in others"),
         (changed(3, 2, np.inf), "inf in row 3, column 2"),
