@@ -311,7 +311,8 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
         soft_targets : array-like of shape (n_rows, n_classes), optional
             Class probabilities from any source, such as a language model, in the order of
             ``classes_``, or a DataFrame with columns named after the classes; NaN in rows without
-            them. "probe-kd" learns from them. They replace the soft targets that X holds.
+            them. If X, or else y, has a pandas index, theirs has to be the same. "probe-kd"
+            learns from them. They replace the soft targets that X holds.
         sample_weight : array-like of shape (n_rows,), optional
             Weights of the rows in the task loss; in the transfer loss all rows have equal weight.
         X_unlabeled : FoundationFeatures, optional

@@ -86,8 +86,9 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
         What the model was trained for; "frozen" if it is the original.
     cv_scores_ : dict of str to dict
         For the objective and "frozen", the "accuracy" and "log_loss" of a probe on labelled
-        rows that neither it nor the model has seen. Without the objective until soft targets are
-        used, unless "auto" compared it, and where labels are too few: two rows a class.
+        rows that neither it nor the model has seen. It is empty after ``fit`` unless "auto"
+        compared them; computing soft targets adds the objective, or "frozen" if no class has
+        three labelled rows.
     classes_ : ndarray of shape (n_classes,)
         The labels, sorted.
     backbones_, feature_slices_, column_slices_, n_features_out_, n_features_in_, feature_names_in_

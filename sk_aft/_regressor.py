@@ -283,8 +283,9 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
         features : array-like of shape (n_rows, n_foundation_features), optional
             Foundation features of plain rows.
         soft_targets : array-like of shape (n_rows,) or (n_rows, n_targets), optional
-            Predictions from any source, in the unit of y; NaN in rows without them. "probe-kd"
-            learns from them. They replace the soft targets that X holds.
+            Predictions from any source, in the unit of y; NaN in rows without them. If X, or else
+            y, has a pandas index, theirs has to be the same. "probe-kd" learns from them. They
+            replace the soft targets that X holds.
         sample_weight : array-like of shape (n_rows,), optional
             Weights of the rows in the task loss; in the transfer loss all rows have equal weight.
         X_unlabeled : FoundationFeatures, optional
