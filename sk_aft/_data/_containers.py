@@ -116,12 +116,14 @@ def require_columns(X: Any, names: Sequence[Any]) -> None:
     require_distinct_columns(X)
 
 
-def require_distinct_columns(X: Any) -> None:
+def require_distinct_columns(X: Any, argument: str = "X") -> None:
     """Raise ValueError if two columns of a DataFrame have the same name."""
     names = list(X.columns)
     if len(set(names)) < len(names):
         name, count = Counter(names).most_common(1)[0]
-        raise ValueError(f"X has {count} columns named {name!r}: give each a different name.")
+        raise ValueError(
+            f"{argument} has {count} columns named {name!r}: give each a different name."
+        )
 
 
 def select_columns(X: Any, names: Sequence[Any]) -> Any:

@@ -8,7 +8,12 @@ from typing import Any, Protocol
 import numpy as np
 from sklearn.utils import _safe_indexing
 
-from sk_aft._data._containers import is_frame, is_sparse, to_array
+from sk_aft._data._containers import (
+    is_frame,
+    is_sparse,
+    require_distinct_columns,
+    to_array,
+)
 from sk_aft._data._feature_rows import StoredRows
 from sk_aft._data._rows import Rows
 
@@ -215,7 +220,7 @@ def _numbers(soft_targets: Any, n_rows: int, expected: str, advice: str = "") ->
     if is_sparse(soft_targets):
         raise ValueError(f"{message}: pass soft_targets.toarray().")
     if is_frame(soft_targets):
-        _check_distinct(list(soft_targets.columns))
+        require_distinct_columns(soft_targets, "soft_targets")
     message += " whose elements are not all numbers. A row without soft targets is NaN throughout."
     try:
         values = to_array(soft_targets)
@@ -231,19 +236,13 @@ def _numbers(soft_targets: Any, n_rows: int, expected: str, advice: str = "") ->
     return values.astype(np.float64)
 
 
-def _check_distinct(names: list[Any]) -> None:
-    """Raise ValueError if two columns have the same name."""
-    if len(set(names)) < len(names):
-        raise ValueError(f"The columns of soft_targets have the same name twice: {names}.")
-
-
 def _columns_of_classes(frame: Any, classes: list[Any]) -> list[int]:
     """Return the column of each class by its name; all columns if they are only numbered.
 
     Raise if names are neither the classes nor a numbering: then the order is not known.
     """
+    require_distinct_columns(frame, "soft_targets")
     names = list(frame.columns)
-    _check_distinct(names)
     numbers = list(range(len(names)))
     is_numbered = names in (numbers, [f"column_{number}" for number in numbers])  # pandas, polars
     if is_numbered and len(names) != len(classes):

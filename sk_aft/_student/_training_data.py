@@ -234,11 +234,11 @@ def add_soft_targets(
     missing_label: Any,
 ) -> TrainingData:
     """Return the rows with soft targets: those given, or else those that ``X`` holds."""
+    if soft_targets is None and not takes_held:
+        return replace(data, soft_targets=None)
     if soft_targets is None:
-        if takes_held:
-            _check_classes_held(X, missing_label)
-        held = _held_soft_targets(data.encoder, X) if takes_held else None
-        return replace(data, soft_targets=held)
+        _check_classes_held(X, missing_label)
+        return replace(data, soft_targets=_held_soft_targets(data.encoder, X))
     encoded = data.encoder.encode_soft(soft_targets, len(data.rows))
     check_index(soft_targets, getattr(X, "inputs", X), y)
     return replace(data, soft_targets=encoded)

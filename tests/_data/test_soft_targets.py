@@ -101,7 +101,7 @@ def test_names_that_are_nearly_the_classes_are_not_guessed(names, classes):
     [
         (["p_cat", "p_cow", "p_dog"], "name the columns after the classes, or pass .*to_numpy"),
         (["cat", "dog", "bird"], "there is none for 'cow'.*add it with 0"),
-        (["a", "a", "b"], "the same name twice"),
+        (["a", "a", "b"], "has 2 columns named 'a'"),
     ],
 )
 def test_other_names_are_explained(columns, message):
@@ -206,7 +206,7 @@ def test_rounded_probabilities_are_normalised():
         (scipy.sparse.csr_matrix(P), r"got a csr_matrix: pass soft_targets.toarray\(\)"),
         ([None, *P[1:].tolist()], "got a list whose elements are not all numbers"),
         ([{"cat": 0.5, "cow": 0.5, "dog": 0}] * 6, "got a list whose elements are not all"),
-        (pd.DataFrame(P, columns=["cat", "cat", "dog"]), "soft_targets have the same name twice"),
+        (pd.DataFrame(P, columns=["cat", "cat", "dog"]), "soft_targets has 2 columns named 'cat'"),
         (np.full((6, 3), "a"), "soft_targets has to be an array of class probabilities"),
         (pd.DataFrame({"id": list("abcdef"), "p": 0.5, "q": 0.5}), "name the columns"),
         ([[1, 0, 0]] * 5 + [[1, 0]], "soft_targets has to be an array of class probabilities"),
