@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 # Rows of a batch at most. SetFit's batch of 16 pairs holds as many texts, so that steps compare.
 BATCH_SIZE = 32
-# Of pairs, so that a batch holds two rows of each class.
-_MOST_CLASSES = BATCH_SIZE // 2
+# So that a batch of pairs holds two rows of each class.
+MOST_CLASSES_IN_PAIRS = BATCH_SIZE // 2
 
 
 class Objective(NamedTuple):
@@ -89,7 +89,9 @@ def draw_classes(
     members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     batches = []
     for _ in range(n_batches):
-        chosen = [members[number] for number in random.permutation(len(members))[:_MOST_CLASSES]]
+        chosen = [
+            members[number] for number in random.permutation(len(members))[:MOST_CLASSES_IN_PAIRS]
+        ]
         n_each = _n_of_each(np.array([len(rows) for rows in chosen]))
         batches.append(np.concatenate([random.permutation(rows)[:n_each] for rows in chosen]))
     return batches

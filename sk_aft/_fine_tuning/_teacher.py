@@ -8,7 +8,7 @@ import numpy as np
 
 from sk_aft._embedding import FeatureSource, Reader
 from sk_aft._fine_tuning._backbone import FineTunedBackbone, LabeledRows
-from sk_aft._fine_tuning._objectives import BATCH_SIZE, OBJECTIVES
+from sk_aft._fine_tuning._objectives import BATCH_SIZE, MOST_CLASSES_IN_PAIRS, OBJECTIVES
 from sk_aft._fine_tuning._soft_targets import (
     OutOfFold,
     TunedSoftTargets,
@@ -42,7 +42,7 @@ class TeacherSettings(NamedTuple):
 
 def default_objective(labeled: LabeledRows) -> str:
     """Return "pairs" for texts if a batch holds two rows of each class, else "linear"."""
-    are_few = 2 * labeled.n_classes <= BATCH_SIZE
+    are_few = labeled.n_classes <= MOST_CLASSES_IN_PAIRS
     return "pairs" if labeled.rows.kind == "text" and are_few else "linear"
 
 
