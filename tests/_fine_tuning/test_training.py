@@ -56,7 +56,7 @@ def interrupted(fit, cache):
 @pytest.mark.parametrize("objective", ["linear", "pairs"])
 def test_control_c_costs_little(objective, encoder_directory, cache, capsys):
     model = f"hf:{encoder_directory('bert')}"
-    parameters = {"objective": objective, "n_steps": 400, "verbose": 1}
+    parameters = {"objective": objective, "n_steps": 1200, "verbose": 1}
     kept = FineTunedFeatureExtractor(model, cache=cache, **parameters)
     started = time.monotonic()
     interrupted(lambda: kept.fit(TEXTS, LABELS), cache)
@@ -64,7 +64,7 @@ def test_control_c_costs_little(objective, encoder_directory, cache, capsys):
     assert not hasattr(kept, "classes_")
     capsys.readouterr()
     features = np.asarray(kept.fit_transform(TEXTS, LABELS))
-    assert 0 < first_step(capsys.readouterr().err) < 400
+    assert 0 < first_step(capsys.readouterr().err) < 1200
     whole = FineTunedFeatureExtractor(model, cache=None, **parameters)
     np.testing.assert_array_equal(features, whole.fit_transform(TEXTS, LABELS))
     assert checkpoint_of(cache) is None
