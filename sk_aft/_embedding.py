@@ -6,6 +6,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from traceback import walk_tb
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from sk_aft._runtime._device import resolve_device
 from sk_aft._runtime._memory import is_out_of_memory, release_memory
 from sk_aft.backbones import Backbone
 from sk_aft.backbones._base import FeatureShapeError
+from sk_aft.backbones._layers import LayersOfModel
 from sk_aft.store import FeatureStore, digest_array, row_digests
 from sk_aft.store._process import process_store
 
@@ -50,11 +52,22 @@ class Reader(NamedTuple):
         The column of a DataFrame that it reads, or a tuple of columns; default: whole rows.
     kind : {"text", "image", "numeric"}, optional
         The kind of rows that it reads; default: the backbone's, or else found from the rows.
+    layers : tuple of int, default=()
+        Its layers that are computed and stored side by side; empty for its own output alone.
+    shown : slice, default=slice(None)
+        Which of these columns are features; `FoundationFeatures.teacher_features` has all.
     """
 
     backbone: Backbone
     column: Any = None
     kind: str | None = None
+    layers: tuple[int, ...] = ()
+    shown: slice = slice(None)
+
+    @property
+    def model(self) -> Backbone:
+        """What computes the stored columns."""
+        return LayersOfModel(self.backbone, self.layers) if self.layers else self.backbone
 
     def rows(self, rows: Rows) -> Rows:
         """Return the part of the rows that the model reads, checked; categories as texts."""
@@ -100,14 +113,18 @@ class FeatureSource(NamedTuple):
         embeddings = [
             Embedding(
                 self,
-                reader.backbone,
+                reader.model,
                 reader.rows(rows),
                 self.store(reader.backbone),
                 column=reader.column,
             )
             for reader in self.readers
         ]
-        return [embedding.features() for embedding in embeddings]
+        parts = [embedding.features() for embedding in embeddings]
+        return [
+            replace(part, columns=reader.shown)
+            for part, reader in zip(parts, self.readers, strict=True)
+        ]
 
     def store(self, backbone: Backbone) -> FeatureStore | None:
         """Return the store that keeps the features of a model, or None."""

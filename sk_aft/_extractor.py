@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -21,10 +21,11 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from sk_aft._data._containers import is_frame, require_columns, select_columns
 from sk_aft._data._rows import Rows, as_rows, check_finite, named
 from sk_aft._embedding import OR_MASK, FeatureSource, Reader, model_fingerprint
-from sk_aft._features import FoundationFeatures
+from sk_aft._features import FeatureBlocks, FoundationFeatures
 from sk_aft._runtime._device import resolve_device
 from sk_aft.backbones import Backbone, resolve_backbone
 from sk_aft.backbones._base import FeatureShapeError
+from sk_aft.backbones._layers import check_layers, layers_to_store
 from sk_aft.store import FeatureStore, model_digest, row_digests
 from sk_aft.store._process import inherit, process_state
 
@@ -92,6 +93,12 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     inputs : str, list of str or None, default=None
         If ``model`` is a mapping: the column, or the columns as a DataFrame, that the student
         gets. Other columns are not needed at prediction. None means all columns.
+    layers : {"last", "auto"} or list of int, default="last"
+        Which layers of the models give features; see Notes.
+
+        - "last": the model's own output, with its own pooling.
+        - "auto": a middle layer and the last.
+        - A list: layers by number; -1 is the last.
 
     Attributes
     ----------
@@ -99,7 +106,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         The models, in the order of their features.
     feature_slices_ : dict of str to slice
         Which features come from which model. If models of several columns have the same name,
-        the column's name is prepended.
+        the column's name is prepended. A layer before the last is named "minilm_layer4".
     column_slices_ : dict of str to slice
         Which features come from which column of a DataFrame; empty unless ``model`` is a mapping.
     n_features_out_ : int
@@ -142,6 +149,17 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
       fourth channel is transparency; transparent images are put on white.
     - Images are rotated as their Exif data specify. Only the first frame of an animation is read.
 
+    "minilm", "st:NAME", "hf:NAME", objects of these libraries, and EfficientNet have layers. Of a
+    transformer, 0 are the embeddings, and k is the output of its k-th layer: the mean over the
+    tokens, not normalised. Of EfficientNet, 0 is the stem, k the k-th block, and the last layer
+    follows the blocks; features are means over the map. Other models have one output, which "last"
+    and "auto" use.
+
+    The middle layer comes after two thirds of the layers: layer 4 of MiniLM's 6. "last" computes
+    and stores it, too, in the same pass: it is for `FoundationFeatures.teacher_features`, and for a
+    later "auto". ``layers=[-1]`` stores the last layer alone, which takes about half of the disk
+    space.
+
     Models are frozen, so clones of an extractor share them. A function, or a module with a
     preprocessing function, is not recognised in another run unless a fingerprint is declared
     (see `sk_aft.backbones.CallableBackbone`); its features are kept only for this process.
@@ -167,11 +185,14 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         "verbose": ["verbose"],
         "on_error": [StrOptions({"raise", "mask"})],
         "inputs": "no_validation",  # names of columns may be of any type
+        "layers": "no_validation",  # check_layers says what it can be
     }
 
     # Set by fit.
     _rows_kind: str
     _readers: list[Reader]
+    _model_names: list[str]
+    _teacher: FeatureBlocks | None
     _kinds: dict[Any, str]
     _float_ranges: dict[Any, Any]  # of the columns of images, None for the rows as they are
     # scikit-learn looks here first, so that its global setting does not part rows and features.
@@ -187,6 +208,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         verbose: int = 0,
         on_error: str = "raise",
         inputs: Any = None,
+        layers: Any = "last",
     ) -> None:
         self.model = model
         self.cache = cache
@@ -195,6 +217,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         self.verbose = verbose
         self.on_error = on_error
         self.inputs = inputs
+        self.layers = layers
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any = None) -> FoundationFeatureExtractor:
@@ -245,36 +268,61 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         if not self._models():
             kind = type(self.model).__name__
             raise ValueError(f"model is an empty {kind}: give at least one foundation model.")
+        check_layers(self.layers)
         readers = [Reader(resolve_backbone(model), column) for column, model in self._models()]
         self._check_models(readers)
         self._kinds = _agreed_kinds(readers)
         seen = self._check_rows(X, reset=True)
-        self._readers = []
+        readers = [
+            reader._replace(layers=layers_to_store(reader.backbone, self.layers))
+            for reader in readers
+        ]
+        self._model_names = _names(readers)
         float_ranges = {}
-        self.feature_slices_: dict[str, slice] = {}
-        self.column_slices_: dict[Any, slice] = {}
-        start = 0
-        for (backbone, column, _), name in zip(readers, _names(readers), strict=True):
-            rows = Reader(backbone, column).rows(seen.read)
+        shown, stored = _Blocks(), _Blocks()
+        for number, (reader, name) in enumerate(zip(readers, self._model_names, strict=True)):
+            backbone, column = reader.backbone, reader.column
+            rows = reader.rows(seen.read)
             self._check_complete(rows, column)
             if rows.kind == "image":
                 float_ranges[column] = rows.float_range
-            reader = Reader(backbone, column, rows.kind)
+            reader = reader._replace(kind=rows.kind)
             backbone.check_rows(rows, self._columns_read(column))
-            width = backbone.n_features_out
-            if width is None:
-                width = self._width(reader, seen.read)
-            stop = start + width
-            self._readers.append(reader)
-            self.feature_slices_[_unique_name(name, self.feature_slices_)] = slice(start, stop)
-            if column is not None:
-                first = self.column_slices_.get(column, slice(start, stop)).start
-                self.column_slices_[column] = slice(first, stop)
-            start = stop
+            widths = self._widths(reader, name, seen.read)
+            stored.add(widths, column)
+            if reader.layers and isinstance(self.layers, str) and self.layers == "last":
+                last = widths.popitem()
+                reader = reader._replace(shown=slice(sum(widths.values()), None))
+                widths = dict([last])
+            shown.add(widths, column)
+            readers[number] = reader
+        self._readers = readers
         self._float_ranges = float_ranges
-        self.backbones_ = [backbone for backbone, _, _ in readers]
-        self.n_features_out_ = start
+        self._teacher = None
+        if stored != shown:
+            whole = [reader._replace(shown=slice(None)) for reader in readers]
+            self._teacher = FeatureBlocks(whole, stored.feature_slices, stored.column_slices)
+        self.feature_slices_ = shown.feature_slices
+        self.column_slices_ = shown.column_slices
+        self.backbones_ = [reader.backbone for reader in readers]
+        self.n_features_out_ = shown.width
         return seen
+
+    def _widths(self, reader: Reader, name: str, rows: Rows) -> dict[str, int]:
+        """Return the width of each layer that is stored, by its name."""
+        backbone, widths = reader.backbone, {name: reader.backbone.n_features_out}
+        if reader.layers:
+            last = widths.pop(name)
+            for layer in reader.layers:
+                if layer == backbone.n_layers:
+                    widths[name] = last
+                else:
+                    widths[f"{name}_layer{layer}"] = backbone.layer_width(layer)
+        known = {key: width for key, width in widths.items() if width is not None}
+        if len(known) == len(widths):
+            return known
+        rest = self._width(reader, rows) - sum(known.values())
+        return {key: rest if width is None else width for key, width in widths.items()}
 
     def _check_models(self, readers: Sequence[Reader]) -> None:
         """Raise ValueError if such models cannot be used; called before any row is read."""
@@ -355,17 +403,18 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         Returns
         -------
         keys : dict of str to list of bytes
-            For each model, as named in ``feature_slices_``, one key per row. Empty without a cache.
+            For each model, by its name in ``feature_slices_``, one key per row of all its layers.
+            Empty without a cache.
         """
         check_is_fitted(self)
         keys = {}
         source = self._source()
         read = self._check_rows(X, reset=False).read
-        for name, reader in zip(self.feature_slices_, self._readers, strict=True):
+        for name, reader in zip(self._model_names, self._readers, strict=True):
             store = source.store(reader.backbone)
             if store is not None:
                 rows = reader.rows(read)
-                model = model_digest(model_fingerprint(reader.backbone, rows), store.dtype)
+                model = model_digest(model_fingerprint(reader.model, rows), store.dtype)
                 keys[name] = [model + digest for digest in row_digests(rows)]
         return keys
 
@@ -471,7 +520,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         )
 
     def _width(self, reader: Reader, rows: Rows) -> int:
-        """Run a model to find the width of its features."""
+        """Run a model to find the width of what is stored of it."""
         source = self._source([reader])._replace(verbose=0, on_error="raise")
         n_tried = 1 if self.on_error == "raise" else min(len(rows), _ROWS_TRIED_FOR_WIDTH)
         for row in range(n_tried):
@@ -494,6 +543,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             self.feature_slices_,
             read=seen.read,
             column_slices=self.column_slices_,
+            teacher=self._teacher,
         )
 
     def _check_rows(self, X: Any, *, reset: bool) -> _Seen:
@@ -602,11 +652,31 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         return tags
 
 
+@dataclass
+class _Blocks:
+    """Features of several models, one after the other."""
+
+    feature_slices: dict[str, slice] = field(default_factory=dict)
+    column_slices: dict[Any, slice] = field(default_factory=dict)
+    width: int = 0
+
+    def add(self, widths: Mapping[str, int], column: Any) -> None:
+        """Append features of a model, given the width of each of its layers."""
+        first = self.width
+        for name, width in widths.items():
+            columns = slice(self.width, self.width + width)
+            self.feature_slices[_unique_name(name, self.feature_slices)] = columns
+            self.width = columns.stop
+        if column is not None:
+            first = self.column_slices.get(column, slice(first, None)).start
+            self.column_slices[column] = slice(first, self.width)
+
+
 def _agreed_kinds(readers: list[Reader]) -> dict[Any, str]:
     """Return, by column, the kind that its models read, if they agree on one."""
     kinds: dict[Any, set] = {}
-    for backbone, column, _ in readers:
-        kinds.setdefault(column, set()).add(backbone.kind)
+    for reader in readers:
+        kinds.setdefault(reader.column, set()).add(reader.backbone.kind)
     return {
         column: kind
         for column, (kind, *others) in kinds.items()
@@ -624,12 +694,15 @@ def _is_known_by_content(model: Any) -> bool:
 
 
 def _names(readers: list[Reader]) -> list[str]:
-    """Return the models' names, preceded by the column if models of several columns share one."""
+    """Return different names: the column precedes those that models of several columns share."""
     columns_of = Counter(name for name, _ in {(r.backbone.name, r.column) for r in readers})
-    return [
-        f"{_joined(column)}_{backbone.name}" if columns_of[backbone.name] > 1 else backbone.name
-        for backbone, column, _ in readers
-    ]
+    names: list[str] = []
+    for reader in readers:
+        name = reader.backbone.name
+        if columns_of[name] > 1:
+            name = f"{_joined(reader.column)}_{name}"
+        names.append(_unique_name(name, names))
+    return names
 
 
 def _joined(column: Any) -> str:

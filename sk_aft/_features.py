@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.utils import _safe_indexing
@@ -13,8 +13,26 @@ from sklearn.utils import _safe_indexing
 from sk_aft._data._feature_rows import StoredRows
 from sk_aft._data._rows import Rows, as_rows
 from sk_aft._data._soft_targets import SoftTargetSource
-from sk_aft._embedding import FeatureSource
+from sk_aft._embedding import FeatureSource, Reader
 from sk_aft.store._model_rows import ModelRows
+
+
+class FeatureBlocks(NamedTuple):
+    """Layers of models, and which columns each of them has.
+
+    Parameters
+    ----------
+    readers : sequence of Reader
+        The models and their layers.
+    feature_slices : dict of str to slice
+        Which columns belong to which layer of which model.
+    column_slices : dict of str to slice
+        Which features come from which column of a DataFrame.
+    """
+
+    readers: Sequence[Reader]
+    feature_slices: dict[str, slice]
+    column_slices: dict[Any, slice]
 
 
 class FoundationFeatures:
@@ -45,6 +63,8 @@ class FoundationFeatures:
         Which features come from which column of what the models read.
     soft_target_source : SoftTargetSource, optional
         Computes soft targets of the rows; default: they have none.
+    teacher : FeatureBlocks, optional
+        What ``teacher_features`` consist of; default: of the features.
 
     Attributes
     ----------
@@ -56,6 +76,9 @@ class FoundationFeatures:
         Which columns belong to which model.
     column_slices : dict of str to slice
         Which features come from which column of a DataFrame; empty if models read whole rows.
+    teacher_features : FoundationFeatures of shape (n_rows, n_teacher_features)
+        The same rows with all layers that the store holds, each in a slice of its own. Of a
+        fine-tuned model, these are the layers of the model before it was fine-tuned.
     missing_mask : ndarray of shape (n_rows,), bool
         Which rows lack the features of at least one model; only with ``on_error="mask"``.
     soft_targets : ndarray of shape (n_rows, n_classes), float32, or None
@@ -99,16 +122,20 @@ class FoundationFeatures:
         read: Rows | None = None,
         column_slices: dict[Any, slice] | None = None,
         soft_target_source: SoftTargetSource | None = None,
+        teacher: FeatureBlocks | None = None,
     ) -> None:
         self.inputs = inputs
         self._rows = rows
         self._source = source
         self.feature_slices = feature_slices
         self.column_slices = column_slices or {}
-        self._parts = parts
+        self._stored = _Stored(parts)
         self._read = rows if read is None else read
         self._soft_target_source = soft_target_source
         self._soft_targets: np.ndarray | None = None
+        self._teacher = teacher
+        shares = teacher is not None and _whole(teacher.readers) == _whole(source.readers)
+        self._teacher_stored = self._stored if shares else _Stored(None)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -130,6 +157,34 @@ class FoundationFeatures:
     def is_computed(self) -> bool:
         """Whether the features are available without running a model or reading the store."""
         return self._parts is not None
+
+    @property
+    def teacher_features(self) -> FoundationFeatures:
+        """The same rows with the features that a teacher may use; computed when first used.
+
+        These are all layers that the store holds, each in a slice of its own: with
+        ``layers="last"`` or ``"auto"`` a middle layer and the last, with a list its layers. They
+        are computed together with ``features``, in one pass. Of a fine-tuned model, they are those
+        of the model before it was fine-tuned, without soft targets. It is the object itself if
+        there is nothing to add.
+
+        Returns
+        -------
+        rows : FoundationFeatures of shape (n_rows, n_teacher_features)
+            With the same ``inputs``.
+        """
+        if self._teacher is None:
+            return self
+        rows = FoundationFeatures(
+            self.inputs,
+            self._rows,
+            self._source._replace(readers=self._teacher.readers),
+            self._teacher.feature_slices,
+            read=self._read,
+            column_slices=self._teacher.column_slices,
+        )
+        rows._stored = self._teacher_stored
+        return rows
 
     @property
     def is_on_disk(self) -> bool:
@@ -174,10 +229,18 @@ class FoundationFeatures:
         taken = [part.take(indices) for part in self._computed()]
         return taken[0] if len(taken) == 1 else np.concatenate(taken, axis=1)
 
+    @property
+    def _parts(self) -> list[StoredRows] | None:
+        return self._stored.parts
+
     def _computed(self) -> list[StoredRows]:
-        if self._parts is None:
-            self._parts = self._source.compute(self._read)
-        return self._parts
+        """Return the features of each model."""
+        if self._stored.parts is None:
+            self._stored.parts = self._source.compute(self._read)
+        return [
+            replace(part, columns=reader.shown)
+            for part, reader in zip(self._stored.parts, self._source.readers, strict=True)
+        ]
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return iter(np.asarray(self))  # pandas.DataFrame needs it
@@ -195,7 +258,6 @@ class FoundationFeatures:
                 raise IndexError(f"row {key} is out of range for {len(self)} rows")
             return self.take([key])[0]
         indices = np.arange(len(self))[key]
-        parts = None if self._parts is None else [part.subset(indices) for part in self._parts]
         rows = self._rows[indices]
         is_same = self.inputs is self._rows.values
         some = FoundationFeatures(
@@ -203,13 +265,16 @@ class FoundationFeatures:
             rows,
             self._source,
             self.feature_slices,
-            parts,
+            self._stored.subset(indices).parts,
             read=rows if self._read is self._rows else self._read[indices],
             column_slices=self.column_slices,
             soft_target_source=self._soft_target_source,
+            teacher=self._teacher,
         )
         if self._soft_targets is not None:
             some._soft_targets = self._soft_targets[indices]
+        if some._teacher_stored is not some._stored:
+            some._teacher_stored = self._teacher_stored.subset(indices)
         return some
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -227,9 +292,6 @@ class FoundationFeatures:
             # The rows are recognised again after loading, rather than stored twice.
             state["_rows"] = replace(self._rows, values=None)
             state["_read"] = None if self._read is self._rows else self._read
-        if self._parts and any(isinstance(part.matrix, ModelRows) for part in self._parts):
-            # Features are looked up again by content: another process may not see this file.
-            state["_parts"] = None
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -243,6 +305,27 @@ class FoundationFeatures:
         names = ", ".join(reader.backbone.name for reader in self._source.readers)
         state = "" if self.is_computed else ", not computed yet"
         return f"FoundationFeatures(shape={self.shape}, models=[{names}]{state})"
+
+
+@dataclass
+class _Stored:
+    """Stored rows of the models, shared by the objects that show some of their columns."""
+
+    parts: list[StoredRows] | None
+
+    def subset(self, indices: np.ndarray) -> _Stored:
+        """Return some of the rows."""
+        return _Stored(self.parts and [part.subset(indices) for part in self.parts])
+
+    def __getstate__(self) -> dict[str, Any]:
+        is_in_memory = all(not isinstance(part.matrix, ModelRows) for part in self.parts or ())
+        # Others are looked up again by content: another process may not see their file.
+        return {"parts": self.parts if is_in_memory else None}
+
+
+def _whole(readers: Sequence[Reader]) -> list[Reader]:
+    """Return readers of all stored columns."""
+    return [reader._replace(shown=slice(None)) for reader in readers]
 
 
 def _is_full_slice(key: Any) -> bool:

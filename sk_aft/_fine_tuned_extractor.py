@@ -22,7 +22,7 @@ from sk_aft._data._labels import (
 )
 from sk_aft._embedding import Reader
 from sk_aft._extractor import FoundationFeatureExtractor, _Seen
-from sk_aft._features import FoundationFeatures
+from sk_aft._features import FeatureBlocks, FoundationFeatures
 from sk_aft._fine_tuning._backbone import LabeledRows
 from sk_aft._fine_tuning._objectives import OBJECTIVES
 from sk_aft._fine_tuning._soft_targets import TunedSoftTargets
@@ -112,6 +112,9 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
     of the extractor does not: read the soft targets of some rows before, or those of the
     unpickled extractor raise an error.
 
+    `FoundationFeatures.teacher_features` are those of the original model, computed when they are
+    first read: with all layers that `FoundationFeatureExtractor` stores.
+
     Only labelled rows are learned from, so features of a labelled row have seen its label. Do not
     cross-validate a later step on what this transformer returns: cross-validate the pipeline.
 
@@ -140,7 +143,11 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
     """
 
     _parameter_constraints: dict = {
-        **FoundationFeatureExtractor._parameter_constraints,
+        **{
+            name: constraint
+            for name, constraint in FoundationFeatureExtractor._parameter_constraints.items()
+            if name != "layers"
+        },
         "objective": [StrOptions({"auto", *OBJECTIVES})],
         "n_steps": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "lr": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
@@ -291,8 +298,10 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
         teacher = Teacher(reader, rows, settings, self._source([reader])._replace(verbose=0))
         self.objective_ = teacher.objective
         self.cv_scores_ = teacher.scores
-        self._readers = [reader._replace(backbone=teacher.backbone)]
-        self.backbones_ = [teacher.backbone]
+        self._readers = [teacher.reader]
+        self.backbones_ = [teacher.reader.backbone]
+        if self._teacher is None:
+            self._teacher = FeatureBlocks([reader], self.feature_slices_, self.column_slices_)
         self._soft_targets = teacher.soft_targets(self.classes_)
         return seen
 
@@ -303,7 +312,7 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
                 "for each, and give a student the mean of their soft targets with "
                 "fit(X, y, soft_targets=...)."
             )
-        (backbone, _, _) = readers[0]
+        backbone = readers[0].backbone
         backbone.check_tunable()
         if self.objective == "pairs" and backbone.kind != "text":
             raise ValueError(
@@ -364,6 +373,7 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
             read=seen.read,
             column_slices=self.column_slices_,
             soft_target_source=self._soft_targets,
+            teacher=self._teacher,
         )
 
     def __getstate__(self) -> dict[str, Any]:

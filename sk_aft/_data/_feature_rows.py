@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -91,11 +91,14 @@ class StoredRows:
         Which of them these rows are; -1 for rows without features.
     model : bytes, default=b""
         The digest of the model in the store's keys; empty if it is not known.
+    columns : slice, default=slice(None)
+        Which columns of the matrix these are.
     """
 
     matrix: RowMatrix
     indices: np.ndarray
     model: bytes = b""
+    columns: slice = field(default_factory=lambda: slice(None))
 
     @classmethod
     def of_array(cls, array: np.ndarray) -> StoredRows:
@@ -106,7 +109,7 @@ class StoredRows:
     @property
     def shape(self) -> tuple[int, int]:
         """Number of these rows and of features."""
-        return len(self.indices), self.matrix.width
+        return len(self.indices), len(range(self.matrix.width)[self.columns])
 
     @property
     def missing_mask(self) -> np.ndarray:
@@ -123,7 +126,8 @@ class StoredRows:
 
     def take(self, indices: Any) -> np.ndarray:
         """Return some of the rows as an array in memory; NaN for rows without features."""
-        return self.matrix.take(self.indices[indices])
+        # A copy, since a view would keep the other columns in memory.
+        return np.ascontiguousarray(self.matrix.take(self.indices[indices])[:, self.columns])
 
     def subset(self, indices: Any) -> StoredRows:
         """Return some of the rows without reading them."""
@@ -134,8 +138,8 @@ class StoredRows:
         first = int(self.indices[0]) if len(self.indices) else 0
         stop = first + len(self.indices)
         if first >= 0 and np.array_equal(self.indices, np.arange(first, stop)):
-            return self.matrix.view(first, stop)
-        return self.matrix.take(self.indices)
+            return self.matrix.view(first, stop)[:, self.columns]
+        return self.take(slice(None))
 
 
 class RowSubset:

@@ -148,7 +148,7 @@ def _digest(reader: Reader, X: FoundationFeatures) -> str | None:
     """Return the digest of a teacher whose features are in no store."""
     if _name_on_hub(reader.backbone):
         return None
-    return model_digest(model_fingerprint(reader.backbone, reader.rows(X._read[:1]))).hex()
+    return model_digest(model_fingerprint(reader.model, reader.rows(X._read[:1]))).hex()
 
 
 def _of_backbone(

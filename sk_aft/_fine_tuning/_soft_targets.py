@@ -15,7 +15,6 @@ from sk_aft._data._feature_rows import StoredRows
 from sk_aft._data._rows import Rows
 from sk_aft._embedding import FeatureSource, Reader
 from sk_aft._fine_tuning._backbone import FineTunedBackbone, LabeledRows
-from sk_aft.backbones import Backbone
 from sk_aft.store import row_digests
 from sk_aft.transfer._probe import ClassProbe
 
@@ -134,9 +133,9 @@ def out_of_fold(
     return OutOfFold(probabilities, probe, scores)
 
 
-def features_of(backbone: Backbone, labeled: LabeledRows, source: FeatureSource) -> np.ndarray:
+def features_of(reader: Reader, labeled: LabeledRows, source: FeatureSource) -> np.ndarray:
     """Return a model's features of labelled rows; those in the store are not computed again."""
-    reading = source._replace(readers=[Reader(backbone, kind=labeled.rows.kind)])
+    reading = source._replace(readers=[reader._replace(column=None, kind=labeled.rows.kind)])
     (stored,) = reading.compute(labeled.rows)
     return stored.take(np.arange(len(labeled.labels)))
 
@@ -168,7 +167,7 @@ def tuned_out_of_fold(
     matrices = []
     for number, (train, _) in enumerate(folds, start=1):
         backbone = tune(labeled.subset(train), f"-fold-{number}-of-{len(folds)}")
-        matrices.append(features_of(backbone, labeled, source))
+        matrices.append(features_of(Reader(backbone), labeled, source))
         backbone.forget()
     return out_of_fold(labeled, folds, matrices)
 

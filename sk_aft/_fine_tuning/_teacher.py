@@ -19,7 +19,6 @@ from sk_aft._fine_tuning._soft_targets import (
     tuning_folds,
 )
 from sk_aft._fine_tuning._training import TuningSettings
-from sk_aft.backbones import Backbone
 
 FROZEN = "frozen"
 # With fewer labelled rows, whether the frozen model is as good out of fold is left to chance.
@@ -67,8 +66,8 @@ class Teacher:
     ----------
     objective : {"linear", "pairs", "frozen"}
         What the model is trained for.
-    backbone : Backbone
-        The fine-tuned model.
+    reader : Reader
+        The fine-tuned model, or the original if it stays frozen, and what it reads.
     scores : dict of str to dict
         Out-of-fold "accuracy" and "log_loss", by objective.
     """
@@ -76,7 +75,7 @@ class Teacher:
     def __init__(
         self, reader: Reader, labeled: LabeledRows, settings: TeacherSettings, source: FeatureSource
     ) -> None:
-        self._reader, self._labeled, self._source = reader, labeled, source
+        self._original, self._labeled, self._source = reader, labeled, source
         self._settings = settings
         self._folds = tuning_folds(labeled, settings.cv, settings.seed)
         self.scores: dict[str, dict[str, float]] = {}
@@ -89,23 +88,23 @@ class Teacher:
             is_frozen = frozen.scores["log_loss"] <= tuned.scores["log_loss"]
             self.objective = FROZEN if is_frozen else self.objective
             self._predictions = frozen if is_frozen else tuned
-        is_frozen = self.objective == FROZEN
-        self.backbone: Backbone = reader.backbone if is_frozen else self._tuned(labeled)
-        if not is_frozen:
+        self.reader = reader
+        if self.objective != FROZEN:
+            self.reader = Reader(self._tuned(labeled), reader.column, reader.kind)
             reader.backbone.unload()  # the original is not needed any more
 
     def soft_targets(self, classes: np.ndarray) -> TunedSoftTargets:
         """Return what predicts the classes of rows."""
         return TunedSoftTargets(
             classes,
-            self._reader,
+            self._original,
             self._labeled,
             self._predict_labeled,
             self._features,
         )
 
     def _features(self) -> np.ndarray:
-        return features_of(self.backbone, self._labeled, self._source)
+        return features_of(self.reader, self._labeled, self._source)
 
     def _predict_labeled(self) -> OutOfFold:
         if self._predictions is None:
@@ -113,7 +112,7 @@ class Teacher:
         return self._predictions
 
     def _of_frozen(self) -> OutOfFold:
-        features = features_of(self._reader.backbone, self._labeled, self._source)
+        features = features_of(self._original, self._labeled, self._source)
         folds = self._folds or frozen_folds(self._labeled, self._settings.seed)
         return self._scored(FROZEN, out_of_fold(self._labeled, folds, features))
 
@@ -135,5 +134,5 @@ class Teacher:
             lr = OBJECTIVES[self.objective].lr
         settings = TuningSettings(self.objective, int(n_steps), float(lr), seed, is_reproducible)
         return FineTunedBackbone(
-            self._reader.backbone, labeled, settings, self._source, fold=fold, verbose=verbose
+            self._original.backbone, labeled, settings, self._source, fold=fold, verbose=verbose
         )

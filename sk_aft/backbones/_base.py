@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,8 @@ class Backbone(ABC):
     name: str
     kind: str | None = None
     batch_size: int = 64
+    # Where the middle layer is, as a fraction of the layers.
+    _middle: float = 2 / 3
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
@@ -83,6 +86,45 @@ class Backbone(ABC):
         features : ndarray of shape (n_rows, n_features), float32
             One vector for each row.
         """
+
+    @property
+    def n_layers(self) -> int | None:
+        """Number of the last layer, whose features `embed` returns; None without other layers.
+
+        It is known without loading the model.
+        """
+        return None
+
+    @property
+    def middle_layer(self) -> int | None:
+        """Number of the layer that ``layers="auto"`` adds to the last; None without layers."""
+        n_layers = self.n_layers
+        return min(round(self._middle * n_layers), n_layers - 1) if n_layers else None
+
+    def layer_width(self, layer: int) -> int:
+        """Return the width of the features of a layer before the last."""
+        raise NotImplementedError
+
+    def embed_layers(
+        self, rows: Rows, layers: Sequence[int], *, batch_size: int, device: torch.device
+    ) -> np.ndarray:
+        """Return the features of several layers side by side, computed in one pass.
+
+        Parameters
+        ----------
+        rows : Rows
+            As for `embed`.
+        layers : sequence of int
+            Numbers from 0, the input of the first layer, to ``n_layers``, the model's own output.
+        batch_size, device
+            As for `embed`.
+
+        Returns
+        -------
+        features : ndarray of shape (n_rows, n_features), float32
+            One vector for each row.
+        """
+        raise NotImplementedError
 
     def prepare(self, device: torch.device) -> None:  # noqa: B027 - not all models are loaded
         """Load the model, so that an error in loading is not mistaken for a row's fault."""
@@ -232,6 +274,26 @@ class LoadedOnDemand(Backbone):
         other = copy.copy(self)  # by __getstate__, so without the loaded model
         other._loaded = None
         return other
+
+
+class LayeredModel(Backbone):
+    """A backbone with layers, which runs the model in one place."""
+
+    @abstractmethod
+    def run(
+        self, rows: Rows, layers: Sequence[int], batch_size: int, device: torch.device
+    ) -> np.ndarray:
+        """Return layers side by side; the model's own output if there are none."""
+
+    def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
+        """Return the model's own output."""
+        return self.run(rows, (), batch_size, device)
+
+    def embed_layers(
+        self, rows: Rows, layers: Sequence[int], *, batch_size: int, device: torch.device
+    ) -> np.ndarray:
+        """Return several layers side by side, computed in one pass."""
+        return self.run(rows, layers, batch_size, device)
 
 
 class HoldsObjects(Backbone):

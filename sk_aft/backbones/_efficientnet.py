@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from sk_aft._data._images import image_shape
 from sk_aft._data._pixels import RANGES, UNSCALED, Ranges
 from sk_aft._data._rows import Rows
 from sk_aft._optional import import_optional
-from sk_aft.backbones._base import Backbone, LoadedOnDemand
+from sk_aft.backbones._base import Backbone, LayeredModel, LoadedOnDemand
 from sk_aft.backbones._fingerprint import directory_digest
 from sk_aft.backbones._network import Network
 from sk_aft.backbones._tunable import TunableModel
@@ -27,8 +28,11 @@ _IMAGES_PER_CORE = 8
 _LARGEST_STACK = 1 << 24
 
 
-class EfficientNetLiteBackbone(LoadedOnDemand):
+class EfficientNetLiteBackbone(LayeredModel, LoadedOnDemand):
     """The pooled last feature map (1,280 numbers) of EfficientNet-Lite 0, 1 or 2.
+
+    Layer 0 is the stem, the blocks follow (16, 21 and 21), and the last layer is the convolution
+    after them. Features of a layer are the mean over its map.
 
     Parameters
     ----------
@@ -94,11 +98,28 @@ class EfficientNetLiteBackbone(LoadedOnDemand):
         model = load_efficientnet(self.variant)
         model._fc = torch.nn.Identity()  # the logits of ImageNet's classes are not needed
         model = model.to(device, memory_format=torch.channels_last)
-        return Network(_PooledMap(model), device, n_rows_worth_export=_IMAGES_WORTH_EXPORT)
+        return Network(
+            _PooledMap(model),
+            device,
+            n_rows_worth_export=_IMAGES_WORTH_EXPORT,
+            select=partial(_PooledMaps, model),
+            n_layers=self.n_layers,
+        )
 
-    def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
+    @property
+    def n_layers(self) -> int:
+        """Number of the last layer, which follows the blocks."""
+        return len(_widths(self.variant))
+
+    def layer_width(self, layer: int) -> int:
+        """Return the number of channels of the stem or a block."""
+        return _widths(self.variant)[layer]
+
+    def run(
+        self, rows: Rows, layers: Sequence[int], batch_size: int, device: torch.device
+    ) -> np.ndarray:
         """Resize and scale the images and run the network."""
-        network = self.loaded(device)
+        network = self.loaded(device).of_layers(layers)
         n_rows = len(rows.values)
         network.export(n_rows, lambda: (self._to_tensor(rows, range(min(n_rows, 4))),))
         if network.session is not None:
@@ -170,13 +191,26 @@ def load_efficientnet(variant: int) -> Any:
     """
     if variant not in (0, 1, 2):
         raise ValueError(f"variant has to be 0, 1 or 2, got {variant!r}.")
-    purpose = f"EfficientNet-Lite{variant}"
-    package = import_optional("efficientnet_lite_pytorch", extra="vision", purpose=purpose)
     # Layers are created in torch's default dtype, which may not be float32.
-    model = package.EfficientNet.from_name(f"efficientnet-lite{variant}").float()
+    model = _random_efficientnet(variant).float()
     weights = torch.load(_weights_path(variant), map_location="cpu", weights_only=True)
     model.load_state_dict(weights)
     return model
+
+
+def _random_efficientnet(variant: int) -> Any:
+    purpose = f"EfficientNet-Lite{variant}"
+    package = import_optional("efficientnet_lite_pytorch", extra="vision", purpose=purpose)
+    return package.EfficientNet.from_name(f"efficientnet-lite{variant}")
+
+
+@cache
+def _widths(variant: int) -> list[int]:
+    """Return the numbers of channels of the stem and of the blocks."""
+    with torch.device("meta"):
+        model = _random_efficientnet(variant)
+    blocks = [block._project_conv.out_channels for block in model._blocks]
+    return [model._conv_stem.out_channels, *blocks]
 
 
 def _weights_path(variant: int) -> str:
@@ -194,3 +228,33 @@ class _PooledMap(torch.nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         images = images.contiguous(memory_format=torch.channels_last)
         return self.model.extract_features(images).mean(dim=(2, 3))
+
+
+class _PooledMaps(torch.nn.Module):
+    """The means of several layers' maps; the last layer is the pooled last map."""
+
+    def __init__(self, model: Any, layers: Sequence[int]) -> None:
+        super().__init__()
+        self.last = _PooledMap(model)
+        # A layer's map is what the next layer reads.
+        readers = [*model._blocks, model._conv_head]
+        self.n_layers = len(readers)
+        self.readers = {layer: readers[layer] for layer in layers if layer < self.n_layers}
+        self.layers = layers
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        means: dict[int, torch.Tensor] = {}
+
+        def keep(layer: int, _: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            means[layer] = inputs[0].mean(dim=(2, 3))
+
+        hooks = [
+            reader.register_forward_pre_hook(partial(keep, layer))
+            for layer, reader in self.readers.items()
+        ]
+        try:
+            last = self.last(images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return tuple({**means, self.n_layers: last}[layer] for layer in self.layers)

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from functools import partial
-from importlib import import_module
 from numbers import Integral
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from sk_aft.backbones._base import Backbone
-from sk_aft.backbones._hub import load_from_hub
-from sk_aft.backbones._hugging_face import (
-    HuggingFaceBackbone,
+from sk_aft.backbones._encoder_files import (
+    EncoderFiles,
+    files_in_sentence_transformer,
     import_transformers,
-    quiet_loading,
 )
+from sk_aft.backbones._hugging_face import HuggingFaceBackbone, quiet_loading
 from sk_aft.backbones._sentence_transformers import SentenceTransformerBackbone
 
 # Types of transformers that read texts and whose configuration names no other files.
@@ -34,26 +30,6 @@ TEXT_ENCODERS = frozenset((
 # fmt: on
 # Entries of a configuration that make transformers look for other files, or for code.
 _NAMES_OF_FILES = ("_name_or_path", "auto_map", "quantization_config")
-
-
-class EncoderFiles(NamedTuple):
-    """Where the files of an encoder are.
-
-    Parameters
-    ----------
-    name_or_path : str
-        Name on the hub, or a directory.
-    subfolder : str, default=""
-        Folder of the encoder within it.
-    """
-
-    name_or_path: str
-    subfolder: str = ""
-
-    def load(self, kind: Any, **parameters: Any) -> Any:
-        """Call ``kind.from_pretrained`` with these files; no code of the hub is run."""
-        load = partial(kind.from_pretrained, self.name_or_path, subfolder=self.subfolder)
-        return load_from_hub(self.name_or_path, partial(load, **parameters))
 
 
 def encoder_files(backbone: Backbone) -> EncoderFiles:
@@ -78,24 +54,7 @@ def encoder_files(backbone: Backbone) -> EncoderFiles:
         return EncoderFiles(backbone.name_or_path)
     if not isinstance(backbone, SentenceTransformerBackbone):
         raise ValueError(f"{backbone.name!r} is not an encoder of texts with layers to train.")
-    import_transformers()
-    name = backbone.full_name
-    find = partial(
-        import_module("transformers.utils").cached_file,
-        name,
-        "modules.json",
-        _raise_exceptions_for_missing_entries=False,
-    )
-    path = load_from_hub(name, find)
-    if path is None:  # a plain model of transformers
-        return EncoderFiles(name)
-    first = json.loads(Path(path).read_text("utf-8"))[0]
-    if not first["type"].endswith(".Transformer"):
-        raise ValueError(
-            f"{name!r} has no transformer whose layers could be trained: its first module is "
-            f"{first['type']}."
-        )
-    return EncoderFiles(name, first["path"])
+    return files_in_sentence_transformer(backbone.full_name)
 
 
 def load_encoder(files: EncoderFiles, n_layers: int) -> Any:

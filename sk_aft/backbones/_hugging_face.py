@@ -13,9 +13,10 @@ import numpy as np
 import torch
 
 from sk_aft._data._rows import Rows
-from sk_aft._optional import import_optional
 from sk_aft.backbones._base import Backbone, LoadedOnDemand
+from sk_aft.backbones._encoder_files import EncoderSize, import_transformers, size_of
 from sk_aft.backbones._fingerprint import directory_digest
+from sk_aft.backbones._hidden_states import EncoderBackbone, TokenLayers, mean_over_tokens
 from sk_aft.backbones._hub import load_from_hub
 from sk_aft.backbones._network import Network
 from sk_aft.backbones._tokens import (
@@ -28,7 +29,7 @@ from sk_aft.backbones._tokens import (
 from sk_aft.backbones._tunable import TakeTensors, TunableModel, tunable_encoder
 
 
-class HuggingFaceBackbone(LoadedOnDemand):
+class HuggingFaceBackbone(EncoderBackbone, LoadedOnDemand):
     """A text encoder loaded with transformers; features are the mean of its last hidden states.
 
     Parameters
@@ -69,6 +70,10 @@ class HuggingFaceBackbone(LoadedOnDemand):
         """Width of the hidden states, from the model's configuration."""
         return getattr(_config(self.name_or_path), "hidden_size", None)
 
+    def encoder_size(self) -> EncoderSize | None:
+        """Return what the model's configuration says of its layers."""
+        return size_of(_config(self.name_or_path))
+
     def load(self, device: torch.device) -> tuple[Any, Network]:
         """Load tokenizer and model."""
         transformers = import_transformers()
@@ -78,11 +83,17 @@ class HuggingFaceBackbone(LoadedOnDemand):
             model = load_from_hub(self.name_or_path, partial(load, dtype=torch.float32))
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
-        return tokenizer, token_network(MeanOverTokens(model.to(device)), device)
+        module = MeanOverTokens(model.to(device))
+        return tokenizer, token_network(
+            module, device, select=partial(TokenLayers, module), n_layers=self.n_layers
+        )
 
-    def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
+    def run(
+        self, rows: Rows, layers: Sequence[int], batch_size: int, device: torch.device
+    ) -> np.ndarray:
         """Tokenize, run and pool; texts of similar length share a batch to reduce padding."""
         tokenizer, network = self.loaded(device)
+        network = network.of_layers(layers)
         return embed_with_tokenizer(network, tokenizer, rows.values, self.max_length, batch_size)
 
     def tunable_copy(self) -> Backbone:
@@ -132,9 +143,7 @@ class MeanOverTokens(torch.nn.Module):
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         """Return (n_texts, n_features) for the tensors of `INPUTS`."""
         tokens = dict(zip(INPUTS, inputs, strict=False))
-        hidden = self.model(**tokens).last_hidden_state.float()
-        mask = tokens["attention_mask"].unsqueeze(-1).float()
-        return (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
+        return mean_over_tokens(self.model(**tokens).last_hidden_state, tokens["attention_mask"])
 
 
 @contextmanager
@@ -178,8 +187,3 @@ def load_tokenizer(name_or_path: str) -> Any:
 def _config(name_or_path: str) -> Any:
     load = partial(import_transformers().AutoConfig.from_pretrained, name_or_path)
     return load_from_hub(name_or_path, load)
-
-
-def import_transformers() -> Any:
-    """Import transformers; the error says how to install it."""
-    return import_optional("transformers", extra="text", purpose="Hugging Face text models")

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sk_aft._runtime._threads import one_thread
-from sk_aft.backbones._onnx import Inputs, OnnxSession, export_to_onnx
+from sk_aft.backbones._onnx import (
+    Inputs,
+    OnnxSession,
+    as_outputs,
+    export_to_onnx,
+    side_by_side,
+)
 
 
 class Network:
@@ -24,13 +30,17 @@ class Network:
     Parameters
     ----------
     module : torch.nn.Module
-        Maps the tensors of a batch to an (n, d) tensor.
+        Maps the tensors of a batch to an (n, d) tensor, or to several, which are put side by side.
     device : torch.device
         Device of the module.
     n_rows_worth_export : int
         Number of rows from which the export saves time.
     varying_axes : tuple of int, default=(0,)
         Axes of the inputs whose length differs between batches; axis 0 is that of the rows.
+    select : callable, optional
+        Maps numbers of layers to a module that returns these, for `of_layers`.
+    n_layers : int, optional
+        Number of the last layer, which is what ``module`` returns.
     """
 
     def __init__(
@@ -40,6 +50,8 @@ class Network:
         *,
         n_rows_worth_export: int,
         varying_axes: tuple[int, ...] = (0,),
+        select: Callable[[Sequence[int]], nn.Module] | None = None,
+        n_layers: int | None = None,
     ) -> None:
         self.module = module.eval()
         self.device = device
@@ -47,6 +59,24 @@ class Network:
         self._varying_axes = varying_axes
         self._n_rows_before_export = n_rows_worth_export
         self._may_export = device.type == "cpu"
+        self._select = select
+        self._n_layers = n_layers
+        self._of_layers: dict[tuple[int, ...], Network] = {}
+
+    def of_layers(self, layers: Sequence[int]) -> Network:
+        """Return a network of the same weights that returns several layers; itself for none."""
+        if not layers:
+            return self
+        wanted = tuple(layers)
+        if wanted not in self._of_layers:
+            assert self._select is not None
+            self._of_layers[wanted] = Network(
+                self._select(wanted),
+                self.device,
+                n_rows_worth_export=self._n_rows_before_export,
+                varying_axes=self._varying_axes,
+            )
+        return self._of_layers[wanted]
 
     def export(self, n_rows: int, example: Callable[[], Inputs]) -> None:
         """Announce rows; export the module if the rows so far make that worthwhile.
@@ -58,8 +88,10 @@ class Network:
         example : callable
             Returns a batch of some of them, on which the export has to agree with PyTorch.
         """
+        if self.session is None:
+            self.session = self._session_of_layers()
         self._n_rows_before_export -= n_rows
-        if self._may_export and self._n_rows_before_export <= 0:
+        if self.session is None and self._may_export and self._n_rows_before_export <= 0:
             self._may_export = False  # one attempt only
             self.session = export_to_onnx(self.module, example(), self._varying_axes)
 
@@ -82,5 +114,11 @@ class Network:
 
     @torch.inference_mode()
     def _run_in_torch(self, batch: Inputs) -> np.ndarray:
-        features: Tensor = self.module(*(tensor.to(self.device) for tensor in batch))
-        return features.float().cpu().numpy()
+        return side_by_side(as_outputs(self.module(*(tensor.to(self.device) for tensor in batch))))
+
+    def _session_of_layers(self) -> OnnxSession | None:
+        """Return the exported last layer of several, which is what this network returns."""
+        for layers, network in self._of_layers.items():
+            if network.session is not None and self._n_layers in layers:
+                return network.session.only(layers.index(self._n_layers))
+        return None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TypeAlias
@@ -43,11 +44,33 @@ class OnnxSession:
             model, options, providers=["CPUExecutionProvider"]
         )
         self._names = [value.name for value in self._session.get_inputs()]
+        self._outputs = [value.name for value in self._session.get_outputs()]
 
     def __call__(self, inputs: Inputs) -> np.ndarray:
-        """Return the features of one batch."""
+        """Return the features of one batch; several outputs are side by side."""
+        return side_by_side(self.outputs(inputs))
+
+    def outputs(self, inputs: Inputs) -> list[np.ndarray]:
+        """Return each output for one batch."""
         arrays = [tensor.numpy() for tensor in inputs]
-        return self._session.run(None, dict(zip(self._names, arrays, strict=True)))[0]
+        return self._session.run(self._outputs, dict(zip(self._names, arrays, strict=True)))
+
+    def only(self, number: int) -> OnnxSession:
+        """Return a session with one of the outputs, which shares the model."""
+        other = copy.copy(self)
+        other._outputs = [self._outputs[number]]
+        return other
+
+
+def side_by_side(outputs: Sequence[np.ndarray]) -> np.ndarray:
+    """Return matrices of the same rows as one."""
+    return outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=1)
+
+
+def as_outputs(outputs: Tensor | tuple[Tensor, ...]) -> list[np.ndarray]:
+    """Return what a module returned, which may be several tensors, as float32 arrays."""
+    tensors = (outputs,) if isinstance(outputs, Tensor) else outputs
+    return [tensor.float().cpu().numpy() for tensor in tensors]
 
 
 def export_to_onnx(
@@ -58,7 +81,7 @@ def export_to_onnx(
     Parameters
     ----------
     module : torch.nn.Module
-        On the CPU, in evaluation mode; maps tensors to an (n, d) tensor.
+        On the CPU, in evaluation mode; maps tensors to an (n, d) tensor, or to several.
     example : tuple of Tensor
         A batch of real rows.
     varying_axes : tuple of int
@@ -78,7 +101,9 @@ def export_to_onnx(
         axes = {axis: f"axis_{axis}" for axis in varying_axes}
         inputs = {f"input_{index}": axes for index in range(len(example))}
         two_rows = tuple(tensor[:2] for tensor in example)
-        model = serialise(module, two_rows, inputs, {"features": {0: "axis_0"}})
+        n_outputs = len(_expected(module, two_rows))
+        outputs = {f"features_{number}": {0: "axis_0"} for number in range(n_outputs)}
+        model = serialise(module, two_rows, inputs, outputs)
         session = OnnxSession(model)
         shapes = _vary_shapes(example, varying_axes)
         agree = all(_agree(module, session, inputs) for inputs in shapes)
@@ -166,7 +191,15 @@ def _vary_shapes(example: Inputs, varying_axes: tuple[int, ...]) -> Iterator[Inp
 
 
 def _agree(module: nn.Module, session: OnnxSession, inputs: Inputs) -> bool:
-    with torch.inference_mode():
-        expected = module(*inputs).numpy()
-    difference = np.linalg.norm(session(inputs) - expected, axis=1)
+    pairs = zip(session.outputs(inputs), _expected(module, inputs), strict=True)
+    return all(_are_close(features, expected) for features, expected in pairs)
+
+
+def _are_close(features: np.ndarray, expected: np.ndarray) -> bool:
+    difference = np.linalg.norm(features - expected, axis=1)
     return bool((difference <= _LARGEST_DIFFERENCE * np.linalg.norm(expected, axis=1)).all())
+
+
+@torch.inference_mode()
+def _expected(module: nn.Module, inputs: Inputs) -> list[np.ndarray]:
+    return as_outputs(module(*inputs))

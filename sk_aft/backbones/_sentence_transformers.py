@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import torch
 from sk_aft._data._rows import Rows
 from sk_aft._optional import import_optional
 from sk_aft.backbones._base import Backbone, LoadedOnDemand
+from sk_aft.backbones._encoder_files import EncoderSize, files_in_sentence_transformer
+from sk_aft.backbones._hidden_states import EncoderBackbone, TokenLayers, encode_layers
 from sk_aft.backbones._hub import load_from_hub
 from sk_aft.backbones._hugging_face import quiet_loading, resolved_revision
 from sk_aft.backbones._network import Network
@@ -26,7 +29,7 @@ from sk_aft.backbones._tokens import (
 from sk_aft.backbones._tunable import TakeTensors, TunableModel, tunable_encoder
 
 
-class SentenceTransformerBackbone(LoadedOnDemand):
+class SentenceTransformerBackbone(EncoderBackbone, LoadedOnDemand):
     """A sentence-transformers model with the model's own pooling and normalisation.
 
     Parameters
@@ -80,6 +83,13 @@ class SentenceTransformerBackbone(LoadedOnDemand):
             return None
         return json.loads(pooling.read_text()).get("word_embedding_dimension")
 
+    def encoder_size(self) -> EncoderSize | None:
+        """Return what the configuration of the first module says of its layers."""
+        try:
+            return files_in_sentence_transformer(self.full_name).size()
+        except ValueError:  # no transformer
+            return None
+
     def load(self, device: torch.device) -> tuple[Any, Network | None]:
         """Load the model, and a network on its tokens if its pooling is a plain mean."""
         package = import_optional(
@@ -89,16 +99,25 @@ class SentenceTransformerBackbone(LoadedOnDemand):
             load = partial(package.SentenceTransformer, self.full_name, device=str(device))
             model = load_from_hub(self.full_name, load).eval()
         is_plain = device.type == "cpu" and _is_mean_over_tokens(model)
-        return model, token_network(_OnTokens(model), device) if is_plain else None
+        if not is_plain:
+            return model, None
+        module = _OnTokens(model)
+        return model, token_network(
+            module, device, select=partial(TokenLayers, module), n_layers=self.n_layers
+        )
 
-    def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
+    def run(
+        self, rows: Rows, layers: Sequence[int], batch_size: int, device: torch.device
+    ) -> np.ndarray:
         """Encode the texts; texts of similar length share a batch."""
         model, network = self.loaded(device)
         if network is not None:
             tokenize = getattr(model, "preprocess", None) or model.tokenize
+            network = network.of_layers(layers)
             return embed_texts(network, tokenize, rows.values, batch_size=batch_size)
-        features = model.encode(list(rows.values), batch_size=batch_size, show_progress_bar=False)
-        return np.asarray(features, dtype=np.float32)
+        return encode_layers(
+            model, layers, rows.values, batch_size=batch_size, show_progress_bar=False
+        )
 
     def tunable_copy(self) -> Backbone:
         """Return a copy whose weights may change."""

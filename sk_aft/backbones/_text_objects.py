@@ -6,6 +6,7 @@ import copy
 import json
 import sys
 from abc import abstractmethod
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,9 @@ import xxhash
 
 from sk_aft._data._rows import Rows
 from sk_aft.backbones._base import Backbone, HoldsObjects
+from sk_aft.backbones._encoder_files import EncoderSize, size_of
 from sk_aft.backbones._fingerprint import describe_classes, is_library, tensors_digest
+from sk_aft.backbones._hidden_states import EncoderBackbone, TokenLayers, encode_layers
 from sk_aft.backbones._hugging_face import (
     MeanOverTokens,
     embed_with_tokenizer,
@@ -33,7 +36,7 @@ from sk_aft.store._process import process_token
 _PIPELINE = "transformers.pipeline('feature-extraction', model=model, tokenizer=tokenizer)"
 
 
-class TextObject(HoldsObjects):
+class TextObject(EncoderBackbone, HoldsObjects):
     """A text model that the user has loaded, identified by its weights.
 
     Its weights may change between two calls, so nothing derived from them is kept. It runs in
@@ -75,6 +78,14 @@ class TextObject(HoldsObjects):
         """Whether all layers are of a versioned package."""
         return all(is_library(type(layer).__module__) for layer in self.model.modules())
 
+    def encoder_size(self) -> EncoderSize | None:
+        """Return what the configuration of the transformer says of its layers."""
+        try:
+            transformer: Any = transformer_of(self.model, self.name)
+        except ValueError:  # there is none
+            return None
+        return size_of(transformer.config)
+
     def check_tunable(self) -> None:
         """Raise ValueError unless the model contains a transformer."""
         transformer_of(self.model, self.name)
@@ -111,16 +122,19 @@ class SentenceTransformerObject(TextObject):
         self.model.to(device).eval()
         return tunable_sentence_transformer(self.model, self.name)
 
-    def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
+    def run(
+        self, rows: Rows, layers: Sequence[int], batch_size: int, device: torch.device
+    ) -> np.ndarray:
         """Encode the texts."""
         with borrowed(self.model, device):
-            features = self.model.encode(
-                list(rows.values),
+            return encode_layers(
+                self.model,
+                layers,
+                rows.values,
                 batch_size=batch_size,
                 device=str(device),
                 show_progress_bar=False,
             )
-        return np.asarray(features, dtype=np.float32)
 
     def note(self, rows: Rows) -> str | None:
         """Say how many texts were truncated."""
@@ -171,10 +185,14 @@ class TransformersObject(TextObject):
         read = partial(read_tokens, self.tokenizer, self.max_length)
         return tunable_encoder(MeanOverTokens(self.model.to(device).eval()), self.name, read)
 
-    def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
+    def run(
+        self, rows: Rows, layers: Sequence[int], batch_size: int, device: torch.device
+    ) -> np.ndarray:
         """Tokenize, run and pool."""
         with borrowed(self.model, device):
-            pooled = MeanOverTokens(self.model)
+            pooled: torch.nn.Module = MeanOverTokens(self.model)
+            if layers:
+                pooled = TokenLayers(pooled, layers)
             network = Network(pooled, device, n_rows_worth_export=sys.maxsize)  # never exported
             return embed_with_tokenizer(
                 network, self.tokenizer, rows.values, self.max_length, batch_size

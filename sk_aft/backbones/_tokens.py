@@ -27,9 +27,11 @@ _TEXTS_WORTH_EXPORT = 1000
 _TEXTS_OF_GROUP = 8  # smaller products are less efficient
 
 
-def token_network(module: nn.Module, device: torch.device) -> Network:
+def token_network(module: nn.Module, device: torch.device, **layers: Any) -> Network:
     """Return a network whose inputs are (n_texts, n_tokens) tensors, see `INPUTS`."""
-    return Network(module, device, n_rows_worth_export=_TEXTS_WORTH_EXPORT, varying_axes=(0, 1))
+    return Network(
+        module, device, n_rows_worth_export=_TEXTS_WORTH_EXPORT, varying_axes=(0, 1), **layers
+    )
 
 
 def embed_texts(

@@ -1,0 +1,152 @@
+"""Means of a transformer's hidden states over the tokens of each text, in one pass."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sk_aft.backbones._base import FeatureShapeError, LayeredModel
+from sk_aft.backbones._encoder_files import EncoderSize
+from sk_aft.backbones._tunable import transformer_of
+
+
+class EncoderBackbone(LayeredModel):
+    """A text model whose layers are those of a transformer."""
+
+    @abstractmethod
+    def encoder_size(self) -> EncoderSize | None:
+        """Return the number of layers and their width; None without a transformer."""
+
+    @property
+    def n_layers(self) -> int | None:
+        """Number of the transformer's layers; None without a transformer."""
+        size = self.encoder_size()
+        return None if size is None else size.n_layers
+
+    def layer_width(self, layer: int) -> int:
+        """Return the width of the hidden states."""
+        del layer  # all layers have the same
+        size = self.encoder_size()
+        assert size is not None
+        return size.width
+
+
+def mean_over_tokens(hidden: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean of hidden states (B, n_tokens, d) over the tokens of a mask, in float32."""
+    mask = mask.unsqueeze(-1).float()
+    return (hidden.float() * mask).sum(1) / mask.sum(1).clamp(min=1)
+
+
+@contextmanager
+def outputs_of_layers(
+    model: nn.Module, layers: Sequence[int]
+) -> Iterator[Callable[[Tensor], tuple[Tensor, ...]]]:
+    """Record the hidden states of a text model while it runs.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Contains a transformer.
+    layers : sequence of int
+        Which layers; 0 are the embeddings.
+
+    Yields
+    ------
+    outputs : callable
+        Called after a batch with the model's own output (B, d), it returns an output for each
+        layer: the mean over the tokens, or the model's own of the last layer.
+    """
+    transformer: Any = transformer_of(model, type(model).__name__)
+    n_layers = transformer.config.num_hidden_layers
+    forward = transformer.forward
+    means: dict[int, Tensor] = {}
+
+    def recording(*arguments: Any, attention_mask: Tensor, **keywords: Any) -> Any:
+        keywords = {**keywords, "attention_mask": attention_mask, "output_hidden_states": True}
+        output = forward(*arguments, **keywords)
+        for layer in set(layers) - {n_layers}:
+            hidden = output.hidden_states[layer]
+            if hidden.shape[:2] != attention_mask.shape:
+                raise FeatureShapeError(
+                    f"Layer {layer} of {type(transformer).__name__} has hidden states of shape "
+                    f"{tuple(hidden.shape)} for tokens of shape {tuple(attention_mask.shape)}: "
+                    "expected one for each token. layers=[-1] takes the last layer only."
+                )
+            means[layer] = mean_over_tokens(hidden, attention_mask)
+        return output
+
+    # Not a hook, because sentence-transformers calls `forward` itself.
+    before = vars(transformer).get("forward")
+    transformer.forward = recording
+    try:
+        yield lambda last: tuple({**means, n_layers: last}[layer] for layer in layers)
+    finally:
+        del transformer.forward
+        if before is not None:
+            transformer.forward = before
+
+
+class TokenLayers(nn.Module):
+    """Several layers of a text model that reads tokens; the last is the model's own output.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Maps tokens to the model's own output.
+    layers : sequence of int
+        Which layers.
+    """
+
+    def __init__(self, module: nn.Module, layers: Sequence[int]) -> None:
+        super().__init__()
+        self.module = module
+        self.layers = layers
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return (n_texts, width) for each layer."""
+        with outputs_of_layers(self.module, self.layers) as outputs:
+            return outputs(self.module(*inputs))
+
+
+def encode_layers(
+    model: Any, layers: Sequence[int], texts: Sequence[str], **how: Any
+) -> np.ndarray:
+    """Return several layers of a SentenceTransformer, side by side, by its own ``encode``.
+
+    Parameters
+    ----------
+    model : SentenceTransformer
+        The model.
+    layers : sequence of int
+        Which layers; empty for the model's own output.
+    texts : sequence of str
+        What to encode.
+    **how
+        Parameters of ``encode``.
+
+    Returns
+    -------
+    features : ndarray of shape (n_texts, n_features), float32
+        Of each text.
+    """
+    if not layers:
+        return np.asarray(model.encode(list(texts), **how), dtype=np.float32)
+    width, model.truncate_dim = model.truncate_dim, None  # it would truncate all layers
+    with outputs_of_layers(model, layers) as outputs:
+
+        def widen(_: nn.Module, __: Any, output: dict[str, Tensor]) -> None:
+            last = output["sentence_embedding"][:, :width].float()
+            output["sentence_embedding"] = torch.cat(outputs(last), dim=1)
+
+        hook = list(model.children())[-1].register_forward_hook(widen)
+        try:
+            return encode_layers(model, (), texts, **how)
+        finally:
+            hook.remove()
+            model.truncate_dim = width
