@@ -64,13 +64,15 @@ def outputs_of_layers(
     """
     transformer: Any = transformer_of(model, type(model).__name__)
     n_layers = transformer.config.num_hidden_layers
+    # Recent versions keep only the states of these layers, others those of all.
+    inner = [layer for layer in layers if layer != n_layers]
     forward = transformer.forward
     means: dict[int, Tensor] = {}
 
     def recording(*arguments: Any, attention_mask: Tensor, **keywords: Any) -> Any:
-        keywords = {**keywords, "attention_mask": attention_mask, "output_hidden_states": True}
+        keywords = {**keywords, "attention_mask": attention_mask, "output_hidden_states": inner}
         output = forward(*arguments, **keywords)
-        for layer in set(layers) - {n_layers}:
+        for layer in inner:
             hidden = output.hidden_states[layer]
             if hidden.shape[:2] != attention_mask.shape:
                 raise FeatureShapeError(
@@ -82,14 +84,32 @@ def outputs_of_layers(
         return output
 
     # Not a hook, because sentence-transformers calls `forward` itself.
-    before = vars(transformer).get("forward")
-    transformer.forward = recording
+    own = {"forward": forward} if "forward" in vars(transformer) else {}
+    with _without_traces(transformer):
+        transformer.forward = recording
+        try:
+            yield lambda last: tuple({**means, n_layers: last}[layer] for layer in layers)
+        finally:
+            del transformer.forward
+            vars(transformer).update(own)
+
+
+@contextmanager
+def _without_traces(model: nn.Module) -> Iterator[None]:
+    """Remove the attributes and hooks that are added to a model in the block.
+
+    To record hidden states, transformers leaves hooks in the layers, and a model with them cannot
+    be pickled.
+    """
+    before = [(part, set(vars(part)), set(part._forward_hooks)) for part in model.modules()]
     try:
-        yield lambda last: tuple({**means, n_layers: last}[layer] for layer in layers)
+        yield
     finally:
-        del transformer.forward
-        if before is not None:
-            transformer.forward = before
+        for part, names, hooks in before:
+            for name in vars(part).keys() - names:
+                delattr(part, name)
+            for hook in part._forward_hooks.keys() - hooks:
+                del part._forward_hooks[hook]
 
 
 class TokenLayers(nn.Module):

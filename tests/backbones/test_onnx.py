@@ -93,7 +93,8 @@ def test_without_the_extra_pytorch_goes_on(missing, monkeypatch, images):
     backbone = EfficientNetLiteBackbone(image_size=32)
     extractor = FoundationFeatureExtractor(backbone)
     assert extractor.fit_transform(images).features.shape == (200, 1280)
-    assert network_of(backbone).session is None
+    stored = backbone.middle_layer, backbone.n_layers
+    assert network_of(backbone).of_layers(stored).session is None
 
 
 class NeverLoaded(EfficientNetLiteBackbone):
@@ -104,7 +105,8 @@ class NeverLoaded(EfficientNetLiteBackbone):
 def test_the_store_does_not_tell_them_apart(monkeypatch, images):
     backbone = EfficientNetLiteBackbone(image_size=32)
     features = FoundationFeatureExtractor(backbone).fit_transform(images).features
-    assert network_of(backbone).session is not None
+    stored = backbone.middle_layer, backbone.n_layers
+    assert network_of(backbone).of_layers(stored).session is not None
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     again = FoundationFeatureExtractor(NeverLoaded(image_size=32)).fit_transform(images).features
     np.testing.assert_array_equal(again, features)
