@@ -102,9 +102,9 @@ class StoredRows:
 
     @classmethod
     def of_array(cls, array: np.ndarray) -> StoredRows:
-        """Return the rows of an array."""
+        """Return the rows of an array; those that begin with NaN have no features."""
         matrix = MatrixInMemory(array.astype(np.float32, copy=False))
-        return cls(matrix, np.arange(len(array)))
+        return cls(matrix, np.where(np.isnan(array[:, 0]), -1, np.arange(len(array))))
 
     @property
     def shape(self) -> tuple[int, int]:

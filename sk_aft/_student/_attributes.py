@@ -9,6 +9,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from sk_aft._student._state import StudentState, TrainingState
+from sk_aft.transfer import PooledDistillation
 
 
 def _part_of(state: str, name: str, doc: str) -> Any:
@@ -95,6 +96,25 @@ class FittedAttributes:
                 "a transfer method that weights them."
             )
         return transfer.feature_weights.detach().cpu().numpy()
+
+    @property
+    def teacher_weights_(self) -> dict[str, float]:
+        """Weight of each teacher in the pool of ``transfer="pooled-kd"``, the default."""
+        return dict(self._pool.teacher_weights)
+
+    @property
+    def teacher_score_(self) -> float:
+        """How good the pool of teachers is out of fold, from 0 to 1."""
+        return self._pool.teacher_score
+
+    @property
+    def _pool(self) -> PooledDistillation:
+        if not isinstance(self._student.transfer, PooledDistillation):
+            raise AttributeError(
+                "teacher_weights_ and teacher_score_ exist only after a fit with "
+                "transfer='pooled-kd', which 'auto' is where it can be, and beta > 0."
+            )
+        return self._student.transfer
 
     @property
     def loss_curve_(self) -> list[float]:

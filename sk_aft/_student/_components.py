@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from sk_aft._data._batches import RowBatches
 from sk_aft._data._feature_rows import StoredRows
+from sk_aft._data._rows import Rows
 from sk_aft._data._tensors import Inputs
 from sk_aft._parameters import reject_unknown
 from sk_aft._student._inputs import StudentInputs
+from sk_aft._student._linear_columns import linear_columns
 from sk_aft._student._losses import has_plain_mean
 from sk_aft._student._schedule import Schedule
 from sk_aft.modules import (
@@ -30,6 +32,7 @@ from sk_aft.modules import (
 from sk_aft.modules._named import NamedNetwork, image_resizer, named_network
 from sk_aft.transfer import TransferRows, make_transfer
 from sk_aft.transfer._base import concatenate
+from sk_aft.transfer._pooled_distillation import STUDENT_ROWS, STUDENT_START
 
 # Former names of methods that the user's own transfer methods may still define.
 _FORMER_NAMES = {"prepare": "fit", "default_strength": "default_beta"}
@@ -255,8 +258,14 @@ def fit_transfer(
     feature_slices: Mapping[str, slice],
     n_classes: int | None,
     seed: int,
+    rows: Rows,
+    has_started: bool,
 ) -> Any:
-    """Fit the transfer objective to the rows before the first step."""
+    """Fit the transfer objective to the rows before the first step.
+
+    ``rows`` are those of the batches; ``has_started`` says whether the network starts from a
+    foundation model.
+    """
     fit = getattr(transfer, "fit", None)
     if fit is None:
         return None
@@ -266,6 +275,14 @@ def fit_transfer(
         inputs = (batches.inputs.take(piece, batches.device) for piece in pieces)
         features = [penultimate_features(module, infer, piece) for piece in inputs]
         return np.concatenate([piece.cpu().numpy() for piece in features])
+
+    def student_columns() -> dict[str, np.ndarray]:
+        columns, start = linear_columns(rows, seed), None
+        if has_started:
+            start = student_features(np.arange(len(rows)))
+            start /= start.std() or 1.0
+        named = {STUDENT_ROWS: columns, STUDENT_START: start}
+        return {name: part for name, part in named.items() if part is not None}
 
     features: Any = batches.features
     # Labels of rows with weight 0 are ignored; unlabelled rows have weight 0, too.
@@ -283,6 +300,8 @@ def fit_transfer(
             student_features=student_features,
             seed=seed,
             soft_targets=batches.soft_targets,
+            weights=None if batches.weights is None else batches.weights.numpy(),
+            student_columns=student_columns,
         )
     )
     if targets is None and features is None:

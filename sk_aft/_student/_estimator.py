@@ -72,6 +72,7 @@ from sk_aft.modules._parameter_groups import (
     parameter_groups,
     trained_parameters,
 )
+from sk_aft.transfer import PooledDistillation
 
 
 class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
@@ -221,7 +222,7 @@ class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
                     )
             del tensors  # images are no longer needed if the outputs of layers are kept
             if resumed is None or resumed.transfer is None or resumed.replaces_features:
-                batches = self._fit_transfer(batches)
+                batches = self._fit_transfer(batches, data.rows.take(plan.split.train))
             with fitting_threads(student.module), flushed_denormals():
                 self._run_epochs(batches, held_out, data, given={"X": X, "y": y})
         self._fitted = student
@@ -247,6 +248,7 @@ class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
     ) -> tuple[TrainingData, TransferChoice]:
         """Return the training rows, and what is transferred."""
         owner = type(self).__name__
+        all_layers = parameters["transfer"] == "auto"
         allow_nan = not (self.preprocessor is None or isinstance(self.preprocessor, str))
         data = check_training_data(
             X,
@@ -259,6 +261,7 @@ class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
             missing_label=self.missing_label,
             class_weight=getattr(self, "class_weight", None),
             allow_nan=allow_nan,
+            all_layers=all_layers,
             owner=owner,
         )
         kept = {} if resumed is None else resumed.kept_transfer
@@ -273,6 +276,7 @@ class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
                 X_unlabeled,
                 holds_soft_targets=soft_targets is None,
                 allow_nan=allow_nan,
+                all_layers=all_layers,
                 owner=owner,
             )
         transfer = resolve_transfer(
@@ -344,7 +348,7 @@ class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
             run.optimizer.state = former.optimizer.state
             run.precision.keep(former.precision)
 
-    def _fit_transfer(self, batches: RowBatches) -> RowBatches:
+    def _fit_transfer(self, batches: RowBatches, rows: Rows) -> RowBatches:
         """Fit the transfer objective to the rows; it may replace their features."""
         run, student = self._run, self._student
         if batches.features is None and batches.soft_targets is None:
@@ -357,9 +361,16 @@ class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
             feature_slices=run.feature_slices,
             n_classes=student.targets.n_classes,
             seed=run.plan.seed,
+            rows=rows,
+            has_started=bool(student.started_from),
         )
+        if self.verbose and isinstance(student.transfer, PooledDistillation):
+            print(student.transfer.summary())
         student.replaces_features = targets is not None
-        return batches if targets is None else batches.with_features(targets)
+        if targets is None:
+            return batches
+        run.has_untaught_rows = bool(targets.missing_mask.any())
+        return batches.with_features(targets)
 
     def _run_epochs(
         self,

@@ -192,7 +192,8 @@ def resolve_transfer(
     if is_automatic:
         # A piece of partial_fit may be too small for a probe, or hold one class.
         can_distill = data.soft_targets is not None if is_incremental else data.can_distill()
-        method = "probe-kd" if can_distill else "aft"
+        replaces = data.has_given_targets or is_incremental
+        method = "aft" if not can_distill else "probe-kd" if replaces else "pooled-kd"
     if not takes:
         return TransferChoice(method, 0.0)
     if data.features is None and data.soft_targets is None:

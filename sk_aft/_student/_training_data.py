@@ -50,6 +50,8 @@ class TrainingData:
         Which features belong to which model, and to which column of a DataFrame.
     soft_targets : ndarray of shape (n_rows, n_outputs), float32, or None
         Class probabilities or standardised predictions; NaN in rows without them.
+    has_given_targets : bool, default=False
+        Whether the user gave the soft targets, which then replace all others.
     left_out : Rows or None
         Texts and frames without a target, which are not trained on. The preprocessor learns
         from them, too, because it may learn a vocabulary.
@@ -65,6 +67,7 @@ class TrainingData:
     feature_slices: Mapping[str, slice] = field(default_factory=dict)
     column_slices: Mapping[Any, slice] = field(default_factory=dict)
     soft_targets: np.ndarray | None = None
+    has_given_targets: bool = False
     left_out: Rows | None = None
 
     def subset(self, indices: np.ndarray) -> TrainingData:
@@ -90,14 +93,9 @@ class TrainingData:
         return replace(data, left_out=self.rows.take(np.flatnonzero(~self.labeled_mask)))
 
     def can_distill(self, indices: np.ndarray | None = None) -> bool:
-        """Return whether rows have soft targets, or a probe of all or some rows can make them.
-
-        No probe replaces soft targets that are all absent: the features of rows that predict
-        their own have seen the labels.
-        """
-        if self.soft_targets is None:
-            return self.has_distinct_targets(indices)
-        return not self.lacks_soft_targets
+        """Return whether rows have soft targets, or a probe of all or some rows can make them."""
+        has_soft_targets = self.soft_targets is not None and not self.lacks_soft_targets
+        return has_soft_targets or self.has_distinct_targets(indices)
 
     @property
     def lacks_soft_targets(self) -> bool:
@@ -137,6 +135,7 @@ def check_training_data(
     missing_label: Any,
     class_weight: Any,
     allow_nan: bool,
+    all_layers: bool,
     owner: str,
 ) -> TrainingData:
     """Check the arguments of ``fit``; changes nothing.
@@ -157,6 +156,9 @@ def check_training_data(
         Weights of the classes.
     allow_nan : bool
         Whether numbers may be NaN, because the user's own preprocessor handles them.
+    all_layers : bool
+        Whether the features are those of all layers that X can give, as the default transfer uses
+        them.
     owner : str
         Class of the estimator, for messages.
 
@@ -178,7 +180,7 @@ def check_training_data(
                 "features was given, but X already holds foundation features: give plain "
                 "rows with features=, or FoundationFeatures without it."
             )
-        features = X
+        features = _features_of(X, all_layers)
     schema, encoder = known or (None, None)
     rows, schema = check_rows(X, schema, owner=owner, allow_nan=allow_nan)
     targets.check_shape(y)
@@ -241,7 +243,7 @@ def add_soft_targets(
         return replace(data, soft_targets=_held_soft_targets(data.encoder, X))
     encoded = data.encoder.encode_soft(soft_targets, len(data.rows))
     check_index(soft_targets, getattr(X, "inputs", X), y)
-    return replace(data, soft_targets=encoded)
+    return replace(data, soft_targets=encoded, has_given_targets=True)
 
 
 def add_unlabeled(
@@ -250,6 +252,7 @@ def add_unlabeled(
     *,
     holds_soft_targets: bool,
     allow_nan: bool,
+    all_layers: bool,
     owner: str,
 ) -> TrainingData:
     """Return the rows followed by those of ``X_unlabeled``, checked.
@@ -268,15 +271,16 @@ def add_unlabeled(
             "X_unlabeled has foundation features, but X has none. Add its rows to X, marked by "
             "missing_label in y, with their soft targets."
         )
-    if X_unlabeled.shape[1] != data.features.shape[1]:
+    features = _features_of(X_unlabeled, all_layers)
+    if features.shape[1] != data.features.shape[1]:
         raise ValueError(
-            f"X_unlabeled has {X_unlabeled.shape[1]} foundation features per row, but X has "
+            f"X_unlabeled has {features.shape[1]} foundation features per row, but X has "
             f"{data.features.shape[1]}."
         )
     names = list(data.feature_slices)
-    if isinstance(data.features, FoundationFeatures) and names != list(X_unlabeled.feature_slices):
+    if isinstance(data.features, FoundationFeatures) and names != list(features.feature_slices):
         raise ValueError(
-            f"X_unlabeled has features of {list(X_unlabeled.feature_slices)}, but X has those of "
+            f"X_unlabeled has features of {list(features.feature_slices)}, but X has those of "
             f"{names}: use one extractor for both."
         )
     further, _ = check_rows(X_unlabeled, data.schema, owner=owner, allow_nan=allow_nan)
@@ -300,7 +304,7 @@ def add_unlabeled(
         targets=_scatter(data.targets[known], labeled),
         labeled_mask=labeled,
         weights=None if data.weights is None else _scatter(data.weights[known], labeled),
-        features=ConcatenatedRows([data.features, X_unlabeled], axis=0),
+        features=ConcatenatedRows([data.features, features], axis=0),
         soft_targets=soft_targets,
     )
 
@@ -345,6 +349,10 @@ def _check_classes_held(X: Any, missing_label: Any) -> None:
         f"missing_label={missing_label!r} marks rows without a label, but the extractor learned it "
         f"as a class: set missing_label={missing_label!r} in the FineTunedFeatureExtractor, too."
     )
+
+
+def _features_of(X: FoundationFeatures, all_layers: bool) -> FoundationFeatures:
+    return X.teacher_features if all_layers else X
 
 
 def _held_soft_targets(encoder: Targets, X: Any) -> np.ndarray | None:

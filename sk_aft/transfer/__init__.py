@@ -9,6 +9,7 @@ from sk_aft.transfer._feature_regression import FeatureRegression
 from sk_aft.transfer._kernel_alignment import KernelAlignment
 from sk_aft.transfer._kernel_distillation import KernelDistillation
 from sk_aft.transfer._methods import default_beta, make_transfer
+from sk_aft.transfer._pooled_distillation import PooledDistillation
 from sk_aft.transfer._probe_distillation import ProbeDistillation
 from sk_aft.transfer._product_kernel_alignment import ProductKernelAlignment
 from sk_aft.transfer._relational_distillation import RelationalDistillation
@@ -21,6 +22,7 @@ __all__ = [
     "FeatureRegression",
     "KernelAlignment",
     "KernelDistillation",
+    "PooledDistillation",
     "ProbeDistillation",
     "ProductKernelAlignment",
     "RelationalDistillation",

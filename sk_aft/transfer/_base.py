@@ -38,6 +38,11 @@ class TransferRows:
     soft_targets : ndarray of shape (n, n_outputs), float32, or None
         Class probabilities that sum to 1, or predictions in the standardised unit of ``targets``;
         NaN in rows without them. None if there are none; for methods with ``takes_soft_targets``.
+    weights : ndarray of shape (n,), or None
+        Weights of the rows in the task loss, 0 for rows without a label. None if all are equal.
+    student_columns : callable or None
+        Returns what linear models can read of what the student itself reads and starts from: a
+        mapping of names to arrays of shape (n, n_columns) of scale 1.
     """
 
     features: Any
@@ -49,6 +54,8 @@ class TransferRows:
     student_features: Callable[[np.ndarray], np.ndarray]
     seed: int
     soft_targets: np.ndarray | None = None
+    weights: np.ndarray | None = None
+    student_columns: Callable[[], Mapping[str, np.ndarray]] | None = None
 
 
 class TransferMethod(nn.Module):

@@ -16,6 +16,7 @@ from sk_aft.transfer._feature_distillation import FeatureDistillation
 from sk_aft.transfer._feature_regression import FeatureRegression
 from sk_aft.transfer._kernel_alignment import KernelAlignment
 from sk_aft.transfer._kernel_distillation import KernelDistillation
+from sk_aft.transfer._pooled_distillation import PooledDistillation
 from sk_aft.transfer._probe_distillation import ProbeDistillation
 from sk_aft.transfer._product_kernel_alignment import ProductKernelAlignment
 from sk_aft.transfer._relational_distillation import RelationalDistillation
@@ -64,6 +65,7 @@ METHODS: dict[str, _Named] = {
     "kkd": _Named(KernelDistillation),
     "b-tuning": _Named(BTuning),
     "probe-kd": _Named(ProbeDistillation),
+    "pooled-kd": _Named(PooledDistillation),
 }
 
 Transfer: TypeAlias = str | nn.Module | Sequence[tuple[str | nn.Module, float]]
@@ -127,6 +129,7 @@ def make_transfer(
     "kkd"                 `KernelDistillation`
     "b-tuning"            `BTuning`
     "probe-kd"            `ProbeDistillation`
+    "pooled-kd"           `PooledDistillation`
     ====================  ======================================================
 
     Examples

@@ -1,4 +1,4 @@
-"""Linear probes of features, with predictions for rows that they were not fitted on."""
+"""Linear probes of features, with predictions for rows that they have not seen."""
 
 from __future__ import annotations
 
@@ -10,13 +10,21 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+from sk_aft.transfer._centroid_probe import CentroidProbe
+from sk_aft.transfer._pool import SMALLEST_PROBABILITY
 
 _MAX_FOLDS = 5
 _INVERSE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # C of the logistic regression
 _PENALTIES = np.logspace(-2, 5, 8)  # alpha of the ridge regression
-_SMALLEST_PROBABILITY = 1e-6
 _MIN_HELD_OUT = 500  # held-out rows used to choose C: more folds would only cost time
+# What C is without labels to choose it by, as a decimal logarithm, and how firmly: with 20 labels,
+# cross-validation alone often chooses probabilities that are equal, or certain.
+_PRIOR_LOG_C = -1.5
+_PRIOR_STRENGTH = 2.0
+# A logistic regression's time is proportional to the number of classes.
+_MOST_CLASSES = 1000
 
 Folds = Iterable[tuple[np.ndarray, np.ndarray]]
 
@@ -28,17 +36,26 @@ class ClassProbe:
     ----------
     n_classes : int
         Number of classes; labels are class indices below it.
+    standardises : bool, default=True
+        Whether features are standardised; otherwise they should have a scale of about 1.
     """
 
-    def __init__(self, n_classes: int) -> None:
+    def __init__(self, n_classes: int, *, standardises: bool = True) -> None:
         self.n_classes = n_classes
+        self.standardises = standardises
+        self._C = 10.0 ** round(_PRIOR_LOG_C)
 
     def out_of_fold(
-        self, features: np.ndarray | Sequence[np.ndarray], labels: np.ndarray, folds: Folds
+        self,
+        features: np.ndarray | Sequence[np.ndarray],
+        labels: np.ndarray,
+        folds: Folds,
+        sample_weight: np.ndarray | None = None,
     ) -> np.ndarray:
         """Choose C by cross-entropy and return out-of-fold probabilities.
 
-        C is chosen on the first folds that together hold out at least 500 rows, or on all.
+        C is chosen on the first folds that together hold out at least 500 rows, or on all. The
+        fewer these are, the closer it stays to 0.03.
 
         Parameters
         ----------
@@ -48,40 +65,47 @@ class ClassProbe:
             Class indices.
         folds : iterable of (train, test)
             Indices of training and held-out rows.
+        sample_weight : ndarray of shape (n,), optional
+            Weights of the rows, 1 on average.
 
         Returns
         -------
         probabilities : ndarray of shape (n, n_classes)
-            One-hot labels for rows that no fold holds out, and for rows of a fold whose training
-            rows lack the row's class or have a single class.
+            NaN for rows that no fold holds out, and for rows of a fold whose training rows lack the
+            row's class or have a single class.
         """
+        weights = np.ones(len(labels)) if sample_weight is None else sample_weight
         folds = list(folds)
         of_fold = [features] * len(folds) if isinstance(features, np.ndarray) else features
         before = np.cumsum([0, *(len(test) for _, test in folds)])[:-1]
         n_searched = int((before < _MIN_HELD_OUT).sum())
         pairs = list(zip(of_fold, folds, strict=True))
-        fits = [_FoldFit(own, labels, *fold) for own, fold in pairs[:n_searched]]
-        best, lowest = np.eye(self.n_classes)[labels], np.inf
-        self._C = _INVERSE_PENALTIES[0]
+        if not folds:
+            return np.full((len(labels), self.n_classes), np.nan)
+        fits = [self._of_fold(own, labels, *fold, weights) for own, fold in pairs[:n_searched]]
+        best: np.ndarray = np.empty(0)
+        lowest = np.inf
         for C in _INVERSE_PENALTIES:
-            probabilities = np.eye(self.n_classes)[labels]
+            probabilities = np.full((len(labels), self.n_classes), np.nan)
             for fit in fits:
                 fit.write(probabilities, C)
-            # Rows that are not held out here keep their one-hot label, whose entropy is the same
-            # for every C.
             of_label = probabilities[np.arange(len(labels)), labels]
-            entropy = -np.log(np.clip(of_label, _SMALLEST_PROBABILITY, 1)).mean()
-            if entropy >= lowest:
+            known = ~np.isnan(of_label)
+            logs = np.log(np.clip(of_label[known], SMALLEST_PROBABILITY, 1))
+            surprise = _PRIOR_STRENGTH * (np.log10(C) - _PRIOR_LOG_C) ** 2 - weights[known] @ logs
+            if surprise >= lowest:
                 break  # weaker penalties take longer to fit
-            best, lowest, self._C = probabilities, entropy, C
+            best, lowest, self._C = probabilities, surprise, C
         for own, fold in pairs[n_searched:]:
-            _FoldFit(own, labels, *fold).write(best, self._C)
+            self._of_fold(own, labels, *fold, weights).write(best, self._C)
         return best
 
-    def fit(self, features: np.ndarray, labels: np.ndarray) -> ClassProbe:
+    def fit(
+        self, features: np.ndarray, labels: np.ndarray, sample_weight: np.ndarray | None = None
+    ) -> ClassProbe:
         """Fit one probe to all rows, with the C that `out_of_fold` chose."""
-        self._probe = make_pipeline(StandardScaler(), _logistic_regression(C=self._C))
-        _fit_quietly(self._probe, features, labels)
+        self._probe = make_pipeline(self._scaler(), _logistic_regression(C=self._C))
+        _fit_quietly(self._probe, features, labels, logisticregression__sample_weight=sample_weight)
         return self
 
     def predict(self, features: np.ndarray) -> np.ndarray:
@@ -90,18 +114,30 @@ class ClassProbe:
         probabilities[:, self._probe.classes_] = self._probe.predict_proba(features)
         return probabilities
 
+    def _scaler(self) -> Any:
+        return StandardScaler() if self.standardises else FunctionTransformer()
+
+    def _of_fold(self, features: np.ndarray, labels: np.ndarray, *fold: np.ndarray) -> _FoldFit:
+        return _FoldFit(self._scaler(), features, labels, *fold)
+
 
 class _FoldFit:
     """The probe of one fold, warm-started as the penalty decreases."""
 
     def __init__(
-        self, features: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray
+        self,
+        scaler: Any,
+        features: np.ndarray,
+        labels: np.ndarray,
+        train: np.ndarray,
+        test: np.ndarray,
+        sample_weight: np.ndarray,
     ) -> None:
-        self._labels = labels[train]
+        self._labels, self._weights = labels[train], sample_weight[train]
         seen = np.unique(self._labels)
         self._test = test[np.isin(labels[test], seen)]
         self._is_skipped = len(seen) < 2 or not len(self._test)
-        scaler = StandardScaler().fit(features[train])
+        scaler.fit(features[train])
         self._train_features = scaler.transform(features[train])
         self._test_features = scaler.transform(features[self._test]) if len(self._test) else None
         self._probe = _logistic_regression(warm_start=True)
@@ -109,16 +145,32 @@ class _FoldFit:
     def write(self, probabilities: np.ndarray, C: float) -> None:
         if self._is_skipped:
             return
-        _fit_quietly(self._probe.set_params(C=C), self._train_features, self._labels)
+        probe = self._probe.set_params(C=C)
+        _fit_quietly(probe, self._train_features, self._labels, sample_weight=self._weights)
         probabilities[self._test] = 0
         classes = self._probe.classes_
         probabilities[np.ix_(self._test, classes)] = self._probe.predict_proba(self._test_features)
 
 
 class RidgeProbe:
-    """Ridge regression on standardised features, with the penalty chosen by leave-one-out."""
+    """Ridge regression on standardised features, with the penalty chosen by leave-one-out.
 
-    def out_of_fold(self, features: np.ndarray, targets: np.ndarray, folds: Folds) -> np.ndarray:
+    Parameters
+    ----------
+    standardises : bool, default=True
+        Whether features are standardised; otherwise they should have a scale of about 1.
+    """
+
+    def __init__(self, *, standardises: bool = True) -> None:
+        self.standardises = standardises
+
+    def out_of_fold(
+        self,
+        features: np.ndarray,
+        targets: np.ndarray,
+        folds: Folds,
+        sample_weight: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Return out-of-fold predictions.
 
         Parameters
@@ -129,31 +181,62 @@ class RidgeProbe:
             Targets.
         folds : iterable of (train, test)
             Indices of training and held-out rows.
+        sample_weight : ndarray of shape (n,), optional
+            Weights of the rows, 1 on average.
 
         Returns
         -------
         predictions : ndarray of shape (n, n_targets)
-            The targets themselves for rows that no fold holds out.
+            NaN for rows that no fold holds out.
         """
-        predictions = np.array(targets)
+        predictions = np.full(np.shape(targets), np.nan)
         for train, test in folds:
-            predictions[test] = (
-                RidgeProbe().fit(features[train], targets[train]).predict(features[test])
-            )
+            own = None if sample_weight is None else sample_weight[train]
+            probe = RidgeProbe(standardises=self.standardises)
+            probe.fit(features[train], targets[train], own)
+            predictions[test] = probe.predict(features[test])
         return predictions
 
-    def fit(self, features: np.ndarray, targets: np.ndarray) -> RidgeProbe:
+    def fit(
+        self, features: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
+    ) -> RidgeProbe:
         """Fit one probe to all rows."""
         from sklearn.linear_model import RidgeCV
 
         self._n_targets = targets.shape[1]
-        self._probe = make_pipeline(StandardScaler(), RidgeCV(_PENALTIES))
-        self._probe.fit(features, targets)
+        scaler = StandardScaler() if self.standardises else FunctionTransformer()
+        self._probe = make_pipeline(scaler, RidgeCV(_PENALTIES))
+        self._probe.fit(features, targets, ridgecv__sample_weight=sample_weight)
         return self
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Return predictions of new rows, (n, n_targets)."""
         return self._probe.predict(features).reshape(len(features), self._n_targets)
+
+
+Probe = ClassProbe | CentroidProbe | RidgeProbe
+
+
+def make_probe(n_classes: int | None, *, standardises: bool = True) -> Probe:
+    """Return a probe that is not fitted yet.
+
+    Parameters
+    ----------
+    n_classes : int or None
+        Number of classes; None for numbers. With more than 1,000 classes it is a `CentroidProbe`.
+    standardises : bool, default=True
+        Whether features are standardised; otherwise they should have a scale of about 1.
+
+    Returns
+    -------
+    probe : ClassProbe, CentroidProbe or RidgeProbe
+        The probe.
+    """
+    if n_classes is None:
+        return RidgeProbe(standardises=standardises)
+    if n_classes > _MOST_CLASSES:
+        return CentroidProbe(n_classes)
+    return ClassProbe(n_classes, standardises=standardises)
 
 
 def default_folds(targets: np.ndarray, *, stratify: bool, seed: int) -> Folds:
@@ -191,8 +274,10 @@ def _logistic_regression(**parameters: Any) -> Any:
     return LogisticRegression(**parameters)
 
 
-def _fit_quietly(probe: Any, features: np.ndarray, labels: np.ndarray) -> None:
+def _fit_quietly(
+    probe: Any, features: np.ndarray, labels: np.ndarray, **sample_weight: np.ndarray | None
+) -> None:
     with warnings.catch_warnings():
         # A probe that has not converged after 100 iterations is a good enough teacher.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        probe.fit(features, labels)
+        probe.fit(features, labels, **sample_weight)

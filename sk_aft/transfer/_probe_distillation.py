@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from sk_aft.transfer._base import TransferMethod, TransferRows
 from sk_aft.transfer._precision import in_full_precision
-from sk_aft.transfer._probe import ClassProbe, RidgeProbe, default_folds
+from sk_aft.transfer._probe import default_folds, make_probe
 from sk_aft.transfer._targets import labeled_rows, predicted_targets
 
 
@@ -93,10 +93,7 @@ class ProbeDistillation(TransferMethod):
         """
         if self._is_regression:
             return F.mse_loss(logits, foundation)
-        sharpened = foundation ** (1 / self.temperature)
-        targets = sharpened / sharpened.sum(dim=1, keepdim=True)
-        log_predictions = F.log_softmax(logits / self.temperature, dim=1)
-        return self.temperature**2 * F.kl_div(log_predictions, targets, reduction="batchmean")
+        return divergence(logits, foundation, self.temperature)
 
     def fit(self, rows: TransferRows) -> np.ndarray:
         """Return the soft targets; if there are none, fit the probes and return their predictions.
@@ -117,12 +114,37 @@ class ProbeDistillation(TransferMethod):
             return rows.soft_targets
         indices, matrix = labeled_rows(rows)
         features, targets = rows.features.take(indices), rows.targets[indices]
-        probe = RidgeProbe() if rows.n_classes is None else ClassProbe(rows.n_classes)
+        probe = make_probe(rows.n_classes)
         folds = default_folds(targets, stratify=rows.n_classes is not None, seed=rows.seed)
         out_of_fold = probe.out_of_fold(features, targets, folds)
+        # Nothing predicts the only row of a class.
+        out_of_fold = np.where(np.isnan(out_of_fold), matrix, out_of_fold)
         others = rows.known_mask & ~rows.labeled_mask
         if others.any():
             probe.fit(features, targets)
         predictions = predicted_targets(rows, probe.predict, matrix.shape[1], others)
         predictions[indices] = out_of_fold
         return predictions
+
+
+def divergence(logits: Tensor, probabilities: Tensor, temperature: float = 1.0) -> Tensor:
+    """Return the mean KL divergence of softened predictions from soft targets, times T squared.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (B, n_classes)
+        The student's logits.
+    probabilities : Tensor of shape (B, n_classes)
+        Soft targets.
+    temperature : float, default=1.0
+        T, by which both logarithms are divided.
+
+    Returns
+    -------
+    divergence : Tensor, scalar
+        At least 0.
+    """
+    sharpened = probabilities ** (1 / temperature)
+    targets = sharpened / sharpened.sum(dim=1, keepdim=True)
+    log_predictions = F.log_softmax(logits / temperature, dim=1)
+    return temperature**2 * F.kl_div(log_predictions, targets, reduction="batchmean")

@@ -1,0 +1,106 @@
+"""A probe for very many classes: the similarity to the mean features of each class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.special import softmax
+
+from sk_aft.transfer._pool import SMALLEST_PROBABILITY
+
+_SCALES = (3.0, 10.0, 30.0, 100.0)
+
+
+class CentroidProbe:
+    """Softmax of the scaled cosine similarity to the mean of each class.
+
+    It has one parameter, the scale, so a class needs only one row, and it costs one product of two
+    matrices, where a logistic regression costs hundreds.
+
+    Parameters
+    ----------
+    n_classes : int
+        Number of classes; labels are class indices below it.
+    """
+
+    def __init__(self, n_classes: int) -> None:
+        self.n_classes = n_classes
+        self._scale = _SCALES[1]
+
+    def out_of_fold(
+        self,
+        features: np.ndarray,
+        labels: np.ndarray,
+        folds: Iterable[tuple[np.ndarray, np.ndarray]],
+        sample_weight: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Choose the scale by cross-entropy and return out-of-fold probabilities.
+
+        Parameters
+        ----------
+        features : ndarray of shape (n, d)
+            Features.
+        labels : ndarray of shape (n,)
+            Class indices.
+        folds : iterable of (train, test)
+            Indices of training and held-out rows.
+        sample_weight : ndarray of shape (n,), optional
+            Weights of the rows.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n, n_classes), float32
+            NaN for rows that no fold holds out, and for rows of a fold whose training rows lack the
+            row's class.
+        """
+        weights = np.ones(len(labels)) if sample_weight is None else sample_weight
+        similarities: np.ndarray = np.full((len(labels), self.n_classes), np.nan, np.float32)
+        for train, test in folds:
+            test = test[np.isin(labels[test], labels[train])]
+            self.fit(features[train], labels[train], weights[train])
+            similarities[test] = self._similarities(features[test])
+        known = np.flatnonzero(~np.isnan(similarities[:, 0]))
+        losses = [
+            self._surprise(scale, similarities[known], labels[known], weights[known])
+            for scale in _SCALES
+        ]
+        if len(known):
+            self._scale = _SCALES[int(np.argmin(losses))]
+        similarities[known] = softmax(self._scale * similarities[known], axis=1)
+        return similarities
+
+    def fit(
+        self, features: np.ndarray, labels: np.ndarray, sample_weight: np.ndarray | None = None
+    ) -> CentroidProbe:
+        """Compute the mean of each class, with the scale that `out_of_fold` chose."""
+        weights = np.ones(len(labels)) if sample_weight is None else sample_weight
+        self._centre = np.average(features, axis=0, weights=weights)
+        # Row k of this matrix times the features is the weighted sum over the rows of class k.
+        shape = self.n_classes, len(labels)
+        membership = csr_array((weights, (labels, np.arange(len(labels)))), shape=shape)
+        self._directions: np.ndarray = _unit(membership @ (features - self._centre))
+        self._absent = np.bincount(labels, weights=weights, minlength=self.n_classes) == 0
+        return self
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Return class probabilities of new rows, (n, n_classes)."""
+        return softmax(self._scale * self._similarities(features), axis=1)
+
+    def _similarities(self, features: np.ndarray) -> np.ndarray:
+        similarities = _unit(features - self._centre) @ self._directions.T
+        similarities[:, self._absent] = -np.inf
+        return similarities
+
+    @staticmethod
+    def _surprise(
+        scale: float, similarities: np.ndarray, labels: np.ndarray, weights: np.ndarray
+    ) -> float:
+        of_label = softmax(scale * similarities, axis=1)[np.arange(len(labels)), labels]
+        return -float(weights @ np.log(np.clip(of_label, SMALLEST_PROBABILITY, 1)))
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return (rows / np.maximum(norms, 1e-8)).astype(np.float32)

@@ -1,0 +1,266 @@
+"""Pools the predictions of several models, with weights found on rows that none of them has seen.
+
+A row of NaN is a row for which a model has no prediction; the others decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
+
+SMALLEST_PROBABILITY = 1e-6
+_LARGEST_WEIGHT = 8.0
+# Numbers of one model's predictions from which weights are found; more would only cost time.
+_MOST_NUMBERS = 20_000_000
+
+
+def pool_probabilities(predictions: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    r"""Return the weighted geometric mean of class probabilities, normalised.
+
+    .. math:: q \propto \exp \sum_j w_j \log q_j
+
+    Parameters
+    ----------
+    predictions : sequence of ndarray of shape (n, n_classes)
+        Probabilities of each model.
+    weights : ndarray of shape (n_models,)
+        Weight of each model.
+
+    Returns
+    -------
+    pooled : ndarray of shape (n, n_classes)
+        NaN in rows for which no model has a prediction.
+    """
+    pooled = softmax(_weighted_sum(map(_log, predictions), weights), axis=1)
+    return _without_unknown(pooled, predictions)
+
+
+def pool_numbers(predictions: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """Return the weighted sum of predictions of standardised targets.
+
+    Parameters
+    ----------
+    predictions : sequence of ndarray of shape (n, n_targets)
+        Predictions of each model.
+    weights : ndarray of shape (n_models,)
+        Weight of each model.
+
+    Returns
+    -------
+    pooled : ndarray of shape (n, n_targets)
+        NaN in rows for which no model has a prediction.
+    """
+    return _without_unknown(_weighted_sum(map(_or_mean, predictions), weights), predictions)
+
+
+def weights_of_probabilities(
+    predictions: Sequence[np.ndarray], labels: np.ndarray, sample_weight: np.ndarray
+) -> np.ndarray:
+    r"""Find the weights with which the pooled probabilities of known labels are largest.
+
+    Minimises, with n rows of weight s_i and J models, over 0 <= w_j <= 8
+
+    .. math:: -\sum_i s_i \log q_{i y_i} + \tfrac12 \sum_j (w_j - 1/J)^2
+
+    The second term keeps the models' weights equal where few labels say little.
+
+    Parameters
+    ----------
+    predictions : sequence of ndarray of shape (n, n_classes)
+        Probabilities of each model for rows that it has not seen.
+    labels : ndarray of shape (n,)
+        Class indices.
+    sample_weight : ndarray of shape (n,)
+        Weights of the rows, 1 on average.
+
+    Returns
+    -------
+    weights : ndarray of shape (n_models,)
+        Weight of each model.
+    """
+    indices = _drawn(_known(predictions), predictions[0].shape[1])
+    logs = [_log(one[indices]) for one in predictions]
+    own, labels, sample_weight = np.arange(len(indices)), labels[indices], sample_weight[indices]
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        pooled = log_softmax(_weighted_sum(logs, weights), axis=1)
+        probabilities = np.exp(pooled)
+        gradient = [
+            sample_weight @ ((probabilities * log).sum(axis=1) - log[own, labels]) for log in logs
+        ]
+        return -float(sample_weight @ pooled[own, labels]), np.array(gradient, dtype=np.float64)
+
+    return _regularised_minimum(loss, len(predictions))
+
+
+def weights_of_numbers(
+    predictions: Sequence[np.ndarray], targets: np.ndarray, sample_weight: np.ndarray
+) -> np.ndarray:
+    """Find the weights with which pooled predictions are closest to known targets.
+
+    As `weights_of_probabilities`, with the logarithm of a normal density, whose variance is the
+    squared error of the best model.
+
+    Parameters
+    ----------
+    predictions : sequence of ndarray of shape (n, n_targets)
+        Predictions of each model for rows that it has not seen.
+    targets : ndarray of shape (n, n_targets)
+        Standardised targets.
+    sample_weight : ndarray of shape (n,)
+        Weights of the rows, 1 on average.
+
+    Returns
+    -------
+    weights : ndarray of shape (n_models,)
+        Weight of each model.
+    """
+    indices = _drawn(_known(predictions), targets.shape[1])
+    models = [_or_mean(one[indices]) for one in predictions]
+    targets, sample_weight = targets[indices], sample_weight[indices]
+    errors = [float(sample_weight @ ((one - targets) ** 2).mean(axis=1)) for one in models]
+    variance = max(min(errors) / len(indices), 1e-6) if len(indices) else 1.0
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        residuals = _weighted_sum(models, weights) - targets
+        gradient = [sample_weight @ (residuals * one).mean(axis=1) / variance for one in models]
+        squares = sample_weight @ (residuals**2).mean(axis=1) / (2 * variance)
+        return float(squares), np.array(gradient, dtype=np.float64)
+
+    return _regularised_minimum(loss, len(predictions))
+
+
+def score_of_probabilities(
+    pooled: np.ndarray, labels: np.ndarray, sample_weight: np.ndarray
+) -> float:
+    """Return the share of the labels' entropy that predictions explain.
+
+    It is 1 - log loss / entropy, but at least 0: 1 for certain and right predictions, 0 for those
+    that say no more than the frequencies of the classes.
+
+    Parameters
+    ----------
+    pooled : ndarray of shape (n, n_classes)
+        Probabilities for rows that the models have not seen.
+    labels : ndarray of shape (n,)
+        Class indices.
+    sample_weight : ndarray of shape (n,)
+        Weights of the rows.
+
+    Returns
+    -------
+    score : float
+        Between 0 and 1; NaN if no row has a prediction.
+    """
+    known = _known([pooled])
+    labels, sample_weight = labels[known], sample_weight[known]
+    if not sample_weight.any():
+        return np.nan
+    of_label = np.clip(pooled[known, labels], SMALLEST_PROBABILITY, 1)
+    counts = np.bincount(labels, weights=sample_weight)
+    shares = counts[counts > 0] / counts.sum()
+    entropy = -float(shares @ np.log(shares))
+    log_loss = -float(np.average(np.log(of_label), weights=sample_weight))
+    return max(1 - log_loss / entropy, 0.0) if entropy > 0 else 0.0
+
+
+def score_of_numbers(pooled: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray) -> float:
+    """Return R², averaged over the targets, but at least 0.
+
+    Parameters
+    ----------
+    pooled : ndarray of shape (n, n_targets)
+        Predictions for rows that the models have not seen.
+    targets : ndarray of shape (n, n_targets)
+        Targets.
+    sample_weight : ndarray of shape (n,)
+        Weights of the rows.
+
+    Returns
+    -------
+    score : float
+        Between 0 and 1; NaN if fewer than two rows have a prediction.
+    """
+    from sklearn.metrics import r2_score  # late: scikit-learn's metrics take long to import
+
+    known = _known([pooled])
+    if np.count_nonzero(sample_weight[known]) < 2:
+        return np.nan
+    r2 = r2_score(targets[known], pooled[known], sample_weight=sample_weight[known])
+    return max(float(r2), 0.0)
+
+
+class Pooling(NamedTuple):
+    """How predictions of one kind are pooled.
+
+    Parameters
+    ----------
+    pool : callable
+        From predictions and weights to pooled predictions.
+    find_weights : callable
+        From out-of-fold predictions, targets and sample weights to weights.
+    score : callable
+        From pooled predictions, targets and sample weights to a score from 0 to 1.
+    """
+
+    pool: Callable[[Sequence[np.ndarray], np.ndarray], np.ndarray]
+    find_weights: Callable[[Sequence[np.ndarray], np.ndarray, np.ndarray], np.ndarray]
+    score: Callable[[np.ndarray, np.ndarray, np.ndarray], float]
+
+
+OF_PROBABILITIES = Pooling(pool_probabilities, weights_of_probabilities, score_of_probabilities)
+OF_NUMBERS = Pooling(pool_numbers, weights_of_numbers, score_of_numbers)
+
+
+def _regularised_minimum(
+    loss: Callable[[np.ndarray], tuple[float, np.ndarray]], n_models: int
+) -> np.ndarray:
+    equal = np.full(n_models, 1 / n_models)
+
+    def regularised(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = loss(weights)
+        return value + ((weights - equal) ** 2).sum() / 2, gradient + weights - equal
+
+    bounds = [(0, _LARGEST_WEIGHT)] * n_models
+    return minimize(regularised, equal, jac=True, bounds=bounds, method="L-BFGS-B").x
+
+
+def _weighted_sum(arrays: Iterable[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    # One after the other, because the predictions of many classes are large.
+    total: Any = 0.0
+    for array, weight in zip(arrays, weights, strict=True):
+        total = total + np.float32(weight) * array
+    return total
+
+
+def _log(probabilities: np.ndarray) -> np.ndarray:
+    """Return logarithms of probabilities; 0 for every class where there is no prediction."""
+    logs = np.log(np.clip(probabilities, SMALLEST_PROBABILITY, None))
+    return np.nan_to_num(logs, copy=False, nan=0.0)
+
+
+def _or_mean(numbers: np.ndarray) -> np.ndarray:
+    """Return predictions of standardised targets; their mean where there is none."""
+    return np.nan_to_num(numbers, nan=0.0)
+
+
+def _known(predictions: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the indices of rows for which at least one model has a prediction."""
+    return np.flatnonzero(~np.all([np.isnan(one[:, 0]) for one in predictions], axis=0))
+
+
+def _without_unknown(pooled: np.ndarray, predictions: Sequence[np.ndarray]) -> np.ndarray:
+    unknown: np.ndarray = np.ones(len(pooled), dtype=bool)
+    unknown[_known(predictions)] = False
+    pooled[unknown] = np.nan
+    return pooled
+
+
+def _drawn(indices: np.ndarray, width: int) -> np.ndarray:
+    """Return all rows, or evenly spaced ones if there are very many numbers."""
+    step = max(len(indices) * width // _MOST_NUMBERS, 1)
+    return indices[::step]
