@@ -18,7 +18,12 @@ from sk_aft._data._rows import Rows
 from sk_aft.backbones._base import Backbone, HoldsObjects
 from sk_aft.backbones._encoder_files import EncoderSize, size_of
 from sk_aft.backbones._fingerprint import describe_classes, is_library, tensors_digest
-from sk_aft.backbones._hidden_states import EncoderBackbone, TokenLayers, encode_layers
+from sk_aft.backbones._hidden_states import (
+    EncoderBackbone,
+    TokenLayers,
+    encode_layers,
+    without_traces,
+)
 from sk_aft.backbones._hugging_face import (
     MeanOverTokens,
     embed_with_tokenizer,
@@ -126,7 +131,7 @@ class SentenceTransformerObject(TextObject):
         self, rows: Rows, layers: Sequence[int], batch_size: int, device: torch.device
     ) -> np.ndarray:
         """Encode the texts."""
-        with borrowed(self.model, device):
+        with borrowed(self.model, device), without_traces(self.model):
             return encode_layers(
                 self.model,
                 layers,
@@ -189,7 +194,7 @@ class TransformersObject(TextObject):
         self, rows: Rows, layers: Sequence[int], batch_size: int, device: torch.device
     ) -> np.ndarray:
         """Tokenize, run and pool."""
-        with borrowed(self.model, device):
+        with borrowed(self.model, device), without_traces(self.model):
             pooled: torch.nn.Module = MeanOverTokens(self.model)
             if layers:
                 pooled = TokenLayers(pooled, layers)
