@@ -19,20 +19,21 @@ from sk_aft.backbones._tunable import transformer_of
 class EncoderBackbone(LayeredModel):
     """A text model whose layers are those of a transformer."""
 
+    @property
     @abstractmethod
     def encoder_size(self) -> EncoderSize | None:
-        """Return the number of layers and their width; None without a transformer."""
+        """Number of layers and their width; None without a transformer."""
 
     @property
     def n_layers(self) -> int | None:
         """Number of the transformer's layers; None without a transformer."""
-        size = self.encoder_size()
+        size = self.encoder_size
         return None if size is None else size.n_layers
 
     def layer_width(self, layer: int) -> int:
         """Return the width of the hidden states."""
         del layer  # all layers have the same
-        size = self.encoder_size()
+        size = self.encoder_size
         assert size is not None
         return size.width
 

@@ -83,8 +83,9 @@ class TextObject(EncoderBackbone, HoldsObjects):
         """Whether all layers are of a versioned package."""
         return all(is_library(type(layer).__module__) for layer in self.model.modules())
 
+    @property
     def encoder_size(self) -> EncoderSize | None:
-        """Return what the configuration of the transformer says of its layers."""
+        """What the configuration of the transformer says of its layers."""
         try:
             transformer: Any = transformer_of(self.model, self.name)
         except ValueError:  # there is none
