@@ -123,6 +123,12 @@ class SentenceTransformerObject(TextObject):
         get_width = getattr(self.model, "get_embedding_dimension", None)  # from version 5.2 on
         return (get_width or self.model.get_sentence_embedding_dimension)()
 
+    @property
+    def encoder_size(self) -> EncoderSize | None:
+        """What the transformer says of its layers; None unless all texts run through it."""
+        is_first = type(self.model[0]).__name__ == "Transformer"
+        return super().encoder_size if is_first else None
+
     def tunable(self, device: torch.device) -> TunableModel:
         """Return the model with its layers; its pooling is the model's own."""
         self.model.to(device).eval()
