@@ -285,6 +285,9 @@ def test_a_list_needs_models_with_layers(extractor, encoder):
 
 def test_a_student_learns_from_teacher_features(extractor):
     y = np.array([0, 1, 0, 1, 0])
-    rows = extractor().fit_transform(TEXTS)
-    student = AFTClassifier(random_state=0, max_epochs=1).fit(rows.teacher_features, y)
+    fitted = extractor()
+    teacher = fitted.fit_transform(TEXTS).teacher_features
+    unlabeled = fitted.transform(["why was it stolen"]).teacher_features
+    student = AFTClassifier(random_state=0, max_epochs=1)
+    student.fit(teacher, y, X_unlabeled=unlabeled)
     assert student.predict(TEXTS).shape == (5,)

@@ -275,6 +275,48 @@ def test_a_student_learns_from_soft_targets_and_unlabelled_rows(tuned):
     assert set(marked.predict(OTHERS)) <= {"card", "rate"}
 
 
+@pytest.mark.parametrize("where", ["memory", "store"])
+def test_teacher_features_are_those_of_the_original(where, tuned, directory, cache):
+    extractor = tuned(cache=cache if where == "store" else None)
+    rows = extractor.fit_transform(TEXTS, LABELS)
+    names = {model["name"]: model["width"] for model in FeatureStore(cache).stats()["models"]}
+    # The tuned model has its last layer only, and the original did not run.
+    name = extractor.backbones_[0].name
+    assert names == ({name: 32} if where == "store" else {})
+    assert rows.shape == (16, 32)
+    teacher = rows.teacher_features
+    assert not teacher.is_computed
+    assert teacher.inputs is rows.inputs
+    assert not teacher.has_soft_targets
+    expected = FoundationFeatureExtractor(directory, cache=None, layers="auto").fit_transform(TEXTS)
+    (name,) = rows.feature_slices
+    assert list(teacher.feature_slices) == [f"{name}_layer2", name]
+    np.testing.assert_allclose(teacher, expected, atol=1e-6)
+    assert np.abs(np.asarray(rows) - expected.features[:, 32:]).max() > 1e-3
+    assert rows.teacher_features.is_computed
+    some = pickle.loads(pickle.dumps(rows[[3, 0]]))
+    assert some.teacher_features.is_computed == (where == "memory")
+    np.testing.assert_array_equal(some.teacher_features, np.asarray(teacher)[[3, 0]])
+    np.testing.assert_array_equal(some, np.asarray(rows)[[3, 0]])
+
+
+def test_a_frozen_model_has_its_own_teacher_features(tuned, cache):
+    texts = [f"{text} {number}" for number in range(4) for text in TEXTS]
+    extractor = tuned(objective="auto", n_steps=1, lr=1e-9)
+    rows = extractor.fit_transform(texts, np.tile(LABELS, 4))
+    assert extractor.objective_ == "frozen"
+    assert rows.shape == (64, 32)
+    assert rows.teacher_features.is_computed
+    np.testing.assert_array_equal(rows.teacher_features.features[:, 32:], rows)
+    assert rows.soft_targets.shape == (64, 2)
+
+
+def test_a_tuned_model_has_no_layers_to_choose(tuned):
+    assert "layers" not in tuned().get_params()
+    with pytest.raises(TypeError, match="layers"):
+        tuned(layers="auto")
+
+
 def test_unlabelled_rows_of_their_own(tuned):
     student = AFTClassifier(
         transfer="probe-kd", max_epochs=2, random_state=0, module__start="random"

@@ -19,20 +19,21 @@ from sk_aft.backbones._tunable import transformer_of
 class EncoderBackbone(LayeredModel):
     """A text model whose layers are those of a transformer."""
 
+    @property
     @abstractmethod
     def encoder_size(self) -> EncoderSize | None:
-        """Return the number of layers and their width; None without a transformer."""
+        """Number of layers and their width; None without a transformer."""
 
     @property
     def n_layers(self) -> int | None:
         """Number of the transformer's layers; None without a transformer."""
-        size = self.encoder_size()
+        size = self.encoder_size
         return None if size is None else size.n_layers
 
     def layer_width(self, layer: int) -> int:
         """Return the width of the hidden states."""
         del layer  # all layers have the same
-        size = self.encoder_size()
+        size = self.encoder_size
         assert size is not None
         return size.width
 
@@ -45,14 +46,14 @@ def mean_over_tokens(hidden: Tensor, mask: Tensor) -> Tensor:
 
 @contextmanager
 def outputs_of_layers(
-    model: nn.Module, layers: Sequence[int]
+    transformer: Any, layers: Sequence[int]
 ) -> Iterator[Callable[[Tensor], tuple[Tensor, ...]]]:
-    """Record the hidden states of a text model while it runs.
+    """Record the hidden states of a transformer while it runs.
 
     Parameters
     ----------
-    model : torch.nn.Module
-        Contains a transformer.
+    transformer : transformers.PreTrainedModel
+        The transformer.
     layers : sequence of int
         Which layers; 0 are the embeddings.
 
@@ -62,7 +63,6 @@ def outputs_of_layers(
         Called after a batch with the model's own output (B, d), it returns an output for each
         layer: the mean over the tokens, or the model's own of the last layer.
     """
-    transformer: Any = transformer_of(model, type(model).__name__)
     n_layers = transformer.config.num_hidden_layers
     # Recent versions keep only the states of these layers, others those of all.
     inner = [layer for layer in layers if layer != n_layers]
@@ -85,18 +85,17 @@ def outputs_of_layers(
 
     # Not a hook, because sentence-transformers calls `forward` itself.
     own = {"forward": forward} if "forward" in vars(transformer) else {}
-    with _without_traces(transformer):
-        transformer.forward = recording
-        try:
-            yield lambda last: tuple({**means, n_layers: last}[layer] for layer in layers)
-        finally:
-            del transformer.forward
-            vars(transformer).update(own)
+    transformer.forward = recording
+    try:
+        yield lambda last: tuple({**means, n_layers: last}[layer] for layer in layers)
+    finally:
+        del transformer.forward
+        vars(transformer).update(own)
 
 
 @contextmanager
-def _without_traces(model: nn.Module) -> Iterator[None]:
-    """Remove the attributes and hooks that are added to a model in the block.
+def without_traces(model: nn.Module) -> Iterator[None]:
+    """Remove the attributes and hooks that are added to a user's model in the block.
 
     To record hidden states, transformers leaves hooks in the layers, and a model with them cannot
     be pickled.
@@ -126,11 +125,12 @@ class TokenLayers(nn.Module):
     def __init__(self, module: nn.Module, layers: Sequence[int]) -> None:
         super().__init__()
         self.module = module
+        self.transformer = transformer_of(module, type(module).__name__)
         self.layers = layers
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Return (n_texts, width) for each layer."""
-        with outputs_of_layers(self.module, self.layers) as outputs:
+        with outputs_of_layers(self.transformer, self.layers) as outputs:
             return outputs(self.module(*inputs))
 
 
@@ -157,8 +157,9 @@ def encode_layers(
     """
     if not layers:
         return np.asarray(model.encode(list(texts), **how), dtype=np.float32)
+    transformer = transformer_of(model, type(model).__name__)
     width, model.truncate_dim = model.truncate_dim, None  # it would truncate all layers
-    with outputs_of_layers(model, layers) as outputs:
+    with outputs_of_layers(transformer, layers) as outputs:
 
         def widen(_: nn.Module, __: Any, output: dict[str, Tensor]) -> None:
             last = output["sentence_embedding"][:, :width].float()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,9 @@ class HuggingFaceBackbone(EncoderBackbone, LoadedOnDemand):
         """Width of the hidden states, from the model's configuration."""
         return getattr(_config(self.name_or_path), "hidden_size", None)
 
+    @cached_property  # the hub may be slow to answer
     def encoder_size(self) -> EncoderSize | None:
-        """Return what the model's configuration says of its layers."""
+        """What the model's configuration says of its layers."""
         return size_of(_config(self.name_or_path))
 
     def load(self, device: torch.device) -> tuple[Any, Network]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +83,9 @@ class SentenceTransformerBackbone(EncoderBackbone, LoadedOnDemand):
             return None
         return json.loads(pooling.read_text()).get("word_embedding_dimension")
 
+    @cached_property  # the hub may be slow to answer
     def encoder_size(self) -> EncoderSize | None:
-        """Return what the configuration of the first module says of its layers."""
+        """What the configuration of the first module says of its layers."""
         try:
             return files_in_sentence_transformer(self.full_name).size()
         except ValueError:  # no transformer

@@ -18,7 +18,12 @@ from sk_aft._data._rows import Rows
 from sk_aft.backbones._base import Backbone, HoldsObjects
 from sk_aft.backbones._encoder_files import EncoderSize, size_of
 from sk_aft.backbones._fingerprint import describe_classes, is_library, tensors_digest
-from sk_aft.backbones._hidden_states import EncoderBackbone, TokenLayers, encode_layers
+from sk_aft.backbones._hidden_states import (
+    EncoderBackbone,
+    TokenLayers,
+    encode_layers,
+    without_traces,
+)
 from sk_aft.backbones._hugging_face import (
     MeanOverTokens,
     embed_with_tokenizer,
@@ -78,8 +83,9 @@ class TextObject(EncoderBackbone, HoldsObjects):
         """Whether all layers are of a versioned package."""
         return all(is_library(type(layer).__module__) for layer in self.model.modules())
 
+    @property
     def encoder_size(self) -> EncoderSize | None:
-        """Return what the configuration of the transformer says of its layers."""
+        """What the configuration of the transformer says of its layers."""
         try:
             transformer: Any = transformer_of(self.model, self.name)
         except ValueError:  # there is none
@@ -117,6 +123,12 @@ class SentenceTransformerObject(TextObject):
         get_width = getattr(self.model, "get_embedding_dimension", None)  # from version 5.2 on
         return (get_width or self.model.get_sentence_embedding_dimension)()
 
+    @property
+    def encoder_size(self) -> EncoderSize | None:
+        """What the transformer says of its layers; None unless all texts run through it."""
+        is_first = type(self.model[0]).__name__ == "Transformer"
+        return super().encoder_size if is_first else None
+
     def tunable(self, device: torch.device) -> TunableModel:
         """Return the model with its layers; its pooling is the model's own."""
         self.model.to(device).eval()
@@ -126,7 +138,7 @@ class SentenceTransformerObject(TextObject):
         self, rows: Rows, layers: Sequence[int], batch_size: int, device: torch.device
     ) -> np.ndarray:
         """Encode the texts."""
-        with borrowed(self.model, device):
+        with borrowed(self.model, device), without_traces(self.model):
             return encode_layers(
                 self.model,
                 layers,
@@ -189,7 +201,7 @@ class TransformersObject(TextObject):
         self, rows: Rows, layers: Sequence[int], batch_size: int, device: torch.device
     ) -> np.ndarray:
         """Tokenize, run and pool."""
-        with borrowed(self.model, device):
+        with borrowed(self.model, device), without_traces(self.model):
             pooled: torch.nn.Module = MeanOverTokens(self.model)
             if layers:
                 pooled = TokenLayers(pooled, layers)

@@ -120,6 +120,15 @@ def test_a_users_model_keeps_nothing(objects):
     pickle.dumps(model)
 
 
+def test_a_choice_of_several_transformers_has_no_layers(encoder_directory):
+    modules = pytest.importorskip("sentence_transformers.sentence_transformer.modules")
+    routes = [list(SentenceTransformer(encoder_directory("bert"), device="cpu")) for _ in range(2)]
+    router = modules.Router({"query": routes[0], "document": routes[1]}, default_route="query")
+    backbone = resolve_backbone(SentenceTransformer(modules=[router], device="cpu"))
+    assert backbone.n_layers is None
+    assert backbone.embed(as_rows(TEXTS), batch_size=32, device=CPU).shape == (20, 32)
+
+
 def test_a_text_does_not_depend_on_its_batch(encoder_directory):
     backbone = resolve_backbone(f"hf:{encoder_directory('bert')}")
     together = layers_of(backbone, (1, 3), TEXTS[:5])
