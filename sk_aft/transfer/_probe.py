@@ -23,6 +23,8 @@ _MIN_HELD_OUT = 500  # held-out rows used to choose C: more folds would only cos
 # cross-validation alone often chooses probabilities that are equal, or certain.
 _PRIOR_LOG_C = -1.5
 _PRIOR_STRENGTH = 2.0
+# Looser than scikit-learn's: on 77 classes it takes a third of the time, with equal predictions.
+_TOLERANCE = 1e-3
 # A logistic regression's time is proportional to the number of classes.
 _MOST_CLASSES = 1000
 
@@ -271,7 +273,7 @@ def default_folds(targets: np.ndarray, *, stratify: bool, seed: int) -> Folds:
 def _logistic_regression(**parameters: Any) -> Any:
     from sklearn.linear_model import LogisticRegression  # late: a tenth of sk_aft's import time
 
-    return LogisticRegression(**parameters)
+    return LogisticRegression(tol=_TOLERANCE, **parameters)
 
 
 def _fit_quietly(
