@@ -155,7 +155,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     follows the blocks; features are means over the map. Other models have one output, which "last"
     and "auto" use.
 
-    The middle layer comes after two thirds of the layers: layer 4 of MiniLM's 6. "last" computes
+    The middle layer comes after two thirds of a transformer's layers, layer 4 of MiniLM's 6, and
+    after three quarters of EfficientNet's, layer 13 of EfficientNet-Lite0's 17. "last" computes
     and stores it, too, in the same pass: it is for `FoundationFeatures.teacher_features`, and for a
     later "auto". ``layers=[-1]`` stores the last layer alone, which takes about half of the disk
     space.

@@ -206,10 +206,10 @@ def test_images():
     assert rows.shape == (4, 1280)
     teacher = rows.teacher_features
     assert teacher.feature_slices == {
-        "effnet-lite0_layer11": slice(0, 112),
-        "effnet-lite0": slice(112, 1392),
+        "effnet-lite0_layer13": slice(0, 192),
+        "effnet-lite0": slice(192, 1472),
     }
-    np.testing.assert_array_equal(teacher.features[:, 112:], rows)
+    np.testing.assert_array_equal(teacher.features[:, 192:], rows)
 
 
 def test_rows_without_features(extractor):

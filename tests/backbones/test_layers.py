@@ -160,8 +160,8 @@ def images():
 
 def test_layers_of_efficientnet(images):
     backbone = EfficientNetLiteBackbone(image_size=64)
-    assert (backbone.n_layers, backbone.middle_layer) == (17, 11)
-    features = layers_of(backbone, (0, 11, 16, 17), images[:3])
+    assert (backbone.n_layers, backbone.middle_layer) == (17, 13)
+    features = layers_of(backbone, (0, 13, 16, 17), images[:3])
     model = backbone.loaded(CPU).module.model
     with torch.inference_mode():
         maps = backbone._to_tensor(as_rows(images), range(3))
@@ -171,9 +171,9 @@ def test_layers_of_efficientnet(images):
             maps = block(maps)
             expected.append(maps.mean(dim=(2, 3)))
     assert [backbone.layer_width(layer) for layer in range(17)] == [e.shape[1] for e in expected]
-    stem, middle, block, last = np.split(features, [32, 32 + 112, 32 + 112 + 320], axis=1)
+    stem, middle, block, last = np.split(features, [32, 32 + 192, 32 + 192 + 320], axis=1)
     np.testing.assert_allclose(stem, expected[0], atol=1e-5)
-    np.testing.assert_allclose(middle, expected[11], atol=1e-5)
+    np.testing.assert_allclose(middle, expected[13], atol=1e-5)
     np.testing.assert_allclose(block, expected[16], atol=1e-5)
     own = backbone.embed(as_rows(images[:3]), batch_size=32, device=CPU)
     np.testing.assert_allclose(last, own, atol=1e-5)
@@ -181,9 +181,9 @@ def test_layers_of_efficientnet(images):
 
 def test_efficientnet_in_onnx_agrees_with_pytorch(images):
     backbone = EfficientNetLiteBackbone(image_size=32)
-    expected = layers_of(backbone, (11, 17), images[:20])
-    features = layers_of(backbone, (11, 17), images)
-    assert backbone.loaded(CPU).of_layers((11, 17)).session is not None
+    expected = layers_of(backbone, (13, 17), images[:20])
+    features = layers_of(backbone, (13, 17), images)
+    assert backbone.loaded(CPU).of_layers((13, 17)).session is not None
     np.testing.assert_allclose(features[:20], expected, atol=1e-3)
 
 
