@@ -14,6 +14,9 @@ from scipy.special import log_softmax, softmax
 
 SMALLEST_PROBABILITY = 1e-6
 _LARGEST_WEIGHT = 8.0
+# How firmly weights stay equal: with 20 labels a smaller number often discards all teachers, and
+# with 100 labels it changes little.
+_PRIOR_STRENGTH = 30.0
 # Numbers of one model's predictions from which weights are found; more would only cost time.
 _MOST_NUMBERS = 20_000_000
 
@@ -64,7 +67,7 @@ def weights_of_probabilities(
 
     Minimises, with n rows of weight s_i and J models, over 0 <= w_j <= 8
 
-    .. math:: -\sum_i s_i \log q_{i y_i} + \tfrac12 \sum_j (w_j - 1/J)^2
+    .. math:: -\sum_i s_i \log q_{i y_i} + 15 \sum_j (w_j - 1/J)^2
 
     The second term keeps the models' weights equal where few labels say little.
 
@@ -223,7 +226,8 @@ def _regularised_minimum(
 
     def regularised(weights: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient = loss(weights)
-        return value + ((weights - equal) ** 2).sum() / 2, gradient + weights - equal
+        penalty = _PRIOR_STRENGTH / 2 * ((weights - equal) ** 2).sum()
+        return value + penalty, gradient + _PRIOR_STRENGTH * (weights - equal)
 
     bounds = [(0, _LARGEST_WEIGHT)] * n_models
     return minimize(regularised, equal, jac=True, bounds=bounds, method="L-BFGS-B").x
