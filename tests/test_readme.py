@@ -58,6 +58,33 @@ def test_the_examples_of_fine_tuned_teachers_run_one_after_the_other(capsys):
     assert names["student"].classes_.tolist() == ["bad", "good"]
 
 
+@pytest.mark.slow
+def test_the_examples_of_transfer_run_one_after_the_other(capsys):
+    page = DOCS / "transfer.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    names: dict = {}
+    exec(compile(blocks[0], str(page), "exec"), names)
+    (shown,) = re.findall(r"```text\n(Taught by .*)\n```", page.read_text(encoding="utf-8"))
+    printed = capsys.readouterr().out.splitlines()[0]
+    number = r"\d\.\d\d"
+    assert re.sub(number, "", printed) == re.sub(number, "", shown)
+    found, expected = (
+        [float(text) for text in re.findall(number, line)] for line in (printed, shown)
+    )
+    assert found == pytest.approx(expected, abs=0.1)
+    student = names["student"]
+    assert student.transfer_method_ == "pooled-kd"
+    assert [*student.teacher_weights_] == [
+        "minilm_layer4",
+        "minilm",
+        "student's rows",
+        "student's start",
+    ]
+    assert 0.8 < student.teacher_score_ < 1
+    exec(compile(blocks[1], str(page), "exec"), names)
+    assert names["search"].best_params_.keys() == {"aftclassifier__transfer"}
+
+
 def test_the_first_example_is_fifteen_lines_or_fewer():
     section = README.read_text(encoding="utf-8").split("## Fifteen lines")[1]
     block = section.split("```python\n")[1].split("```")[0]
