@@ -77,14 +77,15 @@ class FoundationFeatures:
     column_slices : dict of str to slice
         Which features come from which column of a DataFrame; empty if models read whole rows.
     teacher_features : FoundationFeatures of shape (n_rows, n_teacher_features)
-        The same rows with all layers that the store holds, each in a slice of its own. Of a
-        fine-tuned model, these are the layers of the model before it was fine-tuned.
+        The same rows with all layers that the store holds, each in a slice of its own: what the
+        default transfer of the students learns from. Of a fine-tuned model, these are the layers of
+        the model before it was fine-tuned.
     missing_mask : ndarray of shape (n_rows,), bool
         Which rows lack the features of at least one model; only with ``on_error="mask"``.
     soft_targets : ndarray of shape (n_rows, n_classes), float32, or None
         Class probabilities that the models predict, computed when first used; NaN in rows without
-        them. None if the extractor predicts nothing. "probe-kd" teaches them to a student, and
-        drops the columns of classes that the student's labels lack.
+        them. None if the extractor predicts nothing. They are a teacher of the student, which
+        drops the columns of classes that its labels lack.
     soft_target_classes : ndarray of shape (n_classes,) or None
         Labels of the columns of ``soft_targets``; None if these are numbers, or if there are none.
     shape : tuple of int

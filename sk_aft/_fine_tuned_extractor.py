@@ -105,7 +105,8 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
     regression on the tuned features. For a labelled row they are out of fold: the model and the
     regression were trained on other rows. If no class has three labelled rows, the frozen model
     predicts them, not the tuned one. They are NaN where no other row has the class. The penalty
-    of the regression is the one that is best out of fold.
+    of the regression is the one that is best out of fold, with a preference for C = 0.03 if labels
+    are few.
 
     Soft targets are computed when they are first read. A pickle of rows holds what they are
     computed from, the labelled rows among it, so that worker processes can compute them. A pickle

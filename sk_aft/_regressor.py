@@ -39,21 +39,22 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
         - An instance: copied; training starts from its weights. A model of timm or torchvision gets
           a new head and its own image size and scale, as "timm:NAME" does.
     transfer : str, torch.nn.Module, list of (method, strength) or None, default="auto"
-        What is learned from the foundation features or soft targets. Adds a few per cent to the
-        time of a step; "probe-kd" without soft targets fits a linear probe first.
+        What is learned from the foundation features or soft targets. "pooled-kd" and "probe-kd"
+        fit linear models first; a step takes a few per cent longer.
 
-        - "auto": "probe-kd" if there are soft targets, or if the labelled rows have two or more
-          distinct targets; otherwise, and in `partial_fit` without soft targets, "aft".
-        - A name: "aft" (the paper's method), "kd", "rkd", "ft", "kkd", "b-tuning", "probe-kd", ...;
-          see `sk_aft.transfer.make_transfer`.
+        - "auto": "pooled-kd", which reads a middle layer of the models, too. "probe-kd" if `fit`
+          gets ``soft_targets``. "aft" if the labelled rows have fewer than two distinct targets.
+          The first `partial_fit` chooses "probe-kd" if X holds soft targets, else "aft".
+        - A name: "pooled-kd", "probe-kd", "aft" (the paper's method), "kd", "rkd", "ft", "kkd",
+          "b-tuning", ...; see `sk_aft.transfer.make_transfer`.
         - A module: maps student features (B, p) and foundation features (B, d) to a scalar.
         - A list: several of these with their strengths, ``[("aft", 10), ("probe-kd", 1)]``.
         - None: standard training.
     beta : "auto" or float >= 0, default="auto"
         Strength of the transfer: the loss is the task loss plus ``beta`` times the transfer loss.
-        "auto" is the method's default: 10 for "aft", as published, 1 for "probe-kd" and lists.
-        0 is exactly standard training. With neither foundation features nor soft targets, "auto"
-        warns and uses 0.
+        "auto" is the method's default: 1 for "pooled-kd", "probe-kd" and lists, 10 for "aft", as
+        published. 0 is exactly standard training. With neither foundation features nor soft
+        targets, "auto" warns and uses 0.
     preprocessor : "auto", estimator or None, default="auto"
         Converts rows to numbers; fitted to the training rows, and part of the fitted student.
 
@@ -103,8 +104,8 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
         repeated within an epoch, which makes it longer.
     mixup : float, default=0.0
         If above 0, rows are mixed in training with others of their batch, and their targets with
-        them; shares are drawn from Beta(mixup, mixup). For images and numbers, with "probe-kd" or
-        without a transfer.
+        them; shares are drawn from Beta(mixup, mixup). For images and numbers, with "pooled-kd",
+        "probe-kd" or without a transfer.
     callbacks : list or None, default=None
         Additional skorch callbacks, or ("name", callback) pairs. They see rows and targets as
         they were passed to `fit`.
@@ -123,7 +124,8 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
         Whether to train with `torch.compile`. Costs seconds to a minute at the first fit, and needs
         a C++ compiler on a CPU; pays off for larger networks on GPUs.
     verbose : int, default=0
-        1 prints a line per epoch.
+        1 prints a line per epoch. With "pooled-kd", a line before them has the weight of each
+        teacher and their score.
     **kwargs
         ``module__x``, ``optimizer__x``, ``criterion__x``, ``transfer__x``, ``compile__x`` and
         ``preprocessor__x`` are passed on as ``x``, and can be searched over.
@@ -141,6 +143,12 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
         Strength of the transfer; 0 without transfer.
     transfer_ : torch.nn.Module
         The fitted transfer method; absent without transfer.
+    teacher_weights_ : dict of str to float
+        Weight of each teacher: of each layer of each foundation model, "soft targets", "student's
+        rows" and "student's start". They need not sum to 1. Only with "pooled-kd".
+    teacher_score_ : float
+        How good the pooled teachers are out of fold, from 0 to 1: the share of the labels' entropy
+        that they explain or, for numbers, R². NaN without folds. Only with "pooled-kd".
     feature_weights_ : ndarray of shape (n_foundation_features,)
         Weight of each foundation feature, between 0 and 1. Only for methods that have such
         weights, such as "aft".
@@ -284,8 +292,8 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
             Foundation features of plain rows.
         soft_targets : array-like of shape (n_rows,) or (n_rows, n_targets), optional
             Predictions from any source, in the unit of y; NaN in rows without them. If X, or else
-            y, has a pandas index, theirs has to be the same. "probe-kd" learns from them. They
-            replace the soft targets that X holds.
+            y, has a pandas index, theirs has to be the same. They replace the soft targets that X
+            holds. ``transfer="auto"`` learns from them alone.
         sample_weight : array-like of shape (n_rows,), optional
             Weights of the rows in the task loss; in the transfer loss all rows have equal weight.
         X_unlabeled : FoundationFeatures, optional

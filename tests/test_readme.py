@@ -21,7 +21,7 @@ def test_every_python_block_of_the_readme_runs(capsys, tmp_path, monkeypatch):
     assert accuracy > 0.7
     assert len(names["student"].loss_curve_) == 2
     assert len(names["both"].predict(names["frame"])) == 60
-    assert names["search"].best_params_.keys() == {"aftclassifier__transfer__probe_kd__beta"}
+    assert names["search"].best_params_.keys() == {"aftclassifier__transfer"}
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,33 @@ def test_the_examples_of_fine_tuned_teachers_run_one_after_the_other(capsys):
     assert names["pipe"][0].cv_scores_.keys() == {"pairs"}  # so few labels are not compared
     assert names["search"].best_params_.keys() == {"aftclassifier__beta"}
     assert names["student"].classes_.tolist() == ["bad", "good"]
+
+
+@pytest.mark.slow
+def test_the_examples_of_transfer_run_one_after_the_other(capsys):
+    page = DOCS / "transfer.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    names: dict = {}
+    exec(compile(blocks[0], str(page), "exec"), names)
+    (shown,) = re.findall(r"```text\n(Taught by .*)\n```", page.read_text(encoding="utf-8"))
+    printed = capsys.readouterr().out.splitlines()[0]
+    number = r"\d\.\d\d"
+    assert re.sub(number, "", printed) == re.sub(number, "", shown)
+    found, expected = (
+        [float(text) for text in re.findall(number, line)] for line in (printed, shown)
+    )
+    assert found == pytest.approx(expected, abs=0.1)
+    student = names["student"]
+    assert student.transfer_method_ == "pooled-kd"
+    assert [*student.teacher_weights_] == [
+        "minilm_layer4",
+        "minilm",
+        "student's rows",
+        "student's start",
+    ]
+    assert 0.8 < student.teacher_score_ < 1
+    exec(compile(blocks[1], str(page), "exec"), names)
+    assert names["search"].best_params_.keys() == {"aftclassifier__transfer"}
 
 
 def test_the_first_example_is_fifteen_lines_or_fewer():

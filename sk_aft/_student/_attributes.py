@@ -99,12 +99,12 @@ class FittedAttributes:
 
     @property
     def teacher_weights_(self) -> dict[str, float]:
-        """Weight of each teacher in the pool of ``transfer="pooled-kd"``, the default."""
+        """Weight of each teacher, by name; only with "pooled-kd", the default transfer."""
         return dict(self._pool.teacher_weights)
 
     @property
     def teacher_score_(self) -> float:
-        """How good the pool of teachers is out of fold, from 0 to 1."""
+        """How good the pooled teachers are out of fold, from 0 to 1; only with "pooled-kd"."""
         return self._pool.teacher_score
 
     @property

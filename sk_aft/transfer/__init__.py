@@ -1,4 +1,4 @@
-"""Transfer objectives: regularisers that tie a student's features to the foundation features."""
+"""Transfer objectives: terms of the loss by which a student learns from foundation models."""
 
 from sk_aft.transfer._b_tuning import BTuning
 from sk_aft.transfer._base import TransferMethod, TransferRows
