@@ -265,6 +265,7 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
             rows = self._beside_features(self._fit(X, y))
             try:
                 rows._computed()
+                rows.teacher_features._computed()
                 _ = rows.soft_targets
             finally:
                 for backbone in self.backbones_:

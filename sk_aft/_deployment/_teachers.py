@@ -30,7 +30,7 @@ from sk_aft.backbones import Backbone, resolve_backbone
 from sk_aft.backbones._efficientnet import EfficientNetLiteBackbone
 from sk_aft.modules import EfficientNetLite, PretrainedImage, TransformerText
 from sk_aft.store._keys import model_digest
-from sk_aft.transfer._methods import which_take_soft_targets
+from sk_aft.transfer._methods import which_have
 
 Description = dict[str, Any]
 
@@ -77,7 +77,7 @@ def with_teachers(
     """
     found: list[Description] = []
     if beta > 0:
-        takes = which_take_soft_targets(transfer) if soft_targets is not None else [False]
+        takes = which_have("takes_soft_targets", transfer) if soft_targets is not None else [False]
         if not all(takes):
             found += _of_features(X, features)
         if any(takes):

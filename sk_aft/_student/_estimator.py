@@ -42,6 +42,7 @@ from sk_aft._student._plan import (
     TransferChoice,
     built_with,
     check_unchanged,
+    learns_from_all_layers,
     resolve_transfer,
     which_take,
 )
@@ -248,7 +249,7 @@ class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
     ) -> tuple[TrainingData, TransferChoice]:
         """Return the training rows, and what is transferred."""
         owner = type(self).__name__
-        all_layers = parameters["transfer"] == "auto"
+        all_layers = learns_from_all_layers(parameters)
         allow_nan = not (self.preprocessor is None or isinstance(self.preprocessor, str))
         data = check_training_data(
             X,

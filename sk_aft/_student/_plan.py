@@ -12,7 +12,7 @@ import torch
 
 from sk_aft._student._training_data import Split, TrainingData, split_rows
 from sk_aft.transfer import default_beta
-from sk_aft.transfer._methods import which_take_soft_targets
+from sk_aft.transfer._methods import which_have
 
 # Parts that are built once, and kept by training that resumes.
 _BUILT_ONCE = ("module", "preprocessor", "transfer")
@@ -138,14 +138,35 @@ def which_take(parameters: Mapping[str, Any], kept_method: Any = None) -> list[b
     if parameters["transfer"] is None or parameters["beta"] == 0:
         return []
     method = parameters["transfer"] if kept_method is None else kept_method
-    if method == "auto":
-        return [True]
+    return [True] if method == "auto" else _flags("takes_soft_targets", method, parameters)
+
+
+def learns_from_all_layers(parameters: Mapping[str, Any]) -> bool:
+    """Return whether an active transfer method may learn from all layers; "auto" may.
+
+    Parameters
+    ----------
+    parameters : mapping
+        Parameters of the estimator.
+
+    Returns
+    -------
+    learns : bool
+        False if nothing is transferred.
+    """
+    method = parameters["transfer"]
+    if method is None or parameters["beta"] == 0:
+        return False
+    return method == "auto" or any(_flags("learns_from_all_layers", method, parameters))
+
+
+def _flags(attribute: str, method: Any, parameters: Mapping[str, Any]) -> list[bool]:
     own = {
         name.removeprefix("transfer__"): value
         for name, value in parameters.items()
         if name.startswith("transfer__")
     }
-    return which_take_soft_targets(method, own)
+    return which_have(attribute, method, own)
 
 
 def resolve_transfer(

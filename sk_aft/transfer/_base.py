@@ -81,6 +81,9 @@ class TransferMethod(nn.Module):
         Whether `fit` reads `TransferRows.soft_targets`, and then needs no features. Soft targets
         that X holds are computed only if a method takes them; those given to a student whose
         methods do not take them are ignored with a warning.
+    learns_from_all_layers : bool
+        Whether `fit` gets `FoundationFeatures.teacher_features` of rows that have them: all layers
+        of a model, and those of a fine-tuned model before it saw the labels.
     """
 
     default_beta: float = 1.0
@@ -88,6 +91,7 @@ class TransferMethod(nn.Module):
     accepts_pairs: ClassVar[bool] = False
     has_soft_targets: ClassVar[bool] = False
     takes_soft_targets: ClassVar[bool] = False
+    learns_from_all_layers: ClassVar[bool] = False
 
     def fit(self, rows: TransferRows) -> Any:
         """Learn what the method needs before the first training step.

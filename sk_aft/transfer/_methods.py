@@ -190,13 +190,15 @@ def default_beta(transfer: Transfer) -> float:
     return Combination.default_beta
 
 
-def which_take_soft_targets(
-    transfer: Transfer, parameters: Mapping[str, Any] | None = None
+def which_have(
+    attribute: str, transfer: Transfer, parameters: Mapping[str, Any] | None = None
 ) -> list[bool]:
-    """Return for each active method of a transfer whether it takes soft targets.
+    """Return for each active method of a transfer whether a flag of its class is set.
 
     Parameters
     ----------
+    attribute : str
+        The flag, such as "takes_soft_targets".
     transfer : str, nn.Module, or list of (str or nn.Module, float)
         As for `make_transfer`.
     parameters : mapping, optional
@@ -204,19 +206,19 @@ def which_take_soft_targets(
 
     Returns
     -------
-    take_soft_targets : list of bool
+    flags : list of bool
         One item for a name or a module, and one for each part of a list whose beta is not 0.
     """
     if isinstance(transfer, str):
-        return [_look_up(transfer).method.takes_soft_targets]
+        return [getattr(_look_up(transfer).method, attribute)]
     if isinstance(transfer, Combination):
         transfer = list(zip(transfer.methods, transfer.betas, strict=True))
         if not transfer:
             return []
     if isinstance(transfer, nn.Module):
-        return [getattr(transfer, "takes_soft_targets", False)]
+        return [getattr(transfer, attribute, False)]
     parts = _active_parts(transfer, parameters or {})
-    return [takes for part in parts for takes in which_take_soft_targets(part.transfer)]
+    return [flag for part in parts for flag in which_have(attribute, part.transfer)]
 
 
 class _Part(NamedTuple):

@@ -77,6 +77,7 @@ class PooledDistillation(TransferMethod):
     uses_logits = True
     has_soft_targets = True
     takes_soft_targets = True
+    learns_from_all_layers = True
 
     def __init__(self) -> None:
         super().__init__()

@@ -16,7 +16,7 @@ from sk_aft.transfer import (
     default_beta,
     make_transfer,
 )
-from sk_aft.transfer._methods import which_take_soft_targets
+from sk_aft.transfer._methods import which_have
 
 NAMES = [
     *("aft", "aft-fixed", "aft-dense", "aft-rbf", "feature-regression", "kd", "rkd", "ft", "kkd"),
@@ -224,14 +224,14 @@ def test_parts_with_beta_0_are_left_out():
 
 def test_active_methods_say_whether_they_take_soft_targets():
     both = [("aft", 1), ("probe-kd", 1)]
-    assert which_take_soft_targets("probe-kd") == [True]
-    assert which_take_soft_targets(nn.CosineSimilarity()) == [False]
-    assert which_take_soft_targets(both) == [False, True]
-    assert which_take_soft_targets(both, {"aft__beta": 0}) == [True]
-    assert which_take_soft_targets([("aft", 0)]) == []
+    assert which_have("takes_soft_targets", "probe-kd") == [True]
+    assert which_have("takes_soft_targets", nn.CosineSimilarity()) == [False]
+    assert which_have("takes_soft_targets", both) == [False, True]
+    assert which_have("takes_soft_targets", both, {"aft__beta": 0}) == [True]
+    assert which_have("takes_soft_targets", [("aft", 0)]) == []
     built = Combination([(KernelAlignment(3), 0.0), (ProbeDistillation(), 2.0)])
-    assert which_take_soft_targets(built) == [True]
-    assert which_take_soft_targets(Combination([])) == []
+    assert which_have("takes_soft_targets", built) == [True]
+    assert which_have("takes_soft_targets", Combination([])) == []
 
 
 @pytest.mark.parametrize(
