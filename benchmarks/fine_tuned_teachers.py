@@ -6,7 +6,8 @@
 
 DIR holds trec.parquet, sst2.parquet and banking77.parquet with the columns text, label and split,
 and cifar10.parquet and chest_xray.parquet with image instead of text. A task is a data set and the
-number of labels of each class, such as "trec:10". Nothing is tuned: every method has its defaults.
+number of labels of each class, such as "trec:10". Nothing is tuned: every method has its defaults,
+except that students learn with "probe-kd". `benchmarks.default_transfer` has the default.
 
 - pipelines: test error of a logistic regression on frozen and on fine-tuned features, and SetFit.
 - objectives: how well the out-of-fold scores of each objective agree with its test error.
@@ -92,7 +93,8 @@ class Run(NamedTuple):
 
     def student(self, **parameters: Any) -> AFTClassifier:
         """Return a student that is not fitted yet."""
-        student = AFTClassifier(missing_label=UNKNOWN, random_state=self.seed, **parameters)
+        common = {"missing_label": UNKNOWN, "random_state": self.seed, "transfer": "probe-kd"}
+        student = AFTClassifier(**common | parameters)
         if self.steps_of_student is None:
             return student
         n_known = int(np.sum(self.labels != UNKNOWN))

@@ -16,10 +16,10 @@ from sk_aft._data._rows import Rows
 from sk_aft._embedding import FeatureSource, Reader
 from sk_aft._fine_tuning._backbone import FineTunedBackbone, LabeledRows
 from sk_aft.store import row_digests
+from sk_aft.transfer._pool import SMALLEST_PROBABILITY
 from sk_aft.transfer._probe import ClassProbe
 
 _N_FOLDS = 3
-_SMALLEST_PROBABILITY = 1e-6
 _NO_RECIPE = (
     "The soft targets of this pickled FineTunedFeatureExtractor are not known: they were not "
     "computed before it was pickled, and its pickle does not hold the labelled rows that they are "
@@ -118,14 +118,11 @@ def out_of_fold(
     """
     probe = ClassProbe(labeled.n_classes)
     probabilities = probe.out_of_fold(features, labeled.labels, folds)
-    known_mask: np.ndarray = np.zeros(len(labeled.labels), dtype=bool)
-    for train, test in folds:
-        known_mask[test] = np.isin(labeled.labels[test], labeled.labels[train])
-    probabilities[~known_mask] = np.nan
+    known_mask = ~np.isnan(probabilities[:, 0])
     predicted, labels = probabilities[known_mask], labeled.labels[known_mask]
     if not len(labels):
         return OutOfFold(probabilities, probe, {})
-    of_label = np.clip(predicted[np.arange(len(labels)), labels], _SMALLEST_PROBABILITY, 1)
+    of_label = np.clip(predicted[np.arange(len(labels)), labels], SMALLEST_PROBABILITY, 1)
     scores = {
         "accuracy": float((predicted.argmax(axis=1) == labels).mean()),
         "log_loss": float(-np.log(of_label).mean()),
