@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sk_aft.transfer._base import TransferMethod, TransferRows
@@ -135,6 +135,7 @@ class PooledDistillation(TransferMethod):
         }
         if rows.soft_targets is not None:
             predictions[SOFT_TARGETS] = rows.soft_targets
+        predictions = _of_any_row(predictions) or predictions
         every = list(predictions.values())
         pooling = OF_NUMBERS if self._is_regression else OF_PROBABILITIES
         weights = pooling.find_weights([one[labeled] for one in every], targets, sample_weight)
@@ -149,6 +150,12 @@ class PooledDistillation(TransferMethod):
         weights = ", ".join(f"{name} {weight:.2f}" for name, weight in self.teacher_weights.items())
         measure = "R2" if self._is_regression else "share of the labels' entropy explained"
         return f"Taught by {weights} ({measure} out of fold: {self.teacher_score:.2f})"
+
+
+def pool_of(transfer: nn.Module | None) -> PooledDistillation | None:
+    """Return the pooled distillation that a transfer objective is, or that is part of it."""
+    parts = () if transfer is None else transfer.modules()
+    return next((part for part in parts if isinstance(part, PooledDistillation)), None)
 
 
 @dataclass(frozen=True)
@@ -211,6 +218,11 @@ def _teachers(rows: TransferRows, *, with_student: bool) -> dict[str, _Teacher]:
 
 def _columns_of(features: Any, columns: slice) -> Callable[[np.ndarray], np.ndarray]:
     return lambda indices: features.take(indices)[:, columns]
+
+
+def _of_any_row(predictions: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Leave out teachers that predict no row; a share of the weight would be lost on them."""
+    return {name: one for name, one in predictions.items() if not np.isnan(one[:, 0]).all()}
 
 
 def _have_distinct(targets: np.ndarray) -> bool:
