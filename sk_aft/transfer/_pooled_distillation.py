@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sk_aft.transfer._base import TransferMethod, TransferRows
-from sk_aft.transfer._pool import OF_NUMBERS, OF_PROBABILITIES
+from sk_aft.transfer._pool import OF_NUMBERS, OF_PROBABILITIES, drawn
 from sk_aft.transfer._precision import in_full_precision
 from sk_aft.transfer._probe import Folds, default_folds, make_probe
 from sk_aft.transfer._probe_distillation import divergence
@@ -138,8 +138,10 @@ class PooledDistillation(TransferMethod):
         predictions = _of_any_row(predictions) or predictions
         every = list(predictions.values())
         pooling = OF_NUMBERS if self._is_regression else OF_PROBABILITIES
-        weights = pooling.find_weights([one[labeled] for one in every], targets, sample_weight)
-        pooled: np.ndarray = pooling.pool(every, weights).astype(np.float32)
+        some = drawn(np.arange(len(labeled)), every[0].shape[1])
+        judged = [one[labeled[some]] for one in every]
+        weights = pooling.find_weights(judged, targets[some], sample_weight[some])
+        pooled: np.ndarray = pooling.pool(every, weights).astype(np.float32, copy=False)
         self.teacher_weights = dict(zip(predictions, map(float, weights), strict=True))
         self.teacher_score = pooling.score(pooled[labeled], targets, sample_weight)
         self._strength = 1.0 if has_unlabeled else float(np.sqrt(np.nan_to_num(self.teacher_score)))
