@@ -15,7 +15,7 @@ from torch import nn
 
 from sk_aft import AFTClassifier, AFTRegressor, FoundationFeatureExtractor
 from sk_aft.modules import MLP, ResNet, StaticText
-from sk_aft.transfer import KernelAlignment, ProbeDistillation
+from sk_aft.transfer import KernelAlignment, PooledDistillation
 
 TEXTS = [f"{word} {i}" for i in range(20) for word in ("good film", "bad film", "dull book")]
 MOODS = ["glad", "sad", "bored"] * 20
@@ -164,11 +164,11 @@ def test_auto_without_features_warns_exactly_once(iris):
     assert "standard training" in messages[0]
 
 
-def test_auto_teaches_by_a_probe_with_the_strength_of_the_method(iris):
+def test_auto_teaches_by_a_pool_with_the_strength_of_the_method(iris):
     X, y, features = iris
     model = AFTClassifier(max_epochs=1).fit(X, y, features=features)
-    assert (model.transfer_method_, model.beta_) == ("probe-kd", 1)
-    assert isinstance(model.transfer_, ProbeDistillation)
+    assert (model.transfer_method_, model.beta_) == ("pooled-kd", 1)
+    assert isinstance(model.transfer_, PooledDistillation)
     model = AFTClassifier(transfer="aft", max_epochs=1).fit(X, y, features=features)
     assert (model.transfer_method_, model.beta_) == ("aft", KernelAlignment.default_beta)
     assert model.beta_ == 10

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sk_aft._student._state import StudentState, TrainingState
 from sk_aft.transfer import PooledDistillation
+from sk_aft.transfer._pooled_distillation import pool_of
 
 
 def _part_of(state: str, name: str, doc: str) -> Any:
@@ -109,12 +110,13 @@ class FittedAttributes:
 
     @property
     def _pool(self) -> PooledDistillation:
-        if not isinstance(self._student.transfer, PooledDistillation):
+        pool = pool_of(self._student.transfer)
+        if pool is None:
             raise AttributeError(
                 "teacher_weights_ and teacher_score_ exist only after a fit with "
                 "transfer='pooled-kd', which 'auto' is where it can be, and beta > 0."
             )
-        return self._student.transfer
+        return pool
 
     @property
     def loss_curve_(self) -> list[float]:

@@ -258,13 +258,13 @@ def fit_transfer(
     feature_slices: Mapping[str, slice],
     n_classes: int | None,
     seed: int,
-    rows: Rows,
-    has_started: bool,
+    take_rows: Callable[[], Rows],
+    has_start: bool,
 ) -> Any:
     """Fit the transfer objective to the rows before the first step.
 
-    ``rows`` are those of the batches; ``has_started`` says whether the network starts from a
-    foundation model.
+    ``take_rows`` returns the rows of the batches. ``has_start`` says whether the network's features
+    are those of a foundation model, because it starts from one and is not trained yet.
     """
     fit = getattr(transfer, "fit", None)
     if fit is None:
@@ -277,9 +277,9 @@ def fit_transfer(
         return np.concatenate([piece.cpu().numpy() for piece in features])
 
     def student_columns() -> dict[str, np.ndarray]:
-        columns, start = linear_columns(rows, seed), None
-        if has_started:
-            start = student_features(np.arange(len(rows)))
+        columns, start = linear_columns(take_rows(), seed), None
+        if has_start:
+            start = student_features(np.arange(len(batches.inputs)))
             start /= start.std() or 1.0
         named = {STUDENT_ROWS: columns, STUDENT_START: start}
         return {name: part for name, part in named.items() if part is not None}
@@ -287,23 +287,22 @@ def fit_transfer(
     features: Any = batches.features
     # Labels of rows with weight 0 are ignored; unlabelled rows have weight 0, too.
     labeled = batches.labeled_mask if batches.weights is None else batches.weights.numpy() > 0
-    targets = fit(
-        TransferRows(
-            features=features,
-            targets=np.asarray(batches.targets),
-            labeled_mask=labeled,
-            known_mask=(
-                np.zeros(len(labeled), dtype=bool) if features is None else ~features.missing_mask
-            ),
-            feature_slices=feature_slices,
-            n_classes=n_classes,
-            student_features=student_features,
-            seed=seed,
-            soft_targets=batches.soft_targets,
-            weights=None if batches.weights is None else batches.weights.numpy(),
-            student_columns=student_columns,
-        )
+    rows = TransferRows(
+        features=features,
+        targets=np.asarray(batches.targets),
+        labeled_mask=labeled,
+        known_mask=(
+            np.zeros(len(labeled), dtype=bool) if features is None else ~features.missing_mask
+        ),
+        feature_slices=feature_slices,
+        n_classes=n_classes,
+        student_features=student_features,
+        seed=seed,
+        soft_targets=batches.soft_targets,
+        weights=None if batches.weights is None else batches.weights.numpy(),
+        student_columns=student_columns,
     )
+    targets = fit(rows)
     if targets is None and features is None:
         raise ValueError(
             f"{type(transfer).__name__}.fit returned None, so its forward takes foundation "

@@ -73,7 +73,7 @@ from sk_aft.modules._parameter_groups import (
     parameter_groups,
     trained_parameters,
 )
-from sk_aft.transfer import PooledDistillation
+from sk_aft.transfer._pooled_distillation import pool_of
 
 
 class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
@@ -223,7 +223,7 @@ class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
                     )
             del tensors  # images are no longer needed if the outputs of layers are kept
             if resumed is None or resumed.transfer is None or resumed.replaces_features:
-                batches = self._fit_transfer(batches, data.rows.take(plan.split.train))
+                batches = self._fit_transfer(batches, partial(data.rows.take, plan.split.train))
             with fitting_threads(student.module), flushed_denormals():
                 self._run_epochs(batches, held_out, data, given={"X": X, "y": y})
         self._fitted = student
@@ -349,7 +349,7 @@ class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
             run.optimizer.state = former.optimizer.state
             run.precision.keep(former.precision)
 
-    def _fit_transfer(self, batches: RowBatches, rows: Rows) -> RowBatches:
+    def _fit_transfer(self, batches: RowBatches, take_rows: Callable[[], Rows]) -> RowBatches:
         """Fit the transfer objective to the rows; it may replace their features."""
         run, student = self._run, self._student
         if batches.features is None and batches.soft_targets is None:
@@ -362,11 +362,13 @@ class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
             feature_slices=run.feature_slices,
             n_classes=student.targets.n_classes,
             seed=run.plan.seed,
-            rows=rows,
-            has_started=bool(student.started_from),
+            take_rows=take_rows,
+            # Features of a network that was trained already know the labels.
+            has_start=bool(student.started_from) and not student.history,
         )
-        if self.verbose and isinstance(student.transfer, PooledDistillation):
-            print(student.transfer.summary())
+        pool = pool_of(student.transfer)
+        if self.verbose and pool is not None:
+            print(pool.summary())
         student.replaces_features = targets is not None
         if targets is None:
             return batches

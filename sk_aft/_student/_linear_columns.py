@@ -44,8 +44,8 @@ def linear_columns(rows: Rows, seed: int) -> np.ndarray | None:
 
 def _parts(rows: Rows, seed: int) -> list[np.ndarray | None]:
     if rows.kind == "frame":
-        columns = [rows.column(name, missing=True) for name in rows.values.columns]
-        return [part for column in columns for part in _parts(column, seed)]
+        columns = [_column(rows, name) for name in rows.values.columns]
+        return [part for column in columns if column is not None for part in _parts(column, seed)]
     if rows.kind == "text":
         texts = ["" if text is None else text for text in rows.values]
         return [_components(texts, seed)]
@@ -56,6 +56,14 @@ def _parts(rows: Rows, seed: int) -> list[np.ndarray | None]:
     if rows.kind == "category":
         return [dense_one_hot_encoder(max_categories=_MOST_CATEGORIES).fit_transform(rows.values)]
     return [None]
+
+
+def _column(rows: Rows, name: Any) -> Rows | None:
+    """Return a column; None for one that only the user's preprocessor can read, such as dates."""
+    try:
+        return rows.column(name, missing=True)
+    except ValueError:
+        return None
 
 
 def _components(texts: list[str], seed: int) -> np.ndarray | None:
@@ -74,6 +82,6 @@ def _components(texts: list[str], seed: int) -> np.ndarray | None:
     if n_components < 1:
         return None
     svd = TruncatedSVD(n_components, random_state=random).fit(matrix[drawn])
-    components = svd.transform(matrix)
+    components = np.asarray(svd.transform(matrix))  # see sklearn.set_config(transform_output)
     scale = components.std()
     return components / scale if scale > 0 else None

@@ -210,13 +210,13 @@ def resolve_transfer(
     takes = which_take(parameters, kept_method)
     method = parameters["transfer"] if kept_method is None else kept_method
     is_automatic = method == "auto"
+    if not takes:  # whether features teach is not asked, because they may not be computed yet
+        return TransferChoice("aft" if is_automatic else method, 0.0)
     if is_automatic:
         # A piece of partial_fit may be too small for a probe, or hold one class.
         can_distill = data.soft_targets is not None if is_incremental else data.can_distill()
         replaces = data.has_given_targets or is_incremental
         method = "aft" if not can_distill else "probe-kd" if replaces else "pooled-kd"
-    if not takes:
-        return TransferChoice(method, 0.0)
     if data.features is None and data.soft_targets is None:
         _check_standard_training(parameters["beta"], owner)
         return TransferChoice(method, 0.0, lacks_features=True)

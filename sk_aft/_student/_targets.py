@@ -231,7 +231,9 @@ class NumericTargets:
         """Learn mean and scale of the targets."""
         matrix = numbers.reshape(len(numbers), -1)
         weights = row_weights(sample_weight, matrix)
-        return cls(StandardScaler().fit(matrix, sample_weight=weights), numbers.ndim)
+        # Targets stay arrays, whatever sklearn.set_config(transform_output) says.
+        scaler = StandardScaler().set_output(transform="default")
+        return cls(scaler.fit(matrix, sample_weight=weights), numbers.ndim)
 
     @property
     def n_outputs(self) -> int:

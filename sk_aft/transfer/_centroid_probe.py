@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.special import softmax
 
-from sk_aft.transfer._pool import SMALLEST_PROBABILITY
+from sk_aft.transfer._pool import SMALLEST_PROBABILITY, drawn
 
 _SCALES = (3.0, 10.0, 30.0, 100.0)
 
@@ -62,13 +62,14 @@ class CentroidProbe:
             self.fit(features[train], labels[train], weights[train])
             similarities[test] = self._similarities(features[test])
         known = np.flatnonzero(~np.isnan(similarities[:, 0]))
-        losses = [
-            self._surprise(scale, similarities[known], labels[known], weights[known])
-            for scale in _SCALES
-        ]
         if len(known):
+            some = drawn(known, self.n_classes)
+            judged = similarities[some], labels[some], weights[some]
+            losses = [self._surprise(scale, *judged) for scale in _SCALES]
             self._scale = _SCALES[int(np.argmin(losses))]
-        similarities[known] = softmax(self._scale * similarities[known], axis=1)
+        similarities *= self._scale
+        for row in known:  # in place, because there are very many
+            similarities[row] = softmax(similarities[row])
         return similarities
 
     def fit(

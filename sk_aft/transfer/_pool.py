@@ -18,7 +18,8 @@ _LARGEST_WEIGHT = 8.0
 # with 100 labels it changes little.
 _PRIOR_STRENGTH = 30.0
 # Numbers of one model's predictions from which weights are found; more would only cost time.
-_MOST_NUMBERS = 20_000_000
+_MOST_NUMBERS = 4_000_000
+_ROWS_PER_POOL = 1024
 
 
 def pool_probabilities(predictions: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
@@ -38,7 +39,11 @@ def pool_probabilities(predictions: Sequence[np.ndarray], weights: np.ndarray) -
     pooled : ndarray of shape (n, n_classes)
         NaN in rows for which no model has a prediction.
     """
-    pooled = softmax(_weighted_sum(map(_log, predictions), weights), axis=1)
+    pooled: np.ndarray = np.empty(predictions[0].shape, np.float32)
+    for start in range(0, len(pooled), _ROWS_PER_POOL):  # those of many classes are large
+        rows = slice(start, start + _ROWS_PER_POOL)
+        logs = (_log(one[rows]) for one in predictions)
+        pooled[rows] = softmax(_weighted_sum(logs, weights), axis=1)
     return _without_unknown(pooled, predictions)
 
 
@@ -85,7 +90,7 @@ def weights_of_probabilities(
     weights : ndarray of shape (n_models,)
         Weight of each model.
     """
-    indices = _drawn(_known(predictions), predictions[0].shape[1])
+    indices = _known(predictions)
     logs = [_log(one[indices]) for one in predictions]
     own, labels, sample_weight = np.arange(len(indices)), labels[indices], sample_weight[indices]
 
@@ -122,7 +127,7 @@ def weights_of_numbers(
     weights : ndarray of shape (n_models,)
         Weight of each model.
     """
-    indices = _drawn(_known(predictions), targets.shape[1])
+    indices = _known(predictions)
     models = [_or_mean(one[indices]) for one in predictions]
     targets, sample_weight = targets[indices], sample_weight[indices]
     errors = [float(sample_weight @ ((one - targets) ** 2).mean(axis=1)) for one in models]
@@ -197,6 +202,11 @@ def score_of_numbers(pooled: np.ndarray, targets: np.ndarray, sample_weight: np.
     return max(float(r2), 0.0)
 
 
+def drawn(rows: np.ndarray, width: int) -> np.ndarray:
+    """Return all rows, or evenly spaced ones if their predictions are very many numbers."""
+    return rows[:: max(len(rows) * width // _MOST_NUMBERS, 1)]
+
+
 class Pooling(NamedTuple):
     """How predictions of one kind are pooled.
 
@@ -234,7 +244,6 @@ def _regularised_minimum(
 
 
 def _weighted_sum(arrays: Iterable[np.ndarray], weights: np.ndarray) -> np.ndarray:
-    # One after the other, because the predictions of many classes are large.
     total: Any = 0.0
     for array, weight in zip(arrays, weights, strict=True):
         total = total + np.float32(weight) * array
@@ -262,9 +271,3 @@ def _without_unknown(pooled: np.ndarray, predictions: Sequence[np.ndarray]) -> n
     unknown[_known(predictions)] = False
     pooled[unknown] = np.nan
     return pooled
-
-
-def _drawn(indices: np.ndarray, width: int) -> np.ndarray:
-    """Return all rows, or evenly spaced ones if there are very many numbers."""
-    step = max(len(indices) * width // _MOST_NUMBERS, 1)
-    return indices[::step]

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sk_aft.transfer._base import TransferMethod, TransferRows
-from sk_aft.transfer._pool import OF_NUMBERS, OF_PROBABILITIES
+from sk_aft.transfer._pool import OF_NUMBERS, OF_PROBABILITIES, drawn
 from sk_aft.transfer._precision import in_full_precision
 from sk_aft.transfer._probe import Folds, default_folds, make_probe
 from sk_aft.transfer._probe_distillation import divergence
@@ -136,10 +136,13 @@ class PooledDistillation(TransferMethod):
         }
         if rows.soft_targets is not None:
             predictions[SOFT_TARGETS] = rows.soft_targets
+        predictions = _of_any_row(predictions) or predictions
         every = list(predictions.values())
         pooling = OF_NUMBERS if self._is_regression else OF_PROBABILITIES
-        weights = pooling.find_weights([one[labeled] for one in every], targets, sample_weight)
-        pooled: np.ndarray = pooling.pool(every, weights).astype(np.float32)
+        some = drawn(np.arange(len(labeled)), every[0].shape[1])
+        judged = [one[labeled[some]] for one in every]
+        weights = pooling.find_weights(judged, targets[some], sample_weight[some])
+        pooled: np.ndarray = pooling.pool(every, weights).astype(np.float32, copy=False)
         self.teacher_weights = dict(zip(predictions, map(float, weights), strict=True))
         self.teacher_score = pooling.score(pooled[labeled], targets, sample_weight)
         self._strength = 1.0 if has_unlabeled else float(np.sqrt(np.nan_to_num(self.teacher_score)))
@@ -150,6 +153,12 @@ class PooledDistillation(TransferMethod):
         weights = ", ".join(f"{name} {weight:.2f}" for name, weight in self.teacher_weights.items())
         measure = "R2" if self._is_regression else "share of the labels' entropy explained"
         return f"Taught by {weights} ({measure} out of fold: {self.teacher_score:.2f})"
+
+
+def pool_of(transfer: nn.Module | None) -> PooledDistillation | None:
+    """Return the pooled distillation that a transfer objective is, or that is part of it."""
+    parts = () if transfer is None else transfer.modules()
+    return next((part for part in parts if isinstance(part, PooledDistillation)), None)
 
 
 @dataclass(frozen=True)
@@ -212,6 +221,11 @@ def _teachers(rows: TransferRows, *, with_student: bool) -> dict[str, _Teacher]:
 
 def _columns_of(features: Any, columns: slice) -> Callable[[np.ndarray], np.ndarray]:
     return lambda indices: features.take(indices)[:, columns]
+
+
+def _of_any_row(predictions: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Leave out teachers that predict no row; a share of the weight would be lost on them."""
+    return {name: one for name, one in predictions.items() if not np.isnan(one[:, 0]).all()}
 
 
 def _have_distinct(targets: np.ndarray) -> bool:

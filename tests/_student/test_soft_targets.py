@@ -344,7 +344,7 @@ def test_training_that_resumes_takes_the_new_ones():
 def test_rows_bring_their_own():
     source = Probabilities(np.arange(5))
     rows = held(source)
-    model = quick().fit(rows, Y)
+    model = quick(transfer="probe-kd").fit(rows, Y)
     assert source.n_calls == 1
     expected = quick().fit(X, Y, soft_targets=P)
     np.testing.assert_allclose(model.predict_proba(X), expected.predict_proba(X), rtol=1e-4)
@@ -395,7 +395,8 @@ def test_those_given_replace_those_of_the_rows():
 def test_they_are_aligned_by_label():
     y = np.where(np.arange(120) == 7, "f", np.array(["a", "b", "c", "d", "e"])[Y])
     classes = np.array(["e", "d", "c", "b", "a"])
-    model = still().fit(held(Probabilities(classes, values=P[:, ::-1])), y)
+    rows = held(Probabilities(classes, values=P[:, ::-1]))
+    model = still(transfer="probe-kd").fit(rows, y)
     expected = np.c_[P, np.zeros(120)]
     assert model.classes_.tolist() == ["a", "b", "c", "d", "e", "f"]
     assert transfer_loss(model) == pytest.approx(divergence(model, X, expected), rel=1e-4)
@@ -404,7 +405,8 @@ def test_they_are_aligned_by_label():
 def test_classes_that_the_student_does_not_know_are_dropped():
     values = np.where((np.arange(120) % 10 == 0)[:, None], np.float32([0, 0, 0, 0, 1]), P)
     some = Y < 4
-    model = still().fit(held(Probabilities(np.arange(5), values=values))[some], Y[some])
+    rows = held(Probabilities(np.arange(5), values=values))[some]
+    model = still(transfer="probe-kd").fit(rows, Y[some])
     assert model.classes_.tolist() == [0, 1, 2, 3]
     left = some & (np.arange(120) % 10 > 0)
     expected = P[left, :4] / P[left, :4].sum(axis=1, keepdims=True)
@@ -415,7 +417,7 @@ def test_classes_that_the_student_does_not_know_are_dropped():
 
 def test_numbers_are_for_regressors_and_probabilities_for_classifiers():
     predictions = Probabilities(None, values=3.0 * Y[:, None] + 1)
-    model = still(AFTRegressor).fit(held(predictions), Y.astype(float))
+    model = still(AFTRegressor, transfer="probe-kd").fit(held(predictions), Y.astype(float))
     errors = (model.predict(X) - 3.0 * Y - 1) / Y.std()
     assert transfer_loss(model) == pytest.approx(np.square(errors).mean(), rel=1e-4)
     with pytest.raises(ValueError, match="soft targets of X are numbers"):
@@ -430,13 +432,14 @@ def with_none(n_rows=120):
 
 
 @pytest.mark.parametrize("n_rows", [120, 90], ids=["all", "slice"])
-def test_rows_whose_soft_targets_are_all_absent_are_not_probed(n_rows):
+def test_rows_whose_soft_targets_are_all_absent_are_taught_by_their_features(n_rows):
     y = Y[:n_rows]
-    with pytest.warns(UserWarning, match=r"None of the rows .* transfer='aft'") as warned:
+    with pytest.warns(UserWarning, match=r"None of the rows .* transfer='pooled-kd'") as warned:
         model = quick().fit(with_none(n_rows), y)
     assert [warning.filename for warning in warned] == [__file__]
-    assert model.transfer_method_ == "aft"
-    plain = quick(transfer="aft").fit(held(None, X[:n_rows]), y)
+    plain = quick().fit(held(None, X[:n_rows]), y)
+    assert model.teacher_weights_ == plain.teacher_weights_
+    assert list(model.teacher_weights_) == ["pca"]
     np.testing.assert_allclose(model.predict_proba(X), plain.predict_proba(X), rtol=1e-4)
 
 
@@ -448,17 +451,17 @@ def test_a_method_that_takes_them_says_that_all_are_absent(transfer):
     assert not model.__sklearn_is_fitted__()
 
 
-def test_a_regressor_without_any_predictions_is_not_probed():
+def test_a_regressor_without_any_predictions_is_taught_by_its_features():
     rows = held(Probabilities(None, values=np.full((120, 1), np.nan)))
     with pytest.warns(UserWarning, match="None of the rows that reached AFTRegressor"):
         model = quick(AFTRegressor).fit(rows, Y.astype(float))
-    assert model.transfer_method_ == "aft"
+    assert list(model.teacher_weights_) == ["pca"]
 
 
 def test_soft_targets_of_unlabelled_rows_are_enough():
     rows = held(Probabilities(np.arange(5), values=absent_where(np.arange(120) < 60)))
-    model = still(batch_size=120).fit(rows[:60], Y[:60], X_unlabeled=rows[60:])
-    assert model.transfer_method_ == "probe-kd"
+    model = still(batch_size=120, transfer="probe-kd")
+    model.fit(rows[:60], Y[:60], X_unlabeled=rows[60:])
     assert transfer_loss(model) == pytest.approx(divergence(model, X[60:], P[60:]), rel=1e-4)
 
 
@@ -493,7 +496,7 @@ def test_X_unlabeled_is_the_same_as_marked_rows():
 def test_X_unlabeled_without_soft_targets_is_absent():
     source, plain = Probabilities(np.arange(5)), held(None, X[60:])
     expected = divergence(still().fit(X[:60], Y[:60], soft_targets=P[:60]), X[:60], P[:60])
-    settings = {"batch_size": 120, "unlabeled_fraction": 0.5}
+    settings = {"batch_size": 120, "unlabeled_fraction": 0.5, "transfer": "probe-kd"}
     own = still(**settings).fit(held(source, X[:60]), Y[:60], X_unlabeled=plain)
     assert transfer_loss(own) == pytest.approx(divergence(own, X[:60], P[:60]), rel=1e-4)
     given = still(**settings).fit(

@@ -115,4 +115,4 @@ def test_a_probe_needs_two_targets_among_the_rows_to_learn_from():
         taught.set_params(random_state=seed).fit(X, y, features=X).transfer_method_
         for seed in range(4)
     }
-    assert methods <= {"aft", "probe-kd"}
+    assert methods <= {"aft", "pooled-kd"}

@@ -223,7 +223,7 @@ def test_a_partial_lbfgs_is_known():
 
 
 def test_parameters_of_another_method_name_the_one_in_use():
-    with pytest.raises(ValueError, match=r"The method is 'probe-kd': name another with transfer="):
+    with pytest.raises(ValueError, match=r"The method is 'pooled-kd': name another with transfer="):
         student(beta=1, transfer__projection=8).fit(X, Y, features=X)
 
 
