@@ -15,6 +15,7 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from torch import nn
 
 from sk_aft import (
     AFTClassifier,
@@ -25,6 +26,7 @@ from sk_aft import (
 from sk_aft.datasets import load_banking77
 from sk_aft.model_selection import LabeledFold
 from sk_aft.modules import ResNet
+from sk_aft.transfer import TransferMethod
 
 DIGITS, LABELS = load_digits(return_X_y=True)
 DIGITS = DIGITS.astype(np.float32)
@@ -282,8 +284,7 @@ def test_every_layer_teaches_beside_the_students_rows_and_start(texts, minilm):
     random = partly(module__start="random").fit(features, marked)
     assert list(random.teacher_weights_) == [*layers, "student's rows"]
     by_name = partly(transfer="pooled-kd").fit(features, marked)
-    own = list(features.feature_slices)
-    assert list(by_name.teacher_weights_) == [*own, "student's rows", "student's start"]
+    assert by_name.teacher_weights_ == model.teacher_weights_
 
 
 def test_the_start_is_no_teacher_of_a_student_that_was_trained(texts, minilm):
@@ -460,3 +461,67 @@ def test_the_result_is_reproducible():
     one, other = (partly().fit(iris, marked, features=PCA(2).fit_transform(iris)) for _ in range(2))
     assert one.teacher_weights_ == other.teacher_weights_
     np.testing.assert_array_equal(one.predict_proba(iris), other.predict_proba(iris))
+
+
+# ---------------------------------------------------------------- teachers that do no harm
+
+
+def test_useless_teachers_of_images_that_start_from_random_numbers():
+    """The student has no linear model of its own, so the weight of the term is the score's root."""
+    images, labels = DIGITS.reshape(-1, 8, 8).astype(np.uint8), LABELS
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+    few = np.where(np.arange(600) < 60, labels[:600], -1)
+    noise = np.random.default_rng(0).normal(size=(600, 64))
+    settings = {"max_epochs": 30, "lr": 3e-3}
+    taught = partly(module=network, **settings).fit(images[:600], few, features=noise)
+    alone = partly(module=network, **settings, beta=0).fit(images[:600], few)
+    assert list(taught.teacher_weights_) == ["features"]
+    assert taught.teacher_score_ < 0.1
+    assert taught.score(images[600:], labels[600:]) > alone.score(images[600:], labels[600:]) - 0.05
+
+
+def test_a_network_that_the_user_has_trained_is_no_teacher(texts, minilm):
+    """Its features may know the labels."""
+    rows, marked = half_labelled(texts)
+    features = minilm.fit_transform(rows)
+    settings = {"module": "minilm", "module__n_layers": 1, "max_epochs": 1}
+    first = partly(**settings).fit(features, marked)
+    assert "student's start" in first.teacher_weights_
+    again = partly(module=first.module_, preprocessor=first.preprocessor_)
+    assert "student's start" not in again.fit(features, marked).teacher_weights_
+
+
+def test_copies_of_texts_do_not_repeat_labels(texts, minilm):
+    rows, _ = texts
+    copies = list(rows[:20]) * 3
+    noise = np.random.default_rng(0).integers(0, 2, 20)
+    model = quick().fit(minilm.fit_transform(copies), np.tile(noise, 3))
+    assert model.teacher_score_ < 0.3
+
+
+def test_a_method_of_ones_own_may_return_any_object_with_take():
+    class Rows:
+        shape = (200, 10)
+
+        def take(self, indices):
+            return np.full((len(indices), 10), 0.1, dtype=np.float32)
+
+    class Uniform(TransferMethod):
+        uses_logits = True
+
+        def fit(self, rows):
+            return Rows()
+
+        def forward(self, student, foundation, logits):
+            return (logits - foundation).square().mean()
+
+    model = quick(transfer=Uniform()).fit(X, Y, features=F)
+    assert model.history_[-1, "train_transfer_loss"] > 0
+
+
+def test_kernel_alignment_as_a_fallback_reads_the_features_of_x(texts, minilm):
+    rows, labels = texts
+    features = minilm.fit_transform(rows)
+    model = quick().partial_fit(features, labels, classes=np.unique(labels))
+    assert model.transfer_method_ == "aft"
+    assert len(model.feature_weights_) == features.shape[1]

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import copy
 import threading
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 
 from sk_aft._data._feature_rows import StoredRows
 from sk_aft._data._rows import Rows
@@ -17,7 +15,7 @@ from sk_aft._embedding import FeatureSource, Reader
 from sk_aft._fine_tuning._backbone import FineTunedBackbone, LabeledRows
 from sk_aft.store import row_digests
 from sk_aft.transfer._pool import SMALLEST_PROBABILITY
-from sk_aft.transfer._probe import ClassProbe
+from sk_aft.transfer._probe import ClassProbe, stratified_group_folds
 
 _N_FOLDS = 3
 _NO_RECIPE = (
@@ -85,14 +83,10 @@ def _grouped_folds(labeled: LabeledRows, n_folds: int, seed: int) -> Folds:
     n_folds = min(n_folds, int(groups.max()) + 1)
     if n_folds < 2:
         return []
-    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     labels = labeled.labels
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        folds = list(splitter.split(np.zeros(len(groups)), labels, groups))
     return [
         (train, test)
-        for train, test in folds
+        for train, test in stratified_group_folds(labels, groups, n_folds, seed)
         if len(np.unique(labels[train])) > 1 and np.isin(labels[test], labels[train]).any()
     ]
 

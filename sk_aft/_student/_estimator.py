@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -246,10 +247,13 @@ class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
         resumed: StudentState | None,
         incremental: bool,
         classes: Any,
+        *,
+        all_layers: bool | None = None,
     ) -> tuple[TrainingData, TransferChoice]:
         """Return the training rows, and what is transferred."""
         owner = type(self).__name__
-        all_layers = learns_from_all_layers(parameters)
+        if all_layers is None:
+            all_layers = learns_from_all_layers(parameters)
         allow_nan = not (self.preprocessor is None or isinstance(self.preprocessor, str))
         data = check_training_data(
             X,
@@ -283,6 +287,10 @@ class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
         transfer = resolve_transfer(
             parameters, data, owner=owner, is_incremental=incremental, **kept
         )
+        if all_layers and transfer.method == "aft":  # "auto" fell back to it
+            rows = (X, y, features, sample_weight, X_unlabeled, soft_targets)
+            rest = (parameters, resumed, incremental, classes)
+            return self._checked(*rows, *rest, all_layers=False)
         learns_targets = resumed is not None and resumed.replaces_features
         if transfer.beta == 0 or (learns_targets and not data.can_distill()):
             # Unlabelled rows are of no use then, and a probe of a single target is useless.
@@ -363,8 +371,10 @@ class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
             n_classes=student.targets.n_classes,
             seed=run.plan.seed,
             take_rows=take_rows,
-            # Features of a network that was trained already know the labels.
-            has_start=bool(student.started_from) and not student.history,
+            # Features of a network that was trained, here or by the user, may know the labels.
+            has_start=bool(student.started_from)
+            and not student.history
+            and (isinstance(self.module, str) or inspect.isclass(self.module)),
         )
         pool = pool_of(student.transfer)
         if self.verbose and pool is not None:
@@ -372,7 +382,8 @@ class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
         student.replaces_features = targets is not None
         if targets is None:
             return batches
-        run.has_untaught_rows = bool(targets.missing_mask.any())
+        if hasattr(targets, "missing_mask"):  # a user's own may lack it
+            run.has_untaught_rows = bool(targets.missing_mask.any())
         return batches.with_features(targets)
 
     def _run_epochs(

@@ -222,7 +222,7 @@ def resolve_transfer(
         return TransferChoice(method, 0.0, lacks_features=True)
     beta = default_beta(method) if parameters["beta"] == "auto" else float(parameters["beta"])
     if data.lacks_soft_targets and not is_incremental:  # some pieces of partial_fit may lack them
-        _explain_absent(method, is_automatic, owner)
+        _explain_absent(method, is_automatic or method == "pooled-kd", owner)
     if data.features is None and not all(takes):
         raise ValueError(
             f"transfer={method!r} needs foundation features, and only soft_targets reached "
@@ -277,13 +277,13 @@ def _are_same(one: Any, other: Any) -> bool:
     return one is other or np.array_equal(one, other)
 
 
-def _explain_absent(method: Any, is_automatic: bool, owner: str) -> None:
+def _explain_absent(method: Any, learns_from_features: bool, owner: str) -> None:
     """Warn or raise if X should have soft targets, and all of them are absent."""
     message = (
         f"None of the rows that reached {owner} has soft targets: the extractor predicts them for "
         "no row, such as if too few distinct rows of a class are labelled"
     )
-    if not is_automatic:
+    if not learns_from_features:
         raise ValueError(
             f"{message}. transfer={method!r} learns from them: label more rows, give soft_targets, "
             "or use transfer='aft', which learns from the features."

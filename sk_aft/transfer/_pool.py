@@ -1,11 +1,12 @@
 """Pools the predictions of several models, with weights found on rows that none of them has seen.
 
-A row of NaN is a row for which a model has no prediction; the others decide.
+A row of NaN is a row for which a model has no prediction. The weights of the others are then scaled
+to the same sum.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,14 +38,14 @@ def pool_probabilities(predictions: Sequence[np.ndarray], weights: np.ndarray) -
     Returns
     -------
     pooled : ndarray of shape (n, n_classes)
-        NaN in rows for which no model has a prediction.
+        NaN in rows for which no model of positive weight has a prediction.
     """
     pooled: np.ndarray = np.empty(predictions[0].shape, np.float32)
     for start in range(0, len(pooled), _ROWS_PER_POOL):  # those of many classes are large
         rows = slice(start, start + _ROWS_PER_POOL)
-        logs = (_log(one[rows]) for one in predictions)
+        logs = [_log(one[rows]) for one in predictions]
         pooled[rows] = softmax(_weighted_sum(logs, weights), axis=1)
-    return _without_unknown(pooled, predictions)
+    return pooled
 
 
 def pool_numbers(predictions: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
@@ -60,9 +61,9 @@ def pool_numbers(predictions: Sequence[np.ndarray], weights: np.ndarray) -> np.n
     Returns
     -------
     pooled : ndarray of shape (n, n_targets)
-        NaN in rows for which no model has a prediction.
+        NaN in rows for which no model of positive weight has a prediction.
     """
-    return _without_unknown(_weighted_sum(map(_or_mean, predictions), weights), predictions)
+    return _weighted_sum(predictions, weights)
 
 
 def weights_of_probabilities(
@@ -74,7 +75,8 @@ def weights_of_probabilities(
 
     .. math:: -\sum_i s_i \log q_{i y_i} + 15 \sum_j (w_j - 1/J)^2
 
-    The second term keeps the models' weights equal where few labels say little.
+    The second term keeps the models' weights equal where few labels say little. Only rows that all
+    models predict count.
 
     Parameters
     ----------
@@ -90,7 +92,7 @@ def weights_of_probabilities(
     weights : ndarray of shape (n_models,)
         Weight of each model.
     """
-    indices = _known(predictions)
+    indices = _complete(predictions)
     logs = [_log(one[indices]) for one in predictions]
     own, labels, sample_weight = np.arange(len(indices)), labels[indices], sample_weight[indices]
 
@@ -127,8 +129,8 @@ def weights_of_numbers(
     weights : ndarray of shape (n_models,)
         Weight of each model.
     """
-    indices = _known(predictions)
-    models = [_or_mean(one[indices]) for one in predictions]
+    indices = _complete(predictions)
+    models = [one[indices] for one in predictions]
     targets, sample_weight = targets[indices], sample_weight[indices]
     errors = [float(sample_weight @ ((one - targets) ** 2).mean(axis=1)) for one in models]
     variance = max(min(errors) / len(indices), 1e-6) if len(indices) else 1.0
@@ -164,7 +166,7 @@ def score_of_probabilities(
     score : float
         Between 0 and 1; NaN if no row has a prediction.
     """
-    known = _known([pooled])
+    known = _complete([pooled])
     labels, sample_weight = labels[known], sample_weight[known]
     if not sample_weight.any():
         return np.nan
@@ -195,7 +197,7 @@ def score_of_numbers(pooled: np.ndarray, targets: np.ndarray, sample_weight: np.
     """
     from sklearn.metrics import r2_score  # late: scikit-learn's metrics take long to import
 
-    known = _known([pooled])
+    known = _complete([pooled])
     if np.count_nonzero(sample_weight[known]) < 2:
         return np.nan
     r2 = r2_score(targets[known], pooled[known], sample_weight=sample_weight[known])
@@ -243,31 +245,25 @@ def _regularised_minimum(
     return minimize(regularised, equal, jac=True, bounds=bounds, method="L-BFGS-B").x
 
 
-def _weighted_sum(arrays: Iterable[np.ndarray], weights: np.ndarray) -> np.ndarray:
+def _weighted_sum(arrays: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """Return the weighted sum over the arrays that have a row; NaN if none of these counts."""
+    present = np.array([~np.isnan(array[:, 0]) for array in arrays])
     total: Any = 0.0
-    for array, weight in zip(arrays, weights, strict=True):
-        total = total + np.float32(weight) * array
-    return total
+    for array, own, weight in zip(arrays, present, weights, strict=True):
+        part = array if own.all() else np.nan_to_num(array, nan=0.0)
+        total = total + np.float32(weight) * part
+    if present.all():
+        return total
+    of_present = weights @ present
+    with np.errstate(divide="ignore"):
+        scale = np.where(of_present > 0, weights.sum() / of_present, np.nan)
+    return total * scale[:, None].astype(np.float32)
 
 
 def _log(probabilities: np.ndarray) -> np.ndarray:
-    """Return logarithms of probabilities; 0 for every class where there is no prediction."""
-    logs = np.log(np.clip(probabilities, SMALLEST_PROBABILITY, None))
-    return np.nan_to_num(logs, copy=False, nan=0.0)
+    return np.log(np.clip(probabilities, SMALLEST_PROBABILITY, None))
 
 
-def _or_mean(numbers: np.ndarray) -> np.ndarray:
-    """Return predictions of standardised targets; their mean where there is none."""
-    return np.nan_to_num(numbers, nan=0.0)
-
-
-def _known(predictions: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the indices of rows for which at least one model has a prediction."""
-    return np.flatnonzero(~np.all([np.isnan(one[:, 0]) for one in predictions], axis=0))
-
-
-def _without_unknown(pooled: np.ndarray, predictions: Sequence[np.ndarray]) -> np.ndarray:
-    unknown: np.ndarray = np.ones(len(pooled), dtype=bool)
-    unknown[_known(predictions)] = False
-    pooled[unknown] = np.nan
-    return pooled
+def _complete(predictions: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the indices of rows for which every model has a prediction."""
+    return np.flatnonzero(~np.any([np.isnan(one[:, 0]) for one in predictions], axis=0))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from torch.nn import functional as F
 from sk_aft.transfer._base import TransferMethod, TransferRows
 from sk_aft.transfer._pool import OF_NUMBERS, OF_PROBABILITIES, drawn
 from sk_aft.transfer._precision import in_full_precision
-from sk_aft.transfer._probe import Folds, default_folds, make_probe
+from sk_aft.transfer._probe import Folds, default_folds, equal_rows, make_probe
 from sk_aft.transfer._probe_distillation import divergence
 
 SOFT_TARGETS = "soft targets"
@@ -40,9 +39,9 @@ class PooledDistillation(TransferMethod):
     with f(x) the student's logits and q_ij the probabilities of teacher j. The teachers predict
     labelled rows out of fold, all on the same folds, and other rows by a model of all labelled
     rows. The weights w are those with which the out-of-fold predictions are best; they stay near
-    1/J if labels are few. :math:`\lambda` is 1 if some rows have no label. Otherwise the teachers
-    only say how sure they are of known labels, and :math:`\lambda` is the square root of
-    ``teacher_score``.
+    1/J if labels are few. :math:`\lambda` is 1 if a model of the student is among the teachers.
+    Otherwise nothing says what the student would learn alone, and :math:`\lambda` is the square
+    root of ``teacher_score``: useless teachers have hardly any effect.
 
     For regression, teachers are ridge regressions, q is the weighted sum of their predictions, and
     R is the mean squared difference times :math:`\lambda`.
@@ -60,7 +59,8 @@ class PooledDistillation(TransferMethod):
 
     Notes
     -----
-    There are five folds, or as many as the largest class has rows, stratified by class. A row that
+    There are five folds, or as many as the largest class has rows, stratified by class; rows of
+    equal features are in one fold. A row that
     is the only one of its class has no target. If all are, there are no folds, and all weights are
     equal.
 
@@ -124,29 +124,34 @@ class PooledDistillation(TransferMethod):
         """
         self._is_regression = rows.n_classes is None
         labeled = np.flatnonzero(rows.labeled_mask)
-        targets = rows.targets[labeled]
-        sample_weight = np.ones(len(labeled))
-        if rows.weights is not None:
-            sample_weight = rows.weights[labeled] / rows.weights[labeled].mean()
-        has_unlabeled = len(labeled) < len(rows.labeled_mask)
-        folds = default_folds(targets, stratify=not self._is_regression, seed=rows.seed)
-        predictions = {
-            name: teacher.predictions(labeled, targets, sample_weight, folds)
-            for name, teacher in _teachers(rows, with_student=has_unlabeled).items()
-        }
-        if rows.soft_targets is not None:
-            predictions[SOFT_TARGETS] = rows.soft_targets
-        predictions = _of_any_row(predictions) or predictions
-        every = list(predictions.values())
+        others = np.flatnonzero(~rows.labeled_mask)
+        own_targets = rows.targets[labeled]
+        known = _Labeled(labeled, own_targets, *_weights_and_folds(rows, labeled))
+        teachers, out_of_fold = {}, {}
+        for name, teacher in _teachers(rows, with_student=len(others) > 0).items():
+            predictions = teacher.fit(known, is_last=not len(others))
+            if predictions is not None:
+                teachers[name], out_of_fold[name] = teacher, predictions
+        shape = len(rows.labeled_mask), rows.n_classes or own_targets.shape[1]
+        targets: np.ndarray = np.full(shape, np.nan, dtype=np.float32)
+        if not teachers:
+            self.teacher_weights, self.teacher_score, self._strength = {}, np.nan, 0.0
+            return targets
         pooling = OF_NUMBERS if self._is_regression else OF_PROBABILITIES
-        some = drawn(np.arange(len(labeled)), every[0].shape[1])
-        judged = [one[labeled[some]] for one in every]
-        weights = pooling.find_weights(judged, targets[some], sample_weight[some])
-        pooled: np.ndarray = pooling.pool(every, weights).astype(np.float32, copy=False)
-        self.teacher_weights = dict(zip(predictions, map(float, weights), strict=True))
-        self.teacher_score = pooling.score(pooled[labeled], targets, sample_weight)
-        self._strength = 1.0 if has_unlabeled else float(np.sqrt(np.nan_to_num(self.teacher_score)))
-        return pooled
+        every = list(out_of_fold.values())
+        some = drawn(np.arange(len(labeled)), shape[1])
+        judged = [one[some] for one in every]
+        weights = pooling.find_weights(judged, own_targets[some], known.weights[some])
+        targets[labeled] = pooling.pool(every, weights)
+        for start in range(0, len(others), _ROWS_PER_READ):
+            block = others[start : start + _ROWS_PER_READ]
+            further = [teacher.predict(block) for teacher in teachers.values()]
+            targets[block] = pooling.pool(further, weights)
+        self.teacher_weights = dict(zip(teachers, map(float, weights), strict=True))
+        self.teacher_score = pooling.score(targets[labeled], own_targets, known.weights)
+        has_student = not {STUDENT_ROWS, STUDENT_START}.isdisjoint(teachers)
+        self._strength = 1.0 if has_student else float(np.sqrt(np.nan_to_num(self.teacher_score)))
+        return targets
 
     def summary(self) -> str:
         """Return in one line what teaches, and how good it is."""
@@ -161,8 +166,16 @@ def pool_of(transfer: nn.Module | None) -> PooledDistillation | None:
     return next((part for part in parts if isinstance(part, PooledDistillation)), None)
 
 
-@dataclass(frozen=True)
-class _Teacher:
+class _Labeled(NamedTuple):
+    """Labelled rows: their indices, targets, weights of 1 on average, and folds."""
+
+    indices: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray
+    folds: Folds
+
+
+class _Probe:
     """A linear model of some columns.
 
     Parameters
@@ -171,51 +184,83 @@ class _Teacher:
         Returns the columns of rows, given their indices.
     known_mask : ndarray of shape (n,), bool
         Which rows have them.
-    rows : TransferRows
-        The training rows.
+    n_classes : int or None
+        Number of classes; None for regression.
     standardises : bool, default=True
         Whether the columns are standardised.
     """
 
-    take: Callable[[np.ndarray], np.ndarray]
-    known_mask: np.ndarray
-    rows: TransferRows
-    standardises: bool = True
+    def __init__(
+        self,
+        take: Callable[[np.ndarray], np.ndarray],
+        known_mask: np.ndarray,
+        n_classes: int | None,
+        *,
+        standardises: bool = True,
+    ) -> None:
+        self._take, self._known_mask = take, known_mask
+        self._n_classes = n_classes
+        self._probe = make_probe(n_classes, standardises=standardises)
 
-    def predictions(
-        self, labeled: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray, folds: Folds
-    ) -> np.ndarray:
-        """Return predictions for all rows, out of fold where they are labelled; NaN for none."""
-        n_classes = self.rows.n_classes
-        width = n_classes or targets.shape[1]
-        predictions: np.ndarray = np.full((len(self.known_mask), width), np.nan, np.float32)
-        known = self.known_mask[labeled]
-        indices, targets, sample_weight = labeled[known], targets[known], sample_weight[known]
-        if not _have_distinct(targets):
-            return predictions
-        columns = self.take(indices)
-        probe = make_probe(n_classes, standardises=self.standardises)
-        own_folds = _restricted(folds, known)
-        predictions[indices] = probe.out_of_fold(columns, targets, own_folds, sample_weight)
-        others = np.flatnonzero(self.known_mask & ~self.rows.labeled_mask)
-        if len(others):
-            probe.fit(columns, targets, sample_weight)
-        for start in range(0, len(others), _ROWS_PER_READ):
-            some = others[start : start + _ROWS_PER_READ]
-            predictions[some] = probe.predict(self.take(some))
+    def fit(self, labeled: _Labeled, *, is_last: bool) -> np.ndarray | None:
+        """Return out-of-fold predictions of the labelled rows, NaN for none.
+
+        None if fewer than two distinct targets are known. If ``is_last``, no other rows follow.
+        """
+        known = self._known_mask[labeled.indices]
+        targets, weights = labeled.targets[known], labeled.weights[known]
+        if not len(targets) or not (targets != targets[0]).any():
+            return None
+        self._width = self._n_classes or targets.shape[1]
+        columns = self._take(labeled.indices[known])
+        predictions = np.full((len(known), self._width), np.nan, np.float32)
+        folds = _restricted(labeled.folds, known)
+        predictions[known] = self._probe.out_of_fold(columns, targets, folds, weights)
+        if not is_last:
+            self._probe.fit(columns, targets, weights)
+        return predictions
+
+    def predict(self, indices: np.ndarray) -> np.ndarray:
+        """Return predictions of other rows, NaN for none."""
+        known = self._known_mask[indices]
+        predictions = np.full((len(indices), self._width), np.nan, np.float32)
+        if known.any():
+            predictions[known] = self._probe.predict(self._take(indices[known]))
         return predictions
 
 
-def _teachers(rows: TransferRows, *, with_student: bool) -> dict[str, _Teacher]:
-    """Return a teacher for each layer of each model, and one of the student's own columns."""
-    teachers = {}
-    for name, columns in rows.feature_slices.items() if rows.features is not None else ():
-        take = _columns_of(rows.features, columns)
-        teachers[name] = _Teacher(take, rows.known_mask, rows)
-    own = rows.student_columns() if with_student and rows.student_columns is not None else {}
-    for name, matrix in own.items():
-        every: np.ndarray = np.ones(len(matrix), dtype=bool)
-        teachers[name] = _Teacher(matrix.__getitem__, every, rows, standardises=False)
+class _SoftTargets:
+    """Predictions that X holds, with the methods of a `_Probe`."""
+
+    def __init__(self, soft_targets: np.ndarray) -> None:
+        self._soft_targets = soft_targets
+
+    def fit(self, labeled: _Labeled, *, is_last: bool) -> np.ndarray | None:
+        """Return those of the labelled rows; None if no row has any."""
+        del is_last
+        if np.isnan(self._soft_targets[:, 0]).all():
+            return None
+        return self._soft_targets[labeled.indices]
+
+    def predict(self, indices: np.ndarray) -> np.ndarray:
+        """Return those of other rows."""
+        return self._soft_targets[indices]
+
+
+def _teachers(rows: TransferRows, *, with_student: bool) -> dict[str, _Probe | _SoftTargets]:
+    """Return a teacher for each layer, for the soft targets and for what the student has."""
+    teachers: dict[str, _Probe | _SoftTargets] = {}
+    if rows.features is not None:
+        for name, columns in rows.feature_slices.items():
+            take = _columns_of(rows.features, columns)
+            teachers[name] = _Probe(take, rows.known_mask, rows.n_classes)
+    if with_student and rows.student_columns is not None:
+        for name, matrix in rows.student_columns().items():
+            every: np.ndarray = np.ones(len(matrix), dtype=bool)
+            take = matrix.__getitem__
+            teachers[name] = _Probe(take, every, rows.n_classes, standardises=False)
+    if rows.soft_targets is not None:
+        teachers[SOFT_TARGETS] = _SoftTargets(rows.soft_targets)
     return teachers
 
 
@@ -223,13 +268,19 @@ def _columns_of(features: Any, columns: slice) -> Callable[[np.ndarray], np.ndar
     return lambda indices: features.take(indices)[:, columns]
 
 
-def _of_any_row(predictions: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Leave out teachers that predict no row; a share of the weight would be lost on them."""
-    return {name: one for name, one in predictions.items() if not np.isnan(one[:, 0]).all()}
-
-
-def _have_distinct(targets: np.ndarray) -> bool:
-    return len(targets) > 0 and bool((targets != targets[0]).any())
+def _weights_and_folds(rows: TransferRows, labeled: np.ndarray) -> tuple[np.ndarray, Folds]:
+    """Return the weights of labelled rows, 1 on average, and folds that all teachers share."""
+    weights = np.ones(len(labeled))
+    if rows.weights is not None:
+        weights = rows.weights[labeled] / rows.weights[labeled].mean()
+    groups = np.arange(len(labeled))
+    known = rows.known_mask[labeled]
+    if rows.features is not None and known.any():
+        groups[known] = equal_rows(rows.features.take(labeled[known]))
+        groups[~known] = len(labeled) + np.flatnonzero(~known)
+    stratify = rows.n_classes is not None
+    folds = default_folds(rows.targets[labeled], stratify=stratify, seed=rows.seed, groups=groups)
+    return weights, folds
 
 
 def _restricted(folds: Folds, mask: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sk_aft.transfer._centroid_probe import CentroidProbe
@@ -243,7 +243,15 @@ def make_probe(n_classes: int | None, *, standardises: bool = True) -> Probe:
     return ClassProbe(n_classes, standardises=standardises)
 
 
-def default_folds(targets: np.ndarray, *, stratify: bool, seed: int) -> Folds:
+def equal_rows(matrix: np.ndarray) -> np.ndarray:
+    """Return a number for each row, the same for rows of equal content, (n,)."""
+    contents = [row.tobytes() for row in np.ascontiguousarray(matrix)]
+    return np.unique(contents, return_inverse=True)[1]
+
+
+def default_folds(
+    targets: np.ndarray, *, stratify: bool, seed: int, groups: np.ndarray | None = None
+) -> Folds:
     """Return five folds, or as many as the largest class has members; none if rows are too few.
 
     Parameters
@@ -254,12 +262,16 @@ def default_folds(targets: np.ndarray, *, stratify: bool, seed: int) -> Folds:
         Whether targets are class indices.
     seed : int
         Seed of the folds.
+    groups : ndarray of shape (n,), optional
+        Rows of equal numbers are in one fold: a probe would repeat the label of a copy.
 
     Returns
     -------
     folds : list of (train, test)
         Indices of training and held-out rows.
     """
+    if groups is not None and len(np.unique(groups)) < len(groups):
+        return _group_folds(targets, groups, stratify=stratify, seed=seed)
     largest = np.bincount(targets).max() if stratify else len(targets)
     n_folds = min(_MAX_FOLDS, int(largest))
     if n_folds < (2 if stratify else 3):
@@ -270,6 +282,44 @@ def default_folds(targets: np.ndarray, *, stratify: bool, seed: int) -> Folds:
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         folds = splitter(n_folds, shuffle=True, random_state=seed)
         return list(folds.split(np.zeros(len(targets)), targets))
+
+
+def _group_folds(targets: np.ndarray, groups: np.ndarray, *, stratify: bool, seed: int) -> Folds:
+    pairs = np.unique(np.column_stack([groups, targets]), axis=0) if stratify else None
+    distinct = len(np.unique(groups)) if pairs is None else np.bincount(pairs[:, 1]).max()
+    n_folds = min(_MAX_FOLDS, int(distinct), len(np.unique(groups)))
+    if n_folds < (2 if stratify else 3):
+        return []
+    if stratify:
+        return stratified_group_folds(targets, groups, n_folds, seed)
+    return list(GroupKFold(n_folds).split(np.zeros(len(targets)), targets, groups))
+
+
+def stratified_group_folds(
+    labels: np.ndarray, groups: np.ndarray, n_folds: int, seed: int
+) -> Folds:
+    """Return folds that do not part a group, with about equal shares of the classes.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n,)
+        Class indices.
+    groups : ndarray of shape (n,)
+        Number of each row's group.
+    n_folds : int
+        At most as many as there are groups.
+    seed : int
+        Seed of the folds.
+
+    Returns
+    -------
+    folds : list of (train, test)
+        Indices of training and held-out rows.
+    """
+    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        return list(splitter.split(np.zeros(len(labels)), labels, groups))
 
 
 def _scaler(standardises: bool) -> Any:

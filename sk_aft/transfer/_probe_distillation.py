@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from sk_aft.transfer._base import TransferMethod, TransferRows
 from sk_aft.transfer._precision import in_full_precision
-from sk_aft.transfer._probe import default_folds, make_probe
+from sk_aft.transfer._probe import default_folds, equal_rows, make_probe
 from sk_aft.transfer._targets import labeled_rows, predicted_targets
 
 
@@ -115,7 +115,12 @@ class ProbeDistillation(TransferMethod):
         indices, matrix = labeled_rows(rows)
         features, targets = rows.features.take(indices), rows.targets[indices]
         probe = make_probe(rows.n_classes)
-        folds = default_folds(targets, stratify=rows.n_classes is not None, seed=rows.seed)
+        folds = default_folds(
+            targets,
+            stratify=rows.n_classes is not None,
+            seed=rows.seed,
+            groups=equal_rows(features),
+        )
         out_of_fold = probe.out_of_fold(features, targets, folds)
         # Nothing predicts the only row of a class.
         out_of_fold = np.where(np.isnan(out_of_fold), matrix, out_of_fold)

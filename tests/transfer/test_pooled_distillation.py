@@ -101,7 +101,8 @@ def test_numbers_are_predicted_out_of_fold_and_pooled(make_rows):
     assert method.teacher_score == pytest.approx(r2_score(y[:60], expected[:60]), abs=1e-3)
     logits = torch.randn(30, 2)
     loss = method(torch.zeros(30, 3), torch.tensor(found[60:]), logits).item()
-    assert loss == pytest.approx(np.square(found[60:] - logits.numpy()).mean(), rel=1e-5)
+    expected = np.square(found[60:] - logits.numpy()).mean() * np.sqrt(method.teacher_score)
+    assert loss == pytest.approx(expected, rel=1e-5)
 
 
 def test_pooled_layers_are_better_than_each_of_them(make_rows):
@@ -127,8 +128,8 @@ def test_all_teachers_share_the_folds(make_rows):
     found = both.fit(rows)
     first, second = both.teacher_weights.values()
     assert first == pytest.approx(second, rel=1e-3)
-    assert first + second == pytest.approx(alone.teacher_weights["one"], rel=0.02)
-    np.testing.assert_allclose(found, expected, atol=0.01)
+    assert first + second == pytest.approx(alone.teacher_weights["one"], rel=0.05)
+    np.testing.assert_allclose(found, expected, atol=0.02)
 
 
 def test_useless_features_do_not_repeat_labels(make_rows):
@@ -171,7 +172,7 @@ def test_the_students_own_rows_are_teachers_if_some_rows_have_no_label(make_rows
     assert list(method.teacher_weights) == ["model0", "model1", "student's rows"]
     assert (found.argmax(axis=1) == rows.targets).mean() > 0.95
     weights = method.teacher_weights
-    assert weights["student's rows"] > 3 * max(weights["model0"], weights["model1"])
+    assert weights["student's rows"] > 2 * max(weights["model0"], weights["model1"])
     alone = dataclasses.replace(rows, feature_slices={})
     found = PooledDistillation().fit(alone)
     teacher = probe_of_classes(own, rows.targets, labeled, ~labeled, scales=False)
@@ -210,7 +211,7 @@ def test_given_soft_targets_are_one_of_the_teachers(make_rows):
     method = PooledDistillation()
     found = method.fit(rows)
     assert list(method.teacher_weights) == ["model0", "model1", "soft targets"]
-    assert method.teacher_weights["soft targets"] > 2 * method.teacher_weights["model1"]
+    assert method.teacher_weights["soft targets"] > 1.5 * method.teacher_weights["model1"]
     assert np.isfinite(found).all()
     without = dataclasses.replace(rows, features=None, known_mask=np.zeros(90, dtype=bool))
     found = method.fit(without)
@@ -270,7 +271,7 @@ def test_a_single_target_teaches_nothing(make_rows, n_classes):
     assert np.isnan(PooledDistillation().fit(rows)).all()
 
 
-def test_the_strength_is_the_root_of_the_score_if_all_rows_are_labelled(make_rows):
+def test_the_strength_is_the_root_of_the_score_unless_the_student_teaches(make_rows):
     rng = np.random.default_rng(0)
     q, logits = rng.dirichlet(np.ones(3), size=60), rng.normal(size=(60, 3))
     divergence = (q * (np.log(q) - log_softmax(logits, axis=1))).sum(axis=1).mean()
@@ -281,11 +282,36 @@ def test_the_strength_is_the_root_of_the_score_if_all_rows_are_labelled(make_row
     assert 0.2 < method.teacher_score < 0.95
     strength = np.sqrt(method.teacher_score)
     assert method(*inputs).item() == pytest.approx(strength * divergence)
-    method.fit(make_rows(labeled_mask=np.arange(60) < 50))
+    partly = make_harder(make_rows(labeled_mask=np.arange(60) < 50))
+    method.fit(partly)
+    strength = np.sqrt(method.teacher_score)
+    assert method(*inputs).item() == pytest.approx(strength * divergence)
+    own = rng.normal(size=(60, 3)).astype(np.float32)
+    method.fit(dataclasses.replace(partly, student_columns=lambda: {"student's rows": own}))
     assert method(*inputs).item() == pytest.approx(divergence)
-    some = np.arange(60) % 2 > 0
-    method.fit(make_rows(weights=some.astype(float), labeled_mask=some))
-    assert method(*inputs).item() == pytest.approx(divergence)
+
+
+def test_copies_of_a_row_are_in_one_fold(make_rows):
+    """A probe that has seen a copy of a row would repeat its label."""
+    rng = np.random.default_rng(0)
+    noise, labels = rng.normal(size=(40, 100)).astype(np.float32), rng.integers(0, 2, 40)
+    rows = make_rows(120, n_classes=2, widths=(100,))
+    rows.features.matrix[:] = np.tile(noise, (3, 1))
+    rows.targets[:] = np.tile(labels, 3)
+    method = PooledDistillation()
+    found = method.fit(rows)
+    assert method.teacher_score < 0.2
+    assert found[np.arange(120), rows.targets].mean() < 0.6
+
+
+def test_copies_of_numbers_are_in_one_fold(make_rows):
+    rng = np.random.default_rng(0)
+    rows = make_rows(120, n_classes=None, widths=(100,))
+    rows.features.matrix[:] = np.tile(rng.normal(size=(40, 100)), (3, 1))
+    rows.targets[:] = np.tile(rng.normal(size=(40, 2)), (3, 1))
+    method = PooledDistillation()
+    method.fit(rows)
+    assert method.teacher_score < 0.2
 
 
 def test_rows_are_read_a_few_thousand_at_a_time(make_rows):
