@@ -156,8 +156,15 @@ class PooledDistillation(TransferMethod):
     def summary(self) -> str:
         """Return in one line what teaches, and how good it is."""
         weights = ", ".join(f"{name} {weight:.2f}" for name, weight in self.teacher_weights.items())
-        measure = "R2" if self._is_regression else "share of the labels' entropy explained"
-        return f"Taught by {weights} ({measure} out of fold: {self.teacher_score:.2f})"
+        if np.isnan(self.teacher_score):
+            judged = "not judged, because no class has two labelled rows"
+        elif self._is_regression:
+            judged = f"R2 out of fold: {self.teacher_score:.2f}"
+        else:
+            judged = f"share of the labels' entropy explained out of fold: {self.teacher_score:.2f}"
+        if self._strength == 0:
+            return f"Not taught by {weights or 'any teacher'} ({judged})"
+        return f"Taught by {weights} ({judged})"
 
 
 def pool_of(transfer: nn.Module | None) -> PooledDistillation | None:
