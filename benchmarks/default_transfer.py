@@ -275,7 +275,7 @@ def print_table(lines: list[dict[str, Any]]) -> None:
                     continue
                 ratio = own.mean() / alone.mean()
                 ratios.setdefault(method, []).append(ratio)
-                spread = (own - ratio * alone).std(ddof=1) / len(own) ** 0.5 if own[1:].any() else 0
+                spread = (own - ratio * alone).std(ddof=1) / len(own) ** 0.5 if len(own) > 1 else 0
                 cells.append(
                     f"{task.partition(':')[0]} {own.mean():5.2f}{_spread(own)} "
                     f"{ratio:.2f} +- {spread / alone.mean():.2f} ({len(own)})"
@@ -299,11 +299,12 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="file of the lines")
     parser.add_argument("--table", action="store_true", help="only print what is there")
     options = parser.parse_args()
+    path = options.results
 
     def known_lines() -> list[dict[str, Any]]:
-        return [json.loads(line) for line in options.results.open()] if path.exists() else []
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [json.loads(line) for line in lines]
 
-    path = options.results
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     wanted = list(product(seeds, options.task or TASKS, options.method or METHODS))
     for seed, task, method in [] if options.table else wanted:

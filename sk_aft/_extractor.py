@@ -404,8 +404,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         Returns
         -------
         keys : dict of str to list of bytes
-            For each model, by its name in ``feature_slices_``, one key per row of all its layers.
-            Empty without a cache.
+            For each model, one key per row of all its layers. By the model's name, such as
+            "minilm", also if ``feature_slices_`` has only "minilm_layer4". Empty without a cache.
         """
         check_is_fitted(self)
         keys = {}

@@ -4,6 +4,7 @@ import ast
 import itertools
 import json
 import re
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,6 +42,7 @@ from benchmarks.accuracy.report._tables import (  # noqa: E402
     mean_normalized,
     steps_table,
 )
+from benchmarks.default_transfer import main as default_transfer  # noqa: E402
 from benchmarks.speed._served_models import TEXT_LABELS, TEXTS  # noqa: E402
 from benchmarks.speed.serving import TEXT_MODELS, measured, row, table  # noqa: E402
 from benchmarks.student_sizes import RESULTS as SIZES  # noqa: E402
@@ -395,3 +397,20 @@ def test_benchmarks_import_public_names_only(path):
 def test_private_names_are_found_wherever_the_imports_stand():
     source = "def late():\n    import sk_aft._data\nfrom sk_aft.store import _store, FeatureStore"
     assert set(private_imports(source)) == {"sk_aft._data", "sk_aft.store._store"}
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_table_of_the_default_transfer(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "lines.jsonl"
+    errors = {"student alone": [10.0, 10.0, 10.0], "default": [4.0, 0.0, 0.0], "tuned": [5.0]}
+    lines = [
+        {"task": "trec:10", "method": method, "seed": 10 + number, "error": error}
+        for method, of_seeds in errors.items()
+        for number, error in enumerate(of_seeds)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    monkeypatch.setattr(sys, "argv", ["default_transfer", "--table", "--results", str(path)])
+    default_transfer()
+    text = " ".join(capsys.readouterr().out.split())
+    assert "default mean 0.13 trec 1.33 +- 1.33 0.13 +- 0.13 (3)" in text
+    assert "tuned mean 0.50 trec 5.00 0.50 +- 0.00 (1)" in text

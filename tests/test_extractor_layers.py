@@ -109,8 +109,9 @@ def test_what_is_stored(extractor, cache):
     assert widths() == [32]
     last, auto = extractor().precompute(TEXTS), extractor(layers="auto").precompute(TEXTS)
     assert widths() == [32, 64]
-    extractor(layers=[0, 1, 2]).precompute(TEXTS)
+    inner = extractor(layers=[0, 1, 2]).precompute(TEXTS)
     assert widths() == [32, 64, 96]
+    assert list(inner.store_keys(TEXTS)) == ["bert"]  # by model, not by layer
     keys = last.store_keys(TEXTS)
     assert keys == auto.store_keys(TEXTS)
     assert list(keys) == ["bert"]

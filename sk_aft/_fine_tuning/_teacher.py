@@ -91,7 +91,7 @@ class Teacher:
         self.reader = reader
         if self.objective != FROZEN:
             self.reader = Reader(self._tuned(labeled), reader.column, reader.kind)
-            reader.backbone.unload()  # the original is not needed any more
+            reader.backbone.unload()  # `teacher_features` loads the original again
 
     def soft_targets(self, classes: np.ndarray) -> TunedSoftTargets:
         """Return what predicts the classes of rows."""

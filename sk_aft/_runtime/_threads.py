@@ -6,6 +6,8 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import nn
@@ -17,6 +19,8 @@ _LARGEST_LIGHT = 1_000_000
 _changing = threading.Lock()
 _n_changed = 0
 _n_threads = 1
+# Of the objects that threads run at the moment, by their id.
+_locks: WeakValueDictionary[int, Any] = WeakValueDictionary()
 
 
 @contextmanager
@@ -61,6 +65,15 @@ def one_thread() -> Iterator[int]:
 
 
 @contextmanager
+def one_at_a_time(shared: object) -> Iterator[None]:
+    """Let one thread at a time change and run an object; blocks of a thread may be nested."""
+    with _changing:
+        lock = _locks.setdefault(id(shared), threading.RLock())
+    with lock:
+        yield
+
+
+@contextmanager
 def flushed_denormals() -> Iterator[None]:
     """Flush denormal numbers to zero on the CPU, where they may be slow.
 
@@ -84,3 +97,11 @@ def call_after_fork(reset: Callable[[], object]) -> None:
     """
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=reset)
+
+
+def _reset_after_fork() -> None:
+    global _changing, _locks
+    _changing, _locks = threading.Lock(), WeakValueDictionary()
+
+
+call_after_fork(_reset_after_fork)

@@ -67,21 +67,35 @@ def _column(rows: Rows, name: Any) -> Rows | None:
 
 
 def _components(texts: list[str], seed: int) -> np.ndarray | None:
-    """Return the leading components of the TF-IDF matrix of words and pairs of words."""
+    """Return the leading components of the TF-IDF matrix of words and pairs of words.
+
+    Texts that have no word in common, such as Chinese sentences or symbols, become characters.
+    """
     random = np.random.RandomState(seed)
     drawn = random.permutation(len(texts))[:_MOST_TEXTS_TO_FIT]
-    vectorizer: Any = TfidfVectorizer(
-        ngram_range=(1, 2), min_df=min(2, len(drawn)), sublinear_tf=True, dtype=np.float32
+    read = [texts[row] for row in drawn]
+    vectorizer = _fitted(read, ngram_range=(1, 2)) or _fitted(
+        read, analyzer="char", ngram_range=(1, 3)
     )
-    try:
-        vectorizer.fit([texts[row] for row in drawn])
-    except ValueError:  # no word occurs twice
+    if vectorizer is None:
         return None
     matrix = vectorizer.transform(texts)
     n_components = min(_N_COMPONENTS, matrix.shape[1] - 1, len(drawn) - 1)
     if n_components < 1:
         return None
-    svd = TruncatedSVD(n_components, random_state=random).fit(matrix[drawn])
+    with np.errstate(invalid="ignore"):  # equal texts have no variance to explain
+        svd = TruncatedSVD(n_components, random_state=random).fit(matrix[drawn])
     components = np.asarray(svd.transform(matrix))  # see sklearn.set_config(transform_output)
     scale = components.std()
     return components / scale if scale > 0 else None
+
+
+def _fitted(texts: list[str], **parameters: Any) -> Any:
+    """Return a TF-IDF of what occurs twice; None if nothing does."""
+    vectorizer: Any = TfidfVectorizer(
+        min_df=min(2, len(texts)), sublinear_tf=True, dtype=np.float32, **parameters
+    )
+    try:
+        return vectorizer.fit(texts)
+    except ValueError:
+        return None

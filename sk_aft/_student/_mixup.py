@@ -93,5 +93,6 @@ def check_mixup(mixup: float, tensors: InputTensors, transfer: Any) -> None:
     if transfer is not None and not getattr(transfer, "has_soft_targets", False):
         raise ValueError(
             f"mixup={mixup} mixes the targets of two rows, and {type(transfer).__name__} compares "
-            "features, which are not those of a mixture: use transfer='probe-kd', or mixup=0."
+            "features, which are not those of a mixture: use transfer='pooled-kd' (that of 'auto') "
+            "or 'probe-kd', or mixup=0."
         )

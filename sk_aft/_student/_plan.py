@@ -232,8 +232,8 @@ def resolve_transfer(
     if data.soft_targets is not None and not any(takes):
         warnings.warn(
             f"transfer={method!r} does not learn from soft_targets, which are ignored: use "
-            "'probe-kd', alone or in a list, or leave soft_targets out. A method of your own sets "
-            "takes_soft_targets = True.",
+            "'auto', or 'probe-kd' or 'pooled-kd', alone or in a list, or leave soft_targets out. "
+            "A method of your own sets takes_soft_targets = True.",
             stacklevel=6,
         )
     width = kept_width if data.features is None else data.features.shape[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sk_aft._runtime._threads import one_at_a_time
 from sk_aft.backbones._base import FeatureShapeError, LayeredModel
 from sk_aft.backbones._encoder_files import EncoderSize
 from sk_aft.backbones._tunable import transformer_of
@@ -48,7 +50,9 @@ def mean_over_tokens(hidden: Tensor, mask: Tensor) -> Tensor:
 def outputs_of_layers(
     transformer: Any, layers: Sequence[int]
 ) -> Iterator[Callable[[Tensor], tuple[Tensor, ...]]]:
-    """Record the hidden states of a transformer while it runs.
+    """Record the hidden states of a transformer while this thread runs it.
+
+    Clones share the transformer, so another thread that wants hidden states has to wait.
 
     Parameters
     ----------
@@ -66,12 +70,14 @@ def outputs_of_layers(
     n_layers = transformer.config.num_hidden_layers
     # Recent versions keep only the states of these layers, others those of all.
     inner = [layer for layer in layers if layer != n_layers]
-    forward = transformer.forward
+    thread = threading.get_ident()
     means: dict[int, Tensor] = {}
 
-    def recording(*arguments: Any, attention_mask: Tensor, **keywords: Any) -> Any:
-        keywords = {**keywords, "attention_mask": attention_mask, "output_hidden_states": inner}
-        output = forward(*arguments, **keywords)
+    def recording(*arguments: Any, **keywords: Any) -> Any:
+        if threading.get_ident() != thread:  # another one, which wants the model's own output
+            return forward(*arguments, **keywords)
+        output = forward(*arguments, **{**keywords, "output_hidden_states": inner})
+        attention_mask = keywords["attention_mask"]
         for layer in inner:
             hidden = output.hidden_states[layer]
             if hidden.shape[:2] != attention_mask.shape:
@@ -83,14 +89,16 @@ def outputs_of_layers(
             means[layer] = mean_over_tokens(hidden, attention_mask)
         return output
 
-    # Not a hook, because sentence-transformers calls `forward` itself.
-    own = {"forward": forward} if "forward" in vars(transformer) else {}
-    transformer.forward = recording
-    try:
-        yield lambda last: tuple({**means, n_layers: last}[layer] for layer in layers)
-    finally:
-        del transformer.forward
-        vars(transformer).update(own)
+    with one_at_a_time(transformer):
+        # Not a hook, because sentence-transformers calls `forward` itself.
+        forward = transformer.forward
+        own = {"forward": forward} if "forward" in vars(transformer) else {}
+        transformer.forward = recording
+        try:
+            yield lambda last: tuple({**means, n_layers: last}[layer] for layer in layers)
+        finally:
+            del transformer.forward
+            vars(transformer).update(own)
 
 
 @contextmanager
@@ -155,8 +163,15 @@ def encode_layers(
     features : ndarray of shape (n_texts, n_features), float32
         Of each text.
     """
-    if not layers:
-        return np.asarray(model.encode(list(texts), **how), dtype=np.float32)
+    with one_at_a_time(model):
+        if not layers:
+            return np.asarray(model.encode(list(texts), **how), dtype=np.float32)
+        return _encode_inner_layers(model, layers, texts, **how)
+
+
+def _encode_inner_layers(
+    model: Any, layers: Sequence[int], texts: Sequence[str], **how: Any
+) -> np.ndarray:
     transformer = transformer_of(model, type(model).__name__)
     width, model.truncate_dim = model.truncate_dim, None  # it would truncate all layers
     with outputs_of_layers(transformer, layers) as outputs:

@@ -11,6 +11,7 @@ import torch
 
 from sk_aft._data._pixels import n_bands, to_floats
 from sk_aft._data._rows import Rows
+from sk_aft._runtime._threads import one_at_a_time
 from sk_aft.backbones._base import FeatureShapeError, HoldsObjects, as_matrix
 from sk_aft.backbones._fingerprint import describe_classes, is_digestible, module_digest
 from sk_aft.store._process import process_token
@@ -120,16 +121,20 @@ class TorchBackbone(HoldsObjects):
 
 @contextmanager
 def borrowed(module: torch.nn.Module, device: torch.device) -> Iterator[None]:
-    """Put a user's module on a device in evaluation mode; restore device and mode afterwards."""
-    modes = [(layer, layer.training) for layer in module.modules()]
-    home = next(module.parameters(), torch.empty(0)).device
-    module.to(device).eval()
-    try:
-        yield
-    finally:
-        module.to(home)
-        for layer, was_training in modes:
-            layer.training = was_training
+    """Put a user's module on a device in evaluation mode; restore device and mode afterwards.
+
+    Other threads wait until it is restored.
+    """
+    with one_at_a_time(module):
+        modes = [(layer, layer.training) for layer in module.modules()]
+        home = next(module.parameters(), torch.empty(0)).device
+        module.to(device).eval()
+        try:
+            yield
+        finally:
+            module.to(home)
+            for layer, was_training in modes:
+                layer.training = was_training
 
 
 def _single_row(rows: Rows, row: int) -> Any:

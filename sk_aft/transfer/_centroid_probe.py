@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
 from scipy.special import softmax
+from sklearn.preprocessing import StandardScaler
 
 from sk_aft.transfer._pool import SMALLEST_PROBABILITY, drawn
 
 _SCALES = (3.0, 10.0, 30.0, 100.0)
+_ROWS_PER_BLOCK = 1024  # bounds the memory, because there are very many classes
 
 
 class CentroidProbe:
@@ -23,17 +26,20 @@ class CentroidProbe:
     ----------
     n_classes : int
         Number of classes; labels are class indices below it.
+    standardises : bool, default=True
+        Whether features are standardised; otherwise they are only centred.
     """
 
-    def __init__(self, n_classes: int) -> None:
+    def __init__(self, n_classes: int, *, standardises: bool = True) -> None:
         self.n_classes = n_classes
+        self.standardises = standardises
         self._scale = _SCALES[1]
 
     def out_of_fold(
         self,
         features: np.ndarray,
         labels: np.ndarray,
-        folds: Iterable[tuple[np.ndarray, np.ndarray]],
+        folds: Sequence[tuple[np.ndarray, np.ndarray]],
         sample_weight: np.ndarray | None = None,
     ) -> np.ndarray:
         """Choose the scale by cross-entropy and return out-of-fold probabilities.
@@ -44,7 +50,7 @@ class CentroidProbe:
             Features.
         labels : ndarray of shape (n,)
             Class indices.
-        folds : iterable of (train, test)
+        folds : sequence of (train, test)
             Indices of training and held-out rows.
         sample_weight : ndarray of shape (n,), optional
             Weights of the rows.
@@ -68,8 +74,9 @@ class CentroidProbe:
             losses = [self._surprise(scale, *judged) for scale in _SCALES]
             self._scale = _SCALES[int(np.argmin(losses))]
         similarities *= self._scale
-        for row in known:  # in place, because there are very many
-            similarities[row] = softmax(similarities[row])
+        for start in range(0, len(known), _ROWS_PER_BLOCK):
+            rows = known[start : start + _ROWS_PER_BLOCK]
+            similarities[rows] = softmax(similarities[rows], axis=1)
         return similarities
 
     def fit(
@@ -77,11 +84,13 @@ class CentroidProbe:
     ) -> CentroidProbe:
         """Compute the mean of each class, with the scale that `out_of_fold` chose."""
         weights = np.ones(len(labels)) if sample_weight is None else sample_weight
-        self._centre = np.average(features, axis=0, weights=weights)
+        # An array, whatever output of transformers the user has configured.
+        scaler: Any = StandardScaler(with_std=self.standardises).set_output(transform="default")
+        self._scaler = scaler.fit(features, sample_weight=weights)
         # Row k of this matrix times the features is the weighted sum over the rows of class k.
         shape = self.n_classes, len(labels)
         membership = csr_array((weights, (labels, np.arange(len(labels)))), shape=shape)
-        self._directions: np.ndarray = _unit(membership @ (features - self._centre))
+        self._directions: np.ndarray = _unit(membership @ scaler.transform(features))
         self._absent = np.bincount(labels, weights=weights, minlength=self.n_classes) == 0
         return self
 
@@ -90,7 +99,7 @@ class CentroidProbe:
         return softmax(self._scale * self._similarities(features), axis=1)
 
     def _similarities(self, features: np.ndarray) -> np.ndarray:
-        similarities = _unit(features - self._centre) @ self._directions.T
+        similarities = _unit(self._scaler.transform(features)) @ self._directions.T
         similarities[:, self._absent] = -np.inf
         return similarities
 

@@ -205,8 +205,12 @@ def score_of_numbers(pooled: np.ndarray, targets: np.ndarray, sample_weight: np.
 
 
 def drawn(rows: np.ndarray, width: int) -> np.ndarray:
-    """Return all rows, or evenly spaced ones if their predictions are very many numbers."""
-    return rows[:: max(len(rows) * width // _MOST_NUMBERS, 1)]
+    """Return all rows, or some in their order if their predictions are very many numbers.
+
+    They are drawn at random, because rows that are sorted or alternate may be evenly spaced.
+    """
+    n_drawn = max(_MOST_NUMBERS // width, 1)
+    return rows[np.sort(np.random.RandomState(0).permutation(len(rows))[:n_drawn])]
 
 
 class Pooling(NamedTuple):

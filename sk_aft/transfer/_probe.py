@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ _TOLERANCE = 1e-3
 # A logistic regression's time is proportional to the number of classes.
 _MOST_CLASSES = 1000
 
-Folds = Iterable[tuple[np.ndarray, np.ndarray]]
+Folds = Sequence[tuple[np.ndarray, np.ndarray]]
 
 
 class ClassProbe:
@@ -67,7 +67,7 @@ class ClassProbe:
             Features; a sequence holds those of each fold, whose models differ.
         labels : ndarray of shape (n,)
             Class indices.
-        folds : iterable of (train, test)
+        folds : sequence of (train, test)
             Indices of training and held-out rows.
         sample_weight : ndarray of shape (n,), optional
             Weights of the rows, 1 on average.
@@ -79,7 +79,6 @@ class ClassProbe:
             row's class or have a single class.
         """
         weights = np.ones(len(labels)) if sample_weight is None else sample_weight
-        folds = list(folds)
         of_fold = [features] * len(folds) if isinstance(features, np.ndarray) else features
         before = np.cumsum([0, *(len(test) for _, test in folds)])[:-1]
         n_searched = int((before < _MIN_HELD_OUT).sum())
@@ -182,7 +181,7 @@ class RidgeProbe:
             Features.
         targets : ndarray of shape (n, n_targets)
             Targets.
-        folds : iterable of (train, test)
+        folds : sequence of (train, test)
             Indices of training and held-out rows.
         sample_weight : ndarray of shape (n,), optional
             Weights of the rows, 1 on average.
@@ -239,7 +238,7 @@ def make_probe(n_classes: int | None, *, standardises: bool = True) -> Probe:
     if n_classes is None:
         return RidgeProbe(standardises=standardises)
     if n_classes > _MOST_CLASSES:
-        return CentroidProbe(n_classes)
+        return CentroidProbe(n_classes, standardises=standardises)
     return ClassProbe(n_classes, standardises=standardises)
 
 

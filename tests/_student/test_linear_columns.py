@@ -35,15 +35,38 @@ def test_equal_texts_have_equal_columns():
 @pytest.mark.parametrize(
     "texts",
     [
-        ["one", "two", "three"],  # no word twice
         ["I lost my card"],
         ["", "", ""],
         ["same"] * 4,  # one word
-        ["?", "!", "?"],
+        ["?", "!", "?"],  # one character twice
+        ["one", "ask", "буд"],  # none
     ],
 )
-def test_texts_without_words_in_common_have_none(texts):
+def test_texts_with_little_in_common_have_none(texts):
     assert linear_columns(as_rows(texts), seed=0) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (["我丢了我的卡", "我的卡被偷了", "卡在哪里"], ["汇率是多少", "欧元的汇率", "今天的汇率"]),
+        (["?", "??", "?!?"], ["!", "!!", "!!?!"]),
+        (["😀", "😀😀", "😀👍"], ["😢", "😢😢", "😢👍"]),
+    ],
+    ids=["chinese", "symbols", "emojis"],
+)
+def test_texts_without_words_in_common_are_characters(one, other):
+    columns = linear_columns(as_rows([*one, *other]), seed=0)
+    assert columns.std() == pytest.approx(1, rel=1e-4)
+    model = LogisticRegression().fit(columns, [0, 0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(model.predict(columns), [0, 0, 0, 1, 1, 1])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("text", ["we lost it", "?!"])
+def test_equal_texts_alone_do_not_warn(text):
+    columns = linear_columns(as_rows([text] * 4), seed=0)
+    np.testing.assert_allclose(columns, columns[[0]].repeat(4, axis=0), atol=1e-6)
 
 
 def test_a_missing_text_is_an_empty_one():
@@ -90,7 +113,7 @@ def test_a_frame_has_the_columns_of_its_columns():
             "text": TEXTS,
             "price": np.arange(20.0),
             "colour": pd.Categorical(["red", "blue"] * 10),
-            "alone": [f"w{row}" for row in range(20)],  # no word twice
+            "alone": [chr(0x4E00 + row) for row in range(20)],  # no character twice
             "image": [np.zeros((4, 4), dtype=np.uint8)] * 20,
         }
     )

