@@ -80,7 +80,7 @@ def test_the_examples_of_transfer_run_one_after_the_other(capsys):
         "student's rows",
         "student's start",
     ]
-    assert 0.8 < student.teacher_score_ < 1
+    assert 0.7 < student.teacher_score_ < 0.95
     exec(compile(blocks[1], str(page), "exec"), names)
     assert names["search"].best_params_.keys() == {"aftclassifier__transfer"}
 
