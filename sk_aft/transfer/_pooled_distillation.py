@@ -36,12 +36,13 @@ class PooledDistillation(TransferMethod):
         R = \tfrac{\lambda}{B} \sum_i \mathrm{KL}\bigl(q_i \,\Vert\, \mathrm{softmax} f(x_i)\bigr),
         \qquad q_i \propto \exp \sum_j w_j \log q_{ij}
 
-    with f(x) the student's logits and q_ij the probabilities of teacher j. The teachers predict
-    labelled rows out of fold, all on the same folds, and other rows by a model of all labelled
-    rows. The weights w are those with which the out-of-fold predictions are best; they stay near
-    1/J if labels are few. :math:`\lambda` is 1 if a model of the student is among the teachers.
-    Otherwise nothing says what the student would learn alone, and :math:`\lambda` is the square
-    root of ``teacher_score``: useless teachers have hardly any effect.
+    with f(x) the student's logits and q_ij the probabilities of teacher j. The linear models
+    predict labelled rows out of fold, all on the same folds, and other rows by a model of all
+    labelled rows; soft targets are used as X holds them. The weights w are those with which the
+    predictions of labelled rows are best; they stay near 1/J if labels are few. :math:`\lambda` is
+    1 if a model of the student is among the teachers. Otherwise nothing says what the student
+    would learn alone, and :math:`\lambda` is the square root of ``teacher_score``: useless
+    teachers have hardly any effect.
 
     For regression, teachers are ridge regressions, q is the weighted sum of their predictions, and
     R is the mean squared difference times :math:`\lambda`.
@@ -60,9 +61,9 @@ class PooledDistillation(TransferMethod):
     Notes
     -----
     There are five folds, or as many as the largest class has rows, stratified by class; rows of
-    equal features are in one fold. A row that
-    is the only one of its class has no target. If all are, there are no folds, and all weights are
-    equal.
+    equal features are in one fold. A row that is the only one of its class has no target. If all
+    are, there are no folds, and all weights are equal. ``teacher_score`` is slightly optimistic,
+    because the few weights are found on the same rows.
 
     Examples
     --------
