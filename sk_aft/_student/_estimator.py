@@ -287,7 +287,7 @@ class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
         transfer = resolve_transfer(
             parameters, data, owner=owner, is_incremental=incremental, **kept
         )
-        if all_layers and transfer.method == "aft":  # "auto" fell back to it
+        if all_layers and transfer.method == "aft" and transfer.beta > 0:  # "auto" fell back to it
             rows = (X, y, features, sample_weight, X_unlabeled, soft_targets)
             rest = (parameters, resumed, incremental, classes)
             return self._checked(*rows, *rest, all_layers=False)
