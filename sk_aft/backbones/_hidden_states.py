@@ -76,7 +76,10 @@ def outputs_of_layers(
     def recording(*arguments: Any, **keywords: Any) -> Any:
         if threading.get_ident() != thread:  # another one, which wants the model's own output
             return forward(*arguments, **keywords)
-        output = forward(*arguments, **{**keywords, "output_hidden_states": inner})
+        # sentence-transformers before version 5 asks for a tuple, which does not name its parts.
+        wants_tuple = keywords.get("return_dict") is False
+        named = {"return_dict": True} if wants_tuple else {}
+        output = forward(*arguments, **{**keywords, **named, "output_hidden_states": inner})
         attention_mask = keywords["attention_mask"]
         for layer in inner:
             hidden = output.hidden_states[layer]
@@ -87,7 +90,7 @@ def outputs_of_layers(
                     "expected one for each token. layers=[-1] takes the last layer only."
                 )
             means[layer] = mean_over_tokens(hidden, attention_mask)
-        return output
+        return output.to_tuple() if wants_tuple else output
 
     with one_at_a_time(transformer):
         # Not a hook, because sentence-transformers calls `forward` itself.
