@@ -1,6 +1,7 @@
 """A training that is interrupted resumes, and gives the same bits."""
 
 import _thread
+import signal
 import subprocess
 import sys
 import threading
@@ -46,11 +47,16 @@ def interrupted(fit, cache):
         if wait_for_checkpoint(cache):
             _thread.interrupt_main()
 
+    # A shell without job control starts background processes that ignore Control-C.
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
     watcher = threading.Thread(target=interrupt)
     watcher.start()
-    with pytest.raises(KeyboardInterrupt):
-        fit()
-    watcher.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fit()
+        watcher.join()
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 @pytest.mark.parametrize("objective", ["linear", "pairs"])
