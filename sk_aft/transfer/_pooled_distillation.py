@@ -7,13 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from sk_aft.transfer._base import TransferMethod, TransferRows
+from sk_aft.transfer._base import TransferRows
 from sk_aft.transfer._pool import OF_NUMBERS, OF_PROBABILITIES, drawn
-from sk_aft.transfer._precision import in_full_precision
 from sk_aft.transfer._probe import Folds, default_folds, equal_rows, make_probe
-from sk_aft.transfer._probe_distillation import divergence
+from sk_aft.transfer._probe_distillation import ProbeDistillation
 
 SOFT_TARGETS = "soft targets"
 STUDENT_ROWS = "student's rows"
@@ -21,7 +19,7 @@ STUDENT_START = "student's start"
 _ROWS_PER_READ = 4096
 
 
-class PooledDistillation(TransferMethod):
+class PooledDistillation(ProbeDistillation):
     r"""Difference between the student's predictions and the pooled predictions of its teachers.
 
     Teachers are
@@ -75,9 +73,6 @@ class PooledDistillation(TransferMethod):
     True
     """
 
-    uses_logits = True
-    has_soft_targets = True
-    takes_soft_targets = True
     learns_from_all_layers = True
 
     def __init__(self) -> None:
@@ -85,29 +80,10 @@ class PooledDistillation(TransferMethod):
         self.teacher_weights: dict[str, float] = {}
         self.teacher_score = np.nan
         self._strength = 1.0
-        self._is_regression = False
 
-    @in_full_precision
     def forward(self, student: Tensor, foundation: Tensor, logits: Tensor) -> Tensor:
-        """Return the mean divergence or, for regression, the mean squared difference.
-
-        Parameters
-        ----------
-        student : Tensor of shape (B, p)
-            Not used.
-        foundation : Tensor of shape (B, n_outputs)
-            What `fit` returned for the same rows.
-        logits : Tensor of shape (B, n_outputs)
-            The student's logits, or predictions of a regressor.
-
-        Returns
-        -------
-        difference : Tensor, scalar
-            At least 0.
-        """
-        if self._is_regression:
-            return self._strength * F.mse_loss(logits, foundation)
-        return self._strength * divergence(logits, foundation)
+        """Return the difference times lambda; parameters as in `ProbeDistillation.forward`."""
+        return self._strength * super().forward(student, foundation, logits)
 
     def fit(self, rows: TransferRows) -> np.ndarray:
         """Fit the teachers, find their weights and return the pooled predictions.

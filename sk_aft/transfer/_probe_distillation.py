@@ -93,7 +93,10 @@ class ProbeDistillation(TransferMethod):
         """
         if self._is_regression:
             return F.mse_loss(logits, foundation)
-        return divergence(logits, foundation, self.temperature)
+        sharpened = foundation ** (1 / self.temperature)
+        targets = sharpened / sharpened.sum(dim=1, keepdim=True)
+        log_predictions = F.log_softmax(logits / self.temperature, dim=1)
+        return self.temperature**2 * F.kl_div(log_predictions, targets, reduction="batchmean")
 
     def fit(self, rows: TransferRows) -> np.ndarray:
         """Return the soft targets; if there are none, fit the probes and return their predictions.
@@ -130,26 +133,3 @@ class ProbeDistillation(TransferMethod):
         predictions = predicted_targets(rows, probe.predict, matrix.shape[1], others)
         predictions[indices] = out_of_fold
         return predictions
-
-
-def divergence(logits: Tensor, probabilities: Tensor, temperature: float = 1.0) -> Tensor:
-    """Return the mean KL divergence of softened predictions from soft targets, times T squared.
-
-    Parameters
-    ----------
-    logits : Tensor of shape (B, n_classes)
-        The student's logits.
-    probabilities : Tensor of shape (B, n_classes)
-        Soft targets.
-    temperature : float, default=1.0
-        T, by which both logarithms are divided.
-
-    Returns
-    -------
-    divergence : Tensor, scalar
-        At least 0.
-    """
-    sharpened = probabilities ** (1 / temperature)
-    targets = sharpened / sharpened.sum(dim=1, keepdim=True)
-    log_predictions = F.log_softmax(logits / temperature, dim=1)
-    return temperature**2 * F.kl_div(log_predictions, targets, reduction="batchmean")
