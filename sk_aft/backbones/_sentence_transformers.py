@@ -18,6 +18,7 @@ from sk_aft.backbones._encoder_files import EncoderSize, files_in_sentence_trans
 from sk_aft.backbones._hidden_states import EncoderBackbone, TokenLayers, encode_layers
 from sk_aft.backbones._hub import load_from_hub
 from sk_aft.backbones._hugging_face import quiet_loading, resolved_revision
+from sk_aft.backbones._licences import licence_of_files
 from sk_aft.backbones._network import Network
 from sk_aft.backbones._tokens import (
     INPUTS,
@@ -73,6 +74,11 @@ class SentenceTransformerBackbone(EncoderBackbone, LoadedOnDemand):
         """Return the revision on the hub or the digest of the files."""
         revision = resolved_revision(self.full_name)
         return {"type": "sentence-transformers", **revision, "dtype": "float32"}
+
+    @property
+    def licence(self) -> str | None:
+        """What the model card says."""
+        return licence_of_files(self.full_name)
 
     @property
     def n_features_out(self) -> int | None:
