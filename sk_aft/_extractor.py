@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import copy
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -21,6 +20,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from sk_aft._data._containers import is_frame, require_columns, select_columns
 from sk_aft._data._rows import Rows, as_rows, check_finite, named
 from sk_aft._embedding import OR_MASK, FeatureSource, Reader, model_fingerprint
+from sk_aft._feature_blocks import Blocks, names_of
 from sk_aft._features import FeatureBlocks, FoundationFeatures
 from sk_aft._runtime._device import resolve_device
 from sk_aft.backbones import Backbone, resolve_backbone
@@ -278,9 +278,9 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             reader._replace(layers=layers_to_store(reader.backbone, self.layers))
             for reader in readers
         ]
-        self._model_names = _names(readers)
+        self._model_names = names_of(readers)
         float_ranges = {}
-        shown, stored = _Blocks(), _Blocks()
+        shown, stored = Blocks(), Blocks()
         for number, (reader, name) in enumerate(zip(readers, self._model_names, strict=True)):
             backbone, column = reader.backbone, reader.column
             rows = reader.rows(seen.read)
@@ -653,26 +653,6 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         return tags
 
 
-@dataclass
-class _Blocks:
-    """Features of several models, one after the other."""
-
-    feature_slices: dict[str, slice] = field(default_factory=dict)
-    column_slices: dict[Any, slice] = field(default_factory=dict)
-    width: int = 0
-
-    def add(self, widths: Mapping[str, int], column: Any) -> None:
-        """Append features of a model, given the width of each of its layers."""
-        first = self.width
-        for name, width in widths.items():
-            columns = slice(self.width, self.width + width)
-            self.feature_slices[_unique_name(name, self.feature_slices)] = columns
-            self.width = columns.stop
-        if column is not None:
-            first = self.column_slices.get(column, slice(first, None)).start
-            self.column_slices[column] = slice(first, self.width)
-
-
 def _agreed_kinds(readers: list[Reader]) -> dict[Any, str]:
     """Return, by column, the kind that its models read, if they agree on one."""
     kinds: dict[Any, set] = {}
@@ -692,27 +672,3 @@ def _is_known_by_content(model: Any) -> bool:
         return resolve_backbone(model).is_persistent
     except (TypeError, ValueError):  # not a model; fit will say so
         return False
-
-
-def _names(readers: list[Reader]) -> list[str]:
-    """Return different names: the column precedes those that models of several columns share."""
-    columns_of = Counter(name for name, _ in {(r.backbone.name, r.column) for r in readers})
-    names: list[str] = []
-    for reader in readers:
-        name = reader.backbone.name
-        if columns_of[name] > 1:
-            name = f"{_joined(reader.column)}_{name}"
-        names.append(_unique_name(name, names))
-    return names
-
-
-def _joined(column: Any) -> str:
-    return "_".join(map(str, column)) if isinstance(column, tuple) else str(column)
-
-
-def _unique_name(name: str, taken: Any) -> str:
-    candidate, number = name, 1
-    while candidate in taken:
-        number += 1
-        candidate = f"{name}-{number}"
-    return candidate
