@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sk_aft._extractor import FoundationFeatureExtractor
     from sk_aft._features import FoundationFeatures
     from sk_aft._fine_tuned_extractor import FineTunedFeatureExtractor
+    from sk_aft._predictors._teacher_predictions import TeacherPredictions
     from sk_aft._regressor import AFTRegressor
 
 __version__ = "0.2.dev0"
@@ -26,6 +27,7 @@ __all__ = [
     "FineTunedFeatureExtractor",
     "FoundationFeatureExtractor",
     "FoundationFeatures",
+    "TeacherPredictions",
 ]
 
 _MODULES = {
@@ -34,6 +36,7 @@ _MODULES = {
     "FineTunedFeatureExtractor": "sk_aft._fine_tuned_extractor",
     "FoundationFeatureExtractor": "sk_aft._extractor",
     "FoundationFeatures": "sk_aft._features",
+    "TeacherPredictions": "sk_aft._predictors._teacher_predictions",
 }
 
 

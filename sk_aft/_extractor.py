@@ -19,9 +19,18 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from sk_aft._data._containers import is_frame, require_columns, select_columns
 from sk_aft._data._rows import Rows, as_rows, check_finite, named
+from sk_aft._data._soft_targets import SoftTargetSource
 from sk_aft._embedding import OR_MASK, FeatureSource, Reader, model_fingerprint
 from sk_aft._feature_blocks import Blocks, names_of
 from sk_aft._features import FeatureBlocks, FoundationFeatures
+from sk_aft._predictors._labels import PREFIT
+from sk_aft._predictors._soft_targets import (
+    Teacher,
+    fit_teachers,
+    is_predictor,
+    teachers_among,
+)
+from sk_aft._predictors._teacher_predictions import TeacherPredictions
 from sk_aft._runtime._device import resolve_device
 from sk_aft.backbones import Backbone, resolve_backbone
 from sk_aft.backbones._base import FeatureShapeError
@@ -194,6 +203,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     _readers: list[Reader]
     _model_names: list[str]
     _teacher: FeatureBlocks | None
+    _teachers: list[Teacher]
+    _soft_targets: SoftTargetSource | None
     _kinds: dict[Any, str]
     _float_ranges: dict[Any, Any]  # of the columns of images, None for the rows as they are
     # scikit-learn looks here first, so that its global setting does not part rows and features.
@@ -221,8 +232,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         self.layers = layers
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: Any, y: Any = None) -> FoundationFeatureExtractor:
-        """Check the rows and the models; nothing is learned from the rows.
+    def fit(self, X: Any, y: Any = None, *, groups: Any = None) -> FoundationFeatureExtractor:
+        """Check the rows and the models, and fit predictors that teach.
 
         Parameters
         ----------
@@ -230,8 +241,10 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             Strings, 2-D numbers, images (arrays, PIL images, paths, bytes of image files; see
             Notes of the class), or a DataFrame column of any of these. Categories are read as
             texts. If ``model`` is a mapping: a DataFrame with the columns that the models read.
-        y : ignored
-            Present for the convention of scikit-learn.
+        y : array-like of shape (n_rows,) or (n_rows, n_targets), optional
+            Targets, which only `TeacherPredictions` learn.
+        groups : array-like of shape (n_rows,), optional
+            Groups of rows that the folds of `TeacherPredictions` do not split.
 
         Returns
         -------
@@ -247,7 +260,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             If a model needs a package that is not installed; the message names the pip command.
         """
         with self._restored_on_error():
-            self._fit(X, y)
+            self._fit(X, y, groups)
         return self
 
     @contextmanager
@@ -261,17 +274,23 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             self.__dict__.update(before)
             raise
 
-    def _fit(self, X: Any, y: Any = None) -> _Seen:
+    def _fit(self, X: Any, y: Any = None, groups: Any = None) -> _Seen:
         """Do the work of ``fit``; return the rows, so that they are recognised only once."""
         resolve_device(self.device)
+        self._teachers = teachers_among(self._models())
         if isinstance(self.batch_size, bool):  # an int to the check of parameters
             raise ValueError(f"batch_size has to be 'auto' or a number, got {self.batch_size}.")
         if not self._models():
             kind = type(self.model).__name__
             raise ValueError(f"model is an empty {kind}: give at least one foundation model.")
         check_layers(self.layers)
-        readers = [Reader(resolve_backbone(model), column) for column, model in self._models()]
+        readers = [
+            Reader(resolve_backbone(model), column)
+            for column, model in self._models()
+            if not is_predictor(model)
+        ]
         self._check_models(readers)
+        self._readers = readers
         self._kinds = _agreed_kinds(readers)
         seen = self._check_rows(X, reset=True)
         readers = [
@@ -307,6 +326,11 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         self.column_slices_ = shown.column_slices
         self.backbones_ = [reader.backbone for reader in readers]
         self.n_features_out_ = shown.width
+        self._soft_targets = None
+        if self._teachers:
+            self._soft_targets = fit_teachers(
+                self._teachers, seen.read, y, groups, verbose=self.verbose
+            )
         return seen
 
     def _widths(self, reader: Reader, name: str, rows: Rows) -> dict[str, int]:
@@ -329,15 +353,17 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         """Raise ValueError if such models cannot be used; called before any row is read."""
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit_transform(self, X: Any, y: Any = None) -> FoundationFeatures:
+    def fit_transform(self, X: Any, y: Any = None, *, groups: Any = None) -> FoundationFeatures:
         """Return the rows with their features, which are computed now.
 
         Parameters
         ----------
         X : list, array, Series or DataFrame of n_rows rows
             As for `fit`.
-        y : ignored
-            Present for the convention of scikit-learn.
+        y : array-like of shape (n_rows,) or (n_rows, n_targets), optional
+            As for `fit`.
+        groups : array-like of shape (n_rows,), optional
+            As for `fit`.
 
         Returns
         -------
@@ -346,7 +372,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             after ``set_output(transform="pandas")`` or ``"polars"``.
         """
         with self._restored_on_error():
-            rows = self._beside_features(self._fit(X, y))
+            rows = self._beside_features(self._fit(X, y, groups))
             rows._computed()
         return self._output(rows)
 
@@ -367,7 +393,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         return self._output(self._beside_features(self._check_rows(X, reset=False)))
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def precompute(self, X: Any) -> FoundationFeatureExtractor:
+    def precompute(self, X: Any, y: Any = None) -> FoundationFeatureExtractor:
         """Fill the store ahead of a search, then free the models' memory.
 
         It is resumable. Several processes may share the work by calling it with the same rows.
@@ -375,6 +401,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : list, array, Series or DataFrame of n_rows rows
+            As for `fit`.
+        y : array-like of shape (n_rows,) or (n_rows, n_targets), optional
             As for `fit`.
 
         Returns
@@ -385,7 +413,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         if self.cache is None:
             raise ValueError("cache=None keeps no features, so there is nothing to precompute.")
         with self._restored_on_error():
-            seen = self._fit(X)
+            seen = self._fit(X, y)
             try:
                 self._source().compute(seen.read)
             finally:
@@ -544,6 +572,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             self.feature_slices_,
             read=seen.read,
             column_slices=self.column_slices_,
+            soft_target_source=self._soft_targets,
             teacher=self._teacher,
         )
 
@@ -566,25 +595,28 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
                 "mapping such as {'text': 'minilm'}, which says which column each model reads."
             )
         # Texts are paths if all of them end in ".png"; a few rows cannot tell, so fit decides.
-        rows = as_rows(X, kind=None if reset else self._rows_kind, missing=True)
+        reads_frame = bool(self._teachers) and is_frame(X)
+        rows = as_rows(X, kind=None if reset else self._rows_kind, frames=reads_frame, missing=True)
         self._check_complete(rows)
         if reset and rows.holds_strings:
             rows = rows.read_as(self._kinds.get(None, rows.kind))
         if rows.kind == "image":
             rows = rows.in_float_range(None if reset else self._float_ranges.get(None))
-        if rows.kind in ("numeric", "category"):
+        if rows.kind in ("numeric", "category", "frame"):
             self._check_table(X if is_frame(X) else rows.values, rows, reset=reset)
         if reset:
             self._rows_kind = rows.kind
         inputs = X if hasattr(X, "__getitem__") else np.asarray(X)
-        return _Seen(inputs, rows, rows)
+        # An estimator reads the DataFrame itself.
+        return _Seen(inputs, rows, as_rows(X, kind="frame") if reads_frame else rows)
 
     def _check_table(self, table: Any, rows: Rows, *, reset: bool) -> None:
         validate_data(self, table, reset=reset, skip_check_array=True)
-        if rows.kind == "category":
+        if rows.kind != "numeric":
             return
         check_array(rows.values, ensure_all_finite=False)
-        if self.on_error == "raise":
+        # Estimators say themselves whether they read NaN.
+        if self.on_error == "raise" and self._readers:
             columns = list(table.columns) if is_frame(table) else None
             advice = f"fill it before the extractor.{OR_MASK}"
             check_finite(rows.values, columns=columns, advice=advice)
@@ -640,14 +672,18 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
 
     def _known_by_identity(self) -> list:
         """Return the functions and transformers whose copies a worker process must recognise."""
-        return [model for _, model in self._models() if not _is_known_by_content(model)]
+        models = (model for _, model in self._models() if not is_predictor(model))
+        return [model for model in models if not _is_known_by_content(model)]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
         tags.input_tags.two_d_array = True
         tags.input_tags.three_d_array = True
-        tags.target_tags.required = False
+        tags.target_tags.required = any(
+            isinstance(model, TeacherPredictions) and model.cv != PREFIT
+            for _, model in self._models()
+        )
         tags.transformer_tags.preserves_dtype = []
         tags.requires_fit = True
         return tags

@@ -82,10 +82,10 @@ class FoundationFeatures:
         the model before it was fine-tuned.
     missing_mask : ndarray of shape (n_rows,), bool
         Which rows lack the features of at least one model; only with ``on_error="mask"``.
-    soft_targets : ndarray of shape (n_rows, n_classes), float32, or None
-        Class probabilities that the models predict, computed when first used; NaN in rows without
-        them. None if the extractor predicts nothing. They are a teacher of the student, which
-        drops the columns of classes that its labels lack.
+    soft_targets : ndarray of shape (n_rows, n_classes) or (n_rows, n_outputs), float32, or None
+        Class probabilities or numbers that the models predict, computed when first used; NaN in
+        rows without them. None if the extractor predicts nothing. They are a teacher of the
+        student, which drops the columns of classes that its labels lack.
     soft_target_classes : ndarray of shape (n_classes,) or None
         Labels of the columns of ``soft_targets``; None if these are numbers, or if there are none.
     shape : tuple of int
@@ -141,7 +141,7 @@ class FoundationFeatures:
     @property
     def shape(self) -> tuple[int, int]:
         """Number of rows and of features; known without computing."""
-        return len(self), max(columns.stop for columns in self.feature_slices.values())
+        return len(self), max((part.stop for part in self.feature_slices.values()), default=0)
 
     @property
     def size(self) -> int:
@@ -151,8 +151,7 @@ class FoundationFeatures:
     @property
     def features(self) -> np.ndarray:
         """The features, (n_rows, n_features) float32; computed when first used."""
-        views = [part.view() for part in self._computed()]
-        return views[0] if len(views) == 1 else np.concatenate(views, axis=1)
+        return self._side_by_side([part.view() for part in self._computed()], len(self))
 
     @property
     def is_computed(self) -> bool:
@@ -195,7 +194,8 @@ class FoundationFeatures:
     @property
     def missing_mask(self) -> np.ndarray:
         """Which rows lack the features of at least one model, (n_rows,) bool; see ``on_error``."""
-        return np.any([part.missing_mask for part in self._computed()], axis=0)
+        masks = [part.missing_mask for part in self._computed()]
+        return np.any(masks, axis=0) if masks else np.zeros(len(self), dtype=bool)
 
     @property
     def is_masked(self) -> np.ndarray:
@@ -228,7 +228,12 @@ class FoundationFeatures:
     def take(self, indices: Any) -> np.ndarray:
         """Return the features of some rows as an array in memory; other rows are not read."""
         taken = [part.take(indices) for part in self._computed()]
-        return taken[0] if len(taken) == 1 else np.concatenate(taken, axis=1)
+        return self._side_by_side(taken, len(np.arange(len(self))[indices]))
+
+    def _side_by_side(self, parts: list[np.ndarray], n_rows: int) -> np.ndarray:
+        if not parts:  # teachers that only predict
+            return np.empty((n_rows, 0), np.float32)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
     @property
     def _parts(self) -> list[StoredRows] | None:

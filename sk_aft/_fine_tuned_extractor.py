@@ -272,7 +272,7 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
                     backbone.unload()
         return self
 
-    def _fit(self, X: Any, y: Any = None) -> _Seen:
+    def _fit(self, X: Any, y: Any = None, groups: Any = None) -> _Seen:
         """Check rows and labels, and choose the objective."""
         for name in ("n_steps", "lr"):
             if isinstance(getattr(self, name), bool):  # a number to the check of parameters
@@ -308,6 +308,11 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
         return seen
 
     def _check_models(self, readers: Sequence[Reader]) -> None:
+        if self._teachers:
+            raise ValueError(
+                "FineTunedFeatureExtractor tunes a foundation model, and a predictor is none: give "
+                "it to a FoundationFeatureExtractor."
+            )
         if len(readers) > 1:
             raise ValueError(
                 f"FineTunedFeatureExtractor tunes one model, got {len(readers)}: use one extractor "
@@ -365,18 +370,6 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
             _check_can_learn(labels, self.classes_, "labelled rows that the model can read")
         rows = reader.rows(seen.read.take(indices))
         return LabeledRows.of(rows, labels, len(self.classes_))
-
-    def _beside_features(self, seen: _Seen) -> FoundationFeatures:
-        return FoundationFeatures(
-            seen.inputs,
-            seen.rows,
-            self._source(),
-            self.feature_slices_,
-            read=seen.read,
-            column_slices=self.column_slices_,
-            soft_target_source=self._soft_targets,
-            teacher=self._teacher,
-        )
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()

@@ -64,6 +64,7 @@ from sk_aft._student._training_data import (
     TrainingData,
     add_soft_targets,
     add_unlabeled,
+    check_has_features,
     check_labeled,
     check_training_data,
 )
@@ -271,6 +272,8 @@ class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
         )
         kept = {} if resumed is None else resumed.kept_transfer
         takes = which_take(parameters, kept.get("kept_method"))
+        if takes and not any(takes):
+            check_has_features(X, self.transfer)
         data = add_soft_targets(
             data, soft_targets, X, y, takes_held=any(takes), missing_label=self.missing_label
         )

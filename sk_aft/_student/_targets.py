@@ -258,8 +258,9 @@ class NumericTargets:
         """Return the standardised predictions that rows hold, (n_rows, n_outputs) float32."""
         if rows.soft_target_classes is not None:
             raise ValueError(
-                "FineTunedFeatureExtractor learns classes, and AFTRegressor predicts numbers: use "
-                "FoundationFeatureExtractor before it, or give soft_targets in the unit of y."
+                "The soft targets of X are class probabilities, and AFTRegressor predicts numbers: "
+                "use FoundationFeatureExtractor instead of FineTunedFeatureExtractor, a regressor "
+                "in TeacherPredictions, or give soft_targets in the unit of y."
             )
         return self.encode_soft(rows.soft_targets, len(rows))
 

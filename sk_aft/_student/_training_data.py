@@ -266,23 +266,13 @@ def add_unlabeled(
             "Pipeline(..., transform_input=['X_unlabeled']). Plain rows with features= can be "
             "part of X, marked by missing_label in y."
         )
-    if data.features is None:
+    features = _features_of(X_unlabeled, all_layers)
+    if data.features is None and features is not None:
         raise ValueError(
             "X_unlabeled has foundation features, but X has none. Add its rows to X, marked by "
             "missing_label in y, with their soft targets."
         )
-    features = _features_of(X_unlabeled, all_layers)
-    if features.shape[1] != data.features.shape[1]:
-        raise ValueError(
-            f"X_unlabeled has {features.shape[1]} foundation features per row, but X has "
-            f"{data.features.shape[1]}."
-        )
-    names = list(data.feature_slices)
-    if isinstance(data.features, FoundationFeatures) and names != list(features.feature_slices):
-        raise ValueError(
-            f"X_unlabeled has features of {list(features.feature_slices)}, but X has those of "
-            f"{names}: use one extractor for both."
-        )
+    _check_same_features(data, X_unlabeled if features is None else features)
     further, _ = check_rows(X_unlabeled, data.schema, owner=owner, allow_nan=allow_nan)
     shapes = [rows.values.shape[1:] for rows in (data.rows, further)]
     # Images may have several sizes and containers; the preprocessor makes them uniform.
@@ -304,9 +294,34 @@ def add_unlabeled(
         targets=_scatter(data.targets[known], labeled),
         labeled_mask=labeled,
         weights=None if data.weights is None else _scatter(data.weights[known], labeled),
-        features=ConcatenatedRows([data.features, features], axis=0),
+        features=None if features is None else ConcatenatedRows([data.features, features], axis=0),
         soft_targets=soft_targets,
     )
+
+
+def check_has_features(X: Any, transfer: Any) -> None:
+    """Raise ValueError if a transfer that needs features gets the predictions of teachers alone."""
+    if isinstance(X, FoundationFeatures) and not X.shape[1]:
+        raise ValueError(
+            f"transfer={transfer!r} learns from features, and the teachers of X only predict: use "
+            "transfer='auto', 'pooled-kd' or 'probe-kd', or give the extractor a foundation model, "
+            "too."
+        )
+
+
+def _check_same_features(data: TrainingData, features: FoundationFeatures) -> None:
+    """Raise ValueError unless further rows have the features of the training rows."""
+    width = 0 if data.features is None else data.features.shape[1]
+    if features.shape[1] != width:
+        raise ValueError(
+            f"X_unlabeled has {features.shape[1]} foundation features per row, but X has {width}."
+        )
+    names = list(data.feature_slices)
+    if isinstance(data.features, FoundationFeatures) and names != list(features.feature_slices):
+        raise ValueError(
+            f"X_unlabeled has features of {list(features.feature_slices)}, but X has those of "
+            f"{names}: use one extractor for both."
+        )
 
 
 def check_labeled(y: Any, missing_label: Any) -> np.ndarray:
@@ -351,7 +366,10 @@ def _check_classes_held(X: Any, missing_label: Any) -> None:
     )
 
 
-def _features_of(X: FoundationFeatures, all_layers: bool) -> FoundationFeatures:
+def _features_of(X: FoundationFeatures, all_layers: bool) -> FoundationFeatures | None:
+    """Return the features that teach; None if the teachers of X only predict."""
+    if not X.shape[1]:
+        return None
     return X.teacher_features if all_layers else X
 
 

@@ -422,7 +422,7 @@ def test_numbers_are_for_regressors_and_probabilities_for_classifiers():
     assert transfer_loss(model) == pytest.approx(np.square(errors).mean(), rel=1e-4)
     with pytest.raises(ValueError, match="soft targets of X are numbers"):
         quick().fit(held(predictions), Y)
-    with pytest.raises(ValueError, match="use FoundationFeatureExtractor before it"):
+    with pytest.raises(ValueError, match="a regressor in TeacherPredictions"):
         quick(AFTRegressor).fit(held(Probabilities(np.arange(5))), Y.astype(float))
 
 

@@ -1,0 +1,1 @@
+"""Predictors as teachers: what they predict are soft targets of a student."""
