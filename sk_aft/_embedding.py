@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from sk_aft._data._feature_rows import MatrixInMemory, StoredRows
 from sk_aft._data._images import open_image
-from sk_aft._data._rows import Rows
+from sk_aft._data._rows import Rows, as_rows
 from sk_aft._runtime._device import resolve_device
 from sk_aft._runtime._memory import is_out_of_memory, release_memory
 from sk_aft.backbones import Backbone
@@ -74,6 +74,8 @@ class Reader(NamedTuple):
         kind = self.kind or self.backbone.kind
         if self.column is not None:
             rows = rows.column(self.column, kind=kind, missing=True)
+        elif rows.kind == "frame":
+            rows = as_rows(rows.values, kind=kind, missing=True)
         elif kind is not None:
             rows = rows.read_as(kind)
         return rows.read_as("text") if rows.kind == "category" else rows

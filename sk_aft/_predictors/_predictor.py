@@ -51,7 +51,8 @@ class Predictor(NamedTuple):
         if present.all():
             return predict(self.read(rows))
         known = np.flatnonzero(present)
-        predicted = predict(self.read(rows.take(known)))
+        width = 1 if self.classes is None else len(self.classes)
+        predicted = predict(self.read(rows.take(known))) if len(known) else np.empty((0, width))
         predictions: np.ndarray = np.full((len(rows), predicted.shape[1]), np.nan, np.float32)
         predictions[known] = predicted
         return predictions

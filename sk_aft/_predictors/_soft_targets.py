@@ -57,9 +57,10 @@ class PredictorTargets:
         if self._of_labeled is None:
             return self.predictor.predict(rows)
         numbers = np.array([self._row_of.get(key, -1) for key in content_keys(rows)])
-        predictions: np.ndarray = np.empty((len(rows), self._of_labeled.shape[1]), np.float32)
+        shape = len(rows), self._of_labeled.shape[1]
+        predictions: np.ndarray = np.full(shape, np.nan, np.float32)
         predictions[numbers >= 0] = self._of_labeled[numbers[numbers >= 0]]
-        others = np.flatnonzero(numbers < 0)
+        others = np.flatnonzero((numbers < 0) & ~rows.missing_mask)
         if len(others):
             predictions[others] = self.predictor.predict(rows.take(others))
         return predictions
