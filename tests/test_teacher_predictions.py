@@ -22,6 +22,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+from sklearn.utils import shuffle
 
 from sk_aft import (
     AFTClassifier,
@@ -326,9 +327,9 @@ def test_classes_of_a_teacher_and_of_numbers_do_not_mix():
 
 
 def test_real_data_of_two_classes():
-    X, y = load_breast_cancer(return_X_y=True)
+    X, y = shuffle(*load_breast_cancer(return_X_y=True), random_state=0)
     marked = y.copy()
-    marked[60:400] = -1
+    marked[100:400] = -1
     pipe = make_pipeline(
         taught(HistGradientBoostingClassifier(), missing_label=-1),
         AFTClassifier(missing_label=-1, random_state=0, max_epochs=20),

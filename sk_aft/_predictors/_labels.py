@@ -81,8 +81,8 @@ class Labels(NamedTuple):
                 warn_of_mark(np.unique(targets), name)
         elif targets.dtype.kind not in "biuf":
             raise ValueError(
-                f"{name} is a regressor, and y holds {targets.tolist()[0]!r}, which is no number: give a "
-                "classifier."
+                f"{name} is a regressor, and y holds {targets.tolist()[0]!r}, which is no number: "
+                "give a classifier."
             )
         return cls(np.flatnonzero(labeled), targets, groups)
 
