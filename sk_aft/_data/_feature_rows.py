@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 
+_ROWS_TO_SCALE = 4096
+
 
 class FeatureRows(Protocol):
     """Features of n rows, in memory or on disk, as training reads them.
 
-    Implemented by `FoundationFeatures`, `StoredRows`, `RowSubset` and `ConcatenatedRows`.
+    Implemented by `FoundationFeatures`, `StoredRows`, `RowSubset`, `ScaledRows` and
+    `ConcatenatedRows`.
     """
 
     @property
@@ -171,6 +174,68 @@ class RowSubset:
     def take(self, indices: Any) -> np.ndarray:
         """Return some of the rows as a float32 array in memory."""
         return self._features.take(self._indices[indices])
+
+
+class ScaledRows:
+    """Features whose columns are multiplied by numbers.
+
+    Parameters
+    ----------
+    features : FeatureRows
+        The features.
+    scales : ndarray of shape (n_features,), float32
+        What each column is multiplied by.
+    """
+
+    def __init__(self, features: FeatureRows, scales: np.ndarray) -> None:
+        self._features = features
+        self._scales = scales
+        self.shape = features.shape
+
+    @property
+    def missing_mask(self) -> np.ndarray:
+        """Which rows have no features, (n_rows,) bool."""
+        return self._features.missing_mask
+
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether taking rows means reading a file."""
+        return self._features.is_on_disk
+
+    def take(self, indices: Any) -> np.ndarray:
+        """Return some of the rows as a float32 array in memory."""
+        return self._features.take(indices) * self._scales
+
+
+def scales_of(features: FeatureRows, slices: Mapping[str, slice], seed: int) -> np.ndarray:
+    """Return numbers that give each slice of the features the total variance 1.
+
+    Side by side, no model then drowns the others. Columns of a model keep their proportions.
+
+    Parameters
+    ----------
+    features : FeatureRows
+        Features of the training rows.
+    slices : mapping of str to slice
+        The columns of each model.
+    seed : int
+        Draws the rows that are looked at, if they are very many.
+
+    Returns
+    -------
+    scales : ndarray of shape (n_features,), float32
+        The same number in all columns of a slice; 1 if they do not vary.
+    """
+    known = np.flatnonzero(~features.missing_mask)
+    some = np.sort(np.random.RandomState(seed).permutation(known)[:_ROWS_TO_SCALE])
+    scales: np.ndarray = np.ones(features.shape[1], np.float32)
+    if len(some):
+        variances = features.take(some).var(axis=0, dtype=np.float64)
+        for columns in slices.values():
+            total = variances[columns].sum()
+            if np.isfinite(total) and total > 0:
+                scales[columns] = 1 / np.sqrt(total)
+    return scales
 
 
 class ConcatenatedRows:

@@ -23,6 +23,7 @@ from skorch.utils import TeeGenerator
 from torch import Tensor, nn
 
 from sk_aft._data._batches import Batch, RowBatches
+from sk_aft._data._feature_rows import ScaledRows, scales_of
 from sk_aft._data._labels import known_targets
 from sk_aft._data._rows import Rows
 from sk_aft._data._tensors import Inputs
@@ -223,6 +224,7 @@ class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
                     batches = keep_frozen_outputs(
                         batches, student.module, n_epochs=schedule.n_epochs, verbose=self.verbose
                     )
+            batches = self._scaled(batches)
             del tensors  # images are no longer needed if the outputs of layers are kept
             if resumed is None or resumed.transfer is None or resumed.replaces_features:
                 batches = self._fit_transfer(batches, partial(data.rows.take, plan.split.train))
@@ -359,6 +361,16 @@ class StudentEstimator(DeploymentMethods, PrefixedParameters, NeuralNet):
         if run.plan.is_incremental and alike:
             run.optimizer.state = former.optimizer.state
             run.precision.keep(former.precision)
+
+    def _scaled(self, batches: RowBatches) -> RowBatches:
+        """Bring the features of several models, or layers, to one scale."""
+        run, student = self._run, self._student
+        if batches.features is None or len(run.feature_slices) < 2:
+            return batches
+        if student.feature_scales is None:
+            scales = scales_of(batches.features, run.feature_slices, run.plan.seed)
+            student.feature_scales = scales
+        return batches.with_features(ScaledRows(batches.features, student.feature_scales))
 
     def _fit_transfer(self, batches: RowBatches, take_rows: Callable[[], Rows]) -> RowBatches:
         """Fit the transfer objective to the rows; it may replace their features."""

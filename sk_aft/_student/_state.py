@@ -51,6 +51,8 @@ class StudentState:
         Its strength; 0 without transfer.
     n_foundation_features : int or None
         Number of foundation features, once there was a transfer.
+    feature_scales : ndarray of shape (n_foundation_features,), or None
+        What features are multiplied by if several models or layers are side by side.
     replaces_features : bool
         Whether the transfer method uses its own targets instead of the features.
     lacks_features : bool
@@ -76,6 +78,7 @@ class StudentState:
     transfer_method: Any
     beta: float
     n_foundation_features: Any = None
+    feature_scales: Any = None
     replaces_features: bool = False
     lacks_features: bool = False
     has_checked_outputs: bool = False
