@@ -19,7 +19,6 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from sk_aft._data._containers import is_frame, require_columns, select_columns
 from sk_aft._data._rows import Rows, as_rows, check_finite, named
-from sk_aft._data._soft_targets import SoftTargetSource
 from sk_aft._embedding import OR_MASK, FeatureSource, Reader, model_fingerprint
 from sk_aft._feature_blocks import Blocks, names_of
 from sk_aft._features import FeatureBlocks, FoundationFeatures
@@ -204,7 +203,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     _model_names: list[str]
     _teacher: FeatureBlocks | None
     _teachers: list[Teacher]
-    _soft_targets: SoftTargetSource | None
+    _soft_targets: Any  # a SoftTargetSource, or None
     _kinds: dict[Any, str]
     _float_ranges: dict[Any, Any]  # of the columns of images, None for the rows as they are
     # scikit-learn looks here first, so that its global setting does not part rows and features.

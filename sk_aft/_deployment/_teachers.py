@@ -4,7 +4,8 @@ Models are described by dicts of JSON values:
 
 - ``name``: name on the hub, "minilm" and such, or the last part of a directory; None of features
   given as an array;
-- ``type``: class of the backbone, "array", or "soft targets" given as an array;
+- ``type``: class of the backbone, "array", "soft targets" given as an array, or
+  "TeacherPredictions" of an estimator, whose class is the ``name``;
 - ``column``: the column of a frame that a teacher read, None for whole rows;
 - ``revision``: commit on the hub, None of other models;
 - ``fingerprint``: digest of all that determines the model's features, as in the store's keys;
@@ -70,6 +71,8 @@ def with_teachers(
             found += _of_features(X, features)
         if any(takes):
             found.append(_description("soft targets given as an array", "soft targets"))
+        elif soft_targets is None and any(which_have("takes_soft_targets", transfer)):
+            found += _of_predictors(X)
     teachers = list(known)
     for teacher in found:
         if teacher not in teachers:
@@ -119,6 +122,19 @@ def _of_features(X: Any, features: Any) -> list[Description]:
     if isinstance(X, FoundationFeatures):
         return [_of_reader(X, number) for number in range(len(X._source.readers))]
     return [] if features is None else [_description(None, "array")]
+
+
+def _of_predictors(X: Any) -> list[Description]:
+    """Return the descriptions of the estimators whose predictions X holds."""
+    source = X._soft_target_source if isinstance(X, FoundationFeatures) else None
+    return [
+        _description(
+            type(predictor.estimator).__name__,
+            "TeacherPredictions",
+            column=json_value(predictor.column),
+        )
+        for predictor in getattr(source, "predictors", ())
+    ]
 
 
 def _of_reader(X: FoundationFeatures, number: int) -> Description:

@@ -47,6 +47,11 @@ class PredictorTargets:
         self._row_of = {} if of_labeled is None else {key: row for row, key in enumerate(keys)}
 
     @property
+    def predictors(self) -> list[Predictor]:
+        """The predictor, as of several."""
+        return [self.predictor]
+
+    @property
     def is_out_of_fold(self) -> bool:
         """Whether labelled rows are predicted by models that have not seen them."""
         return self._of_labeled is not None
@@ -99,6 +104,11 @@ class PooledTargets:
         if all(source.is_out_of_fold for source in sources):
             every = self._of_each(rows)
             self.weights = self._pooling.find_weights(every, targets, np.ones(len(targets)))
+
+    @property
+    def predictors(self) -> list[Predictor]:
+        """The predictors, in their order."""
+        return [source.predictor for source in self._sources]
 
     @property
     def _pooling(self) -> Any:

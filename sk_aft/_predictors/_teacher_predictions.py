@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 
 
 class TeacherPredictions(BaseEstimator):
@@ -67,3 +67,9 @@ class TeacherPredictions(BaseEstimator):
         self.estimator = estimator
         self.cv = cv
         self.missing_label = missing_label
+
+    def __sklearn_clone__(self) -> TeacherPredictions:
+        # A search clones its candidates, and an estimator that is fitted has to stay so.
+        if isinstance(self.cv, str):
+            return self
+        return type(self)(clone(self.estimator), cv=self.cv, missing_label=self.missing_label)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.metrics import r2_score
 from sklearn.model_selection import check_cv
-from sklearn.utils import check_consistent_length
+from sklearn.utils import _safe_indexing, check_consistent_length
 
+from sk_aft._data._labels import known_targets, labeled_mask
+from sk_aft._data._rows import Rows
+from sk_aft._data._soft_targets import aligned
 from sk_aft._extractor import FoundationFeatureExtractor
 from sk_aft._fine_tuned_extractor import FineTunedFeatureExtractor
+from sk_aft._predictors._teacher_predictions import TeacherPredictions
 from sk_aft._runtime._device import resolve_device
 from sk_aft.metrics import logme_score
 from sk_aft.metrics._logme import is_classification, target_matrix
@@ -33,6 +38,7 @@ def rank_foundation_models(
     cache: Any = "auto",
     task: str = "auto",
     device: str = "auto",
+    missing_label: Any = None,
 ) -> Any:
     """Compare how useful foundation models are for a task, and how fast they are.
 
@@ -44,7 +50,8 @@ def rank_foundation_models(
     models : list
         Foundation models as for `FoundationFeatureExtractor`; an item that is a list or a mapping
         of columns is one candidate whose features are concatenated. An item that is a
-        `FineTunedFeatureExtractor` is fine-tuned, and keeps its own cache and device.
+        `FineTunedFeatureExtractor` is fine-tuned, and keeps its own cache and device. Of
+        `TeacherPredictions` and fitted predictors, the predictions are scored.
     X : list, array, Series or DataFrame of n_rows rows
         Training rows; some thousand of them are enough.
     y : array-like of shape (n_rows,) or (n_rows, n_targets)
@@ -57,6 +64,8 @@ def rank_foundation_models(
         Type of y. "auto" decides as scikit-learn does, which treats integers as classes.
     device : str, default="auto"
         Where the models run.
+    missing_label : int, float, str or None, default=None
+        Marks unknown labels in y, as in `AFTClassifier`; such rows are left out.
 
     Returns
     -------
@@ -65,13 +74,15 @@ def rank_foundation_models(
 
         - model: its name,
         - logme: `sk_aft.metrics.logme_score` of its features; NaN of fine-tuned ones, which have
-          seen the labels,
-        - probe_score, probe_std: mean and standard deviation over the folds of the accuracy of a
+          seen the labels, and of predictors, which have no features,
+        - score, standard_error: mean over the folds, and its standard error, of the accuracy of a
           logistic regression (R² of a ridge regression) on the standardised features. Of a
-          fine-tuned model, it is the accuracy of its soft targets, which are out of fold: neither
-          the model nor the regression has seen the label of the row,
-        - n_features: number of features,
-        - rows_per_second: how fast it embeds rows on this machine, measured without the cache.
+          fine-tuned model or a predictor, it is that of its soft targets, which are out of fold:
+          neither the model nor the regression has seen the label of the row. A fitted predictor
+          may have,
+        - n_features: number of features; 0 of a predictor,
+        - rows_per_second: how fast it embeds rows on this machine, measured without the cache,
+        - licence: of the weights, as far as files on this machine say; else None.
 
     Raises
     ------
@@ -101,39 +112,44 @@ def rank_foundation_models(
     pandas = _pandas()
     if isinstance(models, str) or not len(models):
         raise ValueError(f"models is {models!r}, expected a list of foundation models.")
+    check_consistent_length(X, y)
+    labeled = labeled_mask(y, missing_label)
+    if not labeled.all():
+        X, y = _safe_indexing(X, np.flatnonzero(labeled)), known_targets(y, labeled)
     targets = _Targets(y, task)
-    check_consistent_length(X, targets.values)
     folds = targets.folds(cv)
     names: list[str] = []
     ranking = []
     for model in models:
         is_tuned = isinstance(model, FineTunedFeatureExtractor)
         if is_tuned:
-            extractor = clone(model)
+            extractor = clone(model).set_params(missing_label=None)
         else:
-            extractor = FoundationFeatureExtractor(model, cache=cache, device=device)
+            extractor = FoundationFeatureExtractor(_of_labeled(model), cache=cache, device=device)
         rows = extractor.fit_transform(X, y)
         features = np.asarray(rows.features)
-        if is_tuned:
-            logme, scores = np.nan, targets.scores(rows.soft_targets, folds)
+        if is_tuned or not features.shape[1]:
+            logme = np.nan
+            scores = targets.scores(rows.soft_targets, rows.soft_target_classes, folds)
         else:
             logme = logme_score(features, targets.values, task=targets.task)
             scores = targets.probe_scores(features, folds)
-        names.append("+".join(extractor.feature_slices_) + ("-tuned" if is_tuned else ""))
+        names.append(_name(extractor) + ("-tuned" if is_tuned else ""))
         ranking.append(
             {
                 "model": _distinct(names),
                 "logme": logme,
-                "probe_score": np.mean(scores),
-                "probe_std": np.std(scores),
+                "score": np.mean(scores),
+                "standard_error": np.std(scores, ddof=1) / np.sqrt(len(scores)),
                 "n_features": features.shape[1],
                 "rows_per_second": _rows_per_second(extractor, X),
+                "licence": _licence(extractor),
             }
         )
         for backbone in extractor.backbones_:
             backbone.unload()
     frame = pandas.DataFrame(ranking)
-    return frame.sort_values("probe_score", ascending=False, kind="stable", ignore_index=True)
+    return frame.sort_values("score", ascending=False, kind="stable", ignore_index=True)
 
 
 def _pandas() -> Any:
@@ -152,6 +168,7 @@ class _Targets:
 
     def __init__(self, y: Any, task: str) -> None:
         self._is_classification = is_classification(y, task)
+        self._classes = np.unique(y) if self._is_classification else None
         self.task = "classification" if self._is_classification else "regression"
         self.values = target_matrix(y, self.task)
         if self._is_classification:
@@ -168,10 +185,18 @@ class _Targets:
             predictions = RidgeProbe().out_of_fold(features, self.values, folds)
             return [r2_score(self.values[test], predictions[test]) for _, test in folds]
         probabilities = ClassProbe(self._n_classes).out_of_fold(features, self.values, folds)
-        return self.scores(probabilities, folds)
+        return self.scores(probabilities, self._classes, folds)
 
-    def scores(self, probabilities: np.ndarray, folds: Folds) -> list[float]:
-        """Return the accuracy of out-of-fold probabilities in each fold."""
+    def scores(
+        self, predictions: np.ndarray, classes: np.ndarray | None, folds: Folds
+    ) -> list[float]:
+        """Return the accuracy, or R², of out-of-fold predictions in each fold."""
+        if (classes is None) is self._is_classification:
+            kind = "classes" if self._is_classification else "numbers"
+            raise ValueError(f"y holds {kind}, and a model among models predicts none of these.")
+        if self._classes is None or classes is None:
+            return [r2_score(self.values[test], predictions[test]) for _, test in folds]
+        probabilities = aligned(predictions, classes, self._classes)
         is_known = ~np.isnan(probabilities).any(axis=1)
         is_right = is_known & (probabilities.argmax(axis=1) == self.values)
         scores = []
@@ -182,6 +207,30 @@ class _Targets:
         return scores
 
 
+def _of_labeled(model: Any) -> Any:
+    """Return a candidate for rows of which each has a label."""
+    if isinstance(model, list):
+        return [_of_labeled(one) for one in model]
+    if isinstance(model, Mapping):
+        return {column: _of_labeled(one) for column, one in model.items()}
+    if not isinstance(model, TeacherPredictions):
+        return model
+    return TeacherPredictions(model.estimator, cv=model.cv)
+
+
+def _name(extractor: FoundationFeatureExtractor) -> str:
+    estimators = [teacher.predictions.estimator for teacher in extractor._teachers]
+    names = [type(estimator).__name__.lower() for estimator in estimators]
+    return "+".join([*extractor.feature_slices_, *names])
+
+
+def _licence(extractor: FoundationFeatureExtractor) -> str | None:
+    """Return the licences of the models, None if one is not known."""
+    licences = [backbone.original.licence for backbone in extractor.backbones_]
+    known = [licence for licence in licences if licence is not None]
+    return ", ".join(dict.fromkeys(known)) if known and len(known) == len(licences) else None
+
+
 def _distinct(names: list[str]) -> str:
     """Return the last name, with a number if it has occurred before."""
     count = names.count(names[-1])
@@ -189,20 +238,24 @@ def _distinct(names: list[str]) -> str:
 
 
 def _rows_per_second(extractor: FoundationFeatureExtractor, X: Any) -> float:
-    """Run a candidate's models to measure how many rows per second they embed."""
-    seconds_per_row = 0.0
+    """Run a candidate's models to measure how many rows per second they embed, or predict."""
     device = resolve_device(extractor.device)
     read = extractor._check_rows(X, reset=False).read
+    runs: list[tuple[Rows, Callable[[Rows], Any]]] = []
     for reader in extractor._readers:
-        backbone, rows = reader.backbone, reader.rows(read)
-        sample = np.linspace(0, len(rows) - 1, min(_ROWS_TIMED, len(rows))).astype(np.int64)
-        backbone.embed(
-            rows.take(sample[:_ROWS_TO_WARM_UP]), batch_size=backbone.batch_size, device=device
-        )
-        n_rows, start, seconds = 0, time.perf_counter(), 0.0
-        while seconds < _SECONDS_TIMED:
-            backbone.embed(rows.take(sample), batch_size=backbone.batch_size, device=device)
-            n_rows += len(sample)
-            seconds = time.perf_counter() - start
-        seconds_per_row += seconds / n_rows
-    return 1 / seconds_per_row
+        embed = partial(reader.backbone.embed, batch_size=reader.backbone.batch_size, device=device)
+        runs.append((reader.rows(read), embed))
+    if not runs:
+        runs = [(read, predictor.predict) for predictor in extractor._soft_targets.predictors]
+    return 1 / sum(_seconds_per_row(rows, run) for rows, run in runs)
+
+
+def _seconds_per_row(rows: Rows, run: Callable[[Rows], Any]) -> float:
+    sample = np.linspace(0, len(rows) - 1, min(_ROWS_TIMED, len(rows))).astype(np.int64)
+    run(rows.take(sample[:_ROWS_TO_WARM_UP]))
+    n_rows, start, seconds = 0, time.perf_counter(), 0.0
+    while seconds < _SECONDS_TIMED:
+        run(rows.take(sample))
+        n_rows += len(sample)
+        seconds = time.perf_counter() - start
+    return seconds / n_rows

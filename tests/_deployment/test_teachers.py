@@ -9,8 +9,14 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.decomposition import PCA
+from sklearn.naive_bayes import GaussianNB
 
-from sk_aft import AFTClassifier, AFTRegressor, FoundationFeatureExtractor
+from sk_aft import (
+    AFTClassifier,
+    AFTRegressor,
+    FoundationFeatureExtractor,
+    TeacherPredictions,
+)
 from sk_aft._deployment._teachers import started_from
 from sk_aft.backbones import CallableBackbone, resolve_backbone
 from sk_aft.modules import EfficientNetLite, PretrainedImage
@@ -54,6 +60,18 @@ def test_a_student_of_texts_knows_its_teacher_and_its_start():
     # The store keeps the middle layer beside the last.
     assert student.teachers == [{**minilm, "fingerprint": digest_of("minilm", [4, 6])}]
     assert student.started_from == minilm
+
+
+def test_a_student_knows_the_estimators_that_taught_it(tmp_path):
+    X, y, pca = table()
+    teacher = TeacherPredictions(GaussianNB())
+    rows = FoundationFeatureExtractor([pca, teacher]).fit_transform(X, y)
+    student = quick().fit(rows, y)
+    of_teacher = student._fitted.teachers[1]
+    assert (of_teacher["name"], of_teacher["type"]) == ("GaussianNB", "TeacherPredictions")
+    assert [one["name"] for one in quick(transfer="aft").fit(rows, y)._fitted.teachers] == ["pca"]
+    student.save_pretrained(tmp_path / "saved")
+    assert "GaussianNB" in (tmp_path / "saved" / "README.md").read_text()
 
 
 def test_both_are_kept_in_a_pickle():
