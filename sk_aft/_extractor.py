@@ -139,8 +139,9 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     - a SentenceTransformer, a text model of transformers that was loaded from a directory or hub
       name with a tokenizer, or ``transformers.pipeline("feature-extraction", ...)``;
     - a backbone of `sk_aft.backbones`, or a torch module;
-    - a fitted scikit-learn transformer, or a function from a batch of rows to an (n, d) array. For
-      a predictor, give ``lambda rows: model.predict_proba(rows)``.
+    - a fitted scikit-learn transformer, or a function from a batch of rows to an (n, d) array;
+    - `TeacherPredictions` of a classifier or regressor, or a fitted one: it has no features, and
+      what it predicts are `FoundationFeatures.soft_targets`.
 
     Text models read the first tokens of a text, 256 by default. When a model runs, a warning counts
     longer texts; texts whose features come from the store are not counted.

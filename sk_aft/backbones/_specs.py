@@ -82,9 +82,10 @@ def resolve_backbone(model: Any) -> Backbone:
         return CallableBackbone(model)
     if hasattr(model, "predict"):
         raise TypeError(
-            f"model is a predictor ({type(model).__name__}), which has no transform. To use its "
-            f"predictions as features, fit it on rows that no score is computed on, and give the "
-            f"function `lambda rows: {_predictions(model)}`."
+            f"model is a predictor ({type(model).__name__}), which has no features. A "
+            "FoundationFeatureExtractor takes it as a teacher, see sk_aft.TeacherPredictions. To "
+            "use its predictions as features, fit it on rows that no score is computed on, and "
+            f"give the function `lambda rows: {_predictions(model)}`."
         )
     raise TypeError(
         f"Cannot use an object of type {type(model).__name__} as a foundation model: give a spec "
