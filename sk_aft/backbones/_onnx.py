@@ -30,11 +30,11 @@ class OnnxSession:
 
     Parameters
     ----------
-    model : bytes
-        The serialised model.
+    model : bytes or str
+        The serialised model, or the path of its file.
     """
 
-    def __init__(self, model: bytes) -> None:
+    def __init__(self, model: bytes | str) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
