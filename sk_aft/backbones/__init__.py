@@ -5,6 +5,7 @@ from sk_aft.backbones._callable import CallableBackbone
 from sk_aft.backbones._efficientnet import EfficientNetLiteBackbone
 from sk_aft.backbones._hugging_face import HuggingFaceBackbone
 from sk_aft.backbones._onnx_model import OnnxBackbone
+from sk_aft.backbones._open_clip import OpenClipBackbone
 from sk_aft.backbones._sentence_transformers import SentenceTransformerBackbone
 from sk_aft.backbones._sklearn import SklearnBackbone
 from sk_aft.backbones._specs import resolve_backbone
@@ -16,6 +17,7 @@ __all__ = [
     "EfficientNetLiteBackbone",
     "HuggingFaceBackbone",
     "OnnxBackbone",
+    "OpenClipBackbone",
     "SentenceTransformerBackbone",
     "SklearnBackbone",
     "TorchBackbone",
