@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import shutil
 import sys
 import warnings
@@ -291,7 +292,8 @@ def test_a_configuration_says_how_images_are_read(folder, photographs, tmp_path)
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(config))
     backbone = OnnxBackbone(export_pixels(tmp_path / folder))
     oblong = photographs[:, :, :48]
-    processor = transformers.CLIPImageProcessorPil.from_pretrained(tmp_path)
+    kind = getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
+    processor = kind.from_pretrained(tmp_path)
     pixels = processor(list(oblong), return_tensors="pt")["pixel_values"]
     np.testing.assert_allclose(embed(backbone, oblong), Pixels()(pixels), atol=1e-3)
 
@@ -454,3 +456,35 @@ def test_a_missing_package_names_the_pip_command(missing, table, monkeypatch):
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ImportError, match=rf"{missing} is needed .*pip install 'sk-aft\[onnx\]'"):
         FoundationFeatureExtractor(f"onnx:{table}").fit(NUMBERS)
+
+
+def test_the_example_of_the_page_runs(capsys, tmp_path, monkeypatch):
+    page = Path(__file__).parents[2] / "docs" / "foundation_models" / "onnx.md"
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), flags=re.DOTALL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter
+        exec(compile(block, str(page), "exec"), {})
+    assert capsys.readouterr().out.splitlines()[-1] == "(4, 8)"
+
+
+def test_a_classifier_of_another_library_gives_its_probabilities(tmp_path):
+    """Outputs of labels, as converters write them, are no features."""
+    helper, types = onnx.helper, onnx.TensorProto
+    graph = helper.make_graph(
+        [
+            helper.make_node("Softmax", ["x"], ["probabilities"]),
+            helper.make_node("ArgMax", ["x"], ["label"], axis=1, keepdims=0),
+        ],
+        "classifier",
+        [helper.make_tensor_value_info("x", types.FLOAT, ["n", 3])],
+        [
+            helper.make_tensor_value_info("label", types.INT64, ["n"]),
+            helper.make_tensor_value_info("probabilities", types.FLOAT, ["n", 3]),
+        ],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    model = helper.make_model(graph, opset_imports=opset, ir_version=8)
+    onnx.save(model, str(tmp_path / "classifier.onnx"))
+    features = embed(OnnxBackbone(tmp_path / "classifier.onnx"), NUMBERS)
+    np.testing.assert_allclose(features.sum(axis=1), 1, atol=1e-6)
