@@ -27,6 +27,9 @@ from sk_aft.backbones._licences import licence_of_files
 from sk_aft.backbones._network import Network
 from sk_aft.backbones._tokens import truncation_note
 
+# Which tokens of some texts are averaged.
+_Mask = Callable[[Tensor], Tensor]
+
 _HUB, _DIRECTORY = "hf-hub:", "local-dir:"
 _CONFIGURATION = "open_clip_config.json"
 # The export of a transformer takes seconds, and loads its weights a second time.
@@ -156,11 +159,13 @@ class OpenClipBackbone(LoadedOnDemand):
             )
         if not self.projected:
             _remove_projections(model)
+        tokenizer = package.get_tokenizer(self.model_name)
+        mask = _mask_of_texts(self.configuration["text_cfg"], tokenizer)
         return _Loaded(
-            _network(self.of_kind("image"), _ImageTower.module(model), device),
-            _network(self.of_kind("text"), _TextTower.module(model), device),
+            _network(self.of_kind("image"), _ImageTower.module(model), None, device),
+            _network(self.of_kind("text"), _TextTower.module(model), mask, device),
             transform,
-            package.get_tokenizer(self.model_name),
+            tokenizer,
         )
 
     def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
@@ -251,11 +256,6 @@ class _Tower(LayeredModel):
         del layer  # all layers have the same
         return self.settings["width"]
 
-    def mask(self, inputs: Tensor) -> Tensor | None:
-        """Return which tokens are averaged, (n, n_tokens); None for all."""
-        del inputs
-        return None
-
     def prepare(self, device: torch.device) -> None:
         self.model.prepare(device)
 
@@ -317,14 +317,6 @@ class _TextTower(_Tower):
         transformer = getattr(getattr(model, "text", model), "transformer", None)
         return _Encoder(model, "encode_text", transformer)
 
-    def mask(self, inputs: Tensor) -> Tensor:
-        """Return which tokens belong to the texts."""
-        if self.settings.get("pool_type", "argmax") != "argmax":
-            return inputs != self.settings.get("pad_id", 0)
-        # The token of the end has the largest number. 0, the padding, is also a token.
-        positions = torch.arange(inputs.shape[1], device=inputs.device)
-        return positions <= inputs.argmax(dim=1, keepdim=True)
-
     def run(
         self, rows: Rows, layers: Sequence[int], batch_size: int, device: torch.device
     ) -> np.ndarray:
@@ -384,16 +376,18 @@ class _Encoder(nn.Module):
 class _EncoderLayers(nn.Module):
     """The mean over the tokens of several layers; the last is the tower's own features."""
 
-    def __init__(self, encoder: Any, tower: _Tower, layers: Sequence[int]) -> None:
+    def __init__(
+        self, encoder: Any, mask: _Mask | None, n_layers: int | None, layers: Sequence[int]
+    ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.mask = tower.mask
+        self.mask = mask
+        self.n_layers = n_layers
         self.layers = layers
-        self.n_layers = tower.n_layers
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
         transformer = self.encoder.transformer
-        mask = self.mask(inputs)
+        mask = None if self.mask is None else self.mask(inputs)
         means: dict[int, Tensor] = {}
 
         def keep(layer: int, _: nn.Module, read: tuple[Tensor, ...]) -> None:
@@ -418,14 +412,31 @@ class _EncoderLayers(nn.Module):
         return tuple(last if layer == self.n_layers else means[layer] for layer in self.layers)
 
 
-def _network(tower: Any, encoder: nn.Module, device: torch.device) -> Network:
+def _network(
+    tower: Backbone, encoder: nn.Module, mask: _Mask | None, device: torch.device
+) -> Network:
     return Network(
         encoder,
         device,
         n_rows_worth_export=_ROWS_WORTH_EXPORT,
-        select=partial(_EncoderLayers, encoder, tower),
+        select=partial(_EncoderLayers, encoder, mask, tower.n_layers),
         n_layers=tower.n_layers,
     )
+
+
+def _mask_of_texts(settings: dict[str, Any], tokenizer: Any) -> _Mask:
+    """Return a function from token ids (n, n_tokens) to those that belong to the texts."""
+    if settings.get("pool_type", "argmax") == "argmax":
+        return _until_the_end
+    of_transformers = getattr(tokenizer, "tokenizer", None)
+    padding = getattr(of_transformers, "pad_token_id", None) or settings.get("pad_id", 0)
+    return lambda tokens: tokens != padding
+
+
+def _until_the_end(tokens: Tensor) -> Tensor:
+    # The token of the end has the largest number. 0, the padding, is also a token.
+    positions = torch.arange(tokens.shape[1], device=tokens.device)
+    return positions <= tokens.argmax(dim=1, keepdim=True)
 
 
 def _remove_projections(model: Any) -> None:

@@ -263,6 +263,20 @@ def test_layers_of_a_tower_are_features(tiny, photographs):
     np.testing.assert_allclose(np.asarray(rows)[:, 24:], embed(tiny, photographs), atol=1e-5)
 
 
+def test_layers_of_other_poolings_leave_the_padding_out(checkpoint):
+    backbone = OpenClipBackbone(f"Tiny-Custom/{checkpoint('Tiny-Custom')}")
+    model, _ = reference("Tiny-Custom", checkpoint("Tiny-Custom"))
+    tokens = open_clip.get_tokenizer("Tiny-Custom")(TEXTS)
+    with torch.no_grad():
+        read = model.text.token_embedding(tokens) + model.text.positional_embedding
+    expected = np.stack(
+        [each[ids != 0].mean(dim=0) for each, ids in zip(read, tokens, strict=True)]
+    )
+    tower = backbone.of_kind("text")
+    found = tower.embed_layers(as_rows(TEXTS), (0, 2), batch_size=4, device=CPU)
+    np.testing.assert_allclose(found[:, :32], expected, atol=1e-5)
+
+
 def test_other_towers_have_no_layers(checkpoint):
     for name in ("Tiny-ResNet", "Tiny-Timm"):
         tower = OpenClipBackbone(f"{name}/{checkpoint(name)}").of_kind("image")
