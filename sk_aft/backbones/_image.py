@@ -46,10 +46,14 @@ class ImageBackbone(LayeredModel, LoadedOnDemand):
                 f"images are floats {RANGES[ranges.floats]}: scale them back to one of "
                 "these, or give a function that reads them as model."
             )
-        value = rows.values[0]
+        self.check_array(rows, 0)
+
+    def check_array(self, rows: Rows, index: int) -> None:
+        """Raise if an image that is an array is neither grey nor RGB; decoded files always are."""
+        value = rows.values[index]
         if isinstance(value, np.ndarray):
-            row = rows.position(0)
-            self.check_bands(image_shape(value, row, ranges), row)
+            row = rows.position(index)
+            self.check_bands(image_shape(value, row, rows.float_range or Ranges()), row)
 
     def check_bands(self, shape: tuple[int, ...], row: int) -> None:
         """Raise if an image is neither grey nor RGB."""

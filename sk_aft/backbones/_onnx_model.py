@@ -298,7 +298,7 @@ class _OnnxImages(_OnnxModel, ImageBackbone):
 
     def to_tensor(self, rows: Rows, indices: Sequence[int]) -> torch.Tensor:
         for row in indices:
-            self.check_bands(rows.image(row).shape, rows.position(row))
+            self.check_array(rows, row)
         return torch.from_numpy(np.stack([self.reader(pil_image(rows, row)) for row in indices]))
 
 

@@ -296,7 +296,7 @@ class _ImageTower(_Tower, ImageBackbone):
     def to_tensor(self, rows: Rows, indices: Sequence[int]) -> Tensor:
         transform = self.model._loaded[1].transform
         for row in indices:
-            self.check_bands(rows.image(row).shape, rows.position(row))
+            self.check_array(rows, row)
         return torch.stack([transform(pil_image(rows, row)) for row in indices])
 
 

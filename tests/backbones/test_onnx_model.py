@@ -314,6 +314,9 @@ def test_grey_images_are_seen_as_grey_colours(photographs, tmp_path):
     np.testing.assert_allclose(embed(backbone, grey), expected, atol=1e-5)
     with pytest.raises(ValueError, match="reads grey or RGB images, but row 0 has 7 bands"):
         FoundationFeatureExtractor(backbone).fit(np.zeros((2, 32, 32, 7), dtype=np.uint8))
+    later = [photographs[0], np.zeros((32, 32, 7), dtype=np.uint8)]
+    with pytest.raises(ValueError, match="row 1 has 7 bands"):
+        FoundationFeatureExtractor(backbone).fit_transform(later)
 
 
 # ---------------------------------------------------------------- texts

@@ -193,9 +193,12 @@ def test_numbers_are_refused(tiny):
         FoundationFeatureExtractor(tiny).fit(np.zeros((3, 4)))
 
 
-def test_images_that_are_no_pictures_are_refused(tiny):
+def test_images_that_are_no_pictures_are_refused(tiny, photographs):
     with pytest.raises(ValueError, match="reads grey or RGB images, but row 0 has 7 bands"):
         FoundationFeatureExtractor(tiny).fit(np.zeros((2, 32, 32, 7), dtype=np.uint8))
+    later = [photographs[0], np.zeros((32, 32, 7), dtype=np.uint8)]
+    with pytest.raises(ValueError, match="row 1 has 7 bands"):
+        FoundationFeatureExtractor(tiny).fit_transform(later)
 
 
 def test_grey_images_and_floats_are_read(tiny, photographs):
