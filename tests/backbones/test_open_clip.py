@@ -23,7 +23,7 @@ open_clip = pytest.importorskip("open_clip")
 CPU = torch.device("cpu")
 TEXTS = ["a photo of a card", "", "a dog!", "two cats and a dog on a red sofa in the sun"]
 LONG = "a very long text about dogs " * 10
-VISION = {"image_size": 32, "layers": 3, "width": 24, "head_width": 8, "patch_size": 8}
+VISION = {"image_size": 32, "layers": 3, "width": 24, "head_width": 6, "patch_size": 8}
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 4, "layers": 2}
 CONFIGURATIONS = {
     "Tiny-A": {"embed_dim": 16, "vision_cfg": VISION, "text_cfg": TEXT},
