@@ -52,6 +52,11 @@ class Backbone(ABC):
         """Whether the fingerprint identifies the model in other processes and later runs."""
         return True
 
+    def of_kind(self, kind: str) -> Backbone:
+        """Return the part of the model that reads rows of a kind, if each kind has its own."""
+        del kind
+        return self
+
     def check_rows(self, rows: Rows, names: Any) -> None:  # noqa: B027 - most models read any
         """Raise if the model cannot read such rows.
 

@@ -12,6 +12,7 @@ import torch
 from sk_aft._data._images import image_shape
 from sk_aft._data._pixels import RANGES, UNSCALED, Ranges
 from sk_aft._data._rows import Rows
+from sk_aft._optional import import_optional
 from sk_aft.backbones._base import LayeredModel, LoadedOnDemand
 from sk_aft.backbones._network import Network
 
@@ -45,10 +46,14 @@ class ImageBackbone(LayeredModel, LoadedOnDemand):
                 f"images are floats {RANGES[ranges.floats]}: scale them back to one of "
                 "these, or give a function that reads them as model."
             )
-        value = rows.values[0]
+        self.check_array(rows, 0)
+
+    def check_array(self, rows: Rows, index: int) -> None:
+        """Raise if an image that is an array is neither grey nor RGB; decoded files always are."""
+        value = rows.values[index]
         if isinstance(value, np.ndarray):
-            row = rows.position(0)
-            self.check_bands(image_shape(value, row, ranges), row)
+            row = rows.position(index)
+            self.check_bands(image_shape(value, row, rows.float_range or Ranges()), row)
 
     def check_bands(self, shape: tuple[int, ...], row: int) -> None:
         """Raise if an image is neither grey nor RGB."""
@@ -76,3 +81,12 @@ class ImageBackbone(LayeredModel, LoadedOnDemand):
             for start in starts
         )
         return np.concatenate(list(network.run(batches)))
+
+
+def pil_image(rows: Rows, row: int) -> Any:
+    """Return an image as a PIL image of 8 bits, RGB or grey ("L")."""
+    image_module = import_optional("PIL.Image", extra="vision", purpose="reading images")
+    pixels = rows.image(row)
+    if pixels.dtype != np.uint8:
+        pixels = (pixels.clip(0, 1) * 255).round().astype(np.uint8)
+    return image_module.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)

@@ -30,11 +30,11 @@ class OnnxSession:
 
     Parameters
     ----------
-    model : bytes
-        The serialised model.
+    model : bytes or str
+        The serialised model, or the path of its file.
     """
 
-    def __init__(self, model: bytes) -> None:
+    def __init__(self, model: bytes | str) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -151,7 +151,7 @@ def serialise(
     if "dynamo" not in inspect.signature(torch.onnx.export).parameters:
         legacy = {}
     buffer = io.BytesIO()
-    with warnings.catch_warnings(), torch.no_grad(), _eager_attention(module):
+    with warnings.catch_warnings(), torch.no_grad(), _plain_attention(module):
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module,
@@ -168,15 +168,22 @@ def serialise(
 
 
 @contextmanager
-def _eager_attention(module: nn.Module) -> Iterator[None]:
-    """Use the eager attention of transformers, which ONNX Runtime fuses better."""
+def _plain_attention(module: nn.Module) -> Iterator[None]:
+    """Use attention that is made of several operators.
+
+    torch's fused one cannot be exported, and ONNX Runtime fuses the eager one of transformers
+    better.
+    """
+    is_fused = torch.backends.mha.get_fastpath_enabled()
     models = [layer for layer in module.modules() if hasattr(layer, "set_attn_implementation")]
     before = [(model, model.config._attn_implementation) for model in models[:1]]
     try:
+        torch.backends.mha.set_fastpath_enabled(False)
         for model, _ in before:
             model.set_attn_implementation("eager")
         yield
     finally:
+        torch.backends.mha.set_fastpath_enabled(is_fused)
         for model, implementation in before:
             model.set_attn_implementation(implementation)
 

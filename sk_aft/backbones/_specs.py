@@ -13,6 +13,8 @@ from sk_aft.backbones._base import Backbone
 from sk_aft.backbones._callable import CallableBackbone
 from sk_aft.backbones._efficientnet import EfficientNetLiteBackbone
 from sk_aft.backbones._hugging_face import HuggingFaceBackbone
+from sk_aft.backbones._onnx_model import OnnxBackbone
+from sk_aft.backbones._open_clip import OpenClipBackbone
 from sk_aft.backbones._sentence_transformers import SentenceTransformerBackbone
 from sk_aft.backbones._sklearn import SklearnBackbone
 from sk_aft.backbones._text_objects import (
@@ -35,6 +37,8 @@ NAMES: dict[str, Callable[[], Backbone]] = {
 PREFIXES: dict[str, Callable[[str], Backbone]] = {
     "st": SentenceTransformerBackbone,
     "hf": HuggingFaceBackbone,
+    "open_clip": OpenClipBackbone,
+    "onnx": OnnxBackbone,
 }
 
 

@@ -153,6 +153,16 @@ def test_an_export_that_differs_is_not_used(module):
     assert next(network.run([(X,)])).shape[0] == 8
 
 
+def test_torchs_own_attention_is_exported():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    module = nn.Sequential(layer, nn.Flatten()).eval()
+    rows = torch.randn(4, 3, 8)
+    session = export_to_onnx(module, (rows,), (0,))
+    with torch.inference_mode():
+        np.testing.assert_allclose(session((rows,)), module(rows), atol=1e-5)
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 def test_one_row_is_no_example_of_many():
     class OfMany(nn.Module):
         def forward(self, inputs):
