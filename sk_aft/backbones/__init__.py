@@ -7,6 +7,7 @@ from sk_aft.backbones._hugging_face import HuggingFaceBackbone
 from sk_aft.backbones._sentence_transformers import SentenceTransformerBackbone
 from sk_aft.backbones._sklearn import SklearnBackbone
 from sk_aft.backbones._specs import resolve_backbone
+from sk_aft.backbones._timm import TimmBackbone
 from sk_aft.backbones._torch import TorchBackbone
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "HuggingFaceBackbone",
     "SentenceTransformerBackbone",
     "SklearnBackbone",
+    "TimmBackbone",
     "TorchBackbone",
     "resolve_backbone",
 ]

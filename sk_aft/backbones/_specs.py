@@ -24,6 +24,7 @@ from sk_aft.backbones._text_objects import (
     is_text_model_of_transformers,
     refuse_tokenizer,
 )
+from sk_aft.backbones._timm import TimmBackbone
 from sk_aft.backbones._torch import TorchBackbone
 
 NAMES: dict[str, Callable[[], Backbone]] = {
@@ -35,6 +36,7 @@ NAMES: dict[str, Callable[[], Backbone]] = {
 PREFIXES: dict[str, Callable[[str], Backbone]] = {
     "st": SentenceTransformerBackbone,
     "hf": HuggingFaceBackbone,
+    "timm": TimmBackbone,
 }
 
 
@@ -44,9 +46,10 @@ def resolve_backbone(model: Any) -> Backbone:
     Parameters
     ----------
     model : str, Backbone, torch.nn.Module, estimator or callable
-        A spec ("minilm", "effnet-lite0", "st:NAME", "hf:NAME" or a directory of a text model), a
-        backbone, a module, a loaded SentenceTransformer or text model of transformers, a fitted
-        scikit-learn transformer, or a function from a batch of rows to an (n, d) array.
+        A spec ("minilm", "effnet-lite0", "st:NAME", "hf:NAME", "timm:NAME" or a directory of a
+        text model), a backbone, a module, a loaded SentenceTransformer or text model of
+        transformers, a fitted scikit-learn transformer, or a function from a batch of rows to an
+        (n, d) array.
 
     Returns
     -------

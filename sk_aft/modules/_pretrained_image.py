@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sk_aft._data._resize import ImageGeometry, height_and_width
+from sk_aft.backbones._timm_names import n_bands_read
 from sk_aft.modules._augmentation import RandomResizedCrop
 from sk_aft.modules._image_input import ImageInput, check_bands
 from sk_aft.modules._small_batches import SMALL_BATCH, running_statistics
@@ -144,7 +145,7 @@ class PretrainedImage(nn.Module):
             network = copy.deepcopy(network)
         # Layers are created in torch's default dtype, which may not be float32.
         self.network = network.float().to(memory_format=torch.channels_last)
-        n_read = _n_bands(network)
+        n_read = n_bands_read(network)
         check_bands(n_channels, n_read)
         mean, std = (_of_bands(values, n_read) for values in (config.mean, config.std))
         self.prepare = ImageInput(mean=mean, std=std, **config.geometry._asdict())
@@ -326,11 +327,6 @@ def _new_head(width: int, n_outputs: int) -> nn.Linear:
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     return head
-
-
-def _n_bands(network: nn.Module) -> int:
-    convolutions = (layer for layer in network.modules() if isinstance(layer, nn.Conv2d))
-    return next((layer.in_channels for layer in convolutions), 3)
 
 
 def _of_bands(values: Sequence[float], n_bands: int) -> Sequence[float]:
