@@ -9,6 +9,7 @@ from sk_aft.backbones._sklearn import SklearnBackbone
 from sk_aft.backbones._specs import resolve_backbone
 from sk_aft.backbones._timm import TimmBackbone
 from sk_aft.backbones._torch import TorchBackbone
+from sk_aft.backbones._torchvision import TorchvisionBackbone
 
 __all__ = [
     "Backbone",
@@ -19,5 +20,6 @@ __all__ = [
     "SklearnBackbone",
     "TimmBackbone",
     "TorchBackbone",
+    "TorchvisionBackbone",
     "resolve_backbone",
 ]

@@ -26,6 +26,7 @@ from sk_aft.backbones._text_objects import (
 )
 from sk_aft.backbones._timm import TimmBackbone
 from sk_aft.backbones._torch import TorchBackbone
+from sk_aft.backbones._torchvision import TorchvisionBackbone, is_of_torchvision
 
 NAMES: dict[str, Callable[[], Backbone]] = {
     "minilm": SentenceTransformerBackbone.minilm,
@@ -77,6 +78,8 @@ def resolve_backbone(model: Any) -> Backbone:
         return TransformersObject(model)
     if is_pipeline_of_transformers(model):
         return from_pipeline(model)
+    if is_of_torchvision(model):
+        return TorchvisionBackbone(model)
     if isinstance(model, torch.nn.Module):
         return TorchBackbone(model)
     if hasattr(model, "transform"):

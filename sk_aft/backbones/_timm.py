@@ -23,9 +23,11 @@ from sk_aft.backbones._timm_names import (
     data_config,
     explained,
     find_timm_model,
+    first_line,
     import_timm,
     n_bands_read,
 )
+from sk_aft.backbones._without_weights import without_weights
 
 _ARGUMENT = "model"  # which holds the names here
 _IMAGES_WORTH_EXPORT = 300  # the export of a larger network takes a few seconds
@@ -125,10 +127,10 @@ class TimmBackbone(ImageBackbone):
             with explained(self._spec, _ARGUMENT):
                 network = import_timm(_ARGUMENT).create_model(model.name, pretrained=True)
         except RuntimeError as error:
-            reason = str(error).splitlines()[0].rstrip(".: ")
             raise ValueError(
-                f"{self._says} The weights do not fit the network, or are missing ({reason}). "
-                "Expected files written by timm.models.save_for_hf(model, directory)."
+                f"{self._says} the weights do not fit the network, or are missing "
+                f"({first_line(error)}). Expected files written by "
+                "timm.models.save_for_hf(model, directory)."
             ) from error
         # Layers are created in torch's default dtype, which may not be float32.
         network = network.float().to(device)
@@ -211,25 +213,29 @@ class _KnownNetwork(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 def _known_network(spec: str, name: str, changed: int) -> _KnownNetwork:
-    """Run a network without weights once; ``changed`` is when its configuration was."""
+    """Run a network without its weights once; ``changed`` is when its configuration was."""
     del changed
     try:
-        return _run_without_weights(spec, name, torch.device("meta"))
+        with explained(spec, _ARGUMENT), without_weights():
+            network = import_timm(_ARGUMENT).create_model(name, pretrained=False)
+        return _run_once(spec, network.to("meta"))
     except _NEEDS_NUMBERS:
-        # Older versions of timm compute with tensors while they build a network.
-        return _run_without_weights(spec, name, torch.device("cpu"))
+        # A few networks compute with their buffers, so they get random weights.
+        with explained(spec, _ARGUMENT):
+            network = import_timm(_ARGUMENT).create_model(name, pretrained=False)
+        return _run_once(spec, network.cpu())
 
 
 @torch.inference_mode()
-def _run_without_weights(spec: str, name: str, device: torch.device) -> _KnownNetwork:
-    with explained(spec, _ARGUMENT), device:
-        network = import_timm(_ARGUMENT).create_model(name, pretrained=False).float().eval()
+def _run_once(spec: str, network: Any) -> _KnownNetwork:
+    network = network.float().eval()
     images = data_config(network, _ARGUMENT)
     n_bands = n_bands_read(network)
     if n_bands not in (1, 3):
         raise ValueError(
             f"model={spec!r}: the network reads images with {n_bands} bands, expected 1 or 3."
         )
+    device = next(network.parameters()).device
     batch = torch.zeros(1, n_bands, *images["input_size"][1:], device=device, dtype=torch.float32)
     features = _Pooled(network)(batch)
     if not isinstance(features, torch.Tensor) or features.ndim != 2:
@@ -247,9 +253,10 @@ def _widths(network: Any, batch: torch.Tensor) -> tuple[int, ...]:
     if n_maps < 2 or not hasattr(network, "forward_intermediates"):
         return ()
     try:
-        return tuple(map(_n_columns, _PooledMaps(network, n_maps, range(n_maps - 1))(batch)))
+        *maps, _ = map(_n_columns, _PooledMaps(network, n_maps - 1, range(n_maps))(batch))
     except (*_HAS_NO_MAPS, *_NEEDS_NUMBERS):
         return ()
+    return tuple(maps)
 
 
 def _n_columns(matrix: torch.Tensor) -> int:
@@ -276,13 +283,13 @@ class _PooledMaps(nn.Module):
         self.network = network
         self.n_layers = n_layers
         self.layers = layers
-        self.maps = sorted(set(layers) - {n_layers})
+        # Some networks stop after the last map that is asked for.
+        self.maps = sorted({*layers, n_layers})
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        last, maps = self.network.forward_intermediates(images, indices=self.maps or None)
-        means = {layer: each.mean(dim=(2, 3)) for layer, each in zip(self.maps, maps, strict=False)}
-        if self.n_layers in self.layers:
-            means[self.n_layers] = self.network.forward_head(last, pre_logits=True)
+        last, maps = self.network.forward_intermediates(images, indices=self.maps)
+        means = {layer: each.mean(dim=(2, 3)) for layer, each in zip(self.maps, maps, strict=True)}
+        means[self.n_layers] = self.network.forward_head(last, pre_logits=True)
         return tuple(means[layer] for layer in self.layers)
 
 
@@ -304,8 +311,9 @@ def _revision(repository: str) -> str:
             path = cached_file(name, file)
             if path is not None and not revision:
                 return path.parent.name  # .../snapshots/COMMIT/config.json
-        reason = (str(error) or repr(error)).splitlines()[0].rstrip(". ")
-        raise OSError(reason) from error
+        if isinstance(error, OSError):
+            raise
+        raise OSError(first_line(error)) from error
 
 
 def _as_json(value: Any) -> Any:

@@ -191,16 +191,21 @@ def explained(spec: str, argument: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        name = spec.removeprefix(PREFIX)
+        name, reason = spec.removeprefix(PREFIX), first_line(error)
         is_student = argument == "module"
         instead = "training does not start from" if is_student else "there are no features of"
         or_else = "; or use an instance as module" if is_student else ""
         raise OSError(
             f"The weights of {spec!r} cannot be loaded, and {instead} random "
-            f"ones instead ({error}). Check the "
+            f"ones instead ({type(error).__name__}: {reason}). Check the "
             "connection to the Hugging Face hub (with HF_HUB_OFFLINE=1 only its cache is read); "
             "a private or gated model needs 'hf auth login'. For a machine "
             f"without a connection, run timm.create_model({name!r}, pretrained=True) on another "
             "and copy its cache (the directory HF_HOME); or save the model with "
             f"timm.models.save_for_hf and use {argument}='timm:DIRECTORY'{or_else}."
         ) from error
+
+
+def first_line(error: Exception) -> str:
+    """Return the beginning of a message, which may go on for pages."""
+    return (str(error) or repr(error)).splitlines()[0].rstrip(". ")

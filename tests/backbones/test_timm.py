@@ -17,6 +17,7 @@ from sk_aft import AFTClassifier, FoundationFeatureExtractor  # noqa: E402
 from sk_aft._data._rows import as_rows  # noqa: E402
 from sk_aft.backbones import TimmBackbone, resolve_backbone  # noqa: E402
 from sk_aft.store import model_digest  # noqa: E402
+from tests.hub_server import Repository  # noqa: E402
 
 CPU = torch.device("cpu")
 ARCHITECTURES = ["test_resnet", "test_convnext", "test_vit", "test_efficientnet", "levit_128s"]
@@ -191,19 +192,6 @@ def test_the_batch_size_does_not_change_features(spec, photographs, batch_size):
 # ---------------------------------------------------------------- what it is
 
 
-def test_nothing_is_imported_or_read_before_it_is_needed():
-    code = """
-import sys
-from sk_aft import FoundationFeatureExtractor
-from sk_aft.backbones import resolve_backbone
-backbone = resolve_backbone("timm:no/such/directory")
-FoundationFeatureExtractor("timm:resnet18")
-assert backbone.name == "directory", backbone.name
-assert not {"timm", "torchvision"} & set(sys.modules)
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 def test_names():
     for name, short in [
         ("resnet18.a1_in1k", "resnet18.a1_in1k"),
@@ -346,54 +334,58 @@ def test_a_missing_package_names_the_pip_command(spec, monkeypatch, photographs)
 
 
 PROGRAM = """
+import sys
 import numpy as np
 from sk_aft import FoundationFeatureExtractor
 from sk_aft.backbones import resolve_backbone
 images = np.zeros((2, 16, 16, 3), dtype=np.uint8)
 images[1] = 200
-backbone = resolve_backbone("timm:{name}")
-try:
-    for cache in ("auto", None):
-        features = FoundationFeatureExtractor(backbone, cache=cache).fit_transform(images).features
-        print(features.shape)
-    print(backbone.fingerprint()["revision"], backbone.licence, backbone.full_name)
-except OSError as error:
-    print(type(error).__name__, error)
+backbones = [resolve_backbone(f"timm:{name}") for name in sys.argv[1:]]
+FoundationFeatureExtractor("timm:resnet18")
+assert not {"timm", "torchvision"} & set(sys.modules)
+for backbone in backbones:
+    try:
+        for cache in ("auto", None):
+            extractor = FoundationFeatureExtractor(backbone, cache=cache)
+            print(extractor.fit_transform(images).features.shape)
+        print(backbone.fingerprint()["revision"], backbone.licence, backbone.full_name)
+    except OSError as error:
+        print(error)
 """
 
 
-def test_weights_that_cannot_be_loaded(tmp_path):
+def test_nothing_is_imported_before_it_is_needed_and_missing_weights_are_an_error(tmp_path):
     """A new process, since the libraries read the environment when they are imported."""
+    names = ("test_resnet", "hf-hub:somebody/some-model")
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
-    for name in ("test_resnet", "hf-hub:somebody/some-model"):
-        run = subprocess.run(
-            [sys.executable, "-c", PROGRAM.format(name=name)],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert f"weights of 'timm:{name}' cannot be loaded, and there are no features" in run.stdout
-        assert "'hf auth login'" in run.stdout
-        assert f"timm.create_model('{name}', pretrained=True) on another and copy" in run.stdout
-        assert "use model='timm:DIRECTORY'." in run.stdout
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *names],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name, line in zip(names, run.stdout.splitlines(), strict=True):
+        assert f"weights of 'timm:{name}' cannot be loaded, and there are no features" in line
+        assert "needs 'hf auth login'" in line
+        assert f"timm.create_model('{name}', pretrained=True) on another and copy" in line
+        assert "use model='timm:DIRECTORY'." in line
 
 
 def test_a_model_of_the_hub_is_identified_by_its_commit(hub, tmp_path):
     save(tmp_path / "model")
     files = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
     files["README.md"] = b"---\nlicense: mit\n---\n"
-    from tests.hub_server import Repository
-
     repository = hub.server.repositories["somebody/some-model"] = Repository(private=True)
     commit = repository.commit("main", "A model", files)
-    code = PROGRAM.format(name="hf-hub:somebody/some-model")
+    names = ["hf-hub:somebody/some-model", "hf-hub:somebody/no-model"]
+    code = f"import sys\nsys.argv[1:] = {names}\n{PROGRAM}"
     run = hub.run(code)
-    assert run.lines == ["(2, 96)"] * 2 + [f"{commit} apache-2.0 somebody/some-model"], run.error
-    n_loaded = sum("model.safetensors" in request for request in hub.server.requests)
-    assert n_loaded
+    expected = ["(2, 96)"] * 2 + [f"{commit} apache-2.0 somebody/some-model"]
+    assert run.lines[:3] == expected, run.error
+    assert "'timm:hf-hub:somebody/no-model' cannot be loaded" in run.lines[3]
+    assert "(RepositoryNotFoundError: 4" in run.lines[3]
+    n_loaded = sum(request.startswith("GET") for request in hub.server.requests)
     offline = hub.run(code, HF_HUB_OFFLINE="1")
-    assert offline.lines == run.lines, offline.error
-    refused = hub.run(code.replace("some-model", "other-model"), token="hf_of_somebody_else")
-    assert "'timm:hf-hub:somebody/other-model' cannot be loaded" in refused.lines[0]
-    assert "'hf auth login'" in refused.lines[0]
+    assert offline.lines[:3] == expected, offline.error
+    assert sum(request.startswith("GET") for request in hub.server.requests) == n_loaded
