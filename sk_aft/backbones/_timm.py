@@ -18,6 +18,7 @@ from sk_aft.backbones._image import ImageBackbone, as_pil
 from sk_aft.backbones._licences import cached_file, licence_of_files, spdx
 from sk_aft.backbones._network import Network
 from sk_aft.backbones._timm_names import (
+    HUB,
     PREFIX,
     TimmModel,
     data_config,
@@ -165,7 +166,9 @@ class TimmBackbone(ImageBackbone):
 
     def _found(self) -> TimmModel:
         """Return what timm knows of the model; raises if it has no weights."""
-        model = find_timm_model(self._spec, _ARGUMENT)
+        is_on_hub = self.model_name.startswith(HUB)
+        find = _find_on_hub if is_on_hub else partial(find_timm_model, argument=_ARGUMENT)
+        model = find(self._spec)
         if model.has_weights:
             return model
         raise ValueError(
@@ -293,7 +296,12 @@ class _PooledMaps(nn.Module):
         return tuple(means[layer] for layer in self.layers)
 
 
-@functools.cache  # errors are not cached
+@functools.cache  # each time would be a request; errors are not cached
+def _find_on_hub(spec: str) -> TimmModel:
+    return find_timm_model(spec, _ARGUMENT)
+
+
+@functools.cache
 def _revision(repository: str) -> str:
     """Return the commit on the hub, or without a connection that of the hub's cache.
 
