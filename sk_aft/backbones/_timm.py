@@ -47,7 +47,7 @@ class TimmBackbone(ImageBackbone):
 
     Parameters
     ----------
-    name : str
+    name_or_path : str
         Name of a model of timm with pretrained weights, with or without its tag, such as
         "vit_small_patch14_dinov2.lvd142m"; "hf-hub:OWNER/NAME"; or a directory written by
         ``timm.models.save_for_hf``.
@@ -78,14 +78,17 @@ class TimmBackbone(ImageBackbone):
     <TimmBackbone 'vit_small_patch14_dinov2.lvd142m'>
     """
 
-    def __init__(self, name: str) -> None:
-        self.model_name = name.removeprefix(PREFIX)
-        self.name = Path(self.model_name).name
+    def __init__(self, name_or_path: str) -> None:
+        self.name_or_path = name_or_path.removeprefix(PREFIX)
+        self.name = Path(self.name_or_path).name
 
     @property
     def full_name(self) -> str | None:
-        """Directory or repository of the hub, None if the weights are elsewhere."""
-        model = self._found()
+        """Directory or repository of the hub; None if the weights are elsewhere, or unknown."""
+        try:
+            model = self._found()
+        except (ImportError, OSError, ValueError):
+            return None
         return model.directory or (model.repository or "").partition("@")[0] or None
 
     def fingerprint(self) -> dict[str, Any]:
@@ -157,7 +160,7 @@ class TimmBackbone(ImageBackbone):
 
     @property
     def _spec(self) -> str:
-        return PREFIX + self.model_name
+        return PREFIX + self.name_or_path
 
     @property
     def _says(self) -> str:
@@ -166,7 +169,7 @@ class TimmBackbone(ImageBackbone):
 
     def _found(self) -> TimmModel:
         """Return what timm knows of the model; raises if it has no weights."""
-        is_on_hub = self.model_name.startswith(HUB)
+        is_on_hub = self.name_or_path.startswith(HUB)
         find = _find_on_hub if is_on_hub else partial(find_timm_model, argument=_ARGUMENT)
         model = find(self._spec)
         if model.has_weights:

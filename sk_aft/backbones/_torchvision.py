@@ -82,13 +82,13 @@ class TorchvisionBackbone(HoldsObjects, ImageBackbone):
             )
         self.module = module
         architecture = _architecture_of(module)
-        self.transforms = _weights_of(architecture, weights, module).transforms()
+        self._transforms = _weights_of(architecture, weights, module).transforms()
         self.name = architecture or type(module).__name__.lower()
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the digest of the weights, the architecture, and the transforms."""
         # repr() of a transform lists its parameters, on several lines.
-        transforms = " ".join(repr(self.transforms).split())
+        transforms = " ".join(repr(self._transforms).split())
         return {
             **TorchBackbone(self.module, fingerprint=transforms).fingerprint(),
             "type": "torchvision",
@@ -143,7 +143,7 @@ class TorchvisionBackbone(HoldsObjects, ImageBackbone):
         for row in indices:
             pixels, position = rows.image(row), rows.position(row)
             self.check_bands(pixels.shape, position)
-            images.append(self.transforms(as_pil(pixels, position).convert("RGB")))
+            images.append(self._transforms(as_pil(pixels, position).convert("RGB")))
         return torch.stack(images)
 
     @cached_property
@@ -151,7 +151,7 @@ class TorchvisionBackbone(HoldsObjects, ImageBackbone):
         """Widths of the features, which need no numbers."""
         network = _headless(_on_meta(self.module)).float().eval()
         images = torch.zeros(
-            1, 3, *_image_size(self.transforms), device="meta", dtype=torch.float32
+            1, 3, *_image_size(self._transforms), device="meta", dtype=torch.float32
         )
         n_blocks = len(_blocks(network))
         with torch.inference_mode():

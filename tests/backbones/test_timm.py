@@ -200,7 +200,7 @@ def test_names():
     ]:
         backbone = resolve_backbone(f"timm:{name}")
         assert type(backbone) is TimmBackbone
-        assert (backbone.model_name, backbone.name, backbone.kind) == (name, short, "image")
+        assert (backbone.name_or_path, backbone.name, backbone.kind) == (name, short, "image")
 
 
 def test_a_pickle_of_a_loaded_model_holds_no_weights(spec, photographs):
