@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from sk_aft._data._resize import height_and_width
 from sk_aft._data._rows import Rows
 from sk_aft._optional import import_optional
 from sk_aft.backbones._fingerprint import directory_digest
@@ -21,7 +22,6 @@ from sk_aft.backbones._timm_names import (
     HUB,
     PREFIX,
     TimmModel,
-    data_config,
     explained,
     find_timm_model,
     first_line,
@@ -184,7 +184,8 @@ class TimmBackbone(ImageBackbone):
         """Return what is known of the network without its weights."""
         model = self._found()
         changed = Path(model.directory, "config.json").stat().st_mtime_ns if model.directory else 0
-        return _known_network(self._spec, model.name, changed)
+        size = None if model.img_size is None else height_and_width(model.img_size)
+        return _known_network(self._spec, model.name, size, changed)
 
     def _identified(self, model: TimmModel) -> dict[str, str]:
         """Return what identifies the weights, which are not downloaded."""
@@ -218,31 +219,44 @@ class _KnownNetwork(NamedTuple):
 
 
 @functools.lru_cache(maxsize=64)
-def _known_network(spec: str, name: str, changed: int) -> _KnownNetwork:
-    """Run a network without its weights once; ``changed`` is when its configuration was."""
+def _known_network(
+    spec: str, name: str, size: tuple[int, int] | None, changed: int
+) -> _KnownNetwork:
+    """Run a network without its weights once.
+
+    Parameters
+    ----------
+    spec, name : str
+        "timm:NAME", and how timm expects the name.
+    size : tuple of (height, width) or None
+        Size that the network was saved with, which its data configuration may not know.
+    changed : int
+        When its configuration was, so that another one is read.
+    """
     del changed
     try:
         with explained(spec, _ARGUMENT), without_weights():
             network = import_timm(_ARGUMENT).create_model(name, pretrained=False)
-        return _run_once(spec, network.to("meta"))
+        return _run_once(spec, network.to("meta"), size)
     except _NEEDS_NUMBERS:
         # A few networks compute with their buffers, so they get random weights.
         with explained(spec, _ARGUMENT):
             network = import_timm(_ARGUMENT).create_model(name, pretrained=False)
-        return _run_once(spec, network.cpu())
+        return _run_once(spec, network.cpu(), size)
 
 
 @torch.inference_mode()
-def _run_once(spec: str, network: Any) -> _KnownNetwork:
+def _run_once(spec: str, network: Any, size: tuple[int, int] | None) -> _KnownNetwork:
     network = network.float().eval()
-    images = data_config(network, _ARGUMENT)
+    images = import_timm(_ARGUMENT).data.resolve_model_data_config(network)
     n_bands = n_bands_read(network)
+    images["input_size"] = (n_bands, *(size or images["input_size"][1:]))
     if n_bands not in (1, 3):
         raise ValueError(
             f"model={spec!r}: the network reads images with {n_bands} bands, expected 1 or 3."
         )
     device = next(network.parameters()).device
-    batch = torch.zeros(1, n_bands, *images["input_size"][1:], device=device, dtype=torch.float32)
+    batch = torch.zeros(1, *images["input_size"], device=device, dtype=torch.float32)
     features = _Pooled(network)(batch)
     if not isinstance(features, torch.Tensor) or features.ndim != 2:
         shape = tuple(getattr(features, "shape", ())) or type(features).__name__

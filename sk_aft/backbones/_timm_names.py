@@ -158,27 +158,6 @@ def _saved(
         ) from error
 
 
-def data_config(network: Any, argument: str) -> dict[str, Any]:
-    """Return how the images of a model are made, by timm's own configuration.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-        A model of timm. The size for which it was built replaces that of its configuration.
-    argument : {"module", "model"}
-        As in `name_in_timm`.
-
-    Returns
-    -------
-    config : dict
-        Arguments of `timm.data.create_transform`.
-    """
-    config = import_timm(argument).data.resolve_model_data_config(network)
-    own_size = getattr(getattr(network, "patch_embed", None), "img_size", None)
-    size = tuple(own_size or config["input_size"][1:])
-    return {**config, "input_size": (config["input_size"][0], *size)}
-
-
 def n_bands_read(network: nn.Module) -> int:
     """Return the number of bands that a network reads: those of its first convolution."""
     convolutions = (layer for layer in network.modules() if isinstance(layer, nn.Conv2d))

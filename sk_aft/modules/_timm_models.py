@@ -11,7 +11,6 @@ from torch import nn
 from sk_aft._data._resize import ImageGeometry, height_and_width
 from sk_aft.backbones._timm_names import (
     HUB,
-    data_config,
     explained,
     find_timm_model,
     import_timm,
@@ -74,7 +73,8 @@ def input_config(network: str | nn.Module, image_size: Any = None) -> InputConfi
         config = _import_timm().data.resolve_data_config(pretrained_cfg=model.config)
         own_size = model.img_size
     elif is_timm(network):
-        config, own_size = data_config(network, _ARGUMENT), None
+        config = _import_timm().data.resolve_model_data_config(network)
+        own_size = getattr(getattr(network, "patch_embed", None), "img_size", None)
     else:
         size = 224 if image_size is None else image_size
         geometry = ImageGeometry(height_and_width(size), "bilinear", 224 / 256, "center")
