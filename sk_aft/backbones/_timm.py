@@ -27,6 +27,7 @@ from sk_aft.backbones._timm_names import (
     first_line,
     import_timm,
     n_bands_read,
+    of_bands,
 )
 from sk_aft.backbones._without_weights import without_weights
 
@@ -249,8 +250,11 @@ def _known_network(
 def _run_once(spec: str, network: Any, size: tuple[int, int] | None) -> _KnownNetwork:
     network = network.float().eval()
     images = import_timm(_ARGUMENT).data.resolve_model_data_config(network)
-    n_bands = n_bands_read(network)
-    images["input_size"] = (n_bands, *(size or images["input_size"][1:]))
+    n_bands, *own_size = images["input_size"]
+    if n_bands_read(network) == 1:  # which older versions of timm do not save
+        n_bands = 1
+    images |= {key: of_bands(images[key], n_bands) for key in ("mean", "std")}
+    images["input_size"] = (n_bands, *(size or own_size))
     if n_bands not in (1, 3):
         raise ValueError(
             f"model={spec!r}: the network reads images with {n_bands} bands, expected 1 or 3."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -162,6 +162,11 @@ def n_bands_read(network: nn.Module) -> int:
     """Return the number of bands that a network reads: those of its first convolution."""
     convolutions = (layer for layer in network.modules() if isinstance(layer, nn.Conv2d))
     return next((layer.in_channels for layer in convolutions), 3)
+
+
+def of_bands(values: Sequence[float], n_bands: int) -> Sequence[float]:
+    """Return a number for each band: the mean of all if there are others than these."""
+    return values if len(values) == n_bands else [sum(values) / len(values)] * n_bands
 
 
 @contextmanager

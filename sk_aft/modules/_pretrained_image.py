@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sk_aft._data._resize import ImageGeometry, height_and_width
 from sk_aft.backbones._parts import drop_auxiliary, last_linear, parts_of, replace_layer
-from sk_aft.backbones._timm_names import n_bands_read
+from sk_aft.backbones._timm_names import n_bands_read, of_bands
 from sk_aft.modules._augmentation import RandomResizedCrop
 from sk_aft.modules._image_input import ImageInput, check_bands
 from sk_aft.modules._small_batches import SMALL_BATCH, running_statistics
@@ -145,7 +145,7 @@ class PretrainedImage(nn.Module):
         self.network = network.float().to(memory_format=torch.channels_last)
         n_read = n_bands_read(network)
         check_bands(n_channels, n_read)
-        mean, std = (_of_bands(values, n_read) for values in (config.mean, config.std))
+        mean, std = (of_bands(values, n_read) for values in (config.mean, config.std))
         self.prepare = ImageInput(mean=mean, std=std, **config.geometry._asdict())
         self.augment = RandomResizedCrop(min_crop, flip=flip)
         classifier = _take_classifier(network)
@@ -314,11 +314,6 @@ def _new_head(width: int, n_outputs: int) -> nn.Linear:
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     return head
-
-
-def _of_bands(values: Sequence[float], n_bands: int) -> Sequence[float]:
-    """Return a number for each band: the mean of all if there are others than these."""
-    return values if len(values) == n_bands else [sum(values) / len(values)] * n_bands
 
 
 def _free_parameters(network: nn.Module, parts: Sequence[nn.Module]) -> list[nn.Parameter]:

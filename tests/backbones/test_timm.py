@@ -1,5 +1,6 @@
 """Models of timm as foundation models: features, layers, images, identity and errors."""
 
+import json
 import os
 import pickle
 import shutil
@@ -165,6 +166,27 @@ def test_a_model_of_one_band_reads_grey(tmp_path, photographs):
     assert batch.shape[1] == 1
     for images in (photographs, greys):
         np.testing.assert_allclose(embed(spec, images), expected, atol=1e-5)
+
+
+def test_a_model_of_one_band_that_an_older_timm_saved(tmp_path, photographs):
+    """Its configuration is that of a model of three bands."""
+    spec = save(tmp_path, in_chans=1)
+    expected = embed(spec, photographs)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    three = {"input_size": [3, 160, 160], "mean": [0.4, 0.5, 0.6], "std": [0.5, 0.5, 0.5]}
+    config["pretrained_cfg"].update(three)
+    path.write_text(json.dumps(config))
+    np.testing.assert_allclose(embed(spec, photographs), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["csatv2", "tresnet_m"])
+def test_a_model_whose_first_convolution_reads_other_bands(name):
+    if not timm.is_model(name):
+        pytest.skip(f"This version of timm has no {name}.")
+    known = TimmBackbone(name)._network()
+    assert (known.n_bands, known.images["input_size"][0]) == (3, 3)
+    assert known.n_features > 100
 
 
 def test_a_vision_transformer_for_another_size_gets_images_of_it(tmp_path, photographs):
