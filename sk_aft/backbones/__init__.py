@@ -9,7 +9,9 @@ from sk_aft.backbones._open_clip import OpenClipBackbone
 from sk_aft.backbones._sentence_transformers import SentenceTransformerBackbone
 from sk_aft.backbones._sklearn import SklearnBackbone
 from sk_aft.backbones._specs import resolve_backbone
+from sk_aft.backbones._timm import TimmBackbone
 from sk_aft.backbones._torch import TorchBackbone
+from sk_aft.backbones._torchvision import TorchvisionBackbone
 
 __all__ = [
     "Backbone",
@@ -20,6 +22,8 @@ __all__ = [
     "OpenClipBackbone",
     "SentenceTransformerBackbone",
     "SklearnBackbone",
+    "TimmBackbone",
     "TorchBackbone",
+    "TorchvisionBackbone",
     "resolve_backbone",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from sk_aft._data._rows import Rows
 from sk_aft._optional import import_optional
 from sk_aft.backbones._base import LayeredModel, LoadedOnDemand
 from sk_aft.backbones._network import Network
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 # In ONNX Runtime each core runs its own batch. Larger batches do not fit the caches, and the other
 # cores wait longer for the last batch.
@@ -83,10 +86,38 @@ class ImageBackbone(LayeredModel, LoadedOnDemand):
         return np.concatenate(list(network.run(batches)))
 
 
-def pil_image(rows: Rows, row: int) -> Any:
-    """Return an image as a PIL image of 8 bits, RGB or grey ("L")."""
+def pil_image(rows: Rows, row: int) -> Image.Image:
+    """Return an image as PIL's, for a model that brings its own preprocessing.
+
+    Parameters
+    ----------
+    rows : Rows
+        Images.
+    row : int
+        Index of one that is grey or RGB.
+
+    Returns
+    -------
+    image : PIL.Image.Image
+        Grey ("L") or "RGB", of uint8; floats between 0 and 1 become 0 to 255.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be read, or its floats are not between 0 and 1.
+    """
+    return as_pil(rows.image(row), rows.position(row))
+
+
+def as_pil(pixels: np.ndarray, position: int) -> Image.Image:
+    """Return decoded pixels as an image of PIL, see `pil_image`."""
     image_module = import_optional("PIL.Image", extra="vision", purpose="reading images")
-    pixels = rows.image(row)
     if pixels.dtype != np.uint8:
-        pixels = (pixels.clip(0, 1) * 255).round().astype(np.uint8)
+        low, high = pixels.min(), pixels.max()
+        if low < -0.001 or high > 1.001:
+            raise ValueError(
+                f"Row {position}: float images have to be between 0 and 1, got {low:g} to "
+                f"{high:g}: divide them by 255, or give uint8."
+            )
+        pixels = np.rint(pixels.clip(0, 1) * 255).astype(np.uint8)
     return image_module.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)

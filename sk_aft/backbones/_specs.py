@@ -26,7 +26,9 @@ from sk_aft.backbones._text_objects import (
     is_text_model_of_transformers,
     refuse_tokenizer,
 )
+from sk_aft.backbones._timm import TimmBackbone
 from sk_aft.backbones._torch import TorchBackbone
+from sk_aft.backbones._torchvision import TorchvisionBackbone, is_of_torchvision
 
 NAMES: dict[str, Callable[[], Backbone]] = {
     "minilm": SentenceTransformerBackbone.minilm,
@@ -37,6 +39,7 @@ NAMES: dict[str, Callable[[], Backbone]] = {
 PREFIXES: dict[str, Callable[[str], Backbone]] = {
     "st": SentenceTransformerBackbone,
     "hf": HuggingFaceBackbone,
+    "timm": TimmBackbone,
     "open_clip": OpenClipBackbone,
     "onnx": OnnxBackbone,
 }
@@ -48,9 +51,10 @@ def resolve_backbone(model: Any) -> Backbone:
     Parameters
     ----------
     model : str, Backbone, torch.nn.Module, estimator or callable
-        A spec ("minilm", "effnet-lite0", "st:NAME", "hf:NAME" or a directory of a text model), a
-        backbone, a module, a loaded SentenceTransformer or text model of transformers, a fitted
-        scikit-learn transformer, or a function from a batch of rows to an (n, d) array.
+        A spec ("minilm", "effnet-lite0", "st:NAME", "hf:NAME", "timm:NAME" or a directory of a
+        text model), a backbone, a module, a loaded SentenceTransformer or text model of
+        transformers, a fitted scikit-learn transformer, or a function from a batch of rows to an
+        (n, d) array.
 
     Returns
     -------
@@ -78,6 +82,8 @@ def resolve_backbone(model: Any) -> Backbone:
         return TransformersObject(model)
     if is_pipeline_of_transformers(model):
         return from_pipeline(model)
+    if is_of_torchvision(model):
+        return TorchvisionBackbone(model)
     if isinstance(model, torch.nn.Module):
         return TorchBackbone(model)
     if hasattr(model, "transform"):

@@ -18,9 +18,10 @@ from sk_aft._parameters import reject_unknown
 from sk_aft.backbones._efficientnet import EfficientNetLiteBackbone
 from sk_aft.backbones._encoder_layers import encoder_files, load_tokenizer_json
 from sk_aft.backbones._specs import NAMES, resolve_backbone
+from sk_aft.backbones._timm_names import PREFIX
 from sk_aft.modules._efficientnet import EfficientNetLite
 from sk_aft.modules._pretrained_image import PretrainedImage, is_pretrained_image
-from sk_aft.modules._timm_models import PREFIX, check_timm_name, input_config
+from sk_aft.modules._timm_models import check_timm_name, input_config
 from sk_aft.modules._transformer_text import TransformerText
 from sk_aft.preprocessing._image import ImageResizer
 from sk_aft.preprocessing._subword import SubwordTokenizer

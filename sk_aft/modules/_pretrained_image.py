@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from sk_aft._data._resize import ImageGeometry, height_and_width
+from sk_aft.backbones._parts import drop_auxiliary, last_linear, parts_of, replace_layer
+from sk_aft.backbones._timm_names import n_bands_read, of_bands
 from sk_aft.modules._augmentation import RandomResizedCrop
 from sk_aft.modules._image_input import ImageInput, check_bands
 from sk_aft.modules._small_batches import SMALL_BATCH, running_statistics
@@ -22,9 +24,6 @@ from sk_aft.modules._timm_models import (
     is_timm,
 )
 from sk_aft.modules._training_defaults import TrainingDefaults
-
-# Not their subclasses, which are blocks.
-_STAGES = (nn.Sequential, nn.ModuleList)
 
 
 class PretrainedImage(nn.Module):
@@ -144,9 +143,9 @@ class PretrainedImage(nn.Module):
             network = copy.deepcopy(network)
         # Layers are created in torch's default dtype, which may not be float32.
         self.network = network.float().to(memory_format=torch.channels_last)
-        n_read = _n_bands(network)
+        n_read = n_bands_read(network)
         check_bands(n_channels, n_read)
-        mean, std = (_of_bands(values, n_read) for values in (config.mean, config.std))
+        mean, std = (of_bands(values, n_read) for values in (config.mean, config.std))
         self.prepare = ImageInput(mean=mean, std=std, **config.geometry._asdict())
         self.augment = RandomResizedCrop(min_crop, flip=flip)
         classifier = _take_classifier(network)
@@ -165,8 +164,7 @@ class PretrainedImage(nn.Module):
         The children of the network; those of a sequential stage count one by one. The first part
         also holds the weights that belong to no child, such as the embeddings of positions.
         """
-        n_weights = sum(weights.numel() for weights in self.network.parameters())
-        parts = list(_parts(self.network, n_weights))
+        parts = parts_of(self.network)
         free = nn.ParameterList(_free_parameters(self.network, parts))
         return [nn.ModuleList([free, *parts[:1]]), *parts[1:]] if len(free) else parts
 
@@ -294,7 +292,7 @@ def is_pretrained_image(module: Any) -> bool:
     origin = re.fullmatch(r"(timm|torchvision)\.models\.\w+", type(module).__module__)
     if origin is None or not isinstance(module, nn.Module):
         return False
-    return is_timm(module) or _last_linear(module) is not None
+    return is_timm(module) or last_linear(module) is not None
 
 
 def _take_classifier(network: Any) -> Any:
@@ -303,22 +301,12 @@ def _take_classifier(network: Any) -> Any:
         classifier = network.get_classifier()
         network.reset_classifier(0)
         return classifier
-    name = _last_linear(network)
+    name = last_linear(network)
     assert name is not None  # see is_pretrained_image
-    parent, _, own_name = name.rpartition(".")
     classifier = network.get_submodule(name)
-    setattr(network.get_submodule(parent), own_name, nn.Identity())
-    # Inception and GoogLeNet have classifiers in the middle, whose outputs they return in training.
-    for name in ("AuxLogits", "aux1", "aux2"):
-        if hasattr(network, name):
-            setattr(network, name, None)
-            network.aux_logits = False
+    replace_layer(network, name, nn.Identity())
+    drop_auxiliary(network)
     return classifier
-
-
-def _last_linear(network: nn.Module) -> str | None:
-    names = [name for name, layer in network.named_modules() if isinstance(layer, nn.Linear)]
-    return names[-1] if names else None
 
 
 def _new_head(width: int, n_outputs: int) -> nn.Linear:
@@ -326,39 +314,6 @@ def _new_head(width: int, n_outputs: int) -> nn.Linear:
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     return head
-
-
-def _n_bands(network: nn.Module) -> int:
-    convolutions = (layer for layer in network.modules() if isinstance(layer, nn.Conv2d))
-    return next((layer.in_channels for layer in convolutions), 3)
-
-
-def _of_bands(values: Sequence[float], n_bands: int) -> Sequence[float]:
-    """Return a number for each band: the mean of all if there are others than these."""
-    return values if len(values) == n_bands else [sum(values) / len(values)] * n_bands
-
-
-def _parts(network: nn.Module, n_weights: int) -> Iterator[nn.Module]:
-    """Yield the children with weights, those of sequential ones in their place.
-
-    So does a child that is most of the network, such as the encoder of a vision transformer.
-    """
-    for child in network.children():
-        n_own = sum(weights.numel() for weights in child.parameters())
-        if type(child) in _STAGES:
-            yield from _blocks(child)
-        elif 2 * n_own > n_weights:
-            yield from list(_parts(child, n_weights)) or [child]
-        elif n_own:
-            yield child
-
-
-def _blocks(stage: nn.Module) -> Iterator[nn.Module]:
-    for child in stage.children():
-        if type(child) in _STAGES:
-            yield from _blocks(child)
-        elif any(True for _ in child.parameters()):
-            yield child
 
 
 def _free_parameters(network: nn.Module, parts: Sequence[nn.Module]) -> list[nn.Parameter]:

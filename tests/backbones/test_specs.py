@@ -62,7 +62,7 @@ def test_what_may_be_a_model(model, kind, name):
     assert name in repr(backbone)
 
 
-@pytest.mark.parametrize("spec", ["", "minilm2", "MiniLM", "timm:vit", "st:", "hf:", ":x", "st"])
+@pytest.mark.parametrize("spec", ["", "minilm2", "MiniLM", "vit:timm", "st:", "hf:", ":x", "st"])
 def test_an_unknown_spec_lists_the_known_ones(spec):
     with pytest.raises(ValueError, match="Unknown foundation model") as caught:
         resolve_backbone(spec)
