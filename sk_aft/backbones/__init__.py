@@ -4,6 +4,8 @@ from sk_aft.backbones._base import Backbone
 from sk_aft.backbones._callable import CallableBackbone
 from sk_aft.backbones._efficientnet import EfficientNetLiteBackbone
 from sk_aft.backbones._hugging_face import HuggingFaceBackbone
+from sk_aft.backbones._hugging_face_clip import HuggingFaceClipBackbone
+from sk_aft.backbones._hugging_face_images import HuggingFaceImageBackbone
 from sk_aft.backbones._sentence_transformers import SentenceTransformerBackbone
 from sk_aft.backbones._sklearn import SklearnBackbone
 from sk_aft.backbones._specs import resolve_backbone
@@ -14,6 +16,8 @@ __all__ = [
     "CallableBackbone",
     "EfficientNetLiteBackbone",
     "HuggingFaceBackbone",
+    "HuggingFaceClipBackbone",
+    "HuggingFaceImageBackbone",
     "SentenceTransformerBackbone",
     "SklearnBackbone",
     "TorchBackbone",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,8 +12,12 @@ import torch
 from sk_aft._data._images import image_shape
 from sk_aft._data._pixels import RANGES, UNSCALED, Ranges
 from sk_aft._data._rows import Rows
+from sk_aft._optional import import_optional
 from sk_aft.backbones._base import LayeredModel, LoadedOnDemand
 from sk_aft.backbones._network import Network
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 # In ONNX Runtime each core runs its own batch. Larger batches do not fit the caches, and the other
 # cores wait longer for the last batch.
@@ -76,3 +80,13 @@ class ImageBackbone(LayeredModel, LoadedOnDemand):
             for start in starts
         )
         return np.concatenate(list(network.run(batches)))
+
+
+def pil_image(rows: Rows, row: int) -> PIL.Image.Image:
+    """Return an image as an RGB or grey ("L") PIL image; floats from 0 to 1 become 0 to 255."""
+    image_module = import_optional("PIL.Image", extra="vision", purpose="reading images")
+    pixels = rows.image(row)
+    if pixels.dtype != np.uint8:
+        pixels = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
+    is_grey = pixels.ndim == 3 and pixels.shape[2] == 1
+    return image_module.fromarray(pixels[..., 0] if is_grey else pixels)

@@ -12,7 +12,7 @@ from sklearn.base import is_regressor
 from sk_aft.backbones._base import Backbone
 from sk_aft.backbones._callable import CallableBackbone
 from sk_aft.backbones._efficientnet import EfficientNetLiteBackbone
-from sk_aft.backbones._hugging_face import HuggingFaceBackbone
+from sk_aft.backbones._hugging_face_families import hugging_face_backbone
 from sk_aft.backbones._sentence_transformers import SentenceTransformerBackbone
 from sk_aft.backbones._sklearn import SklearnBackbone
 from sk_aft.backbones._text_objects import (
@@ -34,7 +34,7 @@ NAMES: dict[str, Callable[[], Backbone]] = {
 }
 PREFIXES: dict[str, Callable[[str], Backbone]] = {
     "st": SentenceTransformerBackbone,
-    "hf": HuggingFaceBackbone,
+    "hf": hugging_face_backbone,
 }
 
 
@@ -44,7 +44,7 @@ def resolve_backbone(model: Any) -> Backbone:
     Parameters
     ----------
     model : str, Backbone, torch.nn.Module, estimator or callable
-        A spec ("minilm", "effnet-lite0", "st:NAME", "hf:NAME" or a directory of a text model), a
+        A spec ("minilm", "effnet-lite0", "st:NAME", "hf:NAME" or a directory of either), a
         backbone, a module, a loaded SentenceTransformer or text model of transformers, a fitted
         scikit-learn transformer, or a function from a batch of rows to an (n, d) array.
 

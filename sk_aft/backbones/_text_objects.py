@@ -25,10 +25,13 @@ from sk_aft.backbones._hidden_states import (
     without_traces,
 )
 from sk_aft.backbones._hugging_face import (
-    MeanOverTokens,
+    PooledTokens,
+    check_separates_pairs,
     embed_with_tokenizer,
     load_tokenizer,
+    n_tokens_read,
     read_tokens,
+    with_padding,
 )
 from sk_aft.backbones._network import Network
 from sk_aft.backbones._sentence_transformers import tunable_sentence_transformer
@@ -156,17 +159,19 @@ class SentenceTransformerObject(TextObject):
 
 
 class TransformersObject(TextObject):
-    """A text encoder of transformers that the user has loaded; the mean of its last hidden states.
+    """A text model of transformers that the user has loaded; the mean of its last hidden states.
 
     Parameters
     ----------
     model : transformers.PreTrainedModel
-        Any text model; its encoder without the head is used.
+        Any text model; its encoder, or its decoder if it has no encoder, is used without the head.
     tokenizer : transformers.PreTrainedTokenizerBase, optional
         Default: the tokenizer of the directory or hub name from which the model was loaded.
     max_length : int, default=256
         Texts are truncated to this number of tokens.
     """
+
+    reads_pairs = True
 
     def __init__(self, model: Any, tokenizer: Any = None, *, max_length: int = 256) -> None:
         name = type(model).__name__
@@ -176,11 +181,14 @@ class TransformersObject(TextObject):
         super().__init__(model)
         self.name = name.lower()
         tokenizer = _tokenizer_of(model, name) if tokenizer is None else tokenizer
-        if tokenizer.pad_token is None:
-            tokenizer = copy.deepcopy(tokenizer)
-            tokenizer.pad_token = tokenizer.eos_token
-        self.tokenizer = tokenizer
+        self.tokenizer = with_padding(tokenizer)
         self.max_length = max_length
+
+    def check_rows(self, rows: Rows, names: Any) -> None:
+        """Raise if rows are pairs that the tokenizer would join without a separator."""
+        del names
+        if rows.kind == "pair":
+            check_separates_pairs(self.tokenizer, self.name)
 
     def settings(self) -> dict[str, Any]:
         """Return the tokenizer's digest, the pooling and the maximum length."""
@@ -195,14 +203,14 @@ class TransformersObject(TextObject):
     def tunable(self, device: torch.device) -> TunableModel:
         """Return the encoder with mean pooling, and its layers."""
         read = partial(read_tokens, self.tokenizer, self.max_length)
-        return tunable_encoder(MeanOverTokens(self.model.to(device).eval()), self.name, read)
+        return tunable_encoder(PooledTokens(self.model.to(device).eval()), self.name, read)
 
     def run(
         self, rows: Rows, layers: Sequence[int], batch_size: int, device: torch.device
     ) -> np.ndarray:
         """Tokenize, run and pool."""
         with borrowed(self.model, device), without_traces(self.model):
-            pooled: torch.nn.Module = MeanOverTokens(self.model)
+            pooled: torch.nn.Module = PooledTokens(self.model)
             if layers:
                 pooled = TokenLayers(pooled, layers)
             network = Network(pooled, device, n_rows_worth_export=sys.maxsize)  # never exported
@@ -213,7 +221,8 @@ class TransformersObject(TextObject):
     def note(self, rows: Rows) -> str | None:
         """Say how many texts were truncated."""
         remedy = "give HuggingFaceBackbone(name, max_length=...)"
-        return truncation_note(rows.values, self.tokenizer, self.max_length, remedy)
+        length = n_tokens_read(self.tokenizer, self.max_length)
+        return truncation_note(rows.values, self.tokenizer, length, remedy)
 
 
 def is_sentence_transformer(model: Any) -> bool:
