@@ -9,11 +9,18 @@ from sk_aft.backbones._encoder_files import import_transformers
 from sk_aft.backbones._hugging_face import HuggingFaceBackbone, load_config
 from sk_aft.backbones._hugging_face_clip import HuggingFaceClipBackbone
 from sk_aft.backbones._hugging_face_images import HuggingFaceImageBackbone
+from sk_aft.backbones._image_objects import TransformersClipObject, TransformersImageObject
+from sk_aft.backbones._text_objects import TransformersObject
 
 _BACKBONES = {
     "text": HuggingFaceBackbone,
     "image": HuggingFaceImageBackbone,
     "clip": HuggingFaceClipBackbone,
+}
+_OBJECTS = {
+    "text": TransformersObject,
+    "image": TransformersImageObject,
+    "clip": TransformersClipObject,
 }
 # Names of models, and of the configurations of their parts, that read something else than texts.
 _SENSES = ("vision", "image", "video", "audio", "speech", "codec", "vq", "protein")
@@ -56,6 +63,31 @@ def hugging_face_backbone(name_or_path: str) -> Backbone:
         reason = _NEEDS_CODE if "trust_remote_code" in str(error) else str(error)
         raise ValueError(f"Cannot use the foundation model {name_or_path!r}: {reason}") from error
     return _BACKBONES[family](name_or_path)
+
+
+def hugging_face_object(model: Any) -> Backbone:
+    """Return the backbone of a model of transformers that the user has loaded.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        With or without a head, which is not used.
+
+    Returns
+    -------
+    backbone : TransformersObject, TransformersImageObject or TransformersClipObject
+        The one that reads what the model reads.
+
+    Raises
+    ------
+    ValueError
+        If the model reads something else, or what prepares its rows cannot be found.
+    """
+    try:
+        family = family_of(model.base_model, model.config)
+    except ValueError as error:
+        raise ValueError(f"Cannot use this {type(model).__name__}: {error}") from None
+    return _OBJECTS[family](model)
 
 
 def model_class(config: Any) -> Any:

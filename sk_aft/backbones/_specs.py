@@ -12,16 +12,15 @@ from sklearn.base import is_regressor
 from sk_aft.backbones._base import Backbone
 from sk_aft.backbones._callable import CallableBackbone
 from sk_aft.backbones._efficientnet import EfficientNetLiteBackbone
-from sk_aft.backbones._hugging_face_families import hugging_face_backbone
+from sk_aft.backbones._hugging_face_families import hugging_face_backbone, hugging_face_object
 from sk_aft.backbones._sentence_transformers import SentenceTransformerBackbone
 from sk_aft.backbones._sklearn import SklearnBackbone
 from sk_aft.backbones._text_objects import (
     SentenceTransformerObject,
-    TransformersObject,
     from_pipeline,
+    is_model_of_transformers,
     is_pipeline_of_transformers,
     is_sentence_transformer,
-    is_text_model_of_transformers,
     refuse_tokenizer,
 )
 from sk_aft.backbones._torch import TorchBackbone
@@ -45,7 +44,7 @@ def resolve_backbone(model: Any) -> Backbone:
     ----------
     model : str, Backbone, torch.nn.Module, estimator or callable
         A spec ("minilm", "effnet-lite0", "st:NAME", "hf:NAME" or a directory of either), a
-        backbone, a module, a loaded SentenceTransformer or text model of transformers, a fitted
+        backbone, a module, a loaded SentenceTransformer or model of transformers, a fitted
         scikit-learn transformer, or a function from a batch of rows to an (n, d) array.
 
     Returns
@@ -70,8 +69,8 @@ def resolve_backbone(model: Any) -> Backbone:
     refuse_tokenizer(model)
     if is_sentence_transformer(model):
         return SentenceTransformerObject(model)
-    if is_text_model_of_transformers(model):
-        return TransformersObject(model)
+    if is_model_of_transformers(model):
+        return hugging_face_object(model)
     if is_pipeline_of_transformers(model):
         return from_pipeline(model)
     if isinstance(model, torch.nn.Module):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import sys
-from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -15,9 +14,8 @@ import torch
 import xxhash
 
 from sk_aft._data._rows import Rows
-from sk_aft.backbones._base import Backbone, HoldsObjects
+from sk_aft.backbones._base import Backbone
 from sk_aft.backbones._encoder_files import EncoderSize, size_of
-from sk_aft.backbones._fingerprint import describe_classes, is_library, tensors_digest
 from sk_aft.backbones._hidden_states import (
     EncoderBackbone,
     TokenLayers,
@@ -33,58 +31,22 @@ from sk_aft.backbones._hugging_face import (
     read_tokens,
     with_padding,
 )
+from sk_aft.backbones._loaded_models import LoadedModel
 from sk_aft.backbones._network import Network
 from sk_aft.backbones._sentence_transformers import tunable_sentence_transformer
 from sk_aft.backbones._tokens import truncation_note
 from sk_aft.backbones._torch import borrowed
 from sk_aft.backbones._tunable import TunableModel, transformer_of, tunable_encoder
-from sk_aft.store._process import process_token
 
 # How to give a model whose tokenizer is not found.
 _PIPELINE = "transformers.pipeline('feature-extraction', model=model, tokenizer=tokenizer)"
 
 
-class TextObject(EncoderBackbone, HoldsObjects):
-    """A text model that the user has loaded, identified by its weights.
-
-    Its weights may change between two calls, so nothing derived from them is kept. It runs in
-    PyTorch, and is returned to its previous device and mode afterwards.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        The model.
-    """
+class TextObject(EncoderBackbone, LoadedModel):
+    """A text model that the user has loaded."""
 
     kind = "text"
     batch_size = 128
-
-    def __init__(self, model: torch.nn.Module) -> None:
-        self.model = model
-        self.name = type(model).__name__.lower()
-
-    @abstractmethod
-    def settings(self) -> dict[str, Any]:
-        """Return what else determines the features, as JSON-serialisable values."""
-
-    def fingerprint(self) -> dict[str, Any]:
-        """Return digests of the weights and the tokenizer, and the settings."""
-        layers = list(self.model.modules())
-        configs = [layer.config for layer in layers if hasattr(layer, "config")]
-        return {
-            "type": self.name,
-            "architecture": repr(self.model),
-            "code": describe_classes(map(type, layers)),
-            "weights": tensors_digest(self.model),
-            "configurations": sorted({str(config) for config in configs}),
-            "session": None if self.is_persistent else process_token(self.model),
-            **self.settings(),
-        }
-
-    @property
-    def is_persistent(self) -> bool:
-        """Whether all layers are of a versioned package."""
-        return all(is_library(type(layer).__module__) for layer in self.model.modules())
 
     @property
     def encoder_size(self) -> EncoderSize | None:
@@ -105,9 +67,6 @@ class TextObject(EncoderBackbone, HoldsObjects):
         other.model = copy.deepcopy(self.model).float()
         return other
 
-    def _held(self) -> list:
-        return [self.model]
-
 
 class SentenceTransformerObject(TextObject):
     """A SentenceTransformer that the user has loaded, run by its own ``encode``."""
@@ -116,7 +75,7 @@ class SentenceTransformerObject(TextObject):
         """Return the tokenizer's digest and what ``encode`` looks up in the model."""
         names = ("max_seq_length", "truncate_dim", "prompts", "default_prompt_name")
         return {
-            "tokenizer": _tokenizer_digest(getattr(self.model, "tokenizer", None)),
+            "tokenizer": tokenizer_digest(getattr(self.model, "tokenizer", None)),
             **{name: repr(getattr(self.model, name, None)) for name in names},
         }
 
@@ -192,7 +151,7 @@ class TransformersObject(TextObject):
 
     def settings(self) -> dict[str, Any]:
         """Return the tokenizer's digest, the pooling and the maximum length."""
-        digest = _tokenizer_digest(self.tokenizer)
+        digest = tokenizer_digest(self.tokenizer)
         return {"tokenizer": digest, "pooling": "mean", "max_length": self.max_length}
 
     @property
@@ -230,10 +189,9 @@ def is_sentence_transformer(model: Any) -> bool:
     return _is_a(model, "sentence_transformers", "SentenceTransformer")
 
 
-def is_text_model_of_transformers(model: Any) -> bool:
-    """Return whether an object is a loaded model of transformers that reads tokens."""
-    is_model = _is_a(model, "transformers", "PreTrainedModel")
-    return is_model and model.main_input_name == "input_ids"
+def is_model_of_transformers(model: Any) -> bool:
+    """Return whether an object is a loaded model of transformers."""
+    return _is_a(model, "transformers", "PreTrainedModel")
 
 
 def is_pipeline_of_transformers(model: Any) -> bool:
@@ -279,7 +237,7 @@ def _tokenizer_of(model: Any, name: str) -> Any:
         ) from error
 
 
-def _tokenizer_digest(tokenizer: Any) -> str:
+def tokenizer_digest(tokenizer: Any) -> str:
     """Digest the rules and the vocabulary of a tokenizer."""
     backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
     if hasattr(backend, "to_str"):
