@@ -177,7 +177,7 @@ def read_tokens(tokenizer: Any, max_length: int, rows: Rows) -> TakeTensors:
 
 def _tokenize(tokenizer: Any, max_length: int) -> Callable:
     def tokenize(texts: Sequence[Any]) -> Any:
-        return tokenizer(
+        tokens = tokenizer(
             *text_arguments(texts),
             padding=True,
             padding_side="right",  # positions count from the first token
@@ -185,6 +185,10 @@ def _tokenize(tokenizer: Any, max_length: int) -> Callable:
             max_length=n_tokens_read(tokenizer, max_length),
             return_tensors="pt",
         )
+        if tokens["input_ids"].shape[1]:
+            return tokens
+        # Empty texts and a tokenizer without special tokens: models read at least one position.
+        return {name: torch.nn.functional.pad(ids, (0, 1)) for name, ids in tokens.items()}
 
     return tokenize
 
