@@ -188,7 +188,7 @@ def _tokenize(tokenizer: Any, max_length: int) -> Callable:
         if tokens["input_ids"].shape[1]:
             return tokens
         # Empty texts and a tokenizer without special tokens: models read at least one position.
-        return {name: torch.nn.functional.pad(ids, (0, 1)) for name, ids in tokens.items()}
+        return {name: torch.nn.functional.pad(ids.long(), (0, 1)) for name, ids in tokens.items()}
 
     return tokenize
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -152,7 +153,9 @@ class Towers(NamedTuple):
             max_length=self.max_length,
             return_tensors="pt",
         )
-        return dict(tokens)
+        # Some tokenizers return token types that the model does not read.
+        read = inspect.signature(self.model.get_text_features).parameters
+        return {name: tensor for name, tensor in tokens.items() if name in read}
 
     @property
     def max_length(self) -> int:
