@@ -103,8 +103,10 @@ class HuggingFaceBackbone(EncoderBackbone, LoadedOnDemand):
 
     @property
     def n_features_out(self) -> int | None:
-        """Width of the hidden states, from the model's configuration."""
-        return getattr(load_config(self.name_or_path), "hidden_size", None)
+        """Width of the last hidden states, from the model's configuration."""
+        config = load_config(self.name_or_path)
+        projected = getattr(config, "word_embed_proj_dim", None)  # of OPT
+        return projected or getattr(config, "hidden_size", None)
 
     @cached_property  # the hub may be slow to answer
     def encoder_size(self) -> EncoderSize | None:

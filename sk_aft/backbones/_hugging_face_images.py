@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
 from functools import cached_property, partial
 from importlib.util import find_spec
@@ -18,7 +19,6 @@ from sk_aft.backbones._base import FeatureShapeError
 from sk_aft.backbones._encoder_files import import_transformers
 from sk_aft.backbones._hugging_face import (
     load_config,
-    load_model,
     load_part,
     quiet_loading,
     resolved_revision,
@@ -116,9 +116,8 @@ class HuggingFaceImageBackbone(ImageBackbone):
 
     def load(self, device: torch.device) -> Network:
         """Load the model and its image processor."""
-        with quiet_loading(reports=False):  # the weights of poolers that are not used
-            self._processor = load_image_processor(self.name_or_path)
-            model = load_model(self.name_or_path)
+        self._processor = load_image_processor(self.name_or_path)
+        model = load_vision_model(self.name_or_path)
         return image_network(model.to(device), device, self.pooling)
 
     def to_tensor(self, rows: Rows, indices: Sequence[int]) -> Tensor:
@@ -154,8 +153,7 @@ class PooledImages(nn.Module):
         self.pooling = pooling
         self.layers = layers
         self.n_before_patches = n_tokens_before_patches(model)
-        # A dense pooler after the CLS token was trained for a task, or not at all.
-        self.has_own_pooler = not hasattr(getattr(model, "pooler", None), "dense")
+        self.has_own_pooler = not has_dense_pooler(model)
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return (n_images, n_features), or one of these for each layer."""
@@ -203,6 +201,29 @@ class PooledImages(nn.Module):
         if hidden.ndim == 4:
             return hidden.mean(dim=(2, 3))
         return hidden[:, self.n_before_patches :].mean(dim=1)
+
+
+def load_vision_model(name_or_path: str) -> Any:
+    """Load a vision model, and warn of weights that it lacks if its features depend on them."""
+    auto = import_transformers().AutoModel
+    with quiet_loading(reports=False):  # they name poolers that are not used
+        model, found = load_part(auto, name_or_path, dtype=torch.float32, output_loading_info=True)
+    if hasattr(model.config, "mask_ratio"):
+        model.config.mask_ratio = 0.0  # else masked autoencoders read random patches
+    unused = ("pooler.",) if has_dense_pooler(model) else ()
+    missing = sorted(key for key in found["missing_keys"] if not key.startswith(unused))
+    if missing:
+        warnings.warn(
+            f"{name_or_path!r} lacks weights of its {type(model).__name__}, which are random now: "
+            f"{missing[:3]}. Is it the whole model?",
+            stacklevel=2,
+        )
+    return model
+
+
+def has_dense_pooler(model: Any) -> bool:
+    """Return whether a dense layer follows the CLS token: trained for a task, or not at all."""
+    return hasattr(getattr(model, "pooler", None), "dense")
 
 
 def image_network(model: Any, device: torch.device, pooling: str) -> Network:

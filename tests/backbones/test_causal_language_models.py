@@ -22,7 +22,7 @@ CONFIGS = {
     "llama": lambda: transformers.LlamaConfig(**LLAMA),
     "qwen2": lambda: transformers.Qwen2Config(**LLAMA),
     "opt": lambda: transformers.OPTConfig(
-        **SIZES, ffn_dim=48, max_position_embeddings=40, word_embed_proj_dim=32
+        **SIZES, ffn_dim=48, max_position_embeddings=40, word_embed_proj_dim=16
     ),
     "bloom": lambda: transformers.BloomConfig(vocab_size=100, hidden_size=32, n_layer=3, n_head=4),
 }
@@ -81,6 +81,22 @@ def test_a_texts_features_do_not_depend_on_its_batch(kind, pooling, padding_side
     expected = np.stack([pool(states) for states in last])
     for batch_size in (1, 3, 64):
         np.testing.assert_allclose(embed(backbone, TEXTS, batch_size), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_the_width_is_known_without_loading(kind, directory):
+    backbone = HuggingFaceBackbone(directory(kind))
+    width = backbone.n_features_out
+    assert backbone._loaded is None
+    assert embed(backbone, TEXTS).shape == (6, width)
+
+
+def test_many_texts_have_the_features_of_few(directory):
+    """They run in ONNX Runtime if it is installed."""
+    backbone = HuggingFaceBackbone(directory("llama"), pooling="last")
+    expected = embed(backbone, TEXTS)
+    many = embed(HuggingFaceBackbone(directory("llama"), pooling="last"), TEXTS * 200)
+    np.testing.assert_allclose(many, np.tile(expected, (200, 1)), atol=1e-4)
 
 
 def test_layers_before_the_last_are_means(directory):

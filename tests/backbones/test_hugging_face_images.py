@@ -2,14 +2,16 @@
 
 import json
 import pickle
+import warnings
 
 import numpy as np
 import pytest
 import torch
 import transformers
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
-from sk_aft import FoundationFeatureExtractor
+from sk_aft import AFTClassifier, FineTunedFeatureExtractor, FoundationFeatureExtractor
 from sk_aft._data._rows import as_rows
 from sk_aft.backbones import HuggingFaceImageBackbone, resolve_backbone
 from sk_aft.store import FeatureStore, model_digest
@@ -209,6 +211,40 @@ def test_a_classifiers_directory_is_read_below_its_head(tmp_path, photographs):
     path = save(CONFIGS["vit"](), tmp_path, head="AutoModelForImageClassification")
     expected = outputs(path, photographs).last_hidden_state[:, 0].numpy()
     np.testing.assert_allclose(embed(resolve_backbone(path), photographs), expected, atol=1e-4)
+
+
+def test_a_masked_autoencoder_reads_all_patches(tmp_path, photographs):
+    config = transformers.ViTMAEConfig(**VIT, mask_ratio=0.75)
+    backbone = resolve_backbone(save(config, tmp_path))
+    model = transformers.AutoModel.from_pretrained(tmp_path, mask_ratio=0.0).eval()
+    with torch.inference_mode():
+        expected = model(pixel_values=pixels_of(photographs)).last_hidden_state[:, 0].numpy()
+    for _ in range(2):
+        np.testing.assert_allclose(embed(backbone, photographs), expected, atol=1e-4)
+
+
+def test_missing_weights_are_reported_unless_they_are_not_used(tmp_path, photographs):
+    path = save(CONFIGS["vit"](), tmp_path, head="AutoModelForImageClassification")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        embed(resolve_backbone(path), photographs)  # lacks the pooler
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["vit.layernorm.weight"]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.warns(UserWarning, match=r"lacks weights of its ViTModel.*layernorm\.weight"):
+        embed(resolve_backbone(path), photographs)
+
+
+def test_a_student_of_texts_does_not_start_from_a_vision_model(directory):
+    student = AFTClassifier(f"hf:{directory('vit')}", beta=0, max_epochs=1)
+    with pytest.raises(ValueError, match="is not an encoder of texts"):
+        student.fit(["a text", "another"], [0, 1])
+
+
+def test_a_vision_model_is_not_fine_tuned(directory, photographs):
+    extractor = FineTunedFeatureExtractor(f"hf:{directory('vit')}")
+    with pytest.raises(ValueError, match="cannot be fine-tuned: expected a text model"):
+        extractor.fit(photographs, [0, 1] * 3)
 
 
 @pytest.mark.parametrize("head", ["AutoModel", "AutoModelForImageClassification"])
