@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 import torch
 import transformers
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -192,6 +192,7 @@ def test_a_frame_of_two_texts_alone_is_no_pair(directory):
 PAIRS = st.tuples(st.text("ab\0 ", max_size=4), st.text("ab\0 ", max_size=4))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 @given(PAIRS, PAIRS)
 def test_pairs_have_equal_keys_if_and_only_if_they_are_equal(one, other):
     first, second = row_digests(Rows("pair", np.array([one, other], dtype=object)))
