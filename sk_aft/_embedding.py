@@ -50,7 +50,7 @@ class Reader(NamedTuple):
         The model.
     column : object, optional
         The column of a DataFrame that it reads, or a tuple of columns; default: whole rows.
-    kind : {"text", "image", "numeric"}, optional
+    kind : {"text", "pair", "image", "numeric"}, optional
         The kind of rows that it reads; default: the backbone's, or else found from the rows.
     layers : tuple of int, default=()
         Its layers that are computed and stored side by side; empty for its own output alone.
@@ -73,6 +73,9 @@ class Reader(NamedTuple):
     def rows(self, rows: Rows) -> Rows:
         """Return the part of the rows that the model reads, checked; categories as texts."""
         kind = self.kind or self.backbone.kind
+        if kind == "text" and isinstance(self.column, tuple) and len(self.column) > 1:
+            check_reads_pair(self.backbone, self.column)
+            kind = "pair"
         if self.column is not None:
             rows = rows.column(self.column, kind=kind, missing=True)
         elif rows.kind == "frame":
@@ -80,6 +83,19 @@ class Reader(NamedTuple):
         elif kind is not None:
             rows = rows.read_as(kind)
         return rows.read_as("text") if rows.kind == "category" else rows
+
+
+def check_reads_pair(backbone: Backbone, columns: tuple) -> None:
+    """Raise ValueError unless a text model can read the texts of these columns together."""
+    if backbone.reads_pairs and len(columns) == 2:
+        return
+    reads = "a text or a pair of texts" if backbone.reads_pairs else "single texts"
+    pairs = "" if backbone.reads_pairs else " Models of transformers ('hf:NAME') read pairs."
+    each = ", ".join(f"{column!r}: ..." for column in columns)
+    raise ValueError(
+        f"Model {backbone.name!r} reads {reads}, but it was given the {len(columns)} columns "
+        f"{columns}: give each column a model of its own, as in model={{{each}}}.{pairs}"
+    )
 
 
 class FeatureSource(NamedTuple):

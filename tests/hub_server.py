@@ -16,8 +16,9 @@ REPOSITORY = r"/api/models/(?P<repo>[\w.-]+/[\w.-]+)"
 class Repository:
     """Branches, each a commit and its files."""
 
-    def __init__(self, private=False):
+    def __init__(self, private=False, gated=False):
         self.private = private
+        self.gated = gated
         self.branches = {"main": (40 * "0", {})}
         self.commits = {}
         self.messages = []
@@ -161,6 +162,9 @@ class Handler(BaseHTTPRequestHandler):
         )
 
     def file(self, name, repository, commit, files, file):
+        if repository.gated:
+            self.refuse(403, "GatedRepo")
+            return
         if file not in files:
             headers = {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit}
             self.answer({}, status=404, headers=headers)

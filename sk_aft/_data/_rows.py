@@ -48,10 +48,11 @@ class Rows:
 
     Parameters
     ----------
-    kind : {"text", "image", "numeric", "category", "frame"}
+    kind : {"text", "pair", "image", "numeric", "category", "frame"}
         What each row is.
     values : ndarray or DataFrame
-        "text": (n,) objects of type str. "numeric": (n, p) numbers. "image": (n, height, width)
+        "text": (n,) objects of type str. "pair": (n, 2) objects of type str, two texts that are
+        read together. "numeric": (n, p) numbers. "image": (n, height, width)
         or (n, height, width, channels) numbers, or (n,) objects, each a path, the bytes of an
         image file, a PIL image or an array. "category": (n, 1) objects of type str. "frame": a
         DataFrame whose columns may be of any kind. A missing object is None.
@@ -143,7 +144,12 @@ class Rows:
 
     @property
     def missing_mask(self) -> np.ndarray:
-        """Which texts or images are missing, (n,) bool; False for numbers and categories."""
+        """Which texts or images are missing, (n,) bool; False for numbers and categories.
+
+        A pair is missing if one of its texts is.
+        """
+        if self.kind == "pair":
+            return np.array([None in pair for pair in self.values.tolist()], dtype=bool)
         if self.kind not in ("text", "image") or self.values.dtype != object:
             return np.zeros(len(self), dtype=bool)
         return np.array([value is None for value in self.values])
@@ -158,7 +164,7 @@ class Rows:
         """Return the error for the missing row at ``index``."""
         fill = (
             "fill it, for example with an empty string (X.fillna('')), or leave the row out."
-            if self.kind == "text"
+            if self.kind in ("text", "pair")
             else "fill it with an image, or leave the row out."
         )
         return ValueError(f"Row {self.position(index)} of X is missing (None): {fill}{advice}")
@@ -198,8 +204,8 @@ class Rows:
         ----------
         column : object
             Name of the column, or a tuple of names.
-        kind : {"text", "image", "numeric", "category"}, optional
-            Required kind of the rows.
+        kind : {"text", "pair", "image", "numeric", "category"}, optional
+            Required kind of the rows. "pair" is for a tuple of two columns of texts.
         missing : bool, default=False
             Whether texts and images may be missing.
 
@@ -213,6 +219,10 @@ class Rows:
         ValueError
             If there is no such column, or it cannot be read; the message names it.
         """
+        if column not in self._columns and kind == "pair":
+            texts = [self.column(name, kind="text", missing=True).values for name in column]
+            pairs = Rows("pair", np.column_stack(texts), indices=self.indices)
+            self._columns[column] = pairs
         if column not in self._columns:
             names = column if isinstance(column, tuple) else [column]
             frame = select_columns(self.values, names)

@@ -4,6 +4,8 @@ from sk_aft.backbones._base import Backbone
 from sk_aft.backbones._callable import CallableBackbone
 from sk_aft.backbones._efficientnet import EfficientNetLiteBackbone
 from sk_aft.backbones._hugging_face import HuggingFaceBackbone
+from sk_aft.backbones._hugging_face_clip import HuggingFaceClipBackbone
+from sk_aft.backbones._hugging_face_images import HuggingFaceImageBackbone
 from sk_aft.backbones._onnx_model import OnnxBackbone
 from sk_aft.backbones._open_clip import OpenClipBackbone
 from sk_aft.backbones._sentence_transformers import SentenceTransformerBackbone
@@ -18,6 +20,8 @@ __all__ = [
     "CallableBackbone",
     "EfficientNetLiteBackbone",
     "HuggingFaceBackbone",
+    "HuggingFaceClipBackbone",
+    "HuggingFaceImageBackbone",
     "OnnxBackbone",
     "OpenClipBackbone",
     "SentenceTransformerBackbone",

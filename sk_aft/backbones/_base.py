@@ -31,10 +31,13 @@ class Backbone(ABC):
         Kind of rows that it reads; None reads any.
     batch_size : int
         Default number of rows in a batch.
+    reads_pairs : bool
+        Whether a model of texts reads two texts together, too: rows of kind "pair".
     """
 
     name: str
     kind: str | None = None
+    reads_pairs: bool = False
     batch_size: int = 64
     # Where the middle layer is, as a fraction of the layers.
     _middle: float = 2 / 3

@@ -41,9 +41,22 @@ class EncoderBackbone(LayeredModel):
 
 
 def mean_over_tokens(hidden: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean of hidden states (B, n_tokens, d) over the tokens of a mask, in float32."""
-    mask = mask.unsqueeze(-1).float()
-    return (hidden.float() * mask).sum(1) / mask.sum(1).clamp(min=1)
+    """Return the mean of hidden states (B, n_tokens, d) over the tokens of a mask, in float32.
+
+    The mean over no token is 0.
+    """
+    mask = mask.unsqueeze(-1)
+    # Where there is no token, hidden states may be NaN.
+    hidden = hidden.float().masked_fill(mask == 0, 0)
+    return hidden.sum(1) / mask.float().sum(1).clamp(min=1)
+
+
+def last_token(hidden: Tensor, mask: Tensor) -> Tensor:
+    """Return the hidden state of the last token of each text (B, d), in float32; 0 without one."""
+    positions = mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)
+    index = positions.argmax(dim=1)[:, None, None].expand(-1, 1, hidden.shape[2])
+    last = hidden.float().gather(1, index).squeeze(1)
+    return last.masked_fill(mask.sum(dim=1, keepdim=True) == 0, 0)
 
 
 @contextmanager

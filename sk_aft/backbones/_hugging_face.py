@@ -1,7 +1,9 @@
-"""Text encoders of the Hugging Face hub with mean pooling."""
+"""Text models of the Hugging Face hub with pooling over the tokens."""
 
 from __future__ import annotations
 
+import copy
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -16,7 +18,12 @@ from sk_aft._data._rows import Rows
 from sk_aft.backbones._base import Backbone, LoadedOnDemand
 from sk_aft.backbones._encoder_files import EncoderSize, import_transformers, size_of
 from sk_aft.backbones._fingerprint import directory_digest
-from sk_aft.backbones._hidden_states import EncoderBackbone, TokenLayers, mean_over_tokens
+from sk_aft.backbones._hidden_states import (
+    EncoderBackbone,
+    TokenLayers,
+    last_token,
+    mean_over_tokens,
+)
 from sk_aft.backbones._hub import load_from_hub
 from sk_aft.backbones._licences import licence_of_files
 from sk_aft.backbones._network import Network
@@ -24,14 +31,21 @@ from sk_aft.backbones._tokens import (
     INPUTS,
     embed_texts,
     take_tokens,
+    text_arguments,
     token_network,
     truncation_note,
 )
 from sk_aft.backbones._tunable import TakeTensors, TunableModel, tunable_encoder
 
+_POOLINGS = {"mean": mean_over_tokens, "last": last_token}
+
 
 class HuggingFaceBackbone(EncoderBackbone, LoadedOnDemand):
-    """A text encoder loaded with transformers; features are the mean of its last hidden states.
+    """A text model loaded with transformers, whose last hidden states are pooled.
+
+    It is an encoder (BERT), the encoder of an encoder-decoder (T5), or a causal language model
+    (GPT-2, Llama), whose head is not used. A causal language model is given the text without a
+    chat template. Texts are padded on the right, where padding changes no features.
 
     Parameters
     ----------
@@ -39,21 +53,37 @@ class HuggingFaceBackbone(EncoderBackbone, LoadedOnDemand):
         Name on the hub (downloaded at the first use, then cached by huggingface_hub) or a
         directory with the model's files.
     max_length : int, default=256
-        Texts are truncated to this number of tokens, with a warning.
+        Texts are truncated to this number of tokens, with a warning, or to the tokenizer's
+        ``model_max_length`` if that is smaller.
+    pooling : {"mean", "last"}, default="mean"
+        The mean over the tokens, or the last token, which is the only one that reads the whole
+        text in a causal language model. Layers before the last are always means.
+
+    Raises
+    ------
+    ValueError
+        If there is no such pooling.
 
     Notes
     -----
+    A pair of texts, from a tuple of two columns, is read in one pass, as the tokenizer joins it.
+    It is truncated from the longer text.
+
     Weights are read with transformers' defaults: safetensors if available, and no code from the
     hub is run. With the extra ``onnx``, many texts run in ONNX Runtime on a CPU. The features
     agree to 1e-3.
     """
 
     kind = "text"
+    reads_pairs = True
     batch_size = 128
 
-    def __init__(self, name_or_path: str, *, max_length: int = 256) -> None:
+    def __init__(self, name_or_path: str, *, max_length: int = 256, pooling: str = "mean") -> None:
+        if pooling not in _POOLINGS:
+            raise ValueError(f"pooling={pooling!r}: expected 'mean' or 'last'.")
         self.name_or_path = name_or_path
         self.max_length = max_length
+        self.pooling = pooling
         self.name = Path(name_or_path).name
 
     def fingerprint(self) -> dict[str, Any]:
@@ -61,7 +91,7 @@ class HuggingFaceBackbone(EncoderBackbone, LoadedOnDemand):
         return {
             "type": "transformers",
             **resolved_revision(self.name_or_path),
-            "pooling": "mean",
+            "pooling": self.pooling,
             "max_length": self.max_length,
             "dtype": "float32",
         }
@@ -73,24 +103,31 @@ class HuggingFaceBackbone(EncoderBackbone, LoadedOnDemand):
 
     @property
     def n_features_out(self) -> int | None:
-        """Width of the hidden states, from the model's configuration."""
-        return getattr(_config(self.name_or_path), "hidden_size", None)
+        """Width of the last hidden states, from the model's configuration."""
+        config = load_config(self.name_or_path)
+        projected = getattr(config, "word_embed_proj_dim", None)  # of OPT
+        return projected or getattr(config, "hidden_size", None)
 
     @cached_property  # the hub may be slow to answer
     def encoder_size(self) -> EncoderSize | None:
         """What the model's configuration says of its layers."""
-        return size_of(_config(self.name_or_path))
+        return size_of(load_config(self.name_or_path))
+
+    def check_rows(self, rows: Rows, names: Any) -> None:
+        """Raise if rows are pairs that the tokenizer would join without a separator."""
+        del names
+        if rows.kind == "pair":
+            check_separates_pairs(load_tokenizer(self.name_or_path), self.name)
 
     def load(self, device: torch.device) -> tuple[Any, Network]:
         """Load tokenizer and model."""
-        transformers = import_transformers()
         with quiet_loading():
-            tokenizer = load_tokenizer(self.name_or_path)
-            load = partial(transformers.AutoModel.from_pretrained, self.name_or_path)
-            model = load_from_hub(self.name_or_path, partial(load, dtype=torch.float32))
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        module = MeanOverTokens(model.to(device))
+            tokenizer = with_padding(load_tokenizer(self.name_or_path))
+            model = load_model(self.name_or_path)
+        if getattr(model.config, "is_encoder_decoder", False):
+            model = model.get_encoder()
+        model.config.use_cache = False  # of decoders that generate texts
+        module = PooledTokens(model.to(device), self.pooling)
         return tokenizer, token_network(
             module, device, select=partial(TokenLayers, module), n_layers=self.n_layers
         )
@@ -108,7 +145,7 @@ class HuggingFaceBackbone(EncoderBackbone, LoadedOnDemand):
         return self._unloaded_copy()
 
     def tunable(self, device: torch.device) -> TunableModel:
-        """Return the encoder with mean pooling, and its layers."""
+        """Return the model with its pooling, and its layers."""
         tokenizer, network = self.loaded(device)
         read = partial(read_tokens, tokenizer, self.max_length)
         return tunable_encoder(network.module, self.name, read)
@@ -118,13 +155,19 @@ class HuggingFaceBackbone(EncoderBackbone, LoadedOnDemand):
         if self._loaded is None:
             return None
         tokenizer, _ = self._loaded[1]
-        return truncation_note(rows.values, tokenizer, self.max_length, "raise max_length")
+        length = n_tokens_read(tokenizer, self.max_length)
+        remedy = (
+            "raise max_length"
+            if length == self.max_length
+            else "use a model that reads longer texts"
+        )
+        return truncation_note(rows.values, tokenizer, length, remedy)
 
 
 def embed_with_tokenizer(
-    network: Network, tokenizer: Any, texts: Sequence[str], max_length: int, batch_size: int
+    network: Network, tokenizer: Any, texts: Sequence[Any], max_length: int, batch_size: int
 ) -> np.ndarray:
-    """Return the features of texts; see `embed_texts`."""
+    """Return the features of texts, or of pairs; see `embed_texts`."""
     tokenize = _tokenize(tokenizer, max_length)
     return embed_texts(network, tokenize, texts, batch_size=batch_size)
 
@@ -135,22 +178,70 @@ def read_tokens(tokenizer: Any, max_length: int, rows: Rows) -> TakeTensors:
 
 
 def _tokenize(tokenizer: Any, max_length: int) -> Callable:
-    return partial(
-        tokenizer, padding=True, truncation=True, max_length=max_length, return_tensors="pt"
-    )
+    def tokenize(texts: Sequence[Any]) -> Any:
+        tokens = tokenizer(
+            *text_arguments(texts),
+            padding=True,
+            padding_side="right",  # positions count from the first token
+            truncation=True,
+            max_length=n_tokens_read(tokenizer, max_length),
+            return_tensors="pt",
+        )
+        if tokens["input_ids"].shape[1]:
+            return tokens
+        # Empty texts and a tokenizer without special tokens: models read at least one position.
+        return {name: torch.nn.functional.pad(ids.long(), (0, 1)) for name, ids in tokens.items()}
+
+    return tokenize
 
 
-class MeanOverTokens(torch.nn.Module):
-    """The mean of an encoder's last hidden states over the tokens of each text."""
+def n_tokens_read(tokenizer: Any, max_length: int) -> int:
+    """Return the number of tokens to which texts are truncated."""
+    return min(max_length, tokenizer.model_max_length)
 
-    def __init__(self, model: torch.nn.Module) -> None:
+
+class PooledTokens(torch.nn.Module):
+    """A model's last hidden states, pooled over the tokens of each text.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        Returns hidden states.
+    pooling : {"mean", "last"}, default="mean"
+        The mean over the tokens, or the last token.
+    """
+
+    def __init__(self, model: Any, pooling: str = "mean") -> None:
         super().__init__()
         self.model = model
+        self.pool = _POOLINGS[pooling]
+        # Some tokenizers return token types that the model does not read.
+        read = inspect.signature(model.forward).parameters
+        self.names = [name for name in INPUTS if name != "token_type_ids" or name in read]
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         """Return (n_texts, n_features) for the tensors of `INPUTS`."""
-        tokens = dict(zip(INPUTS, inputs, strict=False))
-        return mean_over_tokens(self.model(**tokens).last_hidden_state, tokens["attention_mask"])
+        tokens = dict(zip(self.names, inputs, strict=False))
+        return self.pool(self.model(**tokens).last_hidden_state, tokens["attention_mask"])
+
+
+def with_padding(tokenizer: Any) -> Any:
+    """Return a tokenizer that can pad: one without a pad token uses the token of the end."""
+    if tokenizer.pad_token is None:
+        tokenizer = copy.deepcopy(tokenizer)
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return tokenizer
+
+
+def check_separates_pairs(tokenizer: Any, name: str) -> None:
+    """Raise ValueError if a tokenizer joins the texts of a pair with nothing between them."""
+    n_alone, n_joined = (tokenizer.num_special_tokens_to_add(pair=pair) for pair in (False, True))
+    if n_joined <= n_alone:
+        raise ValueError(
+            f"Model {name!r} cannot read pairs of texts: its tokenizer puts nothing between the "
+            "two. Join them in one column, as a prompt that names both, or give each column a "
+            "model of its own."
+        )
 
 
 @contextmanager
@@ -181,16 +272,26 @@ def resolved_revision(name_or_path: str) -> dict[str, str]:
     """Return what identifies a model's weights: a digest of local files, or the hub's commit."""
     if Path(name_or_path).exists():
         return {"files": directory_digest(name_or_path)}
-    revision = getattr(_config(name_or_path), "_commit_hash", None)
+    revision = getattr(load_config(name_or_path), "_commit_hash", None)
     return {"name": name_or_path, "revision": str(revision)}
 
 
 def load_tokenizer(name_or_path: str) -> Any:
     """Load the tokenizer of a directory or a name on the hub."""
-    load = partial(import_transformers().AutoTokenizer.from_pretrained, name_or_path)
-    return load_from_hub(name_or_path, load)
+    return load_part(import_transformers().AutoTokenizer, name_or_path)
 
 
-def _config(name_or_path: str) -> Any:
-    load = partial(import_transformers().AutoConfig.from_pretrained, name_or_path)
+def load_config(name_or_path: str) -> Any:
+    """Load the configuration of a directory or a name on the hub."""
+    return load_part(import_transformers().AutoConfig, name_or_path)
+
+
+def load_model(name_or_path: str) -> Any:
+    """Load the model of a directory or a name on the hub without its head, in float32."""
+    return load_part(import_transformers().AutoModel, name_or_path, dtype=torch.float32)
+
+
+def load_part(kind: Any, name_or_path: str, **parameters: Any) -> Any:
+    """Call ``kind.from_pretrained`` with a directory or a name on the hub; runs no code of it."""
+    load = partial(kind.from_pretrained, name_or_path, trust_remote_code=False, **parameters)
     return load_from_hub(name_or_path, load)

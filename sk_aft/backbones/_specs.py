@@ -12,18 +12,17 @@ from sklearn.base import is_regressor
 from sk_aft.backbones._base import Backbone
 from sk_aft.backbones._callable import CallableBackbone
 from sk_aft.backbones._efficientnet import EfficientNetLiteBackbone
-from sk_aft.backbones._hugging_face import HuggingFaceBackbone
+from sk_aft.backbones._hugging_face_families import hugging_face_backbone, hugging_face_object
 from sk_aft.backbones._onnx_model import OnnxBackbone
 from sk_aft.backbones._open_clip import OpenClipBackbone
 from sk_aft.backbones._sentence_transformers import SentenceTransformerBackbone
 from sk_aft.backbones._sklearn import SklearnBackbone
 from sk_aft.backbones._text_objects import (
     SentenceTransformerObject,
-    TransformersObject,
     from_pipeline,
+    is_model_of_transformers,
     is_pipeline_of_transformers,
     is_sentence_transformer,
-    is_text_model_of_transformers,
     refuse_tokenizer,
 )
 from sk_aft.backbones._timm import TimmBackbone
@@ -38,7 +37,7 @@ NAMES: dict[str, Callable[[], Backbone]] = {
 }
 PREFIXES: dict[str, Callable[[str], Backbone]] = {
     "st": SentenceTransformerBackbone,
-    "hf": HuggingFaceBackbone,
+    "hf": hugging_face_backbone,
     "timm": TimmBackbone,
     "open_clip": OpenClipBackbone,
     "onnx": OnnxBackbone,
@@ -51,9 +50,10 @@ def resolve_backbone(model: Any) -> Backbone:
     Parameters
     ----------
     model : str, Backbone, torch.nn.Module, estimator or callable
-        A spec ("minilm", "effnet-lite0", "st:NAME", "hf:NAME", "timm:NAME" or a directory of a
-        text model), a backbone, a module, a loaded SentenceTransformer or text model of
-        transformers, a fitted scikit-learn transformer, or a function from a batch of rows to an
+        A spec (a name such as "minilm", "st:NAME", "hf:NAME", "timm:NAME",
+        "open_clip:NAME/PRETRAINED" or "onnx:PATH", or a directory of a model of the first two), a
+        backbone, a module, a loaded SentenceTransformer or model of transformers, a network of
+        torchvision, a fitted scikit-learn transformer, or a function from a batch of rows to an
         (n, d) array.
 
     Returns
@@ -78,8 +78,8 @@ def resolve_backbone(model: Any) -> Backbone:
     refuse_tokenizer(model)
     if is_sentence_transformer(model):
         return SentenceTransformerObject(model)
-    if is_text_model_of_transformers(model):
-        return TransformersObject(model)
+    if is_model_of_transformers(model):
+        return hugging_face_object(model)
     if is_pipeline_of_transformers(model):
         return from_pipeline(model)
     if is_of_torchvision(model):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import sys
-from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -15,9 +14,8 @@ import torch
 import xxhash
 
 from sk_aft._data._rows import Rows
-from sk_aft.backbones._base import Backbone, HoldsObjects
+from sk_aft.backbones._base import Backbone
 from sk_aft.backbones._encoder_files import EncoderSize, size_of
-from sk_aft.backbones._fingerprint import describe_classes, is_library, tensors_digest
 from sk_aft.backbones._hidden_states import (
     EncoderBackbone,
     TokenLayers,
@@ -25,63 +23,30 @@ from sk_aft.backbones._hidden_states import (
     without_traces,
 )
 from sk_aft.backbones._hugging_face import (
-    MeanOverTokens,
+    PooledTokens,
+    check_separates_pairs,
     embed_with_tokenizer,
     load_tokenizer,
+    n_tokens_read,
     read_tokens,
+    with_padding,
 )
+from sk_aft.backbones._loaded_models import LoadedModel
 from sk_aft.backbones._network import Network
 from sk_aft.backbones._sentence_transformers import tunable_sentence_transformer
 from sk_aft.backbones._tokens import truncation_note
 from sk_aft.backbones._torch import borrowed
 from sk_aft.backbones._tunable import TunableModel, transformer_of, tunable_encoder
-from sk_aft.store._process import process_token
 
 # How to give a model whose tokenizer is not found.
 _PIPELINE = "transformers.pipeline('feature-extraction', model=model, tokenizer=tokenizer)"
 
 
-class TextObject(EncoderBackbone, HoldsObjects):
-    """A text model that the user has loaded, identified by its weights.
-
-    Its weights may change between two calls, so nothing derived from them is kept. It runs in
-    PyTorch, and is returned to its previous device and mode afterwards.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        The model.
-    """
+class TextObject(EncoderBackbone, LoadedModel):
+    """A text model that the user has loaded."""
 
     kind = "text"
     batch_size = 128
-
-    def __init__(self, model: torch.nn.Module) -> None:
-        self.model = model
-        self.name = type(model).__name__.lower()
-
-    @abstractmethod
-    def settings(self) -> dict[str, Any]:
-        """Return what else determines the features, as JSON-serialisable values."""
-
-    def fingerprint(self) -> dict[str, Any]:
-        """Return digests of the weights and the tokenizer, and the settings."""
-        layers = list(self.model.modules())
-        configs = [layer.config for layer in layers if hasattr(layer, "config")]
-        return {
-            "type": self.name,
-            "architecture": repr(self.model),
-            "code": describe_classes(map(type, layers)),
-            "weights": tensors_digest(self.model),
-            "configurations": sorted({str(config) for config in configs}),
-            "session": None if self.is_persistent else process_token(self.model),
-            **self.settings(),
-        }
-
-    @property
-    def is_persistent(self) -> bool:
-        """Whether all layers are of a versioned package."""
-        return all(is_library(type(layer).__module__) for layer in self.model.modules())
 
     @property
     def encoder_size(self) -> EncoderSize | None:
@@ -102,9 +67,6 @@ class TextObject(EncoderBackbone, HoldsObjects):
         other.model = copy.deepcopy(self.model).float()
         return other
 
-    def _held(self) -> list:
-        return [self.model]
-
 
 class SentenceTransformerObject(TextObject):
     """A SentenceTransformer that the user has loaded, run by its own ``encode``."""
@@ -113,7 +75,7 @@ class SentenceTransformerObject(TextObject):
         """Return the tokenizer's digest and what ``encode`` looks up in the model."""
         names = ("max_seq_length", "truncate_dim", "prompts", "default_prompt_name")
         return {
-            "tokenizer": _tokenizer_digest(getattr(self.model, "tokenizer", None)),
+            "tokenizer": tokenizer_digest(getattr(self.model, "tokenizer", None)),
             **{name: repr(getattr(self.model, name, None)) for name in names},
         }
 
@@ -156,17 +118,19 @@ class SentenceTransformerObject(TextObject):
 
 
 class TransformersObject(TextObject):
-    """A text encoder of transformers that the user has loaded; the mean of its last hidden states.
+    """A text model of transformers that the user has loaded; the mean of its last hidden states.
 
     Parameters
     ----------
     model : transformers.PreTrainedModel
-        Any text model; its encoder without the head is used.
+        Any text model; its encoder, or its decoder if it has no encoder, is used without the head.
     tokenizer : transformers.PreTrainedTokenizerBase, optional
         Default: the tokenizer of the directory or hub name from which the model was loaded.
     max_length : int, default=256
         Texts are truncated to this number of tokens.
     """
+
+    reads_pairs = True
 
     def __init__(self, model: Any, tokenizer: Any = None, *, max_length: int = 256) -> None:
         name = type(model).__name__
@@ -176,15 +140,18 @@ class TransformersObject(TextObject):
         super().__init__(model)
         self.name = name.lower()
         tokenizer = _tokenizer_of(model, name) if tokenizer is None else tokenizer
-        if tokenizer.pad_token is None:
-            tokenizer = copy.deepcopy(tokenizer)
-            tokenizer.pad_token = tokenizer.eos_token
-        self.tokenizer = tokenizer
+        self.tokenizer = with_padding(tokenizer)
         self.max_length = max_length
+
+    def check_rows(self, rows: Rows, names: Any) -> None:
+        """Raise if rows are pairs that the tokenizer would join without a separator."""
+        del names
+        if rows.kind == "pair":
+            check_separates_pairs(self.tokenizer, self.name)
 
     def settings(self) -> dict[str, Any]:
         """Return the tokenizer's digest, the pooling and the maximum length."""
-        digest = _tokenizer_digest(self.tokenizer)
+        digest = tokenizer_digest(self.tokenizer)
         return {"tokenizer": digest, "pooling": "mean", "max_length": self.max_length}
 
     @property
@@ -195,14 +162,14 @@ class TransformersObject(TextObject):
     def tunable(self, device: torch.device) -> TunableModel:
         """Return the encoder with mean pooling, and its layers."""
         read = partial(read_tokens, self.tokenizer, self.max_length)
-        return tunable_encoder(MeanOverTokens(self.model.to(device).eval()), self.name, read)
+        return tunable_encoder(PooledTokens(self.model.to(device).eval()), self.name, read)
 
     def run(
         self, rows: Rows, layers: Sequence[int], batch_size: int, device: torch.device
     ) -> np.ndarray:
         """Tokenize, run and pool."""
         with borrowed(self.model, device), without_traces(self.model):
-            pooled: torch.nn.Module = MeanOverTokens(self.model)
+            pooled: torch.nn.Module = PooledTokens(self.model)
             if layers:
                 pooled = TokenLayers(pooled, layers)
             network = Network(pooled, device, n_rows_worth_export=sys.maxsize)  # never exported
@@ -213,7 +180,8 @@ class TransformersObject(TextObject):
     def note(self, rows: Rows) -> str | None:
         """Say how many texts were truncated."""
         remedy = "give HuggingFaceBackbone(name, max_length=...)"
-        return truncation_note(rows.values, self.tokenizer, self.max_length, remedy)
+        length = n_tokens_read(self.tokenizer, self.max_length)
+        return truncation_note(rows.values, self.tokenizer, length, remedy)
 
 
 def is_sentence_transformer(model: Any) -> bool:
@@ -221,10 +189,9 @@ def is_sentence_transformer(model: Any) -> bool:
     return _is_a(model, "sentence_transformers", "SentenceTransformer")
 
 
-def is_text_model_of_transformers(model: Any) -> bool:
-    """Return whether an object is a loaded model of transformers that reads tokens."""
-    is_model = _is_a(model, "transformers", "PreTrainedModel")
-    return is_model and model.main_input_name == "input_ids"
+def is_model_of_transformers(model: Any) -> bool:
+    """Return whether an object is a loaded model of transformers."""
+    return _is_a(model, "transformers", "PreTrainedModel")
 
 
 def is_pipeline_of_transformers(model: Any) -> bool:
@@ -270,7 +237,7 @@ def _tokenizer_of(model: Any, name: str) -> Any:
         ) from error
 
 
-def _tokenizer_digest(tokenizer: Any) -> str:
+def tokenizer_digest(tokenizer: Any) -> str:
     """Digest the rules and the vocabulary of a tokenizer."""
     backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
     if hasattr(backend, "to_str"):

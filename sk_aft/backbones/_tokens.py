@@ -36,8 +36,8 @@ def token_network(module: nn.Module, device: torch.device, **layers: Any) -> Net
 
 def embed_texts(
     network: Network,
-    tokenize: Callable[[list[str]], Mapping[str, Tensor]],
-    texts: Sequence[str],
+    tokenize: Callable[[list], Mapping[str, Tensor]],
+    texts: Sequence[Any],
     *,
     batch_size: int,
 ) -> np.ndarray:
@@ -49,7 +49,7 @@ def embed_texts(
         Takes the token ids, the attention mask and, if there are any, the token types.
     tokenize : callable
         Returns these tensors for a list of texts, padded to the longest.
-    texts : sequence of str
+    texts : sequence of str, or of pairs of str
         Texts of any length.
     batch_size : int
         Largest number of texts in a batch.
@@ -66,14 +66,21 @@ def embed_texts(
     return np.concatenate(parts)
 
 
+def text_arguments(texts: Sequence[Any]) -> list[list[str]]:
+    """Return what a tokenizer is called with: texts, or the first and the second of each pair."""
+    if len(texts) and not isinstance(texts[0], str):
+        return [list(part) for part in zip(*texts, strict=True)]
+    return [list(texts)]
+
+
 def truncation_note(
-    texts: Sequence[str], tokenizer: Any, max_length: Any, remedy: str
+    texts: Sequence[Any], tokenizer: Any, max_length: Any, remedy: str
 ) -> str | None:
     """Return a sentence that counts the texts of which a model read only the beginning.
 
     Parameters
     ----------
-    texts : sequence of str
+    texts : sequence of str, or of pairs of str
         Texts that the model was given.
     tokenizer : callable
         Its tokenizer; only tokenizers of transformers are used.
@@ -89,24 +96,31 @@ def truncation_note(
     """
     if not hasattr(tokenizer, "model_input_names") or not max_length or np.isinf(max_length):
         return None
+    arguments = text_arguments(texts)
     # A token is at least one byte. The beginning of a very long text already has too many tokens.
     long = [
-        text[: _MOST_CHARACTERS_A_TOKEN * max_length]
-        for text in texts
-        if len(text.encode("utf-8", "surrogatepass")) > max_length - _SPECIAL_TOKENS
+        tuple(text[: _MOST_CHARACTERS_A_TOKEN * max_length] for text in row)
+        for row in zip(*arguments, strict=True)
+        if sum(map(_n_bytes, row)) > max_length - _SPECIAL_TOKENS
     ]
     n_truncated = 0
     for start in range(0, len(long), _TEXTS_TOKENIZED):
         some = long[start : start + _TEXTS_TOKENIZED]
-        tokens = tokenizer(some, truncation=False, padding=False, verbose=False)["input_ids"]
+        parts = map(list, zip(*some, strict=True))
+        tokens = tokenizer(*parts, truncation=False, padding=False, verbose=False)["input_ids"]
         n_truncated += sum(len(ids) > max_length for ids in tokens)
     if not n_truncated:
         return None
+    what = "texts" if len(arguments) == 1 else "pairs of texts"
     return (
-        f"{n_truncated} of {len(texts)} texts are longer than {max_length} tokens, and the model "
+        f"{n_truncated} of {len(texts)} {what} are longer than {max_length} tokens, and the model "
         f"read only that many from the beginning. Split them into shorter rows, or {remedy} to "
         "read more."
     )
+
+
+def _n_bytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def _embed(network: Network, tokens: Mapping[str, Tensor], batch_size: int) -> np.ndarray:

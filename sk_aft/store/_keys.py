@@ -47,10 +47,10 @@ def row_digests(
 ) -> list[bytes]:
     """Digest the content of each row.
 
-    Texts are digested as UTF-8. Image files, given as path or bytes, are digested by their
-    bytes. Arrays and PIL images are digested by dtype, shape and pixels, and by the range in which
-    these are read, unless it is the usual one of 8 bits. A file whose content changed is a new row.
-    The digest of a row that is missing (None) is zero.
+    Texts are digested as UTF-8, pairs of texts with the length of the first. Image files, given as
+    path or bytes, are digested by their bytes. Arrays and PIL images are digested by dtype, shape
+    and pixels, and by the range in which these are read, unless it is the usual one of 8 bits. A
+    file whose content changed is a new row. The digest of a row that is missing (None) is zero.
 
     Parameters
     ----------
@@ -78,6 +78,11 @@ def row_digests(
             else digest(b"text\0" + text.encode("utf-8", "surrogatepass"))
             for text in values
         ]
+    if rows.kind == "pair":
+        return [
+            bytes(DIGEST_SIZE) if None in pair else digest(_pair_bytes(*pair))
+            for pair in values.tolist()
+        ]
     if rows.kind == "numeric":
         seed = _seed(f"array {values.dtype.str} {values.shape[1:]}")
         return [digest(row.data, seed) for row in np.ascontiguousarray(values)]
@@ -98,6 +103,12 @@ def row_digests(
             on_error(first_row + index, error)
             digests.append(bytes(DIGEST_SIZE))
     return digests
+
+
+def _pair_bytes(first: str, second: str) -> bytes:
+    """Return bytes that tell where the first text of a pair ends."""
+    texts = [text.encode("utf-8", "surrogatepass") for text in (first, second)]
+    return b"pair\0" + len(texts[0]).to_bytes(8, "little") + texts[0] + texts[1]
 
 
 def digest_array(digests: Sequence[bytes]) -> np.ndarray:

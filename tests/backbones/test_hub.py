@@ -3,6 +3,7 @@ import time
 import pytest
 
 from sk_aft import FoundationFeatureExtractor
+from tests.hub_server import Repository
 
 
 @pytest.mark.parametrize("offline", [False, True])
@@ -22,3 +23,17 @@ def test_a_name_that_is_nowhere_is_an_error_at_once(spec, cache, offline, monkey
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
     assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("prefix", ["hf", "st"])
+def test_a_gated_model_says_how_to_get_it(prefix, hub):
+    repository = hub.server.repositories["ann/gated"] = Repository(gated=True)
+    repository.commit("main", "add", {"config.json": b'{"model_type": "bert"}'})
+    done = hub.run(
+        "from sk_aft import FoundationFeatureExtractor\n"
+        f"FoundationFeatureExtractor('{prefix}:ann/gated').fit(['a text'])"
+    )
+    last = done.error.splitlines()[-1]
+    assert last.startswith("OSError: The foundation model 'ann/gated' is gated: accept its licence")
+    assert "https://huggingface.co/ann/gated" in last
+    assert "'hf auth login'" in last

@@ -176,7 +176,7 @@ def test_layers_of_efficientnet(images):
     features = layers_of(backbone, (0, 13, 16, 17), images[:3])
     model = backbone.loaded(CPU).module.model
     with torch.inference_mode():
-        maps = backbone._to_tensor(as_rows(images), range(3))
+        maps = backbone.to_tensor(as_rows(images), range(3))
         maps = model._swish(model._bn0(model._conv_stem(maps)))
         expected = [maps.mean(dim=(2, 3))]
         for block in model._blocks:

@@ -43,7 +43,6 @@ class Doubler:
         ("effnet-lite1", EfficientNetLiteBackbone, "effnet-lite1"),
         ("effnet-lite2", EfficientNetLiteBackbone, "effnet-lite2"),
         ("st:somebody/some-model", SentenceTransformerBackbone, "some-model"),
-        ("hf:somebody/some-model", HuggingFaceBackbone, "some-model"),
         (torch.nn.Linear(3, 2), TorchBackbone, "linear"),
         (PCA(2).fit(X), SklearnBackbone, "pca"),
         (make_pipeline(StandardScaler(), PCA(2)).fit(X), SklearnBackbone, "pipeline"),

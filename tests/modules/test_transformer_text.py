@@ -155,7 +155,7 @@ def test_an_encoder_of_images(tmp_path):
     transformers.ViTModel(
         transformers.ViTConfig(hidden_size=8, num_hidden_layers=2, num_attention_heads=2)
     ).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"reads pixel_values: expected an encoder of texts"):
+    with pytest.raises(ValueError, match=r"is not an encoder of texts"):
         build(str(tmp_path))
 
 
