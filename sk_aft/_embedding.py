@@ -67,8 +67,7 @@ class Reader(NamedTuple):
     @property
     def model(self) -> Backbone:
         """What computes the stored columns."""
-        backbone = self.backbone if self.kind is None else self.backbone.of_kind(self.kind)
-        return LayersOfModel(backbone, self.layers) if self.layers else backbone
+        return LayersOfModel(self.backbone, self.layers) if self.layers else self.backbone
 
     def rows(self, rows: Rows) -> Rows:
         """Return the part of the rows that the model reads, checked; categories as texts."""

@@ -134,14 +134,20 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     A model is one of
 
     - a name: "minilm" (texts), "effnet-lite0", "effnet-lite1", "effnet-lite2" (images);
-    - "st:NAME" (sentence-transformers) or "hf:NAME" (transformers), where NAME is a name on the
-      Hugging Face hub or a directory; or a directory of either, without a prefix;
-    - a SentenceTransformer, a text model of transformers that was loaded from a directory or hub
-      name with a tokenizer, or ``transformers.pipeline("feature-extraction", ...)``;
-    - a backbone of `sk_aft.backbones`, or a torch module;
+    - "st:NAME" (sentence-transformers: texts) or "hf:NAME" (transformers: texts, images, or both
+      as CLIP), where NAME is a name on the Hugging Face hub or a directory; or a directory of
+      either, without a prefix;
+    - "timm:NAME" (images), "open_clip:NAME/PRETRAINED" (images or texts), or "onnx:PATH" (a file);
+    - a SentenceTransformer, a model of transformers that was loaded from a directory or hub name
+      with its tokenizer or image processor, ``transformers.pipeline("feature-extraction", ...)``,
+      or a classifier of torchvision, which reads images as its weights do;
+    - a backbone of `sk_aft.backbones`, or another torch module;
     - a fitted scikit-learn transformer, or a function from a batch of rows to an (n, d) array;
     - `TeacherPredictions` of a classifier or regressor, or a fitted one: it has no features, and
       what it predicts are `FoundationFeatures.soft_targets`.
+
+    Text models of "hf:NAME" read two texts as a pair if ``model`` is a mapping with a tuple of two
+    columns: ``{("premise", "hypothesis"): "hf:NAME"}``.
 
     Text models read the first tokens of a text, 256 by default. When a model runs, a warning counts
     longer texts; texts whose features come from the store are not counted.
@@ -158,11 +164,10 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
       fourth channel is transparency; transparent images are put on white.
     - Images are rotated as their Exif data specify. Only the first frame of an animation is read.
 
-    "minilm", "st:NAME", "hf:NAME", objects of these libraries, and EfficientNet have layers. Of a
-    transformer, 0 are the embeddings, and k is the output of its k-th layer: the mean over the
+    Most models of these families have layers; functions, modules, transformers of scikit-learn and
+    ONNX files have one output, which "last" and "auto" use. Of a text model, 0 are the embeddings, and k is the output of its k-th layer: the mean over the
     tokens, not normalised. Of EfficientNet, 0 is the stem, k the k-th block, and the last layer
-    follows the blocks; features are means over the map. Other models have one output, which "last"
-    and "auto" use.
+    follows the blocks; features are means over the map. The documentation has a page for each family.
 
     The middle layer comes after two thirds of a transformer's layers, layer 4 of MiniLM's 6, and
     after three quarters of EfficientNet's, layer 13 of EfficientNet-Lite0's 17. "last" computes
@@ -293,10 +298,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         self._readers = readers
         self._kinds = _agreed_kinds(readers)
         seen = self._check_rows(X, reset=True)
-        readers = [
-            reader._replace(layers=layers_to_store(reader.backbone, self.layers))
-            for reader in readers
-        ]
+        readers = [self._of_rows(reader, seen.read) for reader in readers]
         self._model_names = names_of(readers)
         float_ranges = {}
         shown, stored = Blocks(), Blocks()
@@ -332,6 +334,11 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
                 self._teachers, seen.read, y, groups, verbose=self.verbose
             )
         return seen
+
+    def _of_rows(self, reader: Reader, rows: Rows) -> Reader:
+        """Return the part of a model that reads such rows, and its layers."""
+        backbone = reader.backbone.of_kind(reader.rows(rows).kind)
+        return reader._replace(backbone=backbone, layers=layers_to_store(backbone, self.layers))
 
     def _widths(self, reader: Reader, name: str, rows: Rows) -> dict[str, int]:
         """Return the width of each layer that is stored, by its name."""

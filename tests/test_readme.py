@@ -28,6 +28,7 @@ def test_every_python_block_of_the_readme_runs(capsys, tmp_path, monkeypatch):
     ("name", "printed"),
     [
         ("speed.md", "[1]\n"),
+        ("foundation_models/hugging_face.md", "(2, 384)\n"),
         ("text_students.md", ""),
         ("choosing_a_student.md", ""),
         ("training.md", ""),
