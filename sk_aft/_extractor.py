@@ -165,9 +165,10 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     - Images are rotated as their Exif data specify. Only the first frame of an animation is read.
 
     Most models of these families have layers; functions, modules, transformers of scikit-learn and
-    ONNX files have one output, which "last" and "auto" use. Of a text model, 0 are the embeddings, and k is the output of its k-th layer: the mean over the
-    tokens, not normalised. Of EfficientNet, 0 is the stem, k the k-th block, and the last layer
-    follows the blocks; features are means over the map. The documentation has a page for each family.
+    ONNX files have one output, which "last" and "auto" use. Of a text model, 0 are the embeddings,
+    and k is the output of its k-th layer: the mean over the tokens, not normalised. Of
+    EfficientNet, 0 is the stem, k the k-th block, and the last layer follows the blocks; features
+    are means over the map. The documentation has a page for each family.
 
     The middle layer comes after two thirds of a transformer's layers, layer 4 of MiniLM's 6, and
     after three quarters of EfficientNet's, layer 13 of EfficientNet-Lite0's 17. "last" computes

@@ -132,6 +132,6 @@ def _from_spec(spec: str) -> Backbone:
 def _known() -> str:
     specs = ", ".join([*map(repr, NAMES), *(f"'{prefix}:NAME'" for prefix in PREFIXES)])
     return (
-        f"{specs}, or a directory. NAME is on the Hugging Face hub or a directory (st, hf), a model "
-        "of timm, MODEL/PRETRAINED of open_clip, or the path of an ONNX file"
+        f"{specs}, or a directory. NAME is on the Hugging Face hub or a directory (st, hf), a "
+        "model of timm, MODEL/PRETRAINED of open_clip, or the path of an ONNX file"
     )
