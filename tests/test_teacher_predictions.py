@@ -64,6 +64,11 @@ def test_labelled_rows_are_recognised_in_any_order_and_container():
     np.testing.assert_array_equal(extractor.transform(X[order]).soft_targets, expected[order])
     np.testing.assert_array_equal(extractor.transform(X)[order].soft_targets, expected[order])
     np.testing.assert_array_equal(extractor.transform(X.tolist()).soft_targets, expected)
+    for library in (pd, pl):
+        frame = library.DataFrame(dict(zip("abc", X.T, strict=True)))
+        of_frame = taught(boosting()).fit(frame, Y)
+        np.testing.assert_array_equal(of_frame.transform(frame).soft_targets, expected)
+        np.testing.assert_array_equal(of_frame.transform(X).soft_targets, expected)
 
 
 def test_other_rows_are_predicted_by_a_model_of_all_labelled_rows():

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.base import is_classifier, is_regressor
 
-from sk_aft._data._containers import select_columns
+from sk_aft._data._containers import select_columns, to_array
 from sk_aft._data._rows import Rows
+from sk_aft.exceptions import SeveralKindsError
 from sk_aft.store import row_digests
 
 
@@ -90,13 +91,24 @@ def content_keys(rows: Rows) -> list[bytes]:
     Integers and floats of equal value are equal, because one missing number in a column turns
     integers into floats.
     """
-    if rows.kind == "numeric":
-        numbers = np.ascontiguousarray(rows.values, dtype=np.float64)
-        return [row.tobytes() for row in numbers]
+    numbers = _numbers_in(rows)
+    if numbers is not None:
+        return [row.tobytes() for row in np.ascontiguousarray(numbers, dtype=np.float64)]
     if rows.kind != "frame":
         return row_digests(rows, on_error=lambda row, error: None)
     columns = [_column_keys(rows, name) for name in rows.values.columns]
     return [b"".join(parts) for parts in zip(*columns, strict=True)]
+
+
+def _numbers_in(rows: Rows) -> np.ndarray | None:
+    """Return a table of numbers, also of a DataFrame; None of other rows."""
+    if rows.kind != "frame":
+        return rows.values if rows.kind == "numeric" else None
+    try:
+        values = to_array(rows.values)
+    except (SeveralKindsError, TypeError, ValueError):
+        return None
+    return values if values.dtype.kind in "biuf" else None
 
 
 def _column_keys(rows: Rows, name: Any) -> list[bytes]:
