@@ -98,5 +98,5 @@ def test_only_the_estimators_and_the_extractor_override_skorch_or_see_each_other
     assert skorch_nets == [
         "sk_aft._classifier",
         "sk_aft._regressor",
-        "sk_aft._student._estimator",
+        "sk_aft._student._skorch_hooks",
     ]
