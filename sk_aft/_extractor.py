@@ -22,10 +22,10 @@ from sk_aft._data._rows import Rows, as_rows, check_finite, named
 from sk_aft._embedding import OR_MASK, FeatureSource, Reader, model_fingerprint
 from sk_aft._feature_blocks import Blocks, names_of
 from sk_aft._features import FeatureBlocks, FoundationFeatures
-from sk_aft._predictors._labels import PREFIT
 from sk_aft._predictors._soft_targets import (
+    Lesson,
     Teacher,
-    fit_teachers,
+    fitted_teachers,
     is_predictor,
     teachers_among,
 )
@@ -283,22 +283,20 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     def _fit(self, X: Any, y: Any = None, groups: Any = None) -> _Seen:
         """Do the work of ``fit``; return the rows, so that they are recognised only once."""
         resolve_device(self.device)
-        self._teachers = teachers_among(self._models())
         if isinstance(self.batch_size, bool):  # an int to the check of parameters
             raise ValueError(f"batch_size has to be 'auto' or a number, got {self.batch_size}.")
         if not self._models():
             kind = type(self.model).__name__
             raise ValueError(f"model is an empty {kind}: give at least one foundation model.")
         check_layers(self.layers)
-        readers = [
-            Reader(resolve_backbone(model), column)
-            for column, model in self._models()
-            if not is_predictor(model)
-        ]
+        readers, self._teachers = self._resolved()
         self._check_models(readers)
         self._readers = readers
         self._kinds = _agreed_kinds(readers)
         seen = self._check_rows(X, reset=True)
+        for teacher in self._teachers:
+            self._check_complete(teacher.part.recognised(seen.read), teacher.part.column)
+        lessons = [Lesson.of(teacher, seen.read, y, groups) for teacher in self._teachers]
         readers = [self._of_rows(reader, seen.read) for reader in readers]
         self._model_names = names_of(readers)
         float_ranges = {}
@@ -329,12 +327,17 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         self.column_slices_ = shown.column_slices
         self.backbones_ = [reader.backbone for reader in readers]
         self.n_features_out_ = shown.width
-        self._soft_targets = None
-        if self._teachers:
-            self._soft_targets = fit_teachers(
-                self._teachers, seen.read, y, groups, verbose=self.verbose
-            )
+        self._soft_targets = fitted_teachers(lessons, verbose=self.verbose)
         return seen
+
+    def _resolved(self) -> tuple[list[Reader], list[Teacher]]:
+        """Return the models with features and those that predict; nothing is loaded."""
+        readers = [
+            Reader(resolve_backbone(model), column)
+            for column, model in self._models()
+            if not is_predictor(model)
+        ]
+        return readers, teachers_among(self._models())
 
     def _of_rows(self, reader: Reader, rows: Rows) -> Reader:
         """Return the part of a model that reads such rows, and its layers."""
@@ -382,6 +385,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         with self._restored_on_error():
             rows = self._beside_features(self._fit(X, y, groups))
             rows._computed()
+            if self._teachers:
+                _ = rows.soft_targets  # of all rows at once, and kept by Pipeline(memory=...)
         return self._output(rows)
 
     def transform(self, X: Any) -> FoundationFeatures:
@@ -401,7 +406,9 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         return self._output(self._beside_features(self._check_rows(X, reset=False)))
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def precompute(self, X: Any, y: Any = None) -> FoundationFeatureExtractor:
+    def precompute(
+        self, X: Any, y: Any = None, *, groups: Any = None
+    ) -> FoundationFeatureExtractor:
         """Fill the store ahead of a search, then free the models' memory.
 
         It is resumable. Several processes may share the work by calling it with the same rows.
@@ -412,6 +419,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             As for `fit`.
         y : array-like of shape (n_rows,) or (n_rows, n_targets), optional
             As for `fit`.
+        groups : array-like of shape (n_rows,), optional
+            As for `fit`.
 
         Returns
         -------
@@ -421,7 +430,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         if self.cache is None:
             raise ValueError("cache=None keeps no features, so there is nothing to precompute.")
         with self._restored_on_error():
-            seen = self._fit(X, y)
+            seen = self._fit(X, y, groups)
             try:
                 self._source().compute(seen.read)
             finally:
@@ -527,7 +536,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         if nested:
             raise ValueError(
                 f"Invalid parameter {nested[0]!r} for estimator {self}: foundation models are "
-                "frozen. Search over whole models instead, as values of 'model'."
+                "frozen, and clones share them. Search over whole models instead, as values of "
+                "'model', such as [TeacherPredictions(one), TeacherPredictions(other)]."
             )
         return super().set_params(**params)
 
@@ -689,7 +699,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         tags.input_tags.two_d_array = True
         tags.input_tags.three_d_array = True
         tags.target_tags.required = any(
-            isinstance(model, TeacherPredictions) and model.cv != PREFIT
+            isinstance(model, TeacherPredictions) and not isinstance(model.cv, str)
             for _, model in self._models()
         )
         tags.transformer_tags.preserves_dtype = []

@@ -8,15 +8,18 @@ import pandas as pd
 import polars as pl
 import pytest
 from sklearn.base import clone
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_breast_cancer, make_friedman1
 from sklearn.ensemble import (
     HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
+    IsolationForest,
     StackingClassifier,
 )
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, cross_val_score
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
@@ -86,6 +89,64 @@ def test_equal_rows_share_a_fold():
     rows, labels = np.repeat(X[:60], 4, axis=0), np.repeat(NOISE[:60], 4)
     soft_targets = taught(MEMORY).fit_transform(rows, labels).soft_targets
     assert accuracy(soft_targets, np.array(["other", "same"]), labels) < 0.75
+
+
+TEXTS = np.array([f"text {number}" for number in np.arange(240) // 4])
+VECTORISED = make_pipeline(TfidfVectorizer(token_pattern=r"\S+"), LogisticRegression(C=1e4))
+
+
+def test_only_what_the_estimator_reads_tells_copies_and_labelled_rows():
+    """An identifier beside the text would part the copies, and give their labels away."""
+    labels = np.random.RandomState(1).permutation(Y)
+    frame = pd.DataFrame({"text": TEXTS, "id": np.arange(240)})
+    extractor = FoundationFeatureExtractor({"text": TeacherPredictions(VECTORISED)}, inputs="text")
+    soft_targets = extractor.fit_transform(frame, labels).soft_targets
+    assert accuracy(soft_targets, np.array(["other", "same"]), labels) < 0.7
+    for other in (frame[["text"]], frame[["id", "text"]].assign(more=1.0)):
+        np.testing.assert_array_equal(extractor.transform(other).soft_targets, soft_targets)
+
+
+def test_labelled_rows_are_recognised_in_other_dtypes():
+    extractor = taught(MEMORY).fit(X, NOISE)
+    expected = extractor.transform(X).soft_targets
+    for rows in (X.astype(np.float32), np.asfortranarray(X), X.astype(object)):
+        np.testing.assert_array_equal(extractor.transform(rows).soft_targets, expected)
+    zeros = np.where(np.arange(240)[:, None] % 2, 0.0, X)
+    zeros[:, 1] = np.arange(240)
+    extractor = taught(MEMORY).fit(zeros, NOISE)
+    expected = extractor.transform(zeros).soft_targets
+    signed = np.where(zeros == 0, -0.0, zeros)
+    np.testing.assert_array_equal(extractor.transform(signed).soft_targets, expected)
+
+
+def test_labelled_rows_of_several_kinds_are_recognised_in_another_library():
+    when = np.datetime64("2024-01-01", "ms") + np.arange(240)
+    columns = {"kind": np.where(X[:, 0] > 0, "up", "down"), "when": when, "number": X[:, 1]}
+    frame = pd.DataFrame(columns)
+    frame["kind"] = frame["kind"].astype("category")
+    reads_numbers = make_pipeline(make_column_transformer(("passthrough", ["number"])), MEMORY)
+    extractor = FoundationFeatureExtractor(
+        {("kind", "when", "number"): TeacherPredictions(reads_numbers)}, inputs="number"
+    ).fit(frame, NOISE)
+    expected = extractor.transform(frame).soft_targets
+    assert accuracy(expected, np.array(["other", "same"]), NOISE) < 0.7
+    others = [
+        pl.DataFrame(columns),
+        frame.astype({"kind": str}),
+        frame.astype({"when": "datetime64[us]"}),
+        frame.astype({"number": np.float32}),
+    ]
+    for other in others:
+        np.testing.assert_array_equal(extractor.transform(other).soft_targets, expected)
+
+
+def test_groups_do_not_part_equal_rows():
+    rows, labels = np.repeat(X[:60], 4, axis=0), np.repeat(NOISE[:60], 4)
+    soft_targets = taught(MEMORY).fit_transform(rows, labels, groups=np.arange(240)).soft_targets
+    assert accuracy(soft_targets, np.array(["other", "same"]), labels) < 0.75
+    folds = list(KFold(4, shuffle=True, random_state=0).split(rows))
+    soft_targets = taught(MEMORY, cv=folds).fit_transform(rows, labels).soft_targets
+    assert len(np.unique(soft_targets[:4], axis=0)) == 1  # one row has one soft target
 
 
 def test_groups_are_not_split():
@@ -165,8 +226,6 @@ def test_an_estimator_reads_a_frame_of_several_kinds_as_it_is(library):
         teacher = boosting(categorical_features="from_dtype")
     else:
         columns = ["number", "count"]
-        from sklearn.compose import make_column_transformer
-
         teacher = make_pipeline(make_column_transformer(("passthrough", columns)), boosting())
     rows = taught(teacher).fit_transform(frame, Y)
     assert accuracy(rows.soft_targets, rows.soft_target_classes, Y) > 0.5
@@ -277,15 +336,92 @@ def test_features_of_teachers_that_only_predict_have_no_columns():
     assert repr(rows) == "FoundationFeatures(shape=(240, 0), models=[])"
 
 
-def test_missing_texts_are_not_predicted():
+@pytest.mark.parametrize("of_column", [False, True], ids=["rows", "column"])
+def test_missing_texts_are_not_predicted(of_column):
     texts = [None, *(f"{label} row {number}" for number, label in enumerate(Y[1:]))]
     teacher = TeacherPredictions(make_pipeline(TfidfVectorizer(), LogisticRegression()))
+    rows, model = texts, teacher
+    if of_column:
+        rows = pd.DataFrame({"text": texts, "number": X[:, 0]})
+        model, parameters = {"text": teacher}, {"inputs": "number"}
+    else:
+        parameters = {}
     with pytest.raises(ValueError, match="Row 0 of X is missing"):
-        FoundationFeatureExtractor(teacher).fit(texts, Y)
-    rows = (
-        FoundationFeatureExtractor(teacher, on_error="mask").fit(texts[1:], Y[1:]).transform(texts)
-    )
-    assert np.flatnonzero(np.isnan(rows.soft_targets[:, 0])).tolist() == [0]
+        FoundationFeatureExtractor(model, **parameters).fit(rows, Y)
+    extractor = FoundationFeatureExtractor(model, on_error="mask", **parameters)
+    for soft_targets in (
+        extractor.fit_transform(rows, Y).soft_targets,
+        extractor.fit(rows[1:], Y[1:]).transform(rows).soft_targets,
+    ):
+        assert np.flatnonzero(np.isnan(soft_targets[:, 0])).tolist() == [0]
+
+
+class Slow(DecisionTreeClassifier):
+    """It counts its trainings."""
+
+    n_fits = 0
+
+    def fit(self, X, y):
+        type(self).n_fits += 1
+        return super().fit(X, y)
+
+
+def test_targets_and_folds_of_all_teachers_are_checked_before_one_is_fitted():
+    bad = TeacherPredictions(MEMORY, cv=[([0], [1])])
+    with pytest.raises(ValueError, match="labelled row 0 in 0 test sets"):
+        FoundationFeatureExtractor([TeacherPredictions(Slow()), bad]).fit(X, Y)
+    assert Slow.n_fits == 0
+
+
+@pytest.mark.parametrize(
+    ("folds", "message"),
+    [
+        ([], "yields no folds"),
+        ([(np.arange(240), np.arange(240))], "trains on labelled row 0, which it predicts"),
+        ([(np.arange(9), [240])], "has row 240, and there are 240 labelled rows"),
+    ],
+)
+def test_folds_that_cannot_be_used_are_refused(folds, message):
+    with pytest.raises(ValueError, match=message):
+        taught(MEMORY, cv=folds).fit(X, Y)
+
+
+def test_numbers_keep_their_precision():
+    X, y = make_friedman1(200, noise=0.1, random_state=0)
+    soft_targets = taught(Ridge()).fit_transform(X, 1.7e9 + y).soft_targets
+    assert np.corrcoef(soft_targets[:, 0] - 1.7e9, y)[0, 1] > 0.8
+
+
+class Duck:
+    """It predicts, and is of no library."""
+
+    classes_ = np.array(["other", "same"])
+
+    def predict(self, X):
+        return self.classes_[(X[:, 0] > 0).astype(int)]
+
+    def predict_proba(self, X):
+        return np.eye(2)[(X[:, 0] > 0).astype(int)]
+
+
+def test_an_object_of_no_library_is_used_as_it_is():
+    rows = taught(Duck(), cv="prefit").fit_transform(X)
+    np.testing.assert_array_equal(rows.soft_targets, Duck().predict_proba(X))
+
+
+def test_rows_that_no_teacher_can_predict_are_refused():
+    rows = taught(MEMORY).fit_transform(X[:2], ["a", "b"])
+    with pytest.raises(ValueError, match="its teachers only predict, and predict no row"):
+        AFTClassifier().fit(rows, ["a", "b"])
+    AFTClassifier(beta=0, max_epochs=1).fit(rows, ["a", "b"])
+
+
+def test_a_pipeline_with_memory_fits_and_predicts_once(tmp_path):
+    Slow.n_fits = 0
+    steps = taught(Slow()), AFTClassifier(random_state=0, max_epochs=1)
+    pipe = make_pipeline(*steps, memory=str(tmp_path))
+    GridSearchCV(pipe, {"aftclassifier__max_epochs": [1, 2, 3]}, cv=2).fit(X, Y)
+    assert Slow.n_fits == 3 * 6  # two splits and the whole, each with five folds and the rest
 
 
 @pytest.mark.parametrize(
@@ -300,6 +436,10 @@ def test_missing_texts_are_not_predicted():
         (TeacherPredictions(LinearSVC()), Y, ValueError, "CalibratedClassifierCV"),
         (TeacherPredictions(TfidfVectorizer()), Y, TypeError, "has no predict"),
         (TeacherPredictions(Ridge), Y, TypeError, "is a class"),
+        (TeacherPredictions(IsolationForest()), Y, ValueError, "neither a classifier nor"),
+        (TeacherPredictions(GaussianMixture()), Y, ValueError, "neither a classifier nor"),
+        (TeacherPredictions(MEMORY, cv=np.int64(1)), Y, ValueError, "expected at least 2"),
+        (TeacherPredictions(MEMORY, cv=5.0), Y, ValueError, "expected at least 2"),
         (TeacherPredictions(MEMORY, cv=1), Y, ValueError, "cv=1: expected at least 2"),
         (TeacherPredictions(MEMORY, cv="all"), Y, ValueError, "cv='all': expected"),
         (TeacherPredictions(boosting(), cv="prefit"), Y, NotFittedError, "is not fitted: give"),

@@ -131,7 +131,7 @@ def _of_predictors(X: Any) -> list[Description]:
         _description(
             type(predictor.estimator).__name__,
             "TeacherPredictions",
-            column=json_value(predictor.column),
+            column=json_value(predictor.part.column),
         )
         for predictor in getattr(source, "predictors", ())
     ]

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.model_selection import GroupKFold, StratifiedKFold, check_cv
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import _safe_indexing
 from torch import nn
@@ -17,12 +16,13 @@ from tqdm.auto import tqdm
 from sk_aft._data._feature_rows import StoredRows
 from sk_aft._data._rows import Rows
 from sk_aft._data._soft_targets import aligned
-from sk_aft._predictors._labels import PREFIT, Labels, check_teachers
-from sk_aft._predictors._predictor import Predictor, content_keys, learns_classes, output_of
+from sk_aft._predictors._content import content_keys, means_of_equal
+from sk_aft._predictors._labels import PREFIT, Labels, check_teachers, folds_of, name_of
+from sk_aft._predictors._predictor import CLASSES, Part, Predictor, output_of, what_is_learned
 from sk_aft._predictors._teacher_predictions import TeacherPredictions
 from sk_aft.backbones import Backbone
 from sk_aft.transfer._pool import OF_NUMBERS, OF_PROBABILITIES
-from sk_aft.transfer._probe import Folds, stratified_group_folds
+from sk_aft.transfer._probe import Folds
 
 
 class PredictorTargets:
@@ -32,19 +32,27 @@ class PredictorTargets:
     ----------
     predictor : Predictor
         Fitted on all labelled rows, or by the user.
-    keys : list of bytes
-        The content of the labelled rows.
-    of_labeled : ndarray of shape (n_labeled, n_outputs), or None
-        Their predictions out of fold, NaN for none. None if they are predicted like other rows.
+    labeled : Rows, optional
+        The labelled rows.
+    of_labeled : ndarray of shape (n_labeled, n_outputs), optional
+        Their predictions out of fold, NaN for none. Default: they are predicted like other rows.
     """
 
     def __init__(
-        self, predictor: Predictor, keys: Sequence[bytes], of_labeled: np.ndarray | None
+        self,
+        predictor: Predictor,
+        labeled: Rows | None = None,
+        of_labeled: np.ndarray | None = None,
     ) -> None:
         self.predictor = predictor
         self.classes = predictor.classes
         self._of_labeled = of_labeled
-        self._row_of = {} if of_labeled is None else {key: row for row, key in enumerate(keys)}
+        self._row_of: dict[bytes, int] = {}
+        self._row_of_rounded: dict[bytes, int] = {}
+        if labeled is not None:
+            self._row_of = {key: row for row, key in enumerate(self._keys(labeled))}
+            rounded = self._keys(labeled, np.float32)
+            self._row_of_rounded = {key: row for row, key in enumerate(rounded)}
 
     @property
     def predictors(self) -> list[Predictor]:
@@ -61,14 +69,26 @@ class PredictorTargets:
         del parts
         if self._of_labeled is None:
             return self.predictor.predict(rows)
-        numbers = np.array([self._row_of.get(key, -1) for key in content_keys(rows)])
+        numbers = self._numbers_of(rows)
         shape = len(rows), self._of_labeled.shape[1]
-        predictions: np.ndarray = np.full(shape, np.nan, np.float32)
+        predictions: np.ndarray = np.full(shape, np.nan, self._of_labeled.dtype)
         predictions[numbers >= 0] = self._of_labeled[numbers[numbers >= 0]]
-        others = np.flatnonzero((numbers < 0) & ~rows.missing_mask)
+        others = np.flatnonzero(numbers < 0)
         if len(others):
             predictions[others] = self.predictor.predict(rows.take(others))
         return predictions
+
+    def _numbers_of(self, rows: Rows) -> np.ndarray:
+        """Return which labelled row each row is, -1 for none."""
+        numbers = np.array([self._row_of.get(key, -1) for key in self._keys(rows)])
+        others = np.flatnonzero(numbers < 0)
+        if len(others):  # float32 of rows that were float64
+            keys = self._keys(rows.take(others), np.float32)
+            numbers[others] = [self._row_of_rounded.get(key, -1) for key in keys]
+        return numbers
+
+    def _keys(self, rows: Rows, dtype: Any = float) -> list[bytes]:
+        return content_keys(rows, self.predictor.part.columns, dtype)
 
 
 class PooledTargets:
@@ -94,7 +114,7 @@ class PooledTargets:
         self._scale: Any = 1.0
         labels = [source.classes for source in sources if source.classes is not None]
         if labels:
-            self.classes = np.unique(np.concatenate(labels))
+            self.classes = _union(labels)
             targets = None if targets is None else np.searchsorted(self.classes, targets)
         elif targets is not None:
             scaler = StandardScaler().set_output(transform="default")
@@ -135,12 +155,78 @@ class Teacher(NamedTuple):
     """A predictor that teaches, and what it reads."""
 
     predictions: TeacherPredictions
-    column: Any
+    part: Part
 
     @property
     def is_fitted(self) -> bool:
         """Whether it is used as it is."""
         return isinstance(self.predictions.cv, str)  # checked by `check_teachers`
+
+
+class Lesson(NamedTuple):
+    """A teacher and the labelled rows that it will be fitted to; nothing is fitted yet.
+
+    Parameters
+    ----------
+    teacher : Teacher
+        The predictor.
+    rows : Rows
+        The labelled rows; those that are missing are left out.
+    labels : Labels or None
+        Their targets; None if the predictor is fitted already.
+    folds : list of (train, test)
+        Which rows predict which; none if they are too few.
+    """
+
+    teacher: Teacher
+    rows: Rows
+    labels: Labels | None
+    folds: Folds
+
+    @classmethod
+    def of(cls, teacher: Teacher, rows: Rows, y: Any, groups: Any) -> Lesson:
+        """Check the targets, and split the rows into folds."""
+        if teacher.is_fitted:
+            return cls(teacher, rows[:0], None, [])
+        labels = Labels.of(y, groups, len(rows), teacher.predictions)
+        missing_mask = teacher.part.recognised(rows).missing_mask[labels.indices]
+        labels = labels.take(np.flatnonzero(~missing_mask))
+        rows = rows.take(labels.indices)
+        keys = content_keys(rows, teacher.part.columns)
+        return cls(teacher, rows, labels, folds_of(teacher.predictions, labels, keys))
+
+    def fit(self, *, verbose: int) -> PredictorTargets:
+        """Fit one clone on each fold, and one on all labelled rows."""
+        part, estimator = self.teacher.part, self.teacher.predictions.estimator
+        if self.labels is None:
+            return PredictorTargets(Predictor(estimator, part))
+        targets, values = self.labels.targets, part.read(self.rows)
+        is_classifier = what_is_learned(estimator) == CLASSES
+        classes = np.unique(targets) if is_classifier else None
+        width = targets.reshape(len(targets), -1).shape[1] if classes is None else len(classes)
+        dtype = np.float64 if classes is None else np.float32
+        of_labeled: np.ndarray = np.full((len(targets), width), np.nan, dtype)
+        name = type(estimator).__name__
+        with tqdm(total=len(self.folds) + 1, desc=name, unit="fit", disable=not verbose) as bar:
+            for train, test in self.folds:
+                one = self._fitted(_safe_indexing(values, train), targets[train])
+                predictions = output_of(one)(_safe_indexing(values, test))
+                if classes is not None:
+                    predictions = aligned(predictions, np.asarray(one.classes_), classes)
+                    predictions[~np.isin(targets[test], targets[train])] = np.nan
+                of_labeled[test] = predictions
+                bar.update()
+            predictor = Predictor(self._fitted(values, targets), part)
+            bar.update()
+        of_labeled = means_of_equal(of_labeled, content_keys(self.rows, part.columns))
+        return PredictorTargets(predictor, self.rows, of_labeled)
+
+    def _fitted(self, values: Any, targets: np.ndarray) -> Any:
+        teacher = self.teacher.predictions
+        try:
+            return clone(teacher.estimator).fit(values, targets)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name_of(teacher)} cannot be fitted: {error}") from error
 
 
 def is_predictor(model: Any) -> bool:
@@ -162,121 +248,54 @@ def teachers_among(models: Iterable[tuple[Any, Any]]) -> list[Teacher]:
     teachers, fitted = [], []
     for column, model in models:
         if isinstance(model, TeacherPredictions):
-            teachers.append(Teacher(model, column))
+            teachers.append(Teacher(model, Part(column)))
         elif is_predictor(model):
-            teachers.append(Teacher(TeacherPredictions(model, cv=PREFIT), column))
+            teachers.append(Teacher(TeacherPredictions(model, cv=PREFIT), Part(column)))
             fitted.append(type(model).__name__)
     check_teachers([teacher.predictions for teacher in teachers])
     for name in fitted:
         warnings.warn(
-            f"The fitted {name} may have seen the rows that it now teaches, and what it says of "
-            f"these is too sure. TeacherPredictions({name}(...)) fits it here, and predicts "
+            f"The fitted {name} may have seen the rows that it now teaches; its predictions for "
+            f"them are overconfident. TeacherPredictions({name}(...)) fits it here, and predicts "
             "labelled rows out of fold. If it has not seen them, "
             "TeacherPredictions(model, cv='prefit') says so.",
-            stacklevel=2,
+            stacklevel=5,
         )
     return teachers
 
 
-def fit_teachers(
-    teachers: Sequence[Teacher], rows: Rows, y: Any, groups: Any, *, verbose: int
-) -> PredictorTargets | PooledTargets:
-    """Fit teachers on the labelled rows, and return what they say of any rows.
+def fitted_teachers(
+    lessons: Sequence[Lesson], *, verbose: int
+) -> PredictorTargets | PooledTargets | None:
+    """Fit teachers, and return what they say of any rows; None without teachers.
 
     Parameters
     ----------
-    teachers : sequence of Teacher
-        At least one; checked by `check_teachers`.
-    rows : Rows
-        All rows, as the extractor reads them.
-    y : array-like of shape (n_rows,) or (n_rows, n_outputs), or None
-        Targets; None if all teachers are fitted already.
-    groups : array-like of shape (n_rows,), or None
-        Groups that folds do not part.
+    lessons : sequence of Lesson
+        The teachers with their rows.
     verbose : int
         1 shows a progress bar.
 
     Returns
     -------
-    soft_targets : PredictorTargets or PooledTargets
+    soft_targets : PredictorTargets, PooledTargets or None
         A `SoftTargetSource`.
     """
-    sources = []
-    labels = None
-    for teacher in teachers:
-        estimator = teacher.predictions.estimator
-        if teacher.is_fitted:
-            sources.append(PredictorTargets(Predictor(estimator, teacher.column), (), None))
-            continue
-        labels = Labels.of(y, groups, len(rows), teacher.predictions)
-        sources.append(_fitted(teacher, rows.take(labels.indices), labels, verbose))
-    if len(sources) == 1:
-        return sources[0]
-    if labels is None:
-        return PooledTargets(sources, rows[:0], None)
-    return PooledTargets(sources, rows.take(labels.indices), labels.targets)
+    sources = [lesson.fit(verbose=verbose) for lesson in lessons]
+    if len(sources) < 2:
+        return sources[0] if sources else None
+    fitted = [lesson for lesson in lessons if lesson.labels is not None]
+    if not fitted:
+        return PooledTargets(sources, lessons[0].rows, None)
+    assert fitted[0].labels is not None
+    return PooledTargets(sources, fitted[0].rows, fitted[0].labels.targets)
 
 
-def _fitted(teacher: Teacher, rows: Rows, labels: Labels, verbose: int) -> PredictorTargets:
-    """Fit one clone on each fold, and one on all labelled rows."""
-    estimator, targets = teacher.predictions.estimator, labels.targets
-    values = Predictor(estimator, teacher.column).read(rows)
-    keys = content_keys(rows)
-    folds = _folds(teacher.predictions, labels, keys)
-    classes = np.unique(targets) if learns_classes(estimator) else None
-    width = targets.reshape(len(targets), -1).shape[1] if classes is None else len(classes)
-    of_labeled: np.ndarray = np.full((len(targets), width), np.nan, np.float32)
-    name = type(estimator).__name__
-    with tqdm(total=len(folds) + 1, desc=name, unit="fit", disable=not verbose) as progress:
-        for train, test in folds:
-            one = clone(estimator).fit(_safe_indexing(values, train), targets[train])
-            predictions = output_of(one)(_safe_indexing(values, test))
-            if classes is not None:
-                predictions = aligned(predictions, np.asarray(one.classes_), classes)
-                predictions[~np.isin(targets[test], targets[train])] = np.nan
-            of_labeled[test] = predictions
-            progress.update()
-        fitted = clone(estimator).fit(values, targets)
-        progress.update()
-    return PredictorTargets(Predictor(fitted, teacher.column), keys, of_labeled)
-
-
-def _folds(teacher: TeacherPredictions, labels: Labels, keys: Sequence[bytes]) -> Folds:
-    """Return folds of the labelled rows; none if they are too few."""
-    targets, cv = labels.targets, teacher.cv
-    stratifies = learns_classes(teacher.estimator)
-    if not isinstance(cv, (int, np.integer)):
-        splitter = check_cv(cv, targets, classifier=stratifies)
-        return _checked(list(splitter.split(keys, targets, labels.groups)), len(targets))
-    groups = keys if labels.groups is None else labels.groups
-    numbers = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
-    n_groups = int(numbers.max()) + 1
-    classes = np.unique(targets, return_inverse=True)[1] if stratifies else None
-    most = n_groups if classes is None else min(n_groups, int(np.bincount(classes).max()))
-    n_folds = min(int(cv), most)
-    if n_folds < 2:
-        return []
-    if classes is None:
-        splitter = GroupKFold(n_folds, shuffle=True, random_state=0)
-        return list(splitter.split(numbers, groups=numbers))
-    if n_groups < len(targets):
-        folds = stratified_group_folds(classes, numbers, n_folds, 0)
-    else:
-        with warnings.catch_warnings():
-            # A class with fewer rows than folds is absent from some of them.
-            warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-            splitter = StratifiedKFold(n_folds, shuffle=True, random_state=0)
-            folds = list(splitter.split(numbers, classes))
-    return [(train, test) for train, test in folds if len(test) and len(set(classes[train])) > 1]
-
-
-def _checked(folds: Folds, n_rows: int) -> Folds:
-    """Raise ValueError unless each labelled row is in one test set."""
-    counts = np.bincount(np.concatenate([test for _, test in folds]), minlength=n_rows)
-    if len(counts) == n_rows and (counts == 1).all():
-        return folds
-    row = int(np.flatnonzero(counts != 1)[0])
-    raise ValueError(
-        f"cv of TeacherPredictions has labelled row {row} in {counts[row]} test sets, expected "
-        "each of the labelled rows in one: use a number of folds, or a splitter such as KFold."
-    )
+def _union(labels: Sequence[np.ndarray]) -> np.ndarray:
+    """Return all classes of several predictors, sorted."""
+    if len({one.dtype.kind in "US" for one in labels}) > 1:
+        raise ValueError(
+            "Some teachers predict texts as classes and others numbers, "
+            f"{[one.tolist()[:3] for one in labels]}: fit all of them to the same labels."
+        )
+    return np.unique(np.concatenate(labels))

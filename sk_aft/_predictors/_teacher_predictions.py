@@ -24,7 +24,7 @@ class TeacherPredictions(BaseEstimator):
 
         - A number of folds: each labelled row is predicted by a clone that has not seen it. The
           folds are stratified by class, and rows of equal content share one. There are at most as
-          many folds as the largest class has rows.
+          many folds as the largest class has rows, and none if that is one.
         - A splitter, or (train, test) pairs, of the labelled rows; each row is in one test set.
         - "prefit": the estimator is fitted already, and is used as it is. Its predictions for rows
           that it was fitted on teach less, because it has seen their labels.
@@ -41,11 +41,14 @@ class TeacherPredictions(BaseEstimator):
     Rows without a label, and new rows, are predicted by a clone that was fitted on all labelled
     rows. In cross-validation the teacher learns from the training rows of each split alone.
 
+    Labelled rows are recognised by the content of the columns that the estimator reads, also in a
+    later ``transform`` and in another container.
+
     Groups, such as the patient that a row belongs to, are given to the extractor's ``fit``, and are
     not split by the folds.
 
     Every ``fit`` of the extractor trains the estimator again. In a search over parameters of the
-    student, ``Pipeline(..., memory=directory)`` trains it once for each split.
+    student, ``Pipeline(..., memory=directory)`` trains it once for each split, and predicts once.
 
     Examples
     --------
@@ -70,6 +73,5 @@ class TeacherPredictions(BaseEstimator):
 
     def __sklearn_clone__(self) -> TeacherPredictions:
         # A search clones its candidates, and an estimator that is fitted has to stay so.
-        if isinstance(self.cv, str):
-            return self
-        return type(self)(clone(self.estimator), cv=self.cv, missing_label=self.missing_label)
+        estimator = self.estimator if isinstance(self.cv, str) else clone(self.estimator)
+        return type(self)(estimator, cv=self.cv, missing_label=self.missing_label)

@@ -204,7 +204,8 @@ class StudentEstimator(DeploymentMethods, SkorchHooks):
                     batches = keep_frozen_outputs(
                         batches, student.module, n_epochs=schedule.n_epochs, verbose=self.verbose
                     )
-            batches = self._scaled(batches)
+            decides = resumed is None or resumed.transfer is None
+            batches = self._scaled(batches, decides=decides)
             del tensors  # images are no longer needed if the outputs of layers are kept
             if resumed is None or resumed.transfer is None or resumed.replaces_features:
                 batches = self._fit_transfer(batches, partial(data.rows.take, plan.split.train))
@@ -342,14 +343,17 @@ class StudentEstimator(DeploymentMethods, SkorchHooks):
             run.optimizer.state = former.optimizer.state
             run.precision.keep(former.precision)
 
-    def _scaled(self, batches: RowBatches) -> RowBatches:
-        """Bring the features of several models, or layers, to one scale."""
+    def _scaled(self, batches: RowBatches, *, decides: bool) -> RowBatches:
+        """Bring the features of several models, or layers, to one scale.
+
+        Training that resumes a transfer keeps the scale that it began with.
+        """
         run, student = self._run, self._student
-        if batches.features is None or len(run.feature_slices) < 2:
-            return batches
-        if student.feature_scales is None:
+        if batches.features is not None and decides and len(run.feature_slices) > 1:
             scales = scales_of(batches.features, run.feature_slices, run.plan.seed)
             student.feature_scales = scales
+        if batches.features is None or student.feature_scales is None:
+            return batches
         return batches.with_features(ScaledRows(batches.features, student.feature_scales))
 
     def _fit_transfer(self, batches: RowBatches, take_rows: Callable[[], Rows]) -> RowBatches:

@@ -210,6 +210,12 @@ def resolve_transfer(
     takes = which_take(parameters, kept_method)
     method = parameters["transfer"] if kept_method is None else kept_method
     is_automatic = method == "auto"
+    if takes and data.features is None and data.lacks_soft_targets and not is_incremental:
+        raise ValueError(
+            f"No row that reached {owner} can be taught: its teachers only predict, and predict no "
+            "row, because no labelled row can be predicted by a model of others. Label more rows "
+            "of each class, in more groups, or set beta=0."
+        )
     if not takes:  # whether features teach is not asked, because they may not be computed yet
         return TransferChoice("aft" if is_automatic else method, 0.0)
     if is_automatic:

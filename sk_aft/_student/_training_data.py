@@ -362,7 +362,8 @@ def _check_classes_held(X: Any, missing_label: Any) -> None:
         return
     raise ValueError(
         f"missing_label={missing_label!r} marks rows without a label, but the extractor learned it "
-        f"as a class: set missing_label={missing_label!r} in the FineTunedFeatureExtractor, too."
+        f"as a class: set missing_label={missing_label!r} in its TeacherPredictions, or in the "
+        "FineTunedFeatureExtractor, too."
     )
 
 

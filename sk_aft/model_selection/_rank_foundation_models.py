@@ -39,6 +39,7 @@ def rank_foundation_models(
     task: str = "auto",
     device: str = "auto",
     missing_label: Any = None,
+    groups: Any = None,
 ) -> Any:
     """Compare how useful foundation models are for a task, and how fast they are.
 
@@ -66,6 +67,8 @@ def rank_foundation_models(
         Where the models run.
     missing_label : int, float, str or None, default=None
         Marks unknown labels in y, as in `AFTClassifier`; such rows are left out.
+    groups : array-like of shape (n_rows,), optional
+        Groups of rows, for ``cv`` and for the folds of `TeacherPredictions`.
 
     Returns
     -------
@@ -116,17 +119,17 @@ def rank_foundation_models(
     labeled = labeled_mask(y, missing_label)
     if not labeled.all():
         X, y = _safe_indexing(X, np.flatnonzero(labeled)), known_targets(y, labeled)
+        groups = None if groups is None else np.asarray(groups)[labeled]
     targets = _Targets(y, task)
-    folds = targets.folds(cv)
+    folds = targets.folds(cv, groups)
+    extractors = [_candidate(model, cache, device) for model in models]
+    for extractor in extractors:
+        _check_candidate(extractor)  # before the first of them runs
     names: list[str] = []
     ranking = []
-    for model in models:
-        is_tuned = isinstance(model, FineTunedFeatureExtractor)
-        if is_tuned:
-            extractor = clone(model).set_params(missing_label=None)
-        else:
-            extractor = FoundationFeatureExtractor(_of_labeled(model), cache=cache, device=device)
-        rows = extractor.fit_transform(X, y)
+    for extractor in extractors:
+        is_tuned = isinstance(extractor, FineTunedFeatureExtractor)
+        rows = extractor.fit_transform(X, y, **({} if is_tuned else {"groups": groups}))
         features = np.asarray(rows.features)
         if is_tuned or not features.shape[1]:
             logme = np.nan
@@ -175,9 +178,9 @@ class _Targets:
             self._n_classes = self.values.shape[1]
             self.values = self.values.argmax(axis=1)
 
-    def folds(self, cv: Any) -> Folds:
+    def folds(self, cv: Any, groups: Any) -> Folds:
         splitter = check_cv(cv, self.values, classifier=self._is_classification)
-        return list(splitter.split(np.zeros(len(self.values)), self.values))
+        return list(splitter.split(np.zeros(len(self.values)), self.values, groups))
 
     def probe_scores(self, features: np.ndarray, folds: Folds) -> list[float]:
         """Return the accuracy or R² of each fold."""
@@ -207,6 +210,25 @@ class _Targets:
         return scores
 
 
+def _candidate(model: Any, cache: Any, device: str) -> FoundationFeatureExtractor:
+    """Return the extractor of a candidate, for rows of which each has a label."""
+    if isinstance(model, FineTunedFeatureExtractor):
+        return clone(model).set_params(missing_label=None)
+    return FoundationFeatureExtractor(_of_labeled(model), cache=cache, device=device)
+
+
+def _check_candidate(extractor: FoundationFeatureExtractor) -> None:
+    """Raise if there is no such model, or if a candidate has features and predictions."""
+    readers, teachers = extractor._resolved()
+    if readers and teachers:
+        names = [reader.backbone.name for reader in readers]
+        names += [type(teacher.predictions.estimator).__name__ for teacher in teachers]
+        raise ValueError(
+            f"A candidate holds models with features and predictors, {names}: a probe scores "
+            "features, and predictions are scored as they are. Make them two candidates."
+        )
+
+
 def _of_labeled(model: Any) -> Any:
     """Return a candidate for rows of which each has a label."""
     if isinstance(model, list):
@@ -220,7 +242,8 @@ def _of_labeled(model: Any) -> Any:
 
 def _name(extractor: FoundationFeatureExtractor) -> str:
     estimators = [teacher.predictions.estimator for teacher in extractor._teachers]
-    names = [type(estimator).__name__.lower() for estimator in estimators]
+    lasts = [getattr(estimator, "steps", [(None, estimator)])[-1][1] for estimator in estimators]
+    names = [type(estimator).__name__.lower() for estimator in lasts]
     return "+".join([*extractor.feature_slices_, *names])
 
 

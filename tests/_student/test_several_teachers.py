@@ -82,6 +82,19 @@ def test_training_that_resumes_keeps_the_scale():
     np.testing.assert_allclose(by_pieces._fitted.feature_scales, expected, rtol=1e-6)
 
 
+def test_training_that_resumes_without_the_names_of_models_keeps_the_scale():
+    rows = FoundationFeatureExtractor([small, large]).fit_transform(X)
+    array = np.asarray(rows)
+    for first, second in ((rows, X), (X, rows)):
+        Watching.seen = []
+        model = quick(transfer=Watching(), beta=1)
+        for piece in (first, second):
+            plain = {} if piece is rows else {"features": array}
+            model.partial_fit(piece, Y, classes=[0, 1], **plain)
+        stds = [np.concatenate(part).std(axis=0)[2:] for part in np.array_split(Watching.seen, 2)]
+        np.testing.assert_allclose(*stds, rtol=0.2)
+
+
 def test_the_unit_of_a_teacher_does_not_matter():
     def in_other_unit(rows):
         return large(rows) / 1e5

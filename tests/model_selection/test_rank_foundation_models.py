@@ -134,6 +134,8 @@ def test_predictors_are_ranked_by_what_they_predict_out_of_fold(iris):
     with pytest.warns(UserWarning, match="may have seen the rows"):
         ranking = rank_foundation_models([bayes, [memory, bayes]], X, y)
     assert set(ranking["model"]) == {"gaussiannb", "decisiontreeclassifier+gaussiannb"}
+    with pytest.raises(ValueError, match=r"features and predictors, .*sepals.*DecisionTree"):
+        rank_foundation_models([[sepals, memory]], X, y)
     numbers = [TeacherPredictions(Ridge())]
     (row,) = rank_foundation_models(numbers, X[:, 1:], X[:, 0]).to_dict("records")
     assert row["score"] > 0.3
