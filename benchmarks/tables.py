@@ -332,7 +332,7 @@ def print_table(lines: list[dict[str, Any]]) -> None:
             )
             one = np.mean([line["ms_alone"] for line in own])
             print(
-                f"  {method:30s} {_mean([line['error'] for line in own])} ({len(own)})"
+                f"  {method:36s} {_mean([line['error'] for line in own])} ({len(own)})"
                 f"  {seconds:6.1f} s  {ms:.4f}  {one:.3f}"
             )
         for own, rivals in (
