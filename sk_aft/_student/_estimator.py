@@ -183,7 +183,7 @@ class StudentEstimator(DeploymentMethods, SkorchHooks):
         network = student.module  # a name is not looked up again: its files may be gone
         if resumed is None or not isinstance(self.module, str):
             network = _components.network_to_build(self.module, built_with_module, student.inputs)
-        defaults = training_defaults_of(network, data.rows.kind)
+        defaults = training_defaults_of(network, data.rows.kind, student.inputs.sizes)
         schedule = Schedule.of(parameters, plan, defaults)
         run = TrainingState.of(plan, schedule, student, data, batches, parameters)
         if resumed is None:

@@ -160,6 +160,26 @@ def learns_from_all_layers(parameters: Mapping[str, Any]) -> bool:
     return method == "auto" or any(_flags("learns_from_all_layers", method, parameters))
 
 
+def teaches_by_predictions(transfer: TransferChoice, parameters: Mapping[str, Any]) -> bool:
+    """Return whether an active transfer method gives rows without a label targets of their own.
+
+    Parameters
+    ----------
+    transfer : TransferChoice
+        The method and its strength.
+    parameters : mapping
+        Parameters of the estimator.
+
+    Returns
+    -------
+    teaches : bool
+        False if nothing is transferred.
+    """
+    if transfer.beta == 0:
+        return False
+    return any(_flags("has_soft_targets", transfer.method, parameters))
+
+
 def _flags(attribute: str, method: Any, parameters: Mapping[str, Any]) -> list[bool]:
     own = {
         name.removeprefix("transfer__"): value

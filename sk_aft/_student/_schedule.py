@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sk_aft._data._batches import batches_per_epoch
-from sk_aft._student._plan import TrainingPlan
+from sk_aft._student._plan import TrainingPlan, teaches_by_predictions
+from sk_aft.modules._mixed_net import MixedNet, network_for
+from sk_aft.modules._mlp import MLP
 from sk_aft.modules._training_defaults import TrainingDefaults
 
 # A user's own network on numbers is trained as long as an MLP, for the same reason.
@@ -57,13 +59,21 @@ class Schedule:
                 parameters["max_epochs"], n_batches, n_labeled_batches, defaults
             )
         return cls(
-            lr=defaults.lr if lr == "auto" else lr,
+            lr=_lr_of(plan, parameters, defaults) if lr == "auto" else lr,
             n_epochs=n_epochs,
             n_steps=n_epochs * n_batches,
             weight_decay=defaults.weight_decay,
             warmup=defaults.warmup,
             max_gradient_norm=defaults.max_gradient_norm,
         )
+
+
+def _lr_of(plan: TrainingPlan, parameters: Mapping[str, Any], defaults: TrainingDefaults) -> float:
+    """Return the network's own learning rate for the rows of a plan."""
+    is_taught = plan.n_unlabeled and teaches_by_predictions(plan.transfer, parameters)
+    if is_taught and not plan.is_incremental and defaults.taught_lr is not None:
+        return defaults.taught_lr
+    return defaults.lr
 
 
 def batches_of(plan: TrainingPlan) -> tuple[int, int]:
@@ -108,7 +118,9 @@ def resolve_epochs(
     return min(math.ceil(n_steps / n_batches), _MOST_EPOCHS_FOR_STEPS)
 
 
-def training_defaults_of(network: Any, kind: str) -> TrainingDefaults:
+def training_defaults_of(
+    network: Any, kind: str, sizes: Mapping[str, Any] | None = None
+) -> TrainingDefaults:
     """Return how a network is trained by default.
 
     Parameters
@@ -117,6 +129,8 @@ def training_defaults_of(network: Any, kind: str) -> TrainingDefaults:
         The class of the network, one of them, or a function that builds one.
     kind : str
         The kind of the rows, which decides for a user's own network.
+    sizes : mapping, optional
+        Sizes of what the network reads; numbers and categories alone are a table.
 
     Returns
     -------
@@ -124,6 +138,10 @@ def training_defaults_of(network: Any, kind: str) -> TrainingDefaults:
         The network's own, if it has some.
     """
     network = network.func if isinstance(network, functools.partial) else network
+    parts = (sizes or {}).get("parts", {}).values()
+    is_mixed = network is MixedNet or isinstance(network, MixedNet)
+    if is_mixed and parts and all(network_for(part) is MLP for part in parts):
+        return MLP.training_defaults
     own = getattr(network, "training_defaults", None)
     if isinstance(own, TrainingDefaults):
         return own

@@ -15,6 +15,8 @@ class TrainingDefaults:
     ----------
     lr : float, default=1e-3
         Learning rate of the network without its head.
+    taught_lr : float or None, default=None
+        The same if a teacher's predictions are targets of rows without a label; None is ``lr``.
     head_lr_factor : float, default=1.0
         Learning rate of the head, relative to ``lr``. Above 1 if only the head starts from random
         weights.
@@ -33,6 +35,7 @@ class TrainingDefaults:
     """
 
     lr: float = 1e-3
+    taught_lr: float | None = None
     head_lr_factor: float = 1.0
     weight_decay: float = 0.01
     warmup: float = 0.0
