@@ -4,6 +4,7 @@ import functools
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 import skops.io
 import torch
@@ -13,8 +14,8 @@ from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback, GradientNormClipping, LRScheduler
 from torch import nn
 
-from sk_aft import AFTClassifier, AFTRegressor
-from sk_aft.modules import MLP
+from sk_aft import AFTClassifier, AFTRegressor, FoundationFeatureExtractor
+from sk_aft.modules import MLP, MixedNet
 from sk_aft.modules._training_defaults import TrainingDefaults
 
 X, Y = load_iris(return_X_y=True)
@@ -421,3 +422,43 @@ def test_precisions(precision):
 def test_a_wrong_rate(wrong):
     with pytest.raises(ValueError, match="The 'lr' parameter of AFTClassifier must be"):
         student(lr=wrong).fit(X, Y)
+
+
+MARKED = np.where(np.arange(150) % 3, -1, Y)
+PROBABILITIES = np.eye(3)[Y]
+
+
+def rate(model):
+    return model._run.schedule.lr
+
+
+def marked(**parameters):
+    return AFTClassifier(missing_label=-1, random_state=0, max_epochs=1, **parameters)
+
+
+def test_an_mlp_that_predictions_teach_takes_larger_steps():
+    taught = functools.partial(AFTClassifier.fit, soft_targets=PROBABILITIES)
+    assert rate(taught(marked(), X, MARKED)) == 3e-3
+    assert rate(marked().fit(X, MARKED, features=X)) == 3e-3  # probes
+    of_list = marked(transfer=[("probe-kd", 1.0), ("aft", 1.0)])
+    assert rate(of_list.fit(X, MARKED, features=X)) == 3e-3
+    assert rate(taught(marked(), X, Y)) == 1e-3  # all rows have a label
+    assert rate(marked(transfer="aft").fit(X, MARKED, features=X)) == 1e-3
+    assert rate(taught(marked(beta=0), X, MARKED)) == 1e-3
+    assert rate(taught(marked(lr=1e-2), X, MARKED)) == 1e-2
+    assert rate(taught(marked(module=Tower), X, MARKED)) == 3e-3  # its own
+    rows = FoundationFeatureExtractor(lambda rows: rows).fit_transform(X)
+    by_pieces = marked(transfer="probe-kd").partial_fit(rows, MARKED, classes=[0, 1, 2])
+    assert rate(by_pieces) == 1e-3  # pieces differ in what they hold
+
+
+def test_a_frame_of_numbers_and_categories_is_trained_as_long_as_numbers():
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    frame["kind"] = pd.Categorical(np.where(X[:, 0] > 6, "long", "short"))
+    model = AFTClassifier(random_state=0, beta=0).fit(frame, Y)
+    assert type(model.module_) is MixedNet
+    plain = AFTClassifier(random_state=0, beta=0).fit(X, Y)
+    assert len(model.history_) == len(plain.history_) == 500
+    frame["text"] = [f"row {number % 7}" for number in range(150)]
+    with_texts = AFTClassifier(random_state=0, beta=0, module__start="random").fit(frame, Y)
+    assert len(with_texts.history_) == 100
