@@ -298,6 +298,17 @@ def test_a_configuration_says_how_images_are_read(folder, photographs, tmp_path)
     np.testing.assert_allclose(embed(backbone, oblong), Pixels()(pixels), atol=1e-3)
 
 
+@pytest.mark.parametrize("resample", [0, 1, 2, 3, None])
+def test_the_interpolation_of_a_configuration_is_used(resample, photographs, tmp_path):
+    """0 is the nearest pixel; without a number it is bilinear."""
+    config = {"size": {"height": 16, "width": 16}, "resample": resample, "do_normalize": False}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(config))
+    how = Image.Resampling.BILINEAR if resample is None else Image.Resampling(resample)
+    expected = quarters([np.asarray(Image.fromarray(i).resize((16, 16), how)) for i in photographs])
+    features = embed(OnnxBackbone(export_pixels(tmp_path)), photographs)
+    np.testing.assert_allclose(features, expected, atol=1e-4)
+
+
 def test_a_configuration_of_another_size_is_refused(tmp_path):
     config = {"size": {"height": 32, "width": 32}, "image_mean": MEAN, "image_std": STD}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(config))
