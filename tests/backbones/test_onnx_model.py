@@ -228,6 +228,87 @@ def test_weights_in_another_file_are_read_and_identify_the_model(table, tmp_path
         OnnxBackbone(path)
 
 
+def save_with_weights_everywhere(folder):
+    """A model that adds weights of a Constant, of two subgraphs and of a function.
+
+    Each is in its own file.
+    """
+    helper, types = onnx.helper, onnx.TensorProto
+
+    def external(name, value):
+        tensor = onnx.numpy_helper.from_array(np.full(3, value, np.float32), name)
+        (folder / f"{name}.bin").write_bytes(tensor.raw_data)
+        onnx.external_data_helper.set_external_data(tensor, f"{name}.bin", 0, 12)
+        tensor.ClearField("raw_data")
+        return tensor
+
+    def branch(name, value):
+        return helper.make_graph(
+            [helper.make_node("Identity", [name], [f"{name}_out"])],
+            name,
+            [],
+            [helper.make_tensor_value_info(f"{name}_out", types.FLOAT, [3])],
+            [external(name, value)],
+        )
+
+    opset = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    nodes = [
+        helper.make_node("Constant", [], ["c"], value=external("constant", 1)),
+        helper.make_node(
+            "If", ["yes"], ["b"], then_branch=branch("then", 2), else_branch=branch("else", 4)
+        ),
+        helper.make_node("Own", ["c"], ["f"], domain="own"),
+        helper.make_node("Sum", ["x", "b", "f"], ["features"]),
+    ]
+    function = helper.make_function(
+        "own",
+        "Own",
+        ["c"],
+        ["f"],
+        [
+            helper.make_node("Constant", [], ["k"], value=external("function", 8)),
+            helper.make_node("Add", ["c", "k"], ["f"]),
+        ],
+        opset,
+    )
+    graph = helper.make_graph(
+        nodes,
+        "everywhere",
+        [helper.make_tensor_value_info("x", types.FLOAT, ["n", 3])],
+        [helper.make_tensor_value_info("features", types.FLOAT, ["n", 3])],
+        [onnx.numpy_helper.from_array(np.array(True), "yes")],
+    )
+    model = helper.make_model(graph, opset_imports=opset, functions=[function], ir_version=8)
+    onnx.save(model, str(folder / "everywhere.onnx"))
+    return folder / "everywhere.onnx"
+
+
+@pytest.mark.parametrize("name", ["constant", "then", "else", "function"])
+def test_weights_in_other_files_identify_the_model_wherever_they_are_used(name, tmp_path):
+    path = save_with_weights_everywhere(tmp_path)
+    np.testing.assert_allclose(embed(OnnxBackbone(path), NUMBERS), NUMBERS + 11, atol=1e-5)
+    before = OnnxBackbone(path).fingerprint()
+    (tmp_path / f"{name}.bin").write_bytes(np.full(3, 16, np.float32).tobytes())
+    assert OnnxBackbone(path).fingerprint() != before
+    (tmp_path / f"{name}.bin").unlink()
+    with pytest.raises(ValueError, match=rf"keeps its weights in '.*{name}\.bin', which does not"):
+        OnnxBackbone(path)
+
+
+@pytest.mark.parametrize("place", ["../weights.bin", "sub/../../weights.bin", "{folder}/w.bin"])
+def test_weights_outside_the_folder_of_the_file_are_refused(place, table, tmp_path):
+    place = place.format(folder=tmp_path)
+    model = onnx.load(table)
+    for tensor in model.graph.initializer:
+        onnx.external_data_helper.set_external_data(tensor, place)
+        tensor.ClearField("raw_data")
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(
+        ValueError, match=r"keeps its weights in '.*', outside its folder: expected"
+    ):
+        OnnxBackbone(tmp_path / "model.onnx")
+
+
 # ---------------------------------------------------------------- images
 
 
