@@ -30,7 +30,7 @@ _EXPECTED = (
 )
 
 
-_NEEDS_CODE = (
+NEEDS_CODE = (
     "it needs code of its repository (trust_remote_code), which is never run. If you trust it, "
     "load it yourself and give a function from a batch of rows to an (n, d) array as the model."
 )
@@ -60,7 +60,7 @@ def hugging_face_backbone(name_or_path: str) -> Backbone:
         config = load_config(name_or_path)
         family = family_of(model_class(config), config)
     except ValueError as error:
-        reason = _NEEDS_CODE if "trust_remote_code" in str(error) else str(error)
+        reason = NEEDS_CODE if "trust_remote_code" in str(error) else str(error)
         raise ValueError(f"Cannot use the foundation model {name_or_path!r}: {reason}") from error
     return _BACKBONES[family](name_or_path)
 

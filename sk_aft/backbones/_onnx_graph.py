@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,7 +47,8 @@ class Graph(NamedTuple):
     inputs, outputs : tuple of Port
         What it reads and returns.
     files : tuple of str
-        The file and those with its external weights.
+        The file and those with its external weights, wherever a tensor may be: also in attributes
+        of nodes, in subgraphs and in functions.
     """
 
     path: str
@@ -69,7 +70,8 @@ def read_graph(path: str) -> Graph:
     ImportError
         If the extra ``onnx`` is not installed.
     ValueError
-        If there is no such file, it is no ONNX model, or its external weights are missing.
+        If there is no such file, it is no ONNX model, or its external weights are missing or
+        outside its folder.
     """
     purpose = "models as ONNX files"
     onnx = import_optional("onnx", extra="onnx", purpose=purpose)
@@ -90,7 +92,7 @@ def read_graph(path: str) -> Graph:
         path,
         tuple(_port(onnx, value) for value in model.graph.input if value.name not in weights),
         tuple(_port(onnx, value) for value in model.graph.output),
-        (path, *_external_files(onnx, model, Path(path).parent)),
+        (path, *_external_files(onnx, model, path)),
     )
     missing = [file for file in graph.files if not Path(file).is_file()]
     if missing:
@@ -112,11 +114,33 @@ def _port(onnx: Any, value: Any) -> Port:
     return Port(value.name, dtype, tuple(length or None for length in lengths))
 
 
-def _external_files(onnx: Any, model: Any, directory: Path) -> list[str]:
-    helper = onnx.external_data_helper
-    tensors = filter(helper.uses_external_data, model.graph.initializer)
-    locations = {helper.ExternalDataInfo(tensor).location for tensor in tensors}
-    return [str(directory / location) for location in sorted(locations)]
+def _external_files(onnx: Any, model: Any, path: str) -> list[str]:
+    locations = {
+        entry.value
+        for tensor in _parts(model, onnx.TensorProto)
+        if onnx.external_data_helper.uses_external_data(tensor)
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    for location in sorted(locations):
+        if Path(location).anchor or ".." in Path(location).parts:
+            raise ValueError(
+                f"{path!r} keeps its weights in {location!r}, outside its folder: expected a path "
+                "below the folder. Load it with onnx.load and save it again with "
+                "onnx.save_model(..., save_as_external_data=True)."
+            )
+    return [str(Path(path).parent / location) for location in sorted(locations)]
+
+
+def _parts(message: Any, kind: type) -> Iterator[Any]:
+    """Yield every message of a kind that is anywhere in another one."""
+    if isinstance(message, kind):
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in [value] if hasattr(value, "ListFields") else value:
+                yield from _parts(part, kind)
 
 
 def kind_of(graph: Graph, input_names: Mapping[str, str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import cached_property, partial
 from importlib import import_module
@@ -22,6 +23,8 @@ from sk_aft.backbones._base import Backbone, LayeredModel, LoadedOnDemand
 from sk_aft.backbones._fingerprint import directory_digest
 from sk_aft.backbones._hidden_states import mean_over_tokens
 from sk_aft.backbones._hub import load_from_hub
+from sk_aft.backbones._hugging_face import load_config
+from sk_aft.backbones._hugging_face_families import NEEDS_CODE, model_class
 from sk_aft.backbones._image import ImageBackbone, pil_image
 from sk_aft.backbones._licences import licence_of_files
 from sk_aft.backbones._network import Network
@@ -32,6 +35,16 @@ _Mask = Callable[[Tensor], Tensor]
 
 _HUB, _DIRECTORY = "hf-hub:", "local-dir:"
 _CONFIGURATION = "open_clip_config.json"
+_FORCE_TENSORS = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+_FORCE_ANYTHING = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+# Those of open_clip's tokenizers. It passes others to transformers, which may run code for them.
+_TOKENIZER_SETTINGS = (
+    "additional_special_tokens",
+    "clean",
+    "language",
+    "reduction_mask",
+    "strip_sep_token",
+)
 # The export of ViT-B-32 takes 7 to 10 seconds and halves the time of a row (200 ms on a busy core).
 _ROWS_WORTH_EXPORT = 300
 _TEXTS_PER_CORE = 8
@@ -58,8 +71,8 @@ class OpenClipBackbone(LoadedOnDemand):
     -----
     Images are read by open_clip's own evaluation transform, and texts by the model's tokenizer.
     Features are not normalised. Checkpoints are read as safetensors, or with
-    ``torch.load(..., weights_only=True)``. With the extra ``onnx``, many rows run in ONNX Runtime
-    on a CPU. The features agree to 1e-3.
+    ``torch.load(..., weights_only=True)``, and code of a repository is never run. With the extra
+    ``onnx``, many rows run in ONNX Runtime on a CPU. The features agree to 1e-3.
 
     If a tower is a transformer of open_clip, its layer 0 are the embeddings, and k is the output
     of its k-th block: the mean over the tokens.
@@ -111,8 +124,14 @@ class OpenClipBackbone(LoadedOnDemand):
         ImportError
             If the extra ``open_clip`` is not installed.
         ValueError
-            If open_clip knows no such model or tag, and there are no such files.
+            If open_clip knows no such model or tag, and there are no such files, or if the
+            configuration asks for code of a repository.
         """
+        configuration = self._read_configuration()
+        _check_tokenizer_settings(self.model_name, configuration)
+        return configuration
+
+    def _read_configuration(self) -> dict[str, Any]:
         package = _open_clip()
         if self.model_name.startswith(_HUB):
             repository = self.model_name.removeprefix(_HUB)
@@ -149,7 +168,9 @@ class OpenClipBackbone(LoadedOnDemand):
         """Load both towers, the transform and the tokenizer."""
         self._weights()  # an error of the hub that says what to do
         package = _open_clip()
-        with torch.random.fork_rng(devices=[]):  # weights are random before they are loaded
+        tokenizer = self._tokenizer()  # before the weights: it may need code
+        # Weights are random before they are loaded.
+        with _only_tensors(), torch.random.fork_rng(devices=[]):
             model, transform = package.create_model_from_pretrained(
                 self.model_name,
                 self.pretrained or None,
@@ -159,7 +180,6 @@ class OpenClipBackbone(LoadedOnDemand):
             )
         if not self.projected:
             _remove_projections(model)
-        tokenizer = package.get_tokenizer(self.model_name)
         mask = _mask_of_texts(self.configuration["text_cfg"], tokenizer)
         return _Loaded(
             _network(self.of_kind("image"), _ImageTower.module(model), None, device),
@@ -175,6 +195,21 @@ class OpenClipBackbone(LoadedOnDemand):
     def note(self, rows: Rows) -> str | None:
         """Say how many texts were truncated."""
         return self.of_kind(rows.kind).note(rows)
+
+    def _tokenizer(self) -> Any:
+        """Return the tokenizer; raise if it or the model of texts needs code of a repository."""
+        settings = self.configuration["text_cfg"]
+        trust = {"trust_remote_code": False} if settings.get("hf_tokenizer_name") else {}
+        try:
+            if settings.get("hf_model_name"):
+                model_class(load_config(settings["hf_model_name"]))  # open_clip would ask the user
+            return _open_clip().get_tokenizer(self.model_name, **trust)
+        except ValueError as error:
+            if "trust_remote_code" not in str(error):
+                raise
+            raise ValueError(
+                f"Cannot use the foundation model {self.model_name!r}: {NEEDS_CODE}"
+            ) from error
 
     def _tag(self) -> dict[str, Any]:
         """Return what open_clip knows of the tag, nothing if it is none."""
@@ -483,6 +518,45 @@ def _closest(name: str, known: Sequence[str]) -> str:
 
 def _open_clip() -> Any:
     return import_optional("open_clip", extra="open_clip", purpose="models of open_clip")
+
+
+@contextmanager
+def _only_tensors() -> Iterator[None]:
+    """Let `torch.load` read nothing but tensors, whatever the default of this version is.
+
+    After a TypeError, which a file can cause, open_clip loads it again without ``weights_only``.
+    """
+    settings = {_FORCE_TENSORS: "1", _FORCE_ANYTHING: None}
+    with one_at_a_time(os.environ):
+        before = {name: os.environ.get(name) for name in settings}
+        _set_environment(settings)
+        try:
+            yield
+        finally:
+            _set_environment(before)
+
+
+def _set_environment(settings: dict[str, str | None]) -> None:
+    for name, value in settings.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def _check_tokenizer_settings(name: str, configuration: dict[str, Any]) -> None:
+    settings = configuration.get("text_cfg", {}).get("tokenizer_kwargs") or {}
+    fault = f"Cannot use the foundation model {name!r}: text_cfg.tokenizer_kwargs has"
+    if settings.get("trust_remote_code"):
+        raise ValueError(f"{fault} 'trust_remote_code': {NEEDS_CODE}")
+    unknown = [key for key in settings if key not in _TOKENIZER_SETTINGS]
+    if unknown:
+        raise ValueError(
+            f"{fault} {unknown[0]!r}, which may make transformers run code of a repository: "
+            f"expected some of {list(_TOKENIZER_SETTINGS)}. Code of a repository is never run. "
+            "Load the model yourself and give a function from a batch of rows to an (n, d) array "
+            "as the model."
+        )
 
 
 def _configuration_on_hub(repository: str, *, local_files_only: bool) -> dict[str, Any]:

@@ -120,7 +120,8 @@ def pixel_reader(
     size, resize = _sizes(graph, fixed, image_size, config)
     reader = PixelReader(size, n_channels, channels_last, port.dtype, resize)
     if config is not None:
-        reader = replace(reader, resample=config.get("resample") or _BILINEAR)
+        resample = config.get("resample")  # 0 is the nearest pixel
+        reader = replace(reader, resample=_BILINEAR if resample is None else resample)
     if port.dtype == "uint8":
         if mean is not None or std is not None:
             raise graph.error("reads uint8 pixels, so mean and std cannot be used: leave them out.")

@@ -228,6 +228,87 @@ def test_weights_in_another_file_are_read_and_identify_the_model(table, tmp_path
         OnnxBackbone(path)
 
 
+def save_with_weights_everywhere(folder):
+    """A model that adds weights of a Constant, of two subgraphs and of a function.
+
+    Each is in its own file.
+    """
+    helper, types = onnx.helper, onnx.TensorProto
+
+    def external(name, value):
+        tensor = onnx.numpy_helper.from_array(np.full(3, value, np.float32), name)
+        (folder / f"{name}.bin").write_bytes(tensor.raw_data)
+        onnx.external_data_helper.set_external_data(tensor, f"{name}.bin", 0, 12)
+        tensor.ClearField("raw_data")
+        return tensor
+
+    def branch(name, value):
+        return helper.make_graph(
+            [helper.make_node("Identity", [name], [f"{name}_out"])],
+            name,
+            [],
+            [helper.make_tensor_value_info(f"{name}_out", types.FLOAT, [3])],
+            [external(name, value)],
+        )
+
+    opset = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    nodes = [
+        helper.make_node("Constant", [], ["c"], value=external("constant", 1)),
+        helper.make_node(
+            "If", ["yes"], ["b"], then_branch=branch("then", 2), else_branch=branch("else", 4)
+        ),
+        helper.make_node("Own", ["c"], ["f"], domain="own"),
+        helper.make_node("Sum", ["x", "b", "f"], ["features"]),
+    ]
+    function = helper.make_function(
+        "own",
+        "Own",
+        ["c"],
+        ["f"],
+        [
+            helper.make_node("Constant", [], ["k"], value=external("function", 8)),
+            helper.make_node("Add", ["c", "k"], ["f"]),
+        ],
+        opset,
+    )
+    graph = helper.make_graph(
+        nodes,
+        "everywhere",
+        [helper.make_tensor_value_info("x", types.FLOAT, ["n", 3])],
+        [helper.make_tensor_value_info("features", types.FLOAT, ["n", 3])],
+        [onnx.numpy_helper.from_array(np.array(True), "yes")],
+    )
+    model = helper.make_model(graph, opset_imports=opset, functions=[function], ir_version=8)
+    onnx.save(model, str(folder / "everywhere.onnx"))
+    return folder / "everywhere.onnx"
+
+
+@pytest.mark.parametrize("name", ["constant", "then", "else", "function"])
+def test_weights_in_other_files_identify_the_model_wherever_they_are_used(name, tmp_path):
+    path = save_with_weights_everywhere(tmp_path)
+    np.testing.assert_allclose(embed(OnnxBackbone(path), NUMBERS), NUMBERS + 11, atol=1e-5)
+    before = OnnxBackbone(path).fingerprint()
+    (tmp_path / f"{name}.bin").write_bytes(np.full(3, 16, np.float32).tobytes())
+    assert OnnxBackbone(path).fingerprint() != before
+    (tmp_path / f"{name}.bin").unlink()
+    with pytest.raises(ValueError, match=rf"keeps its weights in '.*{name}\.bin', which does not"):
+        OnnxBackbone(path)
+
+
+@pytest.mark.parametrize("place", ["../weights.bin", "sub/../../weights.bin", "{folder}/w.bin"])
+def test_weights_outside_the_folder_of_the_file_are_refused(place, table, tmp_path):
+    place = place.format(folder=tmp_path)
+    model = onnx.load(table)
+    for tensor in model.graph.initializer:
+        onnx.external_data_helper.set_external_data(tensor, place)
+        tensor.ClearField("raw_data")
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(
+        ValueError, match=r"keeps its weights in '.*', outside its folder: expected"
+    ):
+        OnnxBackbone(tmp_path / "model.onnx")
+
+
 # ---------------------------------------------------------------- images
 
 
@@ -296,6 +377,17 @@ def test_a_configuration_says_how_images_are_read(folder, photographs, tmp_path)
     processor = kind.from_pretrained(tmp_path)
     pixels = processor(list(oblong), return_tensors="pt")["pixel_values"]
     np.testing.assert_allclose(embed(backbone, oblong), Pixels()(pixels), atol=1e-3)
+
+
+@pytest.mark.parametrize("resample", [0, 1, 2, 3, None])
+def test_the_interpolation_of_a_configuration_is_used(resample, photographs, tmp_path):
+    """0 is the nearest pixel; without a number it is bilinear."""
+    config = {"size": {"height": 16, "width": 16}, "resample": resample, "do_normalize": False}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(config))
+    how = Image.Resampling.BILINEAR if resample is None else Image.Resampling(resample)
+    expected = quarters([np.asarray(Image.fromarray(i).resize((16, 16), how)) for i in photographs])
+    features = embed(OnnxBackbone(export_pixels(tmp_path)), photographs)
+    np.testing.assert_allclose(features, expected, atol=1e-4)
 
 
 def test_a_configuration_of_another_size_is_refused(tmp_path):

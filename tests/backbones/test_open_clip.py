@@ -1,9 +1,11 @@
 """Models of open_clip: tiny towers with random weights, saved to disk."""
 
 import json
+import os
 import pickle
 import shutil
 import sys
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from sk_aft.store import model_digest
 from tests.hub_server import Repository
 
 open_clip = pytest.importorskip("open_clip")
+transformers = pytest.importorskip("transformers")
 
 CPU = torch.device("cpu")
 TEXTS = ["a photo of a card", "", "a dog!", "two cats and a dog on a red sofa in the sun"]
@@ -361,6 +364,136 @@ def test_a_checkpoint_of_torch_is_read_without_its_code(tiny, tmp_path):
     torch.save({"state_dict": model}, tmp_path / "pickle.pt")
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
         OpenClipBackbone(f"Tiny-A/{tmp_path}/pickle.pt").prepare(CPU)
+
+
+class Spoilt:
+    """Pickles to what only a reader of tensors fails to read, by a TypeError."""
+
+    def __reduce__(self):
+        return OrderedDict, (), (None, {})
+
+
+class Code:
+    def __init__(self, directory):
+        self.directory = str(directory)
+
+    def __reduce__(self):
+        return os.mkdir, (self.directory,)
+
+
+@pytest.mark.parametrize("default", [None, "1"])
+def test_a_checkpoint_that_fails_as_tensors_is_not_read_as_code(default, tmp_path, monkeypatch):
+    """The second case is the default of torch before 2.6."""
+    if default is not None:
+        monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", default)
+    torch.save({"weights": Spoilt(), "code": Code(tmp_path / "was_run")}, tmp_path / "spoilt.pt")
+    with pytest.raises((TypeError, pickle.UnpicklingError)):
+        OpenClipBackbone(f"Tiny-A/{tmp_path}/spoilt.pt").prepare(CPU)
+    assert not (tmp_path / "was_run").exists()
+    assert os.environ.get("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD") == default
+    assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
+
+
+# ---------------------------------------------------------------- code of a repository
+
+
+def with_texts(directory, folder, **settings):
+    """A copy of a directory, whose configuration of texts has more settings."""
+    shutil.copytree(directory, folder)
+    document = json.loads((folder / "open_clip_config.json").read_text())
+    document["model_cfg"]["text_cfg"] |= settings
+    (folder / "open_clip_config.json").write_text(json.dumps(document))
+    return OpenClipBackbone(f"local-dir:{folder}")
+
+
+def write_code(folder):
+    """Code that leaves a directory behind if it is run; return that directory."""
+    was_run = folder / "was_run"
+    code = f"import os\nos.mkdir({str(was_run)!r})\nclass Own: pass\n"
+    (folder / "own.py").write_text(code)
+    return was_run
+
+
+def write_bert(folder):
+    """A tiny text model of transformers and its tokenizer."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dog"]
+    folder.mkdir(exist_ok=True)
+    (folder / "vocab.txt").write_text("\n".join(words))
+    transformers.BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = transformers.BertConfig(vocab_size=7, intermediate_size=32, **sizes)
+    config.save_pretrained(folder)
+    return {"hf_model_name": str(folder), "hf_tokenizer_name": "bert", "hf_proj_type": "mlp"}
+
+
+def test_a_text_tower_and_tokenizer_of_transformers_are_read(directory, tmp_path):
+    settings = write_bert(tmp_path / "bert")
+    kwargs = {"clean": "lower", "strip_sep_token": True}
+    backbone = with_texts(directory, tmp_path / "clip", **settings, tokenizer_kwargs=kwargs)
+    for file in (tmp_path / "bert").iterdir():
+        shutil.copy(file, tmp_path / "clip")
+    (tmp_path / "clip" / "open_clip_model.safetensors").unlink()
+    name = backbone.model_name
+    model = open_clip.create_model(name, load_weights=False, pretrained_text=False)
+    save_file(model.state_dict(), tmp_path / "clip" / "open_clip_model.safetensors")
+    expected = of_texts(model.eval(), open_clip.get_tokenizer(name), TEXTS)
+    np.testing.assert_allclose(embed(backbone, TEXTS), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        (
+            "trust_remote_code",
+            "tokenizer_kwargs has 'trust_remote_code': it needs code .* never run",
+        ),
+        (
+            "tokenizer_file",
+            r"has 'tokenizer_file', .*code.*expected some of \['additional.*function",
+        ),
+    ],
+)
+def test_settings_of_a_tokenizer_that_may_run_code_are_refused(key, message, directory, tmp_path):
+    settings = {"hf_tokenizer_name": "any", "tokenizer_kwargs": {"clean": "lower", key: True}}
+    backbone = with_texts(directory, tmp_path / "clip", **settings)
+    was_run = write_code(tmp_path / "clip")
+    own = {"auto_map": {"AutoTokenizer": ["own.Own", None]}, "tokenizer_class": "Own"}
+    (tmp_path / "clip" / "tokenizer_config.json").write_text(json.dumps(own))
+    with pytest.raises(ValueError, match=message):
+        FoundationFeatureExtractor(backbone).fit(TEXTS)
+    assert not was_run.exists()
+
+
+def answer_yes(monkeypatch):
+    """Somebody at the keyboard who agrees to everything that transformers asks."""
+    monkeypatch.setattr("builtins.input", lambda _: "y")
+
+
+def test_a_tokenizer_that_needs_code_is_refused_without_a_question(
+    directory, tmp_path, monkeypatch
+):
+    answer_yes(monkeypatch)
+    backbone = with_texts(directory, tmp_path / "clip", hf_tokenizer_name="any")
+    was_run = write_code(tmp_path / "clip")
+    own = {"auto_map": {"AutoTokenizer": ["own.Own", None]}, "tokenizer_class": "Own"}
+    (tmp_path / "clip" / "tokenizer_config.json").write_text(json.dumps(own))
+    with pytest.raises(ValueError, match=r"'local-dir:.*needs code of its repository .* never run"):
+        backbone.prepare(CPU)
+    assert not was_run.exists()
+
+
+def test_a_text_tower_that_needs_code_is_refused_without_a_question(
+    directory, tmp_path, monkeypatch
+):
+    answer_yes(monkeypatch)
+    (tmp_path / "own").mkdir()
+    was_run = write_code(tmp_path / "own")
+    own = {"model_type": "somebodys-own", "auto_map": {"AutoConfig": "own.Own"}}
+    (tmp_path / "own" / "config.json").write_text(json.dumps(own))
+    backbone = with_texts(directory, tmp_path / "clip", hf_model_name=str(tmp_path / "own"))
+    with pytest.raises(ValueError, match=r"'local-dir:.*needs code of its repository .* never run"):
+        backbone.prepare(CPU)
+    assert not was_run.exists()
 
 
 # ---------------------------------------------------------------- errors
