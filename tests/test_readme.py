@@ -29,7 +29,7 @@ def test_every_python_block_of_the_readme_runs(capsys, tmp_path, monkeypatch):
     [
         ("speed.md", "[1]\n"),
         ("foundation_models/hugging_face.md", "(2, 384)\n"),
-        ("foundation_models/predictors.md", "R2 of the student: 0.9\n"),
+        ("foundation_models/predictors.md", "R2 of the student: 0.9\naccurate\n"),
         ("foundation_models/your_own.md", "(100, 4)\n(100, 4)\n(100, 4)\n(100, 8)\n"),
         ("text_students.md", ""),
         ("choosing_a_student.md", ""),
