@@ -43,10 +43,12 @@ class Part(NamedTuple):
 
     def recognised(self, rows: Rows) -> Rows:
         """Return a single column of texts or images as rows, which may be missing."""
-        is_one = rows.kind == "frame" and self.columns is not None and len(self.columns) == 1
-        if not is_one or np.asarray(rows.values[self.columns[0]]).dtype != object:  # type: ignore
+        names = self.columns
+        if rows.kind != "frame" or names is None or len(names) > 1:
             return rows
-        return rows.column(self.columns[0], missing=True)  # type: ignore[index]
+        require_columns(rows.values, names)
+        holds_objects = np.asarray(rows.values[names[0]]).dtype == object
+        return rows.column(names[0], missing=True) if holds_objects else rows
 
 
 class Predictor(NamedTuple):

@@ -50,6 +50,9 @@ class LabeledFold(BaseCrossValidator):
     [0 1 2 5] [3 4]
     """
 
+    # With metadata routing, scikit-learn passes groups only to splitters that ask for them.
+    __metadata_request__split = {"groups": True}
+
     def __init__(self, cv: Any = 5, missing_label: Any = None) -> None:
         self.cv = cv
         self.missing_label = missing_label

@@ -5,6 +5,7 @@ import sklearn
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
+from sklearn.dummy import DummyClassifier
 from sklearn.model_selection import (
     GridSearchCV,
     GroupKFold,
@@ -150,3 +151,14 @@ def test_minus_one_may_be_a_mark_or_a_label(y, mark, splitter):
     if splitter:
         model_selection = {"KFold": KFold, "StratifiedKFold": StratifiedKFold}
         assert len(list(model_selection[splitter](3).split(y, y))) == 3
+
+
+def test_groups_reach_the_splitter_with_metadata_routing():
+    X, y = np.arange(24.0).reshape(12, 2), np.tile([0, 1, -1], 4)
+    groups = np.arange(12) // 3
+    cv = LabeledFold(GroupKFold(4), missing_label=-1)
+    with sklearn.config_context(enable_metadata_routing=True):
+        scores = cross_val_score(DummyClassifier(), X, y, cv=cv, params={"groups": groups})
+        plain = cross_val_score(DummyClassifier(), X, y, cv=LabeledFold(2, missing_label=-1))
+    assert len(scores) == 4
+    assert len(plain) == 2
