@@ -38,6 +38,10 @@ from sk_aft.backbones._tokens import (
 from sk_aft.backbones._tunable import TakeTensors, TunableModel, tunable_encoder
 
 _POOLINGS = {"mean": mean_over_tokens, "last": last_token}
+_TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "*.model", "*.vocab", "tekken.json")
+_SPACES = " \u2581\u0120"  # SentencePiece and GPT-2 write a space as the last two
+# Weights that only training reads.
+_NOT_IN_FEATURES = ("mask_token", "logit_scale", "logit_bias")
 
 
 class HuggingFaceBackbone(EncoderBackbone, LoadedOnDemand):
@@ -123,9 +127,7 @@ class HuggingFaceBackbone(EncoderBackbone, LoadedOnDemand):
         """Load tokenizer and model."""
         with quiet_loading():
             tokenizer = with_padding(load_tokenizer(self.name_or_path))
-            model = load_model(self.name_or_path)
-        if getattr(model.config, "is_encoder_decoder", False):
-            model = model.get_encoder()
+            model = load_model(self.name_or_path, encoder_of, unused=("pooler.",))
         model.config.use_cache = False  # of decoders that generate texts
         module = PooledTokens(model.to(device), self.pooling)
         return tokenizer, token_network(
@@ -277,8 +279,50 @@ def resolved_revision(name_or_path: str) -> dict[str, str]:
 
 
 def load_tokenizer(name_or_path: str) -> Any:
-    """Load the tokenizer of a directory or a name on the hub."""
-    return load_part(import_transformers().AutoTokenizer, name_or_path)
+    """Load the tokenizer of a directory or a name on the hub.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or it knows no words.
+    """
+    try:
+        tokenizer = load_part(import_transformers().AutoTokenizer, name_or_path)
+    except Exception as error:  # of several types, depending on the tokenizer and the version
+        if not Path(name_or_path).is_dir() or _has_tokenizer_files(name_or_path):
+            raise
+        raise _without_tokenizer(name_or_path) from error
+    check_knows_words(tokenizer, name_or_path)
+    return tokenizer
+
+
+def check_knows_words(tokenizer: Any, name_or_path: str) -> None:
+    """Raise ValueError if a tokenizer knows no words; transformers makes such a one without files.
+
+    Parameters
+    ----------
+    tokenizer : transformers.PreTrainedTokenizerBase
+        The tokenizer.
+    name_or_path : str
+        Where it was loaded from, for the message.
+    """
+    try:
+        entries = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)
+    except NotImplementedError:  # it needs no vocabulary
+        return
+    if not any(not isinstance(entry, str) or entry.strip(_SPACES) for entry in entries):
+        raise _without_tokenizer(name_or_path)
+
+
+def _has_tokenizer_files(directory: str) -> bool:
+    return any(next(Path(directory).glob(pattern), None) for pattern in _TOKENIZER_FILES)
+
+
+def _without_tokenizer(name_or_path: str) -> ValueError:
+    return ValueError(
+        f"{name_or_path!r} has no tokenizer, or one that knows no words, so texts cannot be read: "
+        "save the model's tokenizer to the directory, with tokenizer.save_pretrained(DIRECTORY)."
+    )
 
 
 def load_config(name_or_path: str) -> Any:
@@ -286,9 +330,71 @@ def load_config(name_or_path: str) -> Any:
     return load_part(import_transformers().AutoConfig, name_or_path)
 
 
-def load_model(name_or_path: str) -> Any:
-    """Load the model of a directory or a name on the hub without its head, in float32."""
-    return load_part(import_transformers().AutoModel, name_or_path, dtype=torch.float32)
+def load_model(
+    name_or_path: str, part: Callable[[Any], Any] | None = None, *, unused: tuple[str, ...] = ()
+) -> Any:
+    """Load the model of a directory or a name on the hub without its head, in float32.
+
+    Parameters
+    ----------
+    name_or_path : str
+        Directory, or name on the hub.
+    part : callable, optional
+        Returns the part of the model that computes the features; default: the whole model.
+    unused : tuple of str, default=()
+        Beginnings of the names of weights within the part that features do not depend on.
+
+    Returns
+    -------
+    model : transformers.PreTrainedModel
+        The part.
+
+    Raises
+    ------
+    ValueError
+        If the checkpoint lacks weights of the part: transformers would make random ones.
+    """
+    auto = import_transformers().AutoModel
+    with quiet_loading(reports=False):  # they name weights that are not used
+        model, found = load_part(auto, name_or_path, dtype=torch.float32, output_loading_info=True)
+    used = model if part is None else part(model)
+    missing = _missing_weights(model, used, set(found["missing_keys"]), unused)
+    if missing:
+        raise ValueError(
+            f"{name_or_path!r} lacks {len(missing)} weights of its {type(model).__name__}, such as "
+            f"{missing[:3]}; random ones would make the features worthless. Save the whole model "
+            "again, with model.save_pretrained(DIRECTORY)."
+        )
+    return used
+
+
+def _missing_weights(
+    model: Any, used: Any, missing: set[str], unused: tuple[str, ...]
+) -> list[str]:
+    """Return the names of weights that are random; a tied one has several names."""
+    names: dict[int, list[str]] = {}
+    for name, tensor in _named_tensors(model):
+        names.setdefault(id(tensor), []).append(name)
+    needed = [
+        tensor
+        for name, tensor in _named_tensors(used)
+        if not name.startswith(unused) and not name.endswith(_NOT_IN_FEATURES)
+    ]
+    random = [names[id(tensor)] for tensor in needed if set(names[id(tensor)]) <= missing]
+    return sorted({some[0] for some in random})
+
+
+def _named_tensors(model: Any) -> Iterator[tuple[str, Any]]:
+    """Yield weights and the statistics of normalisation."""
+    yield from model.named_parameters(remove_duplicate=False)
+    for name, tensor in model.named_buffers(remove_duplicate=False):
+        if tensor.is_floating_point():
+            yield name, tensor
+
+
+def encoder_of(model: Any) -> Any:
+    """Return the encoder of a model with encoder and decoder, else the model."""
+    return model.get_encoder() if getattr(model.config, "is_encoder_decoder", False) else model
 
 
 def load_part(kind: Any, name_or_path: str, **parameters: Any) -> Any:

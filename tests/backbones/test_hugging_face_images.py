@@ -223,7 +223,7 @@ def test_a_masked_autoencoder_reads_all_patches(tmp_path, photographs):
         np.testing.assert_allclose(embed(backbone, photographs), expected, atol=1e-4)
 
 
-def test_missing_weights_are_reported_unless_they_are_not_used(tmp_path, photographs):
+def test_missing_weights_are_an_error_unless_they_are_not_used(tmp_path, photographs):
     path = save(CONFIGS["vit"](), tmp_path, head="AutoModelForImageClassification")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -231,8 +231,16 @@ def test_missing_weights_are_reported_unless_they_are_not_used(tmp_path, photogr
     weights = load_file(tmp_path / "model.safetensors")
     del weights["vit.layernorm.weight"]
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.warns(UserWarning, match=r"lacks weights of its ViTModel.*layernorm\.weight"):
-        embed(resolve_backbone(path), photographs)
+    lacks = r"lacks 1 weights of its ViTModel, such as \['layernorm\.weight'\]"
+    for cache in ("auto", None):
+        with pytest.raises(ValueError, match=lacks):
+            FoundationFeatureExtractor(path, cache=cache).fit_transform(photographs)
+
+
+def test_a_directory_without_an_image_processor_says_how_to_save_it(tmp_path, photographs):
+    path = save(CONFIGS["vit"](), tmp_path, processor=None)
+    with pytest.raises(ValueError, match=r"no image processor.*image_processor\.save_pretrained"):
+        FoundationFeatureExtractor(path).fit(photographs)
 
 
 def test_a_student_of_texts_does_not_start_from_a_vision_model(directory):
