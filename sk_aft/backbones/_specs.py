@@ -26,6 +26,7 @@ from sk_aft.backbones._text_objects import (
     refuse_tokenizer,
 )
 from sk_aft.backbones._timm import TimmBackbone
+from sk_aft.backbones._timm_objects import TimmObject, is_model_of_timm
 from sk_aft.backbones._torch import TorchBackbone
 from sk_aft.backbones._torchvision import TorchvisionBackbone, is_of_torchvision
 
@@ -52,8 +53,8 @@ def resolve_backbone(model: Any) -> Backbone:
     model : str, Backbone, torch.nn.Module, estimator or callable
         A spec (a name such as "minilm", "st:NAME", "hf:NAME", "timm:NAME",
         "open_clip:NAME/PRETRAINED" or "onnx:PATH", or a directory of a model of the first two), a
-        backbone, a module, a loaded SentenceTransformer or model of transformers, a network of
-        torchvision, a fitted scikit-learn transformer, or a function from a batch of rows to an
+        backbone, a module, a loaded SentenceTransformer or model of transformers, a network of timm
+        or torchvision, a fitted scikit-learn transformer, or a function from a batch of rows to an
         (n, d) array.
 
     Returns
@@ -82,6 +83,8 @@ def resolve_backbone(model: Any) -> Backbone:
         return hugging_face_object(model)
     if is_pipeline_of_transformers(model):
         return from_pipeline(model)
+    if is_model_of_timm(model):
+        return TimmObject(model)
     if is_of_torchvision(model):
         return TorchvisionBackbone(model)
     if isinstance(model, torch.nn.Module):
