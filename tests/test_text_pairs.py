@@ -162,6 +162,31 @@ def test_models_of_single_texts_refuse_pairs():
         FoundationFeatureExtractor({COLUMNS: "minilm"}).fit(FRAME)
 
 
+def test_a_function_beside_a_model_of_pairs_reads_no_pairs(directory):
+    def n_rows(rows):
+        return np.full((len(rows), 1), len(rows))
+
+    for models in ([f"hf:{directory}", n_rows], [n_rows, f"hf:{directory}"]):
+        with pytest.raises(ValueError, match="Model 'n_rows' reads single texts or images, but"):
+            FoundationFeatureExtractor({COLUMNS: models}).fit(FRAME)
+    frame = as_rows(FRAME.assign(more=[5, 6, 7, 8]), kind="frame")
+    assert frame.column(("amount", "more")).kind == "numeric"
+    assert frame.column(COLUMNS, kind="pair").kind == "pair"
+    with pytest.raises(ValueError, match="are not all numbers"):
+        frame.column(COLUMNS)
+    with pytest.raises(ValueError, match="are not all numbers"):
+        pickle.loads(pickle.dumps(frame)).column(COLUMNS)
+
+
+@pytest.mark.parametrize("columns", [("premise", "amount"), ("photo", "premise")])
+def test_columns_of_texts_or_images_each_need_a_model(columns):
+    frame = FRAME.assign(photo=[np.zeros((8, 8, 3), np.uint8)] * 4)
+    with pytest.raises(ValueError, match=r"reads single texts or images.* a model of its own"):
+        FoundationFeatureExtractor({columns: np.abs}).fit(frame)
+    with pytest.raises(ValueError, match=r"'effnet-lite0' reads single images.* of its own"):
+        FoundationFeatureExtractor({columns: "effnet-lite0"}).fit(frame)
+
+
 def test_three_columns_are_refused(directory):
     columns = (*COLUMNS, "amount")
     with pytest.raises(ValueError, match=r"reads a text or a pair of texts, but .* the 3 columns"):

@@ -163,6 +163,13 @@ def test_numbers_are_refused_before_any_row(directory):
         FoundationFeatureExtractor(f"hf:{directory('clip')}").fit(np.eye(3))
 
 
+def test_pairs_are_refused_before_any_row(directory):
+    frame = pd.DataFrame({"a": TEXTS, "b": TEXTS[::-1]})
+    expected = r"reads single texts or images, .*\{'a': \.\.\., 'b': \.\.\.\}"
+    with pytest.raises(ValueError, match=expected):
+        FoundationFeatureExtractor({("a", "b"): f"hf:{directory('clip')}"}).fit(frame)
+
+
 def test_floats_that_are_no_pixels_are_refused(directory, photographs):
     standardised = (photographs.astype(np.float32) - 100) / 50
     with pytest.raises(ValueError, match="reads pictures: uint8"):
