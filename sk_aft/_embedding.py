@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from traceback import walk_tb
 from typing import Any, NamedTuple
 
@@ -113,12 +114,23 @@ def check_reads_pair(backbone: Backbone, columns: tuple) -> None:
         return
     single = {"text": "single texts", "image": "single images", None: "single texts or images"}
     reads = "a text or a pair of texts" if backbone.reads_pairs else single[backbone.kind]
-    pairs = "" if backbone.reads_pairs else " Text models of transformers ('hf:NAME') read pairs."
+    pairs = "" if backbone.reads_pairs else _how_to_read_pairs(backbone)
     each = ", ".join(f"{column!r}: ..." for column in columns)
     raise ValueError(
         f"Model {backbone.name!r} reads {reads}, but it was given the {len(columns)} columns "
         f"{columns}: give each column a model of its own, as in model={{{each}}}.{pairs}"
     )
+
+
+def _how_to_read_pairs(backbone: Backbone) -> str:
+    directory = Path(getattr(backbone, "name_or_path", ""))
+    is_users = backbone.kind == "text" and backbone.name == directory.name
+    if is_users and (directory / "config.json").is_file():
+        return (
+            " To read pairs with the transformer in this directory of sentence-transformers, write "
+            f"'hf:{directory}'."
+        )
+    return " Text models of transformers ('hf:NAME') read pairs."
 
 
 class FeatureSource(NamedTuple):

@@ -1,6 +1,8 @@
 """Two columns of texts that a model of transformers reads together."""
 
+import json
 import pickle
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -160,6 +162,18 @@ def test_a_pair_with_a_missing_text_is_missing(missing, directory, expected):
 def test_models_of_single_texts_refuse_pairs():
     with pytest.raises(ValueError, match=r"'minilm' reads single texts.*'premise': \.\.\., 'hypo"):
         FoundationFeatureExtractor({COLUMNS: "minilm"}).fit(FRAME)
+
+
+def test_a_directory_of_sentence_transformers_reads_pairs_as_one_of_transformers(
+    directory, expected, tmp_path
+):
+    path = shutil.copytree(directory, tmp_path / "sentences")
+    module = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}
+    (path / "modules.json").write_text(json.dumps([module]))
+    with pytest.raises(ValueError, match=f"reads single texts.* write 'hf:{path}'"):
+        FoundationFeatureExtractor({COLUMNS: str(path)}).fit(FRAME)
+    found = extractor_of(path).fit_transform(FRAME).features
+    np.testing.assert_allclose(found, expected[:, -1], atol=1e-5)
 
 
 def test_a_function_beside_a_model_of_pairs_reads_no_pairs(directory):

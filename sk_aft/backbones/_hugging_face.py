@@ -25,6 +25,7 @@ from sk_aft.backbones._hidden_states import (
     mean_over_tokens,
 )
 from sk_aft.backbones._hub import load_from_hub
+from sk_aft.backbones._hugging_face_rows import family_of, model_class
 from sk_aft.backbones._licences import licence_of_files
 from sk_aft.backbones._network import Network
 from sk_aft.backbones._tokens import (
@@ -66,7 +67,8 @@ class HuggingFaceBackbone(EncoderBackbone, LoadedOnDemand):
     Raises
     ------
     ValueError
-        If there is no such pooling.
+        If there is no such pooling, or the model of a directory reads images; of a model on the hub
+        this is found out before any row is run.
 
     Notes
     -----
@@ -85,6 +87,9 @@ class HuggingFaceBackbone(EncoderBackbone, LoadedOnDemand):
     def __init__(self, name_or_path: str, *, max_length: int = 256, pooling: str = "mean") -> None:
         if pooling not in _POOLINGS:
             raise ValueError(f"pooling={pooling!r}: expected 'mean' or 'last'.")
+        check_has_no_prefix(name_or_path, type(self).__name__)
+        if Path(name_or_path).is_dir():
+            check_reads_texts(name_or_path)
         self.name_or_path = name_or_path
         self.max_length = max_length
         self.pooling = pooling
@@ -118,8 +123,9 @@ class HuggingFaceBackbone(EncoderBackbone, LoadedOnDemand):
         return size_of(load_config(self.name_or_path))
 
     def check_rows(self, rows: Rows, names: Any) -> None:
-        """Raise if rows are pairs that the tokenizer would join without a separator."""
+        """Raise if the model reads no texts, or no pairs because nothing would separate them."""
         del names
+        check_reads_texts(self.name_or_path)
         if rows.kind == "pair":
             check_separates_pairs(load_tokenizer(self.name_or_path), self.name)
 
@@ -233,6 +239,31 @@ def with_padding(tokenizer: Any) -> Any:
         tokenizer = copy.deepcopy(tokenizer)
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return tokenizer
+
+
+def check_has_no_prefix(name_or_path: str, kind: str) -> None:
+    """Raise ValueError if a name is a spec."""
+    if name_or_path.startswith("hf:"):
+        name = name_or_path.removeprefix("hf:")
+        raise ValueError(
+            f"{kind} got {name_or_path!r}: leave the prefix out, {kind}({name!r}), or give "
+            f"{name_or_path!r} itself as the model."
+        )
+
+
+def check_reads_texts(name_or_path: str) -> None:
+    """Raise ValueError if a model is known to read images."""
+    try:
+        config = load_config(name_or_path)
+        family = family_of(model_class(config), config)
+    except (ImportError, OSError, ValueError):  # it is not known, or loading will say more
+        return
+    if family != "text":
+        other = {"image": "HuggingFaceImageBackbone", "clip": "HuggingFaceClipBackbone"}[family]
+        raise ValueError(
+            f"HuggingFaceBackbone is for text models, but {name_or_path!r} ({config.model_type}) "
+            f"reads images: use {other}({name_or_path!r}), or 'hf:{name_or_path}' as the model."
+        )
 
 
 def check_separates_pairs(tokenizer: Any, name: str) -> None:

@@ -13,6 +13,7 @@ import torch
 from sk_aft._data._rows import Rows
 from sk_aft.backbones._base import FeatureShapeError
 from sk_aft.backbones._hugging_face import (
+    check_has_no_prefix,
     load_config,
     load_model,
     load_tokenizer,
@@ -47,6 +48,7 @@ class HuggingFaceClipBackbone(ImageBackbone):
     kind = None  # type: ignore[assignment]
 
     def __init__(self, name_or_path: str) -> None:
+        check_has_no_prefix(name_or_path, type(self).__name__)
         self.name_or_path = name_or_path
         self.name = Path(name_or_path).name
 

@@ -17,6 +17,7 @@ from sk_aft._optional import import_optional
 from sk_aft.backbones._base import FeatureShapeError
 from sk_aft.backbones._encoder_files import import_transformers
 from sk_aft.backbones._hugging_face import (
+    check_has_no_prefix,
     load_config,
     load_model,
     load_part,
@@ -73,6 +74,7 @@ class HuggingFaceImageBackbone(ImageBackbone):
     def __init__(self, name_or_path: str, *, pooling: str = "auto") -> None:
         if pooling not in _POOLINGS:
             raise ValueError(f"pooling={pooling!r}: expected one of {', '.join(_POOLINGS)}.")
+        check_has_no_prefix(name_or_path, type(self).__name__)
         self.name_or_path = name_or_path
         self.pooling = pooling
         self.name = Path(name_or_path).name
