@@ -425,7 +425,9 @@ def _named_tensors(model: Any) -> Iterator[tuple[str, Any]]:
 
 def encoder_of(model: Any) -> Any:
     """Return the encoder of a model with encoder and decoder, else the model."""
-    return model.get_encoder() if getattr(model.config, "is_encoder_decoder", False) else model
+    # The configuration of an encoder that was saved alone does not say so.
+    has_decoder = "decoder_input_ids" in inspect.signature(model.forward).parameters
+    return model.get_encoder() if has_decoder else model
 
 
 def load_part(kind: Any, name_or_path: str, **parameters: Any) -> Any:

@@ -3,6 +3,7 @@
 import pytest
 import transformers
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models
 
 from sk_aft import AFTClassifier, FoundationFeatureExtractor
 from tests.conftest import CONFIGS, save_encoder
@@ -39,7 +40,11 @@ def test_a_directory_without_a_tokenizer_is_refused_before_any_row(kind, cache, 
 
 def test_a_tokenizer_without_words_is_none(tmp_path):
     transformers.AutoModel.from_config(CONFIGS["bert"]()).save_pretrained(tmp_path)
-    transformers.BertTokenizer().save_pretrained(tmp_path)
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    vocabulary = {name: number for number, name in enumerate(names.values())}
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordPiece(vocab=vocabulary, unk_token="[UNK]")), **names
+    ).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="one that knows no words"):
         features(f"hf:{tmp_path}")
     with pytest.raises(ValueError, match="one that knows no words"):
@@ -78,3 +83,15 @@ def test_weights_that_features_depend_on_may_not_be_missing(kind, lost, is_used,
         assert lost in str(caught.value)
     else:
         assert (features(f"hf:{tmp_path}") == expected).all()
+
+
+def test_an_encoder_that_was_saved_without_its_decoder_is_whole(tmp_path):
+    save_encoder("t5", tmp_path)
+    expected = features(f"hf:{tmp_path}")
+    encoder = transformers.T5EncoderModel.from_pretrained(tmp_path)
+    encoder.save_pretrained(tmp_path)
+    assert not any(
+        name.startswith("decoder.") for name in load_file(tmp_path / "model.safetensors")
+    )
+    for model in (f"hf:{tmp_path}", encoder):
+        assert abs(features(model) - expected).max() < 1e-5
