@@ -65,11 +65,10 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
         - An estimator: cloned and fitted. It gets a DataFrame if the rows are one.
         - None: the rows are already numbers, and are not scaled.
     lr : "auto" or float, default="auto"
-        Initial learning rate of the network. "auto" is the network's own, for example 1e-3 for
-        `MLP` (3e-3 if soft targets, or probes, teach it rows without a label), 3e-3 for
-        `EfficientNetLite` and 1e-4 for `TransformerText`. The head of networks that
-        are fine-tuned has ``module__head_lr_factor`` times this rate. ``optimizer__lr`` has
-        precedence.
+        Initial learning rate. "auto" is the network's own: 1e-3 for `MLP`, or 3e-3 if predictions
+        teach it rows without a label, 3e-3 for `EfficientNetLite`, 1e-4 for `TransformerText`. The
+        head of networks that are fine-tuned has ``module__head_lr_factor`` times this rate.
+        ``optimizer__lr`` has precedence.
     transfer_lr : float, default=1e-2
         Learning rate of the transfer method's own parameters, as published.
     optimizer : type, default=sk_aft.optim.RowwiseAdamW

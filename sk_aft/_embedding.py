@@ -6,7 +6,9 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from traceback import walk_tb
 from typing import Any, NamedTuple
 
@@ -15,13 +17,14 @@ import torch
 from tqdm.auto import tqdm
 
 from sk_aft._data._feature_rows import MatrixInMemory, StoredRows
-from sk_aft._data._images import open_image
+from sk_aft._data._images import has_image_suffix, open_image
 from sk_aft._data._rows import Rows, as_rows
 from sk_aft._runtime._device import resolve_device
 from sk_aft._runtime._memory import is_out_of_memory, release_memory
 from sk_aft.backbones import Backbone
 from sk_aft.backbones._base import FeatureShapeError
 from sk_aft.backbones._layers import LayersOfModel
+from sk_aft.exceptions import SeveralKindsError
 from sk_aft.store import FeatureStore, digest_array, row_digests
 from sk_aft.store._process import process_store
 
@@ -72,29 +75,62 @@ class Reader(NamedTuple):
     def rows(self, rows: Rows) -> Rows:
         """Return the part of the rows that the model reads, checked; categories as texts."""
         kind = self.kind or self.backbone.kind
-        if kind == "text" and isinstance(self.column, tuple) and len(self.column) > 1:
+        is_tuple = isinstance(self.column, tuple) and len(self.column) > 1
+        if is_tuple and (kind in ("text", "image") or (kind is None and self._are_single(rows))):
             check_reads_pair(self.backbone, self.column)
             kind = "pair"
-        if self.column is not None:
-            rows = rows.column(self.column, kind=kind, missing=True)
-        elif rows.kind == "frame":
-            rows = as_rows(rows.values, kind=kind, missing=True)
-        elif kind is not None:
-            rows = rows.read_as(kind)
-        return rows.read_as("text") if rows.kind == "category" else rows
+        with _naming(self.backbone):
+            if self.column is not None:
+                rows = rows.column(self.column, kind=kind, missing=True)
+            elif rows.kind == "frame":
+                rows = as_rows(rows.values, kind=kind, missing=True)
+            elif kind is not None:
+                rows = rows.read_as(kind)
+            return rows.read_as("text") if rows.kind == "category" else rows
+
+    def _are_single(self, rows: Rows) -> bool:
+        """Return whether columns hold texts or images, of which each makes rows of its own."""
+        with suppress(ValueError):
+            rows.column(self.column, missing=True)
+            return False
+        kinds = {rows.column(name, missing=True).kind for name in self.column}
+        return bool(kinds & {"text", "image"})
+
+
+@contextmanager
+def _naming(backbone: Backbone) -> Iterator[None]:
+    """Prepend the name of a model to the message of an error about its rows."""
+    try:
+        yield
+    except SeveralKindsError:
+        raise
+    except ValueError as error:
+        raise ValueError(f"Model {backbone.name!r}: {error}") from error
 
 
 def check_reads_pair(backbone: Backbone, columns: tuple) -> None:
     """Raise ValueError unless a text model can read the texts of these columns together."""
     if backbone.reads_pairs and len(columns) == 2:
         return
-    reads = "a text or a pair of texts" if backbone.reads_pairs else "single texts"
-    pairs = "" if backbone.reads_pairs else " Models of transformers ('hf:NAME') read pairs."
+    single = {"text": "single texts", "image": "single images", None: "single texts or images"}
+    reads = "a text or a pair of texts" if backbone.reads_pairs else single[backbone.kind]
+    pairs = "" if backbone.reads_pairs else _how_to_read_pairs(backbone)
     each = ", ".join(f"{column!r}: ..." for column in columns)
     raise ValueError(
         f"Model {backbone.name!r} reads {reads}, but it was given the {len(columns)} columns "
         f"{columns}: give each column a model of its own, as in model={{{each}}}.{pairs}"
     )
+
+
+def _how_to_read_pairs(backbone: Backbone) -> str:
+    directory = Path(getattr(backbone, "name_or_path", ""))
+    is_users = backbone.kind == "text" and backbone.name == directory.name
+    if is_users and (directory / "config.json").is_file():
+        return (
+            " To read pairs with the transformer in this directory of sentence-transformers, write "
+            f"'hf:{directory}'."
+        )
+    return " Text models of transformers ('hf:NAME') read pairs."
 
 
 class FeatureSource(NamedTuple):
@@ -438,6 +474,12 @@ class Embedding:
 
     def _cannot_read(self, row: int, error: Exception) -> None:
         """Record a row that cannot be read, as ``error`` describes; raise unless masked."""
+        value = self._rows.values[row]
+        if self._rows.kind == "image" and isinstance(value, str) and not has_image_suffix(value):
+            error = ValueError(
+                f"{error} Model {self._backbone.name!r} reads images and takes strings as their "
+                "paths: texts need a text model, such as 'minilm'."
+            )
         if self._source.on_error == "raise":
             raise error
         self._leave_out(row, error)

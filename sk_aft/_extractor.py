@@ -140,7 +140,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     - "timm:NAME" (images), "open_clip:NAME/PRETRAINED" (images or texts), or "onnx:PATH" (a file);
     - a SentenceTransformer, a model of transformers that was loaded from a directory or hub name
       with its tokenizer or image processor, ``transformers.pipeline("feature-extraction", ...)``,
-      or a classifier of torchvision, which reads images as its weights do;
+      or a classifier of torchvision or timm, which reads images as its weights do;
     - a backbone of `sk_aft.backbones`, or another torch module;
     - a fitted scikit-learn transformer, or a function from a batch of rows to an (n, d) array;
     - `TeacherPredictions` of a classifier or regressor, or a fitted one: it has no features, and

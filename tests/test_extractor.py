@@ -285,10 +285,23 @@ def test_what_is_no_model_says_so_at_fit(model, error, message):
 
 
 def test_rows_that_a_model_does_not_read_are_refused_at_fit():
-    with pytest.raises(ValueError, match="Expected text rows, got numeric rows"):
+    with pytest.raises(ValueError, match="Model 'minilm': Expected text rows, got numeric rows"):
         FoundationFeatureExtractor("minilm").fit([[1.0, 2.0]])
-    with pytest.raises(ValueError, match="Expected image rows, got numeric rows"):
+    with pytest.raises(ValueError, match="Model 'minilm': Expected text rows, got image rows"):
+        FoundationFeatureExtractor("minilm").fit(np.zeros((2, 8, 8, 3), np.uint8))
+    with pytest.raises(ValueError, match="Model 'effnet-lite0': Expected image rows, got numeric"):
         FoundationFeatureExtractor("effnet-lite0").fit([[1.0, 2.0]])
+
+
+@pytest.mark.parametrize("cache", ["auto", None])
+def test_texts_for_an_image_model_are_paths(cache):
+    extractor = FoundationFeatureExtractor("effnet-lite0", cache=cache)
+    message = r"Row 0 .*Model 'effnet-lite0' reads images and takes strings as their paths"
+    with pytest.raises(ValueError, match=message):
+        extractor.fit_transform(["my card", "why"])
+    with pytest.raises(ValueError, match="not a readable image") as caught:
+        extractor.fit_transform(["no/such/file.png"])
+    assert "takes strings" not in str(caught.value)
 
 
 @pytest.mark.parametrize("method", ["fit", "fit_transform"])

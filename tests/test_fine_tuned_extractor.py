@@ -369,7 +369,7 @@ def test_minus_one_is_probably_a_mark(tuned):
     labels = np.where(np.arange(16) < 4, -1, Y)
     with pytest.warns(UserWarning, match="FineTunedFeatureExtractor learns -1.*missing_label=-1"):
         rows = tuned().fit_transform(TEXTS, labels)
-    with pytest.raises(ValueError, match="missing_label=-1 in the FineTunedFeatureExtractor, too"):
+    with pytest.raises(ValueError, match="missing_label=-1 in its TeacherPredictions, or in the"):
         AFTClassifier(missing_label=-1, max_epochs=1).fit(rows, labels)
 
 

@@ -1,6 +1,8 @@
 """Two columns of texts that a model of transformers reads together."""
 
+import json
 import pickle
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -160,6 +162,43 @@ def test_a_pair_with_a_missing_text_is_missing(missing, directory, expected):
 def test_models_of_single_texts_refuse_pairs():
     with pytest.raises(ValueError, match=r"'minilm' reads single texts.*'premise': \.\.\., 'hypo"):
         FoundationFeatureExtractor({COLUMNS: "minilm"}).fit(FRAME)
+
+
+def test_a_directory_of_sentence_transformers_reads_pairs_as_one_of_transformers(
+    directory, expected, tmp_path
+):
+    path = shutil.copytree(directory, tmp_path / "sentences")
+    module = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}
+    (path / "modules.json").write_text(json.dumps([module]))
+    with pytest.raises(ValueError, match=f"reads single texts.* write 'hf:{path}'"):
+        FoundationFeatureExtractor({COLUMNS: str(path)}).fit(FRAME)
+    found = extractor_of(path).fit_transform(FRAME).features
+    np.testing.assert_allclose(found, expected[:, -1], atol=1e-5)
+
+
+def test_a_function_beside_a_model_of_pairs_reads_no_pairs(directory):
+    def n_rows(rows):
+        return np.full((len(rows), 1), len(rows))
+
+    for models in ([f"hf:{directory}", n_rows], [n_rows, f"hf:{directory}"]):
+        with pytest.raises(ValueError, match="Model 'n_rows' reads single texts or images, but"):
+            FoundationFeatureExtractor({COLUMNS: models}).fit(FRAME)
+    frame = as_rows(FRAME.assign(more=[5, 6, 7, 8]), kind="frame")
+    assert frame.column(("amount", "more")).kind == "numeric"
+    assert frame.column(COLUMNS, kind="pair").kind == "pair"
+    with pytest.raises(ValueError, match="are not all numbers"):
+        frame.column(COLUMNS)
+    with pytest.raises(ValueError, match="are not all numbers"):
+        pickle.loads(pickle.dumps(frame)).column(COLUMNS)
+
+
+@pytest.mark.parametrize("columns", [("premise", "amount"), ("photo", "premise")])
+def test_columns_of_texts_or_images_each_need_a_model(columns):
+    frame = FRAME.assign(photo=[np.zeros((8, 8, 3), np.uint8)] * 4)
+    with pytest.raises(ValueError, match=r"reads single texts or images.* a model of its own"):
+        FoundationFeatureExtractor({columns: np.abs}).fit(frame)
+    with pytest.raises(ValueError, match=r"'effnet-lite0' reads single images.* of its own"):
+        FoundationFeatureExtractor({columns: "effnet-lite0"}).fit(frame)
 
 
 def test_three_columns_are_refused(directory):

@@ -43,6 +43,13 @@ _DATES = (
 
 
 @dataclass(frozen=True)
+class PairOf:
+    """Two columns of a frame as pairs of texts; alone, they name the same columns side by side."""
+
+    columns: Any
+
+
+@dataclass(frozen=True)
 class Rows:
     """Rows (samples) whose kind is known. `as_rows` recognises rows once and returns this.
 
@@ -73,7 +80,7 @@ class Rows:
     # Found when a preprocessor was fitted, and used when it transforms the same rows.
     _found_ranges: Ranges | None = field(default=None, init=False, repr=False, compare=False)
     column_kinds: dict[Any, str] = field(default_factory=dict)
-    # Columns of a frame that were recognised already.
+    # Columns of a frame that were recognised already, by name, names or `PairOf`.
     _columns: dict[Any, Rows] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -219,11 +226,11 @@ class Rows:
         ValueError
             If there is no such column, or it cannot be read; the message names it.
         """
-        if column not in self._columns and kind == "pair":
+        key = PairOf(column) if kind == "pair" else column
+        if key not in self._columns and kind == "pair":
             texts = [self.column(name, kind="text", missing=True).values for name in column]
-            pairs = Rows("pair", np.column_stack(texts), indices=self.indices)
-            self._columns[column] = pairs
-        if column not in self._columns:
+            self._columns[key] = Rows("pair", np.column_stack(texts), indices=self.indices)
+        if key not in self._columns:
             names = column if isinstance(column, tuple) else [column]
             frame = select_columns(self.values, names)
             with named(column):
@@ -234,7 +241,7 @@ class Rows:
                 if column in (self.float_range or {}):
                     rows = rows.in_float_range(self.float_range[column])
             self._columns[column] = replace(rows, indices=self.indices)
-        rows = self._columns[column]
+        rows = self._columns[key]
         with named(column):
             rows = rows if kind is None else rows.read_as(kind)
             if not missing:
@@ -277,7 +284,9 @@ class Rows:
 
     def __getstate__(self) -> dict[str, Any]:
         # Columns are read again, as what they were recognised as.
-        kinds = {name: rows.kind for name, rows in self._columns.items()}
+        kinds = {
+            name: rows.kind for name, rows in self._columns.items() if not isinstance(name, PairOf)
+        }
         ranges = {
             name: rows.float_range
             for name, rows in self._columns.items()

@@ -13,7 +13,11 @@ from sk_aft.backbones._encoder_files import (
     files_in_sentence_transformer,
     import_transformers,
 )
-from sk_aft.backbones._hugging_face import HuggingFaceBackbone, quiet_loading
+from sk_aft.backbones._hugging_face import (
+    HuggingFaceBackbone,
+    check_knows_words,
+    quiet_loading,
+)
 from sk_aft.backbones._sentence_transformers import SentenceTransformerBackbone
 
 # Types of transformers that read texts and whose configuration names no other files.
@@ -151,7 +155,7 @@ def load_tokenizer_json(files: EncoderFiles) -> tuple[str, int]:
     Raises
     ------
     ValueError
-        If it is a tokenizer that runs in Python only.
+        If it is a tokenizer that runs in Python only, or knows no words.
     """
     transformers = import_transformers()
     tokenizer = files.load(transformers.AutoTokenizer)
@@ -162,6 +166,7 @@ def load_tokenizer_json(files: EncoderFiles) -> tuple[str, int]:
             f"({type(tokenizer).__name__}): expected one of the library tokenizers, with a file "
             "tokenizer.json. Pass a preprocessor that returns the token ids of each text."
         )
+    check_knows_words(tokenizer, files.name_or_path)
     config = files.load(transformers.AutoConfig)
     n_positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
     return backend.to_str(), min(n_positions, tokenizer.model_max_length)

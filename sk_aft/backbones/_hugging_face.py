@@ -25,6 +25,7 @@ from sk_aft.backbones._hidden_states import (
     mean_over_tokens,
 )
 from sk_aft.backbones._hub import load_from_hub
+from sk_aft.backbones._hugging_face_rows import family_of, model_class
 from sk_aft.backbones._licences import licence_of_files
 from sk_aft.backbones._network import Network
 from sk_aft.backbones._tokens import (
@@ -38,6 +39,10 @@ from sk_aft.backbones._tokens import (
 from sk_aft.backbones._tunable import TakeTensors, TunableModel, tunable_encoder
 
 _POOLINGS = {"mean": mean_over_tokens, "last": last_token}
+_TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "*.model", "*.vocab", "tekken.json")
+_SPACES = " \u2581\u0120"  # SentencePiece and GPT-2 write a space as the last two
+# Weights that only training reads.
+_NOT_IN_FEATURES = ("mask_token", "logit_scale", "logit_bias")
 
 
 class HuggingFaceBackbone(EncoderBackbone, LoadedOnDemand):
@@ -62,7 +67,8 @@ class HuggingFaceBackbone(EncoderBackbone, LoadedOnDemand):
     Raises
     ------
     ValueError
-        If there is no such pooling.
+        If there is no such pooling, or the model of a directory reads images; of a model on the hub
+        this is found out before any row is run.
 
     Notes
     -----
@@ -81,6 +87,9 @@ class HuggingFaceBackbone(EncoderBackbone, LoadedOnDemand):
     def __init__(self, name_or_path: str, *, max_length: int = 256, pooling: str = "mean") -> None:
         if pooling not in _POOLINGS:
             raise ValueError(f"pooling={pooling!r}: expected 'mean' or 'last'.")
+        check_has_no_prefix(name_or_path, type(self).__name__)
+        if Path(name_or_path).is_dir():
+            check_reads_texts(name_or_path)
         self.name_or_path = name_or_path
         self.max_length = max_length
         self.pooling = pooling
@@ -114,8 +123,9 @@ class HuggingFaceBackbone(EncoderBackbone, LoadedOnDemand):
         return size_of(load_config(self.name_or_path))
 
     def check_rows(self, rows: Rows, names: Any) -> None:
-        """Raise if rows are pairs that the tokenizer would join without a separator."""
+        """Raise if the model reads no texts, or no pairs because nothing would separate them."""
         del names
+        check_reads_texts(self.name_or_path)
         if rows.kind == "pair":
             check_separates_pairs(load_tokenizer(self.name_or_path), self.name)
 
@@ -123,9 +133,7 @@ class HuggingFaceBackbone(EncoderBackbone, LoadedOnDemand):
         """Load tokenizer and model."""
         with quiet_loading():
             tokenizer = with_padding(load_tokenizer(self.name_or_path))
-            model = load_model(self.name_or_path)
-        if getattr(model.config, "is_encoder_decoder", False):
-            model = model.get_encoder()
+            model = load_model(self.name_or_path, encoder_of, unused=("pooler.",))
         model.config.use_cache = False  # of decoders that generate texts
         module = PooledTokens(model.to(device), self.pooling)
         return tokenizer, token_network(
@@ -233,6 +241,31 @@ def with_padding(tokenizer: Any) -> Any:
     return tokenizer
 
 
+def check_has_no_prefix(name_or_path: str, kind: str) -> None:
+    """Raise ValueError if a name is a spec."""
+    if name_or_path.startswith("hf:"):
+        name = name_or_path.removeprefix("hf:")
+        raise ValueError(
+            f"{kind} got {name_or_path!r}: leave the prefix out, {kind}({name!r}), or give "
+            f"{name_or_path!r} itself as the model."
+        )
+
+
+def check_reads_texts(name_or_path: str) -> None:
+    """Raise ValueError if a model is known to read images."""
+    try:
+        config = load_config(name_or_path)
+        family = family_of(model_class(config), config)
+    except (ImportError, OSError, ValueError):  # it is not known, or loading will say more
+        return
+    if family != "text":
+        other = {"image": "HuggingFaceImageBackbone", "clip": "HuggingFaceClipBackbone"}[family]
+        raise ValueError(
+            f"HuggingFaceBackbone is for text models, but {name_or_path!r} ({config.model_type}) "
+            f"reads images: use {other}({name_or_path!r}), or 'hf:{name_or_path}' as the model."
+        )
+
+
 def check_separates_pairs(tokenizer: Any, name: str) -> None:
     """Raise ValueError if a tokenizer joins the texts of a pair with nothing between them."""
     n_alone, n_joined = (tokenizer.num_special_tokens_to_add(pair=pair) for pair in (False, True))
@@ -277,8 +310,50 @@ def resolved_revision(name_or_path: str) -> dict[str, str]:
 
 
 def load_tokenizer(name_or_path: str) -> Any:
-    """Load the tokenizer of a directory or a name on the hub."""
-    return load_part(import_transformers().AutoTokenizer, name_or_path)
+    """Load the tokenizer of a directory or a name on the hub.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or it knows no words.
+    """
+    try:
+        tokenizer = load_part(import_transformers().AutoTokenizer, name_or_path)
+    except Exception as error:  # of several types, depending on the tokenizer and the version
+        if not Path(name_or_path).is_dir() or _has_tokenizer_files(name_or_path):
+            raise
+        raise _without_tokenizer(name_or_path) from error
+    check_knows_words(tokenizer, name_or_path)
+    return tokenizer
+
+
+def check_knows_words(tokenizer: Any, name_or_path: str) -> None:
+    """Raise ValueError if a tokenizer knows no words; transformers makes such a one without files.
+
+    Parameters
+    ----------
+    tokenizer : transformers.PreTrainedTokenizerBase
+        The tokenizer.
+    name_or_path : str
+        Where it was loaded from, for the message.
+    """
+    try:
+        entries = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)
+    except NotImplementedError:  # it needs no vocabulary
+        return
+    if not any(not isinstance(entry, str) or entry.strip(_SPACES) for entry in entries):
+        raise _without_tokenizer(name_or_path)
+
+
+def _has_tokenizer_files(directory: str) -> bool:
+    return any(next(Path(directory).glob(pattern), None) for pattern in _TOKENIZER_FILES)
+
+
+def _without_tokenizer(name_or_path: str) -> ValueError:
+    return ValueError(
+        f"{name_or_path!r} has no tokenizer, or one that knows no words, so texts cannot be read: "
+        "save the model's tokenizer to the directory, with tokenizer.save_pretrained(DIRECTORY)."
+    )
 
 
 def load_config(name_or_path: str) -> Any:
@@ -286,9 +361,73 @@ def load_config(name_or_path: str) -> Any:
     return load_part(import_transformers().AutoConfig, name_or_path)
 
 
-def load_model(name_or_path: str) -> Any:
-    """Load the model of a directory or a name on the hub without its head, in float32."""
-    return load_part(import_transformers().AutoModel, name_or_path, dtype=torch.float32)
+def load_model(
+    name_or_path: str, part: Callable[[Any], Any] | None = None, *, unused: tuple[str, ...] = ()
+) -> Any:
+    """Load the model of a directory or a name on the hub without its head, in float32.
+
+    Parameters
+    ----------
+    name_or_path : str
+        Directory, or name on the hub.
+    part : callable, optional
+        Returns the part of the model that computes the features; default: the whole model.
+    unused : tuple of str, default=()
+        Beginnings of the names of weights within the part that features do not depend on.
+
+    Returns
+    -------
+    model : transformers.PreTrainedModel
+        The part.
+
+    Raises
+    ------
+    ValueError
+        If the checkpoint lacks weights of the part: transformers would make random ones.
+    """
+    auto = import_transformers().AutoModel
+    with quiet_loading(reports=False):  # they name weights that are not used
+        model, found = load_part(auto, name_or_path, dtype=torch.float32, output_loading_info=True)
+    used = model if part is None else part(model)
+    missing = _missing_weights(model, used, set(found["missing_keys"]), unused)
+    if missing:
+        raise ValueError(
+            f"{name_or_path!r} lacks {len(missing)} weights of its {type(model).__name__}, such as "
+            f"{missing[:3]}; random ones would make the features worthless. Save the whole model "
+            "again, with model.save_pretrained(DIRECTORY)."
+        )
+    return used
+
+
+def _missing_weights(
+    model: Any, used: Any, missing: set[str], unused: tuple[str, ...]
+) -> list[str]:
+    """Return the names of weights that are random; a tied one has several names."""
+    names: dict[int, list[str]] = {}
+    for name, tensor in _named_tensors(model):
+        names.setdefault(id(tensor), []).append(name)
+    needed = [
+        tensor
+        for name, tensor in _named_tensors(used)
+        if not name.startswith(unused) and not name.endswith(_NOT_IN_FEATURES)
+    ]
+    random = [names[id(tensor)] for tensor in needed if set(names[id(tensor)]) <= missing]
+    return sorted({some[0] for some in random})
+
+
+def _named_tensors(model: Any) -> Iterator[tuple[str, Any]]:
+    """Yield weights and the statistics of normalisation."""
+    yield from model.named_parameters(remove_duplicate=False)
+    for name, tensor in model.named_buffers(remove_duplicate=False):
+        if tensor.is_floating_point():
+            yield name, tensor
+
+
+def encoder_of(model: Any) -> Any:
+    """Return the encoder of a model with encoder and decoder, else the model."""
+    # The configuration of an encoder that was saved alone does not say so.
+    has_decoder = "decoder_input_ids" in inspect.signature(model.forward).parameters
+    return model.get_encoder() if has_decoder else model
 
 
 def load_part(kind: Any, name_or_path: str, **parameters: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ import torch
 from sk_aft._data._rows import Rows
 from sk_aft.backbones._base import FeatureShapeError
 from sk_aft.backbones._hugging_face import (
+    check_has_no_prefix,
     load_config,
     load_model,
     load_tokenizer,
@@ -47,6 +48,7 @@ class HuggingFaceClipBackbone(ImageBackbone):
     kind = None  # type: ignore[assignment]
 
     def __init__(self, name_or_path: str) -> None:
+        check_has_no_prefix(name_or_path, type(self).__name__)
         self.name_or_path = name_or_path
         self.name = Path(name_or_path).name
 
@@ -76,13 +78,22 @@ class HuggingFaceClipBackbone(ImageBackbone):
         if rows.kind == "image":
             super().check_rows(rows, names)
             load_image_processor(self.name_or_path)
+        else:
+            load_tokenizer(self.name_or_path)
 
     def load(self, device: torch.device) -> Any:
-        """Load the model with its image processor and its tokenizer."""
+        """Load the model with its image processor and its tokenizer; one of them may be missing."""
         with quiet_loading():
-            processor = load_image_processor(self.name_or_path)
-            tokenizer = with_padding(load_tokenizer(self.name_or_path))
+            processor = self._or_none(load_image_processor)
+            tokenizer = self._or_none(load_tokenizer)
+            tokenizer = None if tokenizer is None else with_padding(tokenizer)
             return Towers(load_model(self.name_or_path).to(device).eval(), processor, tokenizer)
+
+    def _or_none(self, load: Callable[[str], Any]) -> Any:
+        try:
+            return load(self.name_or_path)
+        except (OSError, ValueError):  # `check_rows` raises it if rows need what is missing
+            return None
 
     def run(
         self, rows: Rows, layers: Sequence[int], batch_size: int, device: torch.device

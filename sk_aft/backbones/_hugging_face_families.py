@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 from sk_aft.backbones._base import Backbone
-from sk_aft.backbones._encoder_files import import_transformers
 from sk_aft.backbones._hugging_face import HuggingFaceBackbone, load_config
 from sk_aft.backbones._hugging_face_clip import HuggingFaceClipBackbone
 from sk_aft.backbones._hugging_face_images import HuggingFaceImageBackbone
+from sk_aft.backbones._hugging_face_rows import family_of, model_class
 from sk_aft.backbones._image_objects import TransformersClipObject, TransformersImageObject
 from sk_aft.backbones._text_objects import TransformersObject
 
@@ -22,14 +24,6 @@ _OBJECTS = {
     "image": TransformersImageObject,
     "clip": TransformersClipObject,
 }
-# Names of models, and of the configurations of their parts, that read something else than texts.
-_SENSES = ("vision", "image", "video", "audio", "speech", "codec", "vq", "protein")
-_EXPECTED = (
-    "expected a text model, a vision model or one of the CLIP family (images and texts). A "
-    "function from a batch of rows to an (n, d) array can be a model, too."
-)
-
-
 NEEDS_CODE = (
     "it needs code of its repository (trust_remote_code), which is never run. If you trust it, "
     "load it yourself and give a function from a batch of rows to an (n, d) array as the model."
@@ -56,6 +50,7 @@ def hugging_face_backbone(name_or_path: str) -> Backbone:
     ValueError
         If the model reads something else, or needs code of the hub.
     """
+    _refuse_timm(name_or_path)
     try:
         config = load_config(name_or_path)
         family = family_of(model_class(config), config)
@@ -63,6 +58,19 @@ def hugging_face_backbone(name_or_path: str) -> Backbone:
         reason = NEEDS_CODE if "trust_remote_code" in str(error) else str(error)
         raise ValueError(f"Cannot use the foundation model {name_or_path!r}: {reason}") from error
     return _BACKBONES[family](name_or_path)
+
+
+def _refuse_timm(name_or_path: str) -> None:
+    """Raise ValueError if a directory holds a model of timm."""
+    try:
+        config = json.loads(Path(name_or_path, "config.json").read_text("utf-8"))
+    except (OSError, ValueError):  # transformers says what is wrong
+        return
+    if "architecture" in config and "model_type" not in config:
+        raise ValueError(
+            f"The directory {name_or_path!r} holds a model of timm, not of transformers: write "
+            f"'timm:{name_or_path}'."
+        )
 
 
 def hugging_face_object(model: Any) -> Backbone:
@@ -88,63 +96,3 @@ def hugging_face_object(model: Any) -> Backbone:
     except ValueError as error:
         raise ValueError(f"Cannot use this {type(model).__name__}: {error}") from None
     return _OBJECTS[family](model)
-
-
-def model_class(config: Any) -> Any:
-    """Return the class of `transformers.AutoModel` for a configuration.
-
-    Raises
-    ------
-    ValueError
-        If there is none.
-    """
-    mapping = import_transformers().MODEL_MAPPING
-    if type(config) not in mapping:
-        raise ValueError(
-            f"transformers has no model without a head for the type {config.model_type!r}; "
-            f"{_EXPECTED}"
-        )
-    classes = mapping[type(config)]
-    if not isinstance(classes, (list, tuple)):
-        return classes
-    names = getattr(config, "architectures", None) or []
-    return next((found for found in classes if found.__name__ in names), classes[0])
-
-
-def family_of(model: Any, config: Any) -> str:
-    """Return what a model reads.
-
-    Parameters
-    ----------
-    model : type or transformers.PreTrainedModel
-        A class of `transformers.AutoModel`, or a model of it.
-    config : transformers.PretrainedConfig
-        Its configuration.
-
-    Returns
-    -------
-    family : {"text", "image", "clip"}
-        "clip" reads both, each by its own part of the model.
-
-    Raises
-    ------
-    ValueError
-        If it reads something else, or texts together with something else.
-    """
-    if all(hasattr(model, f"get_{part}_features") for part in ("image", "text")):
-        return "clip"
-    parts = list(getattr(config, "sub_configs", {}))
-    names = [config.model_type, *parts]
-    others = [name for name in names if any(sense in name for sense in _SENSES)]
-    reads = model.main_input_name
-    if reads == "input_ids" and not others:
-        return "text"
-    is_video = hasattr(config, "num_frames")
-    is_whole = not is_video and not getattr(config, "is_encoder_decoder", False)
-    if reads == "pixel_values" and is_whole and not {"text_config", "vision_config"} & set(parts):
-        return "image"
-    parts_read = f" ({', '.join(parts)})" if parts else ""
-    raise ValueError(
-        f"a model of the type {config.model_type!r} reads {reads}{parts_read}, which have no rule "
-        f"for one vector per row; {_EXPECTED}"
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Sequence
 from functools import cached_property, partial
 from importlib.util import find_spec
@@ -18,7 +17,9 @@ from sk_aft._optional import import_optional
 from sk_aft.backbones._base import FeatureShapeError
 from sk_aft.backbones._encoder_files import import_transformers
 from sk_aft.backbones._hugging_face import (
+    check_has_no_prefix,
     load_config,
+    load_model,
     load_part,
     quiet_loading,
     resolved_revision,
@@ -27,6 +28,7 @@ from sk_aft.backbones._image import ImageBackbone, pil_image
 from sk_aft.backbones._licences import licence_of_files
 from sk_aft.backbones._network import Network
 
+_FILES = ("preprocessor_config.json", "processor_config.json")  # of image processors
 _POOLINGS = ("auto", "cls", "mean")
 # Parameters that are put before the tokens of the patches.
 _TOKENS_BEFORE_PATCHES = (
@@ -72,6 +74,7 @@ class HuggingFaceImageBackbone(ImageBackbone):
     def __init__(self, name_or_path: str, *, pooling: str = "auto") -> None:
         if pooling not in _POOLINGS:
             raise ValueError(f"pooling={pooling!r}: expected one of {', '.join(_POOLINGS)}.")
+        check_has_no_prefix(name_or_path, type(self).__name__)
         self.name_or_path = name_or_path
         self.pooling = pooling
         self.name = Path(name_or_path).name
@@ -204,20 +207,10 @@ class PooledImages(nn.Module):
 
 
 def load_vision_model(name_or_path: str) -> Any:
-    """Load a vision model, and warn of weights that it lacks if its features depend on them."""
-    auto = import_transformers().AutoModel
-    with quiet_loading(reports=False):  # they name poolers that are not used
-        model, found = load_part(auto, name_or_path, dtype=torch.float32, output_loading_info=True)
+    """Load a vision model; see `load_model`."""
+    model = load_model(name_or_path, unused=("pooler.dense.",))
     if hasattr(model.config, "mask_ratio"):
         model.config.mask_ratio = 0.0  # else masked autoencoders read random patches
-    unused = ("pooler.",) if has_dense_pooler(model) else ()
-    missing = sorted(key for key in found["missing_keys"] if not key.startswith(unused))
-    if missing:
-        warnings.warn(
-            f"{name_or_path!r} lacks weights of its {type(model).__name__}, which are random now: "
-            f"{missing[:3]}. Is it the whole model?",
-            stacklevel=2,
-        )
     return model
 
 
@@ -312,7 +305,9 @@ def load_image_processor(name_or_path: str) -> Any:
     ImportError
         If it needs a package that is not installed.
     OSError
-        If the model has no image processor.
+        If the hub does not provide it.
+    ValueError
+        If the directory has none.
     """
     import_optional("PIL.Image", extra="vision", purpose="reading images")
     auto = import_transformers().AutoImageProcessor
@@ -321,7 +316,16 @@ def load_image_processor(name_or_path: str) -> Any:
     try:
         with quiet_loading(reports=False):
             return load_part(auto, name_or_path, **with_pillow)
-    except (ImportError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
+        directory = Path(name_or_path)
+        if directory.is_dir() and not any((directory / file).exists() for file in _FILES):
+            raise ValueError(
+                f"{name_or_path!r} has no image processor, so images cannot be read: save the "
+                "model's image processor to the directory, with "
+                "image_processor.save_pretrained(DIRECTORY)."
+            ) from error
+        if isinstance(error, OSError):
+            raise
         if find_spec("torchvision") is not None and not isinstance(error, ImportError):
             return load_part(auto, name_or_path)
         raise ImportError(

@@ -24,7 +24,8 @@ from sk_aft.backbones._fingerprint import directory_digest
 from sk_aft.backbones._hidden_states import mean_over_tokens
 from sk_aft.backbones._hub import load_from_hub
 from sk_aft.backbones._hugging_face import load_config
-from sk_aft.backbones._hugging_face_families import NEEDS_CODE, model_class
+from sk_aft.backbones._hugging_face_families import NEEDS_CODE
+from sk_aft.backbones._hugging_face_rows import model_class
 from sk_aft.backbones._image import ImageBackbone, pil_image
 from sk_aft.backbones._licences import licence_of_files
 from sk_aft.backbones._network import Network

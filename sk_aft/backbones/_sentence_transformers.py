@@ -17,7 +17,11 @@ from sk_aft.backbones._base import Backbone, LoadedOnDemand
 from sk_aft.backbones._encoder_files import EncoderSize, files_in_sentence_transformer
 from sk_aft.backbones._hidden_states import EncoderBackbone, TokenLayers, encode_layers
 from sk_aft.backbones._hub import load_from_hub
-from sk_aft.backbones._hugging_face import quiet_loading, resolved_revision
+from sk_aft.backbones._hugging_face import (
+    check_knows_words,
+    quiet_loading,
+    resolved_revision,
+)
 from sk_aft.backbones._licences import licence_of_files
 from sk_aft.backbones._network import Network
 from sk_aft.backbones._tokens import (
@@ -105,6 +109,9 @@ class SentenceTransformerBackbone(EncoderBackbone, LoadedOnDemand):
         with quiet_loading():
             load = partial(package.SentenceTransformer, self.full_name, device=str(device))
             model = load_from_hub(self.full_name, load).eval()
+        tokenizer = getattr(model, "tokenizer", None)
+        if hasattr(tokenizer, "all_special_tokens"):  # of transformers
+            check_knows_words(tokenizer, self.full_name)
         is_plain = device.type == "cpu" and _is_mean_over_tokens(model)
         if not is_plain:
             return model, None

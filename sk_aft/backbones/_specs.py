@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from sk_aft.backbones._text_objects import (
     refuse_tokenizer,
 )
 from sk_aft.backbones._timm import TimmBackbone
+from sk_aft.backbones._timm_objects import TimmObject, is_model_of_timm
 from sk_aft.backbones._torch import TorchBackbone
 from sk_aft.backbones._torchvision import TorchvisionBackbone, is_of_torchvision
 
@@ -52,8 +54,8 @@ def resolve_backbone(model: Any) -> Backbone:
     model : str, Backbone, torch.nn.Module, estimator or callable
         A spec (a name such as "minilm", "st:NAME", "hf:NAME", "timm:NAME",
         "open_clip:NAME/PRETRAINED" or "onnx:PATH", or a directory of a model of the first two), a
-        backbone, a module, a loaded SentenceTransformer or model of transformers, a network of
-        torchvision, a fitted scikit-learn transformer, or a function from a batch of rows to an
+        backbone, a module, a loaded SentenceTransformer or model of transformers, a network of timm
+        or torchvision, a fitted scikit-learn transformer, or a function from a batch of rows to an
         (n, d) array.
 
     Returns
@@ -82,6 +84,8 @@ def resolve_backbone(model: Any) -> Backbone:
         return hugging_face_object(model)
     if is_pipeline_of_transformers(model):
         return from_pipeline(model)
+    if is_model_of_timm(model):
+        return TimmObject(model)
     if is_of_torchvision(model):
         return TorchvisionBackbone(model)
     if isinstance(model, torch.nn.Module):
@@ -123,9 +127,30 @@ def _from_spec(spec: str) -> Backbone:
     if os.path.isdir(spec):  # False for "", which Path takes for "."
         is_sentence_transformer = os.path.exists(os.path.join(spec, "modules.json"))
         return PREFIXES["st" if is_sentence_transformer else "hf"](spec)
-    raise ValueError(
-        f"Unknown foundation model {spec!r}. Known: {_known()}. For a model of the Hugging Face "
-        f"hub write 'st:{spec}' (sentence-transformers) or 'hf:{spec}' (transformers)."
+    raise ValueError(f"Unknown foundation model {spec!r}.{_meant(spec)} Known: {_known()}.")
+
+
+def _meant(spec: str) -> str:
+    """Return a sentence that says what a misspelled spec may stand for, empty if unknown."""
+    prefix, colon, name = spec.partition(":")
+    if spec.lower().endswith(".onnx") and prefix.lower() != "onnx":
+        return f" Did you mean 'onnx:{spec}'?"
+    if colon and name and prefix.lower() == "torchvision":
+        return (
+            f" A network of torchvision is given as it is, torchvision.models.{name}"
+            f"(weights='DEFAULT'); 'timm:{name}' may be the same architecture."
+        )
+    if colon and name:
+        close = get_close_matches(prefix.lower(), PREFIXES, n=1)
+        return f" Did you mean '{close[0]}:{name}'?" if close else ""
+    close = get_close_matches(spec.lower(), NAMES)
+    if close:
+        return f" Did you mean {' or '.join(map(repr, close))}?"
+    if "/" not in spec:
+        return ""
+    return (
+        f" For a model of the Hugging Face hub write 'st:{spec}' (sentence-transformers) or "
+        f"'hf:{spec}' (transformers)."
     )
 
 

@@ -26,6 +26,7 @@ from sk_aft.backbones._hugging_face import (
     PooledTokens,
     check_separates_pairs,
     embed_with_tokenizer,
+    encoder_of,
     load_tokenizer,
     n_tokens_read,
     read_tokens,
@@ -134,9 +135,7 @@ class TransformersObject(TextObject):
 
     def __init__(self, model: Any, tokenizer: Any = None, *, max_length: int = 256) -> None:
         name = type(model).__name__
-        model = model.base_model
-        if getattr(model.config, "is_encoder_decoder", False):
-            model = model.get_encoder()
+        model = encoder_of(model.base_model)
         super().__init__(model)
         self.name = name.lower()
         tokenizer = _tokenizer_of(model, name) if tokenizer is None else tokenizer

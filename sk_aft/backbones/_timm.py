@@ -35,7 +35,7 @@ _ARGUMENT = "model"  # which holds the names here
 _IMAGES_WORTH_EXPORT = 300  # the export of a larger network takes a few seconds
 _SECONDS = 5
 # What networks raise on the device "meta" if they look at a number.
-_NEEDS_NUMBERS = (NotImplementedError, RuntimeError)
+NEEDS_NUMBERS = (NotImplementedError, RuntimeError)
 # What they raise if they cannot return their maps.
 _HAS_NO_MAPS = (AssertionError, AttributeError, LookupError, TypeError, ValueError)
 
@@ -99,7 +99,7 @@ class TimmBackbone(ImageBackbone):
             "type": "timm",
             "timm": ".".join(import_timm(_ARGUMENT).__version__.split(".")[:2]),
             **self._identified(model),
-            "images": {key: _as_json(value) for key, value in self._network().images.items()},
+            "images": {key: as_json(value) for key, value in self._network().images.items()},
             "dtype": "float32",
         }
 
@@ -140,24 +140,16 @@ class TimmBackbone(ImageBackbone):
         # Layers are created in torch's default dtype, which may not be float32.
         network = network.float().to(device)
         return Network(
-            _Pooled(network),
+            Pooled(network),
             device,
             n_rows_worth_export=_IMAGES_WORTH_EXPORT,
-            select=partial(_PooledMaps, network, len(known.widths)),
+            select=partial(PooledMaps, network, len(known.widths)),
             n_layers=self.n_layers,
         )
 
     def to_tensor(self, rows: Rows, indices: Sequence[int]) -> torch.Tensor:
         """Make each image as timm does for evaluation."""
-        known = self._network()
-        transform = import_timm(_ARGUMENT).data.create_transform(**known.images)
-        mode = "L" if known.n_bands == 1 else "RGB"
-        images = []
-        for row in indices:
-            pixels, position = rows.image(row), rows.position(row)
-            self.check_bands(pixels.shape, position)
-            images.append(transform(as_pil(pixels, position).convert(mode)))
-        return torch.stack(images)
+        return prepared(self, self._network(), rows, indices)
 
     @property
     def _spec(self) -> str:
@@ -181,7 +173,7 @@ class TimmBackbone(ImageBackbone):
             "save it with timm.models.save_for_hf(model, directory), and use 'timm:DIRECTORY'."
         )
 
-    def _network(self) -> _KnownNetwork:
+    def _network(self) -> KnownNetwork:
         """Return what is known of the network without its weights."""
         model = self._found()
         changed = Path(model.directory, "config.json").stat().st_mtime_ns if model.directory else 0
@@ -198,7 +190,7 @@ class TimmBackbone(ImageBackbone):
             return {"name": model.name, "revision": _revision(model.repository)}
 
 
-class _KnownNetwork(NamedTuple):
+class KnownNetwork(NamedTuple):
     """What is known of a network without its weights.
 
     Parameters
@@ -222,7 +214,7 @@ class _KnownNetwork(NamedTuple):
 @functools.lru_cache(maxsize=64)
 def _known_network(
     spec: str, name: str, size: tuple[int, int] | None, changed: int
-) -> _KnownNetwork:
+) -> KnownNetwork:
     """Run a network without its weights once.
 
     Parameters
@@ -238,16 +230,41 @@ def _known_network(
     try:
         with explained(spec, _ARGUMENT), without_weights():
             network = import_timm(_ARGUMENT).create_model(name, pretrained=False)
-        return _run_once(spec, network.to("meta"), size)
-    except _NEEDS_NUMBERS:
+        return run_once(spec, network.to("meta"), size)
+    except NEEDS_NUMBERS:
         # A few networks compute with their buffers, so they get random weights.
         with explained(spec, _ARGUMENT):
             network = import_timm(_ARGUMENT).create_model(name, pretrained=False)
-        return _run_once(spec, network.cpu(), size)
+        return run_once(spec, network.cpu(), size)
+
+
+def prepared(
+    backbone: ImageBackbone, known: KnownNetwork, rows: Rows, indices: Sequence[int]
+) -> torch.Tensor:
+    """Return some images as timm makes them for evaluation, (n, channels, height, width)."""
+    transform = import_timm(_ARGUMENT).data.create_transform(**known.images)
+    mode = "L" if known.n_bands == 1 else "RGB"
+    images = []
+    for row in indices:
+        pixels, position = rows.image(row), rows.position(row)
+        backbone.check_bands(pixels.shape, position)
+        images.append(transform(as_pil(pixels, position).convert(mode)))
+    return torch.stack(images)
 
 
 @torch.inference_mode()
-def _run_once(spec: str, network: Any, size: tuple[int, int] | None) -> _KnownNetwork:
+def run_once(spec: str, network: Any, size: tuple[int, int] | None) -> KnownNetwork:
+    """Run a network on one image without content, and return what is known of it.
+
+    Parameters
+    ----------
+    spec : str
+        How messages name the model.
+    network : torch.nn.Module
+        A model of timm, which is changed to float32 and evaluation.
+    size : tuple of (height, width) or None
+        Size of its images, if it is not that of its data configuration.
+    """
     network = network.float().eval()
     images = import_timm(_ARGUMENT).data.resolve_model_data_config(network)
     n_bands, *own_size = images["input_size"]
@@ -261,14 +278,14 @@ def _run_once(spec: str, network: Any, size: tuple[int, int] | None) -> _KnownNe
         )
     device = next(network.parameters()).device
     batch = torch.zeros(1, *images["input_size"], device=device, dtype=torch.float32)
-    features = _Pooled(network)(batch)
+    features = Pooled(network)(batch)
     if not isinstance(features, torch.Tensor) or features.ndim != 2:
         shape = tuple(getattr(features, "shape", ())) or type(features).__name__
         raise ValueError(
             f"model={spec!r}: the network returns {shape} for one image, expected a vector, "
             "(1, n_features). Save it with pooling: timm.create_model(..., global_pool='avg')."
         )
-    return _KnownNetwork(images, n_bands, features.shape[1], _widths(network, batch))
+    return KnownNetwork(images, n_bands, features.shape[1], _widths(network, batch))
 
 
 def _widths(network: Any, batch: torch.Tensor) -> tuple[int, ...]:
@@ -277,8 +294,8 @@ def _widths(network: Any, batch: torch.Tensor) -> tuple[int, ...]:
     if n_maps < 2 or not hasattr(network, "forward_intermediates"):
         return ()
     try:
-        *maps, _ = map(_n_columns, _PooledMaps(network, n_maps - 1, range(n_maps))(batch))
-    except (*_HAS_NO_MAPS, *_NEEDS_NUMBERS):
+        *maps, _ = map(_n_columns, PooledMaps(network, n_maps - 1, range(n_maps))(batch))
+    except (*_HAS_NO_MAPS, *NEEDS_NUMBERS):
         return ()
     return tuple(maps)
 
@@ -288,7 +305,7 @@ def _n_columns(matrix: torch.Tensor) -> int:
     return n_columns
 
 
-class _Pooled(nn.Module):
+class Pooled(nn.Module):
     """The vector that a model's classifier reads."""
 
     def __init__(self, network: Any) -> None:
@@ -296,10 +313,11 @@ class _Pooled(nn.Module):
         self.network = network
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return (n_images, n_features)."""
         return self.network.forward_head(self.network.forward_features(images), pre_logits=True)
 
 
-class _PooledMaps(nn.Module):
+class PooledMaps(nn.Module):
     """The means of several layers' maps; the last layer is the pooled vector."""
 
     def __init__(self, network: Any, n_layers: int, layers: Sequence[int]) -> None:
@@ -311,6 +329,7 @@ class _PooledMaps(nn.Module):
         self.maps = sorted({*layers, n_layers})
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return (n_images, width) for each layer."""
         last, maps = self.network.forward_intermediates(images, indices=self.maps)
         means = {layer: each.mean(dim=(2, 3)) for layer, each in zip(self.maps, maps, strict=True)}
         means[self.n_layers] = self.network.forward_head(last, pre_logits=True)
@@ -345,5 +364,6 @@ def _revision(repository: str) -> str:
         raise OSError(first_line(error)) from error
 
 
-def _as_json(value: Any) -> Any:
+def as_json(value: Any) -> Any:
+    """Return a list for a tuple."""
     return list(value) if isinstance(value, tuple) else value

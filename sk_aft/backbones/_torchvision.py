@@ -149,7 +149,7 @@ class TorchvisionBackbone(HoldsObjects, ImageBackbone):
     @cached_property
     def _sizes(self) -> _Sizes:
         """Widths of the features, which need no numbers."""
-        network = _headless(_on_meta(self.module)).float().eval()
+        network = _headless(on_meta(self.module)).float().eval()
         images = torch.zeros(
             1, 3, *_image_size(self._transforms), device="meta", dtype=torch.float32
         )
@@ -301,7 +301,7 @@ def _headless(network: Any) -> Any:
     return network
 
 
-def _on_meta(module: nn.Module) -> nn.Module:
+def on_meta(module: nn.Module) -> nn.Module:
     """Return a copy without numbers."""
     tensors = [*module.parameters(), *module.buffers()]
     memo: dict[int, Any] = {id(tensor): tensor.detach().to("meta") for tensor in tensors}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from sk_aft._data._tensors import InputTensors, are_between_0_and_1
 from sk_aft._parameters import reject_unknown
 from sk_aft.backbones._efficientnet import EfficientNetLiteBackbone
 from sk_aft.backbones._encoder_layers import encoder_files, load_tokenizer_json
-from sk_aft.backbones._specs import NAMES, resolve_backbone
+from sk_aft.backbones._specs import resolve_backbone
 from sk_aft.backbones._timm_names import PREFIX
 from sk_aft.modules._efficientnet import EfficientNetLite
 from sk_aft.modules._pretrained_image import PretrainedImage, is_pretrained_image
@@ -147,9 +146,7 @@ def named_network(module: Any, parameters: Mapping[str, Any]) -> NamedNetwork | 
     try:
         backbone = resolve_backbone(module)
     except ValueError as error:
-        close = get_close_matches(module.lower(), NAMES, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"module={module!r} is unknown: {_EXPECTED}.{hint} {error}") from error
+        raise ValueError(f"module={module!r} is unknown: {_EXPECTED}. {error}") from error
     if isinstance(backbone, EfficientNetLiteBackbone):
         if "variant" in parameters:
             raise ValueError(

@@ -163,6 +163,13 @@ def test_numbers_are_refused_before_any_row(directory):
         FoundationFeatureExtractor(f"hf:{directory('clip')}").fit(np.eye(3))
 
 
+def test_pairs_are_refused_before_any_row(directory):
+    frame = pd.DataFrame({"a": TEXTS, "b": TEXTS[::-1]})
+    expected = r"reads single texts or images, .*\{'a': \.\.\., 'b': \.\.\.\}"
+    with pytest.raises(ValueError, match=expected):
+        FoundationFeatureExtractor({("a", "b"): f"hf:{directory('clip')}"}).fit(frame)
+
+
 def test_floats_that_are_no_pixels_are_refused(directory, photographs):
     standardised = (photographs.astype(np.float32) - 100) / 50
     with pytest.raises(ValueError, match="reads pictures: uint8"):
@@ -201,3 +208,20 @@ def test_a_loaded_model_reads_what_it_has_a_processor_for(tmp_path, photographs)
     assert FoundationFeatureExtractor(model).fit_transform(TEXTS).shape == (6, 24)
     with pytest.raises(ValueError, match="image processor of this CLIPModel cannot be found"):
         FoundationFeatureExtractor(model).fit(photographs)
+
+
+def test_a_directory_reads_what_it_has_a_processor_for(tmp_path, photographs):
+    model = transformers.AutoModel.from_config(CONFIGS["clip"]())
+    model.save_pretrained(tmp_path)
+    spec = f"hf:{tmp_path}"
+    with pytest.raises(ValueError, match="has no image processor"):
+        FoundationFeatureExtractor(spec).fit(photographs)
+    with pytest.raises(ValueError, match="has no tokenizer"):
+        FoundationFeatureExtractor(spec).fit(TEXTS)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(PROCESSORS["clip"]))
+    assert FoundationFeatureExtractor(spec).fit_transform(photographs).shape == (6, 24)
+    with pytest.raises(ValueError, match="has no tokenizer"):
+        FoundationFeatureExtractor(spec).fit(TEXTS)
+    (tmp_path / "preprocessor_config.json").unlink()
+    tokenizer().save_pretrained(tmp_path)
+    assert FoundationFeatureExtractor(spec).fit_transform(TEXTS).shape == (6, 24)

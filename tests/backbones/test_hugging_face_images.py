@@ -13,7 +13,12 @@ from safetensors.torch import load_file, save_file
 
 from sk_aft import AFTClassifier, FineTunedFeatureExtractor, FoundationFeatureExtractor
 from sk_aft._data._rows import as_rows
-from sk_aft.backbones import HuggingFaceImageBackbone, resolve_backbone
+from sk_aft.backbones import (
+    HuggingFaceBackbone,
+    HuggingFaceClipBackbone,
+    HuggingFaceImageBackbone,
+    resolve_backbone,
+)
 from sk_aft.store import FeatureStore, model_digest
 
 CPU = torch.device("cpu")
@@ -223,7 +228,7 @@ def test_a_masked_autoencoder_reads_all_patches(tmp_path, photographs):
         np.testing.assert_allclose(embed(backbone, photographs), expected, atol=1e-4)
 
 
-def test_missing_weights_are_reported_unless_they_are_not_used(tmp_path, photographs):
+def test_missing_weights_are_an_error_unless_they_are_not_used(tmp_path, photographs):
     path = save(CONFIGS["vit"](), tmp_path, head="AutoModelForImageClassification")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -231,8 +236,40 @@ def test_missing_weights_are_reported_unless_they_are_not_used(tmp_path, photogr
     weights = load_file(tmp_path / "model.safetensors")
     del weights["vit.layernorm.weight"]
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.warns(UserWarning, match=r"lacks weights of its ViTModel.*layernorm\.weight"):
-        embed(resolve_backbone(path), photographs)
+    lacks = r"lacks 1 weights of its ViTModel, such as \['layernorm\.weight'\]"
+    for cache in ("auto", None):
+        with pytest.raises(ValueError, match=lacks):
+            FoundationFeatureExtractor(path, cache=cache).fit_transform(photographs)
+
+
+def test_the_backbone_of_texts_names_that_of_images(directory):
+    path = directory("vit")
+    expected = rf"is for text models.*HuggingFaceImageBackbone\('{path}'\), or 'hf:{path}'"
+    with pytest.raises(ValueError, match=expected):
+        HuggingFaceBackbone(path)
+
+
+@pytest.mark.parametrize(
+    "kind", [HuggingFaceBackbone, HuggingFaceClipBackbone, HuggingFaceImageBackbone]
+)
+def test_a_backbone_takes_a_name_without_prefix(kind):
+    expected = rf"leave the prefix out, {kind.__name__}\('some/name'\), or give 'hf:some/name'"
+    with pytest.raises(ValueError, match=expected):
+        kind("hf:some/name")
+
+
+def test_a_directory_of_timm_says_so(tmp_path):
+    config = {"architecture": "resnet18", "num_classes": 3, "pretrained_cfg": {}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    for spec in (str(tmp_path), f"hf:{tmp_path}"):
+        with pytest.raises(ValueError, match=f"holds a model of timm.*'timm:{tmp_path}'"):
+            resolve_backbone(spec)
+
+
+def test_a_directory_without_an_image_processor_says_how_to_save_it(tmp_path, photographs):
+    path = save(CONFIGS["vit"](), tmp_path, processor=None)
+    with pytest.raises(ValueError, match=r"no image processor.*image_processor\.save_pretrained"):
+        FoundationFeatureExtractor(path).fit(photographs)
 
 
 def test_a_student_of_texts_does_not_start_from_a_vision_model(directory):

@@ -70,6 +70,29 @@ def test_an_unknown_spec_lists_the_known_ones(spec):
     assert repr(spec) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("spec", "meant"),
+    [
+        ("minilmm", "Did you mean 'minilm'?"),
+        ("MiniLM", "Did you mean 'minilm'?"),
+        ("effnet_lite0", "Did you mean 'effnet-lite0'"),
+        ("effnet-lite3", "'effnet-lite2'"),
+        ("mine.onnx", "Did you mean 'onnx:mine.onnx'?"),
+        ("models/mine.onnx", "Did you mean 'onnx:models/mine.onnx'?"),
+        ("openclip:ViT-B-32/openai", "Did you mean 'open_clip:ViT-B-32/openai'?"),
+        ("HF:bert-base-uncased", "Did you mean 'hf:bert-base-uncased'?"),
+        ("torchvision:resnet18", "torchvision.models.resnet18(weights='DEFAULT')"),
+        ("BAAI/bge-small-en", "write 'st:BAAI/bge-small-en' (sentence-transformers) or 'hf:BAAI"),
+        ("resnet18", "Unknown foundation model 'resnet18'. Known: 'minilm'"),
+        ("", "Unknown foundation model ''. Known: 'minilm'"),
+    ],
+)
+def test_a_misspelled_spec_says_what_it_may_stand_for(spec, meant):
+    with pytest.raises(ValueError, match="Unknown foundation model") as caught:
+        resolve_backbone(spec)
+    assert meant in str(caught.value)
+
+
 @pytest.mark.parametrize("model", [None, 3, ["minilm"], {"a": 1}, X])
 def test_what_is_no_model_says_what_may_be_one(model):
     with pytest.raises(TypeError, match=r"Cannot use an object of type .*'minilm'.*a function"):

@@ -52,11 +52,19 @@ def test_texts_are_read_as_far_as_the_encoder_can(encoder_directory):
     assert minilm.make_preprocessor(max_length=512).max_length == 512
 
 
-@pytest.mark.parametrize("name", ["minlm", "/no/such/place", "st", ""])
-def test_unknown_names(name):
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("minlm", "Did you mean 'minilm'"),
+        ("/no/such/place", "write 'st:/no/such/place'"),
+        ("st", "Known: 'minilm'"),
+        ("", "Known: 'minilm'"),
+    ],
+)
+def test_unknown_names(name, hint):
     message = (
         rf"module='{name}' is unknown: expected 'auto'; for texts 'minilm', 'st:NAME'.*for images "
-        rf"'effnet-lite0'.* write 'st:{name}'"
+        rf"'effnet-lite0'.* {hint}"
     )
     with pytest.raises(ValueError, match=message):
         named_network(name, {})
