@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 import sklearn
 import torch
+from joblib.externals.loky import get_reusable_executor
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.decomposition import PCA
@@ -124,6 +125,13 @@ def test_each_distinct_row_is_run_once_whatever_asks_for_it(kind, request, log):
     assert sorted(calls(log)) == sorted(TEXTS)
 
 
+@pytest.fixture
+def new_workers():
+    """End workers of earlier tests, whose caches are others: one may have ended by itself."""
+    get_reusable_executor().shutdown(wait=True)
+
+
+@pytest.mark.usefixtures("new_workers")
 def test_so_do_several_processes(model, declared, log):
     """Folds overlap, and two processes ask for the same rows at the same time."""
     folds = [TEXTS[start : start + 10] for start in (0, 3, 6, 0)]
