@@ -32,8 +32,8 @@ class PredictorTargets:
     ----------
     predictor : Predictor
         Fitted on all labelled rows, or by the user.
-    labeled : Rows, optional
-        The labelled rows.
+    lesson : Lesson, optional
+        The labelled rows that it was fitted to.
     of_labeled : ndarray of shape (n_labeled, n_outputs), optional
         Their predictions out of fold, NaN for none. Default: they are predicted like other rows.
     """
@@ -41,7 +41,7 @@ class PredictorTargets:
     def __init__(
         self,
         predictor: Predictor,
-        labeled: Rows | None = None,
+        lesson: Lesson | None = None,
         of_labeled: np.ndarray | None = None,
     ) -> None:
         self.predictor = predictor
@@ -49,9 +49,9 @@ class PredictorTargets:
         self._of_labeled = of_labeled
         self._row_of: dict[bytes, int] = {}
         self._row_of_rounded: dict[bytes, int] = {}
-        if labeled is not None:
-            self._row_of = {key: row for row, key in enumerate(self._keys(labeled))}
-            rounded = self._keys(labeled, np.float32)
+        if lesson is not None:
+            self._row_of = {key: row for row, key in enumerate(lesson.keys)}
+            rounded = self._keys(lesson.rows, np.float32)
             self._row_of_rounded = {key: row for row, key in enumerate(rounded)}
 
     @property
@@ -172,6 +172,8 @@ class Lesson(NamedTuple):
         The predictor.
     rows : Rows
         The labelled rows; those that are missing are left out.
+    keys : list of bytes
+        The content of each of them.
     labels : Labels or None
         Their targets; None if the predictor is fitted already.
     folds : list of (train, test)
@@ -180,6 +182,7 @@ class Lesson(NamedTuple):
 
     teacher: Teacher
     rows: Rows
+    keys: list[bytes]
     labels: Labels | None
     folds: Folds
 
@@ -187,13 +190,13 @@ class Lesson(NamedTuple):
     def of(cls, teacher: Teacher, rows: Rows, y: Any, groups: Any) -> Lesson:
         """Check the targets, and split the rows into folds."""
         if teacher.is_fitted:
-            return cls(teacher, rows[:0], None, [])
+            return cls(teacher, rows[:0], [], None, [])
         labels = Labels.of(y, groups, len(rows), teacher.predictions)
         missing_mask = teacher.part.recognised(rows).missing_mask[labels.indices]
         labels = labels.take(np.flatnonzero(~missing_mask))
         rows = rows.take(labels.indices)
         keys = content_keys(rows, teacher.part.columns)
-        return cls(teacher, rows, labels, folds_of(teacher.predictions, labels, keys))
+        return cls(teacher, rows, keys, labels, folds_of(teacher.predictions, labels, keys))
 
     def fit(self, *, verbose: int) -> PredictorTargets:
         """Fit one clone on each fold, and one on all labelled rows."""
@@ -218,8 +221,7 @@ class Lesson(NamedTuple):
                 bar.update()
             predictor = Predictor(self._fitted(values, targets), part)
             bar.update()
-        of_labeled = means_of_equal(of_labeled, content_keys(self.rows, part.columns))
-        return PredictorTargets(predictor, self.rows, of_labeled)
+        return PredictorTargets(predictor, self, means_of_equal(of_labeled, self.keys))
 
     def _fitted(self, values: Any, targets: np.ndarray) -> Any:
         teacher = self.teacher.predictions

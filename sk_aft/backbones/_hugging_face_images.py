@@ -40,7 +40,28 @@ _TOKENS_BEFORE_PATCHES = (
 )
 
 
-class HuggingFaceImageBackbone(ImageBackbone):
+class VisionModel(ImageBackbone):
+    """A vision model of transformers, whose widths are known without running it."""
+
+    # Width of the features, and those of the hidden states.
+    _widths: Any
+
+    @property
+    def n_features_out(self) -> int | None:
+        """Width of the features, None if it is known only when the model runs."""
+        return self._widths[0]
+
+    @property
+    def n_layers(self) -> int | None:
+        """Number of layers or stages; None if the model returns no hidden states."""
+        return len(self._widths[1]) - 1 if self._widths[1] else None
+
+    def layer_width(self, layer: int) -> int:
+        """Return the width of the hidden states after a layer or stage."""
+        return self._widths[1][layer]
+
+
+class HuggingFaceImageBackbone(VisionModel):
     """A vision model loaded with transformers, such as ViT, DINOv2, SigLIP or ConvNeXt.
 
     Parameters
@@ -97,20 +118,6 @@ class HuggingFaceImageBackbone(ImageBackbone):
     def _widths(self) -> tuple[int | None, tuple[int, ...]]:
         """Widths of the features and of the hidden states, from the configuration alone."""
         return widths_of(load_config(self.name_or_path), self.pooling, self.name)
-
-    @property
-    def n_features_out(self) -> int | None:
-        """Width of the features, None if it is known only when the model runs."""
-        return self._widths[0]
-
-    @property
-    def n_layers(self) -> int | None:
-        """Number of layers or stages; None if the model returns no hidden states."""
-        return len(self._widths[1]) - 1 if self._widths[1] else None
-
-    def layer_width(self, layer: int) -> int:
-        """Return the width of the hidden states after a layer or stage."""
-        return self._widths[1][layer]
 
     def check_rows(self, rows: Rows, names: Any) -> None:
         """Raise if images cannot be read, or the image processor needs another package."""

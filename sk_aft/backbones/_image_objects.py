@@ -15,6 +15,7 @@ from sk_aft.backbones._hidden_states import without_traces
 from sk_aft.backbones._hugging_face import load_tokenizer, with_padding
 from sk_aft.backbones._hugging_face_clip import Towers, check_towers_read
 from sk_aft.backbones._hugging_face_images import (
+    VisionModel,
     check_reads_pixels,
     image_network,
     load_image_processor,
@@ -33,7 +34,7 @@ _REMEDY = (
 )
 
 
-class TransformersImageObject(LoadedModel, ImageBackbone):
+class TransformersImageObject(LoadedModel, VisionModel):
     """A vision model of transformers that the user has loaded.
 
     Its features are those of `HuggingFaceImageBackbone`.
@@ -63,20 +64,6 @@ class TransformersImageObject(LoadedModel, ImageBackbone):
     def _widths(self) -> tuple[int | None, tuple[int, ...]]:
         """Widths of the features and of the hidden states, from the configuration."""
         return widths_of(self.model.config, _POOLING, self.name)
-
-    @property
-    def n_features_out(self) -> int | None:
-        """Width of the features, None if it is known only when the model runs."""
-        return self._widths[0]
-
-    @property
-    def n_layers(self) -> int | None:
-        """Number of layers or stages; None if the model returns no hidden states."""
-        return len(self._widths[1]) - 1 if self._widths[1] else None
-
-    def layer_width(self, layer: int) -> int:
-        """Return the width of the hidden states after a layer or stage."""
-        return self._widths[1][layer]
 
     def check_rows(self, rows: Rows, names: Any) -> None:
         """Raise if images cannot be read."""
