@@ -82,10 +82,11 @@ class FoundationFeatures:
         the model before it was fine-tuned.
     missing_mask : ndarray of shape (n_rows,), bool
         Which rows lack the features of at least one model; only with ``on_error="mask"``.
-    soft_targets : ndarray of shape (n_rows, n_classes) or (n_rows, n_outputs), float32, or None
-        Class probabilities or numbers that the models predict, computed when first used; NaN in
-        rows without them. None if the extractor predicts nothing. They are a teacher of the
-        student, which drops the columns of classes that its labels lack.
+    soft_targets : ndarray of shape (n_rows, n_classes) or (n_rows, n_outputs), or None
+        Class probabilities (float32), or numbers in the unit of the targets (float64), that the
+        models predict; computed when first used, and NaN in rows without them. None if the
+        extractor predicts nothing. They are a teacher of the student, which drops the columns of
+        classes that its labels lack.
     soft_target_classes : ndarray of shape (n_classes,) or None
         Labels of the columns of ``soft_targets``; None if these are numbers, or if there are none.
     shape : tuple of int

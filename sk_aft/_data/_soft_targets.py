@@ -43,8 +43,8 @@ class SoftTargetSource(Protocol):
 
         Returns
         -------
-        soft_targets : ndarray of shape (n_rows, n_classes) or (n_rows, n_outputs), float32
-            Class probabilities or predictions; NaN in rows without them.
+        soft_targets : ndarray of shape (n_rows, n_classes) or (n_rows, n_outputs)
+            Class probabilities (float32) or predicted numbers; NaN in rows without them.
         """
 
 
