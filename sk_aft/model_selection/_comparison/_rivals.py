@@ -20,12 +20,12 @@ from sklearn.svm import SVC, SVR
 from sk_aft._data._rows import Rows
 from sk_aft._extractor import FoundationFeatureExtractor
 from sk_aft._predictors._soft_targets import is_predictor
-from sk_aft.model_selection._candidate import RIVAL, TEACHER, Candidate
-from sk_aft.model_selection._hog_features import HogFeatures
-from sk_aft.model_selection._inner_search import InnerSearch
-from sk_aft.model_selection._pseudo_labels import PseudoLabels
-from sk_aft.model_selection._row_readers import TableReader, TextReader
-from sk_aft.model_selection._static_embeddings import StaticEmbeddings
+from sk_aft.model_selection._comparison._candidate import RIVAL, TEACHER, Candidate
+from sk_aft.model_selection._comparison._hog_features import HogFeatures
+from sk_aft.model_selection._comparison._inner_search import InnerSearch
+from sk_aft.model_selection._comparison._pseudo_labels import PseudoLabels
+from sk_aft.model_selection._comparison._row_readers import TableReader, TextReader
+from sk_aft.model_selection._comparison._static_embeddings import StaticEmbeddings
 
 _TABLES = ("numeric", "category")
 # Histogram boosting bins 255 values of a column.
@@ -80,7 +80,7 @@ def rivals(
         Those that need the foundation model to predict have the role "teacher".
     """
     models = _Models(task == "classification", n_labeled, n_smallest_class, random_state)
-    model = _with_features(model)
+    model = with_features(model)
     columns = _columns_of(rows)
     found: list[Candidate] = []
     if list(columns) == ["text"] and len(columns["text"]) == 1:
@@ -120,7 +120,7 @@ def left_out(
     if rows.kind == "frame" and not columns:
         reasons["linear"] = "no column holds texts, numbers or categories"
     are_texts = list(columns) == ["text"] and len(columns["text"]) == 1
-    if _with_features(model) is None:
+    if with_features(model) is None:
         for name in ["probe", *(["static-embeddings", "pseudo-labels"] if are_texts else [])]:
             reasons[name] = "no foundation model with features was given"
     elif are_texts and not has_unlabeled:
@@ -301,10 +301,10 @@ def _has_scikit_image() -> bool:
     return find_spec("skimage") is not None
 
 
-def _with_features(model: Any) -> Any:
-    """Return a foundation model without those that only predict; None if nothing is left."""
+def with_features(model: Any) -> Any:
+    """Return foundation models without those that only predict; None if nothing is left."""
     if isinstance(model, Mapping):
-        parts = {column: _with_features(part) for column, part in model.items()}
+        parts = {column: with_features(part) for column, part in model.items()}
         return {column: part for column, part in parts.items() if part is not None} or None
     if isinstance(model, (list, tuple)):
         return [part for part in model if not is_predictor(part)] or None

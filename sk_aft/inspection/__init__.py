@@ -1,0 +1,1 @@
+from sk_aft.inspection._comparison import ComparisonDisplay
