@@ -86,7 +86,8 @@ def rivals(
     if list(columns) == ["text"] and len(columns["text"]) == 1:
         found += _of_texts(models, TextReader(*columns["text"]), model)
         if has_unlabeled and model is not None:
-            found.append(_pseudo_labels(models, found[0], model, missing_label))
+            reader = TextReader(*columns["text"])
+            found.append(_pseudo_labels(models, reader, model, missing_label))
     elif rows.kind == "image" and _has_scikit_image():
         pipeline = make_pipeline(HogFeatures(), models.svm())
         found.append(Candidate("hog-svm", "HOG + SVM", pipeline, RIVAL))
@@ -231,11 +232,14 @@ def _of_texts(models: _Models, reader: TextReader, model: Any) -> list[Candidate
     return found
 
 
-def _pseudo_labels(models: _Models, tfidf: Candidate, model: Any, missing_label: Any) -> Candidate:
-    taught = PseudoLabels(models.probe(model, "text"), tfidf.estimator, missing_label)
-    title = f"{tfidf.title} on the probe's labels"
-    pipeline = make_pipeline(taught)
-    return Candidate("pseudo-labels", title, pipeline, RIVAL, reads_unlabeled=True)
+def _pseudo_labels(
+    models: _Models, reader: TextReader, model: Any, missing_label: Any
+) -> Candidate:
+    # Among many rows, what only one of them has costs half of the time and tells nothing.
+    tfidf = make_pipeline(reader, _tfidf(min_df=2), models.linear(_TEXT_STRENGTHS))
+    taught = PseudoLabels(models.probe(model, "text"), tfidf, missing_label)
+    title = f"TF-IDF + {models.linear_name} on the probe's labels"
+    return Candidate("pseudo-labels", title, make_pipeline(taught), RIVAL, reads_unlabeled=True)
 
 
 def _of_tables(models: _Models, columns: Mapping[str, list], *, is_frame: bool) -> list[Candidate]:
@@ -288,12 +292,12 @@ def _coded(kind: str) -> list[Any]:
     return [encoder]
 
 
-def _tfidf() -> FeatureUnion:
+def _tfidf(min_df: int = 1) -> FeatureUnion:
     """Return weights of words, pairs of words and pieces of words."""
     # Pieces of words are worth several points with few labels. float32 halves the time of a fit.
     words: dict[str, Any] = {"ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"}
     pieces: dict[str, Any] = {"ngram_range": (3, 4), "analyzer": "char_wb"}
-    shared: dict[str, Any] = {"sublinear_tf": True, "dtype": np.float32}
+    shared: dict[str, Any] = {"sublinear_tf": True, "min_df": min_df, "dtype": np.float32}
     return make_union(TfidfVectorizer(**words, **shared), TfidfVectorizer(**pieces, **shared))
 
 
