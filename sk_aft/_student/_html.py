@@ -135,15 +135,12 @@ def _teaching(student: StudentState) -> str:
     pool = pool_of(student.transfer)
     if pool is None or not pool.teacher_weights:
         return f"the labels and, by {method}, from {names or 'foundation features'}"
-    weights = _weights(pool.teacher_weights)
+    ranked = sorted(pool.teacher_weights.items(), key=lambda item: -item[1])
     if pool._strength == 0:
-        return f"the labels alone: {method} found no use in {weights}"
+        useless = _listed([_one_line(name) for name, _ in ranked])
+        return f"the labels alone: {method} found no use in {useless}"
+    weights = _listed([f"{_one_line(name)} {weight:.2f}" for name, weight in ranked])
     return f"the labels and, by {method}, from {weights}"
-
-
-def _weights(weights: Mapping[str, float]) -> str:
-    ranked = sorted(weights.items(), key=lambda item: -item[1])
-    return _listed([f"{_one_line(name)} {weight:.2f}" for name, weight in ranked])
 
 
 def _method(method: Any) -> str:

@@ -399,4 +399,4 @@ def _ticks(sizes: np.ndarray) -> list[int]:
     for size in sorted(map(int, sizes), reverse=True):
         if not ticks or np.log2(ticks[-1] / size) >= gap:
             ticks.append(size)
-    return ticks
+    return ticks[::-1]

@@ -48,7 +48,7 @@ class TeacherWeightsDisplay:
     --------
     >>> from sk_aft.inspection import TeacherWeightsDisplay
     >>> display = TeacherWeightsDisplay(weights={"minilm_layer4": 0.2, "minilm": 0.6}).plot()
-    >>> [bar.get_width() for bar in display.bars_]
+    >>> [float(bar.get_width()) for bar in display.bars_]
     [0.2, 0.6]
     """
 
