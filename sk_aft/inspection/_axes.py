@@ -20,7 +20,7 @@ GREY = "#6b7280"
 FRAME = "#9ca3af"
 COLORS = (BLUE, RED, GREEN, PINK, ORANGE, SKY, GREY)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-_CHARACTERS_A_ROW = 80
+_CHARACTERS_A_ROW = 95
 _CHARACTERS_OF_A_LINE = 6  # width of its sample in a legend
 
 

@@ -222,7 +222,8 @@ class LabelCurveDisplay:
                 f"train_sizes has {len(sizes)} sizes, and names is {self.names}."
             )
         errors, label = _errors(scores, self.score_name)
-        self.ax_ = axes_of(ax, type(self).__name__)
+        height = 4.0 + 0.1 * len(self.names or [])  # the legend takes some of it
+        self.ax_ = axes_of(ax, type(self).__name__, figsize=(6.4, height))
         self.figure_ = self.ax_.figure
         self.ax_.set_xscale("log", base=2)
         self.lines_, self.fill_between_ = [], []
@@ -231,6 +232,7 @@ class LabelCurveDisplay:
             look = {
                 "color": COLORS[number % len(COLORS)],
                 "marker": MARKERS[number % len(MARKERS)],
+                "linestyle": "-" if number < len(COLORS) else "--",
                 "markersize": 5,
                 **kwargs,
             }

@@ -14,6 +14,7 @@ from sk_aft.inspection._students import fitted_student
 from sk_aft.transfer._pooled_distillation import STUDENT_ROWS, STUDENT_START, pool_of
 
 _OF_FEATURES = "feature_weight_"
+_INCHES_A_CHARACTER = 0.08
 
 
 class TeacherWeightsDisplay:
@@ -78,7 +79,7 @@ class TeacherWeightsDisplay:
         estimator : AFTClassifier, AFTRegressor, Pipeline or search
             A fitted student, a pipeline that ends in one, or a search that has found one.
         ax : matplotlib.axes.Axes, optional
-            Where to draw; by default a new figure, whose height depends on the number of teachers.
+            Where to draw; by default a new figure, large enough for all teachers.
         **kwargs
             Options of the bars, as for `matplotlib.axes.Axes.barh`.
 
@@ -117,7 +118,7 @@ class TeacherWeightsDisplay:
         Parameters
         ----------
         ax : matplotlib.axes.Axes, optional
-            Where to draw; by default a new figure, whose height depends on the number of teachers.
+            Where to draw; by default a new figure, large enough for all teachers.
         **kwargs
             Options of the bars, as for `matplotlib.axes.Axes.barh`.
 
@@ -131,8 +132,9 @@ class TeacherWeightsDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        height = 1.2 + 0.36 * len(self.weights)
-        self.ax_ = axes_of(ax, type(self).__name__, figsize=(6.4, height))
+        longest = max(map(len, self.weights), default=0)
+        size = 5.2 + _INCHES_A_CHARACTER * longest, 1.2 + 0.36 * len(self.weights)
+        self.ax_ = axes_of(ax, type(self).__name__, figsize=size)
         self.figure_ = self.ax_.figure
         # Reversed, because the first bar is at the bottom, and equal weights keep their order.
         ranked = sorted(reversed([*self.weights.items()]), key=lambda item: item[1])
@@ -149,7 +151,7 @@ class TeacherWeightsDisplay:
         self.ax_.tick_params(axis="y", length=0)
         self.ax_.set_xlabel(self.weight_name)
         if self.note:
-            self.ax_.set_title(self.note, loc="left", fontsize="medium")
+            self.ax_.set_title(self.note, loc="left", fontsize="small")
         return self
 
 
