@@ -20,6 +20,7 @@ from sk_aft._cascade_members import (
     check_fitted,
     check_member,
     check_teacher_knows_no_more,
+    first,
     fit_and_predict,
     fit_member,
     held_out,
@@ -96,7 +97,7 @@ class CascadeClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         Rows with a lower highest probability are deferred; 0 defers none, infinity all.
     temperature_ : float
         By which the logarithms of the student's probabilities are divided: above 1 it was too
-        sure of itself. From 0.1 to 10; 1 without ``calibrate``.
+        sure of itself. From 0.1 to 100; 1 without ``calibrate``.
     deferred_fraction_ : float
         Share of the held-out rows that are deferred.
     cv_results_ : dict of str to ndarray of shape (n_thresholds,)
@@ -208,10 +209,10 @@ class CascadeClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             check_member(name, member, self.cv, self.missing_label)
         X, y = _checked_rows(X, y)
         if isinstance(self.cv, str):
-            rows, student, teacher = self._predict_prefit(X, y)
+            classes, rows, student, teacher = self._predict_prefit(X, y)
         else:
-            rows, student, teacher = self._fit_members(X, y)
-        self.student_, self.teacher_ = student, teacher
+            classes, rows, student, teacher = self._fit_members(X, y)
+        self.classes_, self.student_, self.teacher_ = classes, student, teacher
         self._choose(rows)
         return self
 
@@ -293,36 +294,32 @@ class CascadeClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     def _members(self) -> dict[str, Any]:
         return {"student": self.student, "teacher_pipeline": self.teacher_pipeline}
 
-    def _predict_prefit(self, X: Any, y: Any) -> tuple[HeldOut, Any, Any]:
-        """Return what the classifiers, fitted before, say of rows that neither has seen."""
+    def _predict_prefit(self, X: Any, y: Any) -> tuple[np.ndarray, HeldOut, Any, Any]:
+        """Return the classes, what both say of rows that neither has seen, and both."""
         for name, member in self._members().items():
             check_fitted(name, member)
-        self.classes_ = np.unique(self.student.classes_)
-        check_teacher_knows_no_more(self.classes_, self.teacher_pipeline.classes_)
+        classes = np.unique(self.student.classes_)
+        check_teacher_knows_no_more(classes, self.teacher_pipeline.classes_)
         labeled, known = known_labels(y, self.missing_label)
-        unknown = sorted(set(known.tolist()) - set(self.classes_.tolist()), key=str)
+        unknown = sorted(set(known.tolist()) - set(classes.tolist()), key=str)
         if unknown:
             raise ValueError(
-                f"y holds labels that the fitted student does not know: {unknown[:5]}. It knows "
-                f"{self.classes_[:5].tolist()}{', ...' * (len(self.classes_) > 5)}."
+                f"y holds labels that the fitted student does not know: {first(unknown)}. It "
+                f"knows {first(classes)}."
             )
-        targets = Targets.of(self.classes_, known, labeled, y)
+        targets = Targets.of(classes, known, labeled, y)
         rows = np.flatnonzero(labeled)
-        return (
-            held_out(self.student, self.teacher_pipeline, X, targets, rows),
-            self.student,
-            self.teacher_pipeline,
-        )
+        members = self.student, self.teacher_pipeline
+        return (classes, held_out(*members, X, targets, rows), *members)
 
-    def _fit_members(self, X: Any, y: Any) -> tuple[HeldOut, Any, Any]:
-        """Return what copies of the classifiers say of held-out rows, and both fitted."""
+    def _fit_members(self, X: Any, y: Any) -> tuple[np.ndarray, HeldOut, Any, Any]:
+        """Return the classes, what copies of both say of held-out rows, and both fitted."""
         labeled, known = known_labels(y, self.missing_label)
-        self.classes_ = np.unique(known)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"y holds one class, {self.classes_[0]!r}: a classifier needs at least two."
-            )
-        warn_of_mark(self.classes_, type(self).__name__)
+        classes = np.unique(known)
+        if len(classes) < 2:
+            (only,) = classes.tolist()
+            raise ValueError(f"y holds one class, {only!r}: a classifier needs at least two.")
+        warn_of_mark(classes, type(self).__name__)
         splits = held_out_splits(
             self.cv, X, y, known, missing_label=self.missing_label, random_state=self.random_state
         )
@@ -331,12 +328,12 @@ class CascadeClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
                 f"refit=False needs a single split, and cv={self.cv} makes {len(splits)}: hold "
                 "out a share, such as cv=0.2, or set refit=True."
             )
-        targets = Targets.of(self.classes_, known, labeled, y)
+        targets = Targets.of(classes, known, labeled, y)
         members = [clone(member) for member in self._members().values()]
         if not self.refit:
             ((train, test),) = splits
             student, teacher = (fit_member(member, X, targets, train) for member in members)
-            return held_out(student, teacher, X, targets, test), student, teacher
+            return classes, held_out(student, teacher, X, targets, test), student, teacher
         pieces = Parallel(n_jobs=self.n_jobs)(
             delayed(fit_and_predict)(*map(clone, members), X, targets, train, test)
             for train, test in splits
@@ -344,7 +341,7 @@ class CascadeClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         rows = HeldOut(*(np.concatenate(parts) for parts in zip(*pieces, strict=True)))
         every_row = np.arange(len(labeled))
         student, teacher = (fit_member(member, X, targets, every_row) for member in members)
-        return rows, student, teacher
+        return classes, rows, student, teacher
 
     def _choose(self, rows: HeldOut) -> None:
         """Set the temperature and the threshold."""
@@ -374,7 +371,8 @@ class CascadeClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
                 f"The student has {len(theirs)} predictions for {_num_samples(X)} rows: put one "
                 "row in a list."
             )
-        return X, scaled(aligned(theirs, self.student_.classes_, self.classes_), self.temperature_)
+        theirs = scaled(np.asarray(theirs), self.temperature_)
+        return X, aligned(theirs, self.student_.classes_, self.classes_)
 
     def _are_unsure(self, probabilities: np.ndarray) -> np.ndarray:
         return probabilities.max(axis=1) < self.threshold_

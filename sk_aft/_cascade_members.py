@@ -117,9 +117,8 @@ def check_teacher_knows_no_more(classes: np.ndarray, of_teacher: Any) -> None:
     others = [label for label in np.asarray(of_teacher).tolist() if label not in classes.tolist()]
     if others:
         raise ValueError(
-            f"The fitted teacher predicts {others[:5]}{', ...' * (len(others) > 5)}, which the "
-            f"fitted student does not know. The student's classes are {classes[:5].tolist()}"
-            f"{', ...' * (len(classes) > 5)}: train both on the same labels."
+            f"The fitted teacher predicts {first(others)}, which the fitted student does not "
+            f"know. The student's classes are {first(classes)}: train both on the same labels."
         )
 
 
@@ -170,6 +169,12 @@ def fit_and_predict(
     student = fit_member(student, X, targets, train)
     teacher = fit_member(teacher, X, targets, train)
     return held_out(student, teacher, X, targets, test)
+
+
+def first(labels: Any) -> str:
+    """Return the first few labels as text."""
+    shown = np.asarray(labels).tolist()
+    return str(shown) if len(shown) <= 5 else f"[{', '.join(map(repr, shown[:5]))}, ...]"
 
 
 def _are_same(mark: Any, other: Any) -> bool:

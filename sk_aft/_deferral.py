@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
+from scipy.special import logsumexp, softmax
 
-# Rows that are all right would make probabilities 0 and 1, rows that are all wrong uniform.
-_LOWEST_TEMPERATURE, _HIGHEST_TEMPERATURE = 0.1, 10.0
+# A few rows that are all right would make every probability 0 or 1 without a lower bound.
+_LOWEST_TEMPERATURE, _HIGHEST_TEMPERATURE = 0.1, 100.0
 
 
 class DeferralPoint(NamedTuple):
@@ -96,17 +96,15 @@ def scaled(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     Parameters
     ----------
     probabilities : ndarray of shape (n_rows, n_classes)
-        Probabilities; zeros stay zeros.
+        Probabilities.
     temperature : float
-        Above 1, probabilities become less extreme.
+        Above 1, probabilities become less extreme; those that were rounded to 0, too.
     """
-    relative = probabilities / probabilities.max(axis=1, keepdims=True)
-    powers = relative ** (1 / temperature)
-    return powers / powers.sum(axis=1, keepdims=True)
+    return probabilities if temperature == 1 else softmax(_log(probabilities) / temperature, axis=1)
 
 
 def fit_temperature(probabilities: np.ndarray, codes: np.ndarray) -> float:
-    """Return the temperature with the lowest log loss, from 0.1 to 10.
+    """Return the temperature with the lowest log loss, from 0.1 to 100.
 
     Parameters
     ----------
@@ -120,7 +118,7 @@ def fit_temperature(probabilities: np.ndarray, codes: np.ndarray) -> float:
     Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, arXiv 1706.04599, section
     4.2.
     """
-    logarithms = np.log(np.maximum(probabilities, np.finfo(np.float64).eps))
+    logarithms = _log(probabilities)
     right = logarithms[np.arange(len(codes)), codes]
 
     def log_loss(log_temperature: float) -> float:
@@ -129,3 +127,7 @@ def fit_temperature(probabilities: np.ndarray, codes: np.ndarray) -> float:
 
     bounds = np.log([_LOWEST_TEMPERATURE, _HIGHEST_TEMPERATURE])
     return float(np.exp(minimize_scalar(log_loss, bounds=bounds, method="bounded").x))
+
+
+def _log(probabilities: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(probabilities, np.finfo(np.float64).eps))

@@ -149,6 +149,9 @@ class DeferralDisplay:
         ]:
             ax.plot(x, y, marker, color=color, markersize=8, label=label, clip_on=False, zorder=3)
         ax.set(xlim=(0, 100), xlabel="Rows deferred to the teacher (%)", ylabel="Accuracy (%)")
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(color="#e5e7eb", linewidth=0.8)
+        ax.set_axisbelow(True)
         ax.legend(loc="best")
         self.ax_, self.figure_ = ax, ax.figure
         return self
