@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 
 from sk_aft._command._cells import is_empty
 from sk_aft._command._messages import CommandError, counted, listed
+from sk_aft._data._labels import mark_among
 
 AUTO, CLASSIFICATION, REGRESSION = "auto", "classification", "regression"
 # A column with so many different values, most of them in one row only, is not made of classes.
@@ -80,7 +82,19 @@ def read_labels(
             f"All {counted(len(known), 'labelled row')} have the label {known[0]!r} in the column "
             f"{column!r}: at least two classes are needed."
         )
+    if missing_label is None:
+        _warn_of_mark(targets)
     return Labels(targets, labeled, CLASSIFICATION)
+
+
+def _warn_of_mark(targets: np.ndarray) -> None:
+    """Warn if one of more than two classes is a usual mark of rows without a label."""
+    mark = mark_among(targets)
+    if mark is not None and len(np.unique(targets)) > 2:
+        warnings.warn(
+            f"{mark!r} is learned as a class. If it marks rows without a label, say "
+            f"--missing-label={mark}"
+        )
 
 
 def check_folds(labels: Labels, n_folds: int) -> None:
