@@ -45,6 +45,12 @@ def default_objective(labeled: LabeledRows) -> str:
     return "pairs" if labeled.rows.kind == "text" and are_few else "linear"
 
 
+def default_steps(n_labeled: int) -> int:
+    """Return how many batches the model is trained on by default."""
+    passes = round(_PASSES * n_labeled / BATCH_SIZE)
+    return min(max(passes, _FEWEST_STEPS), _MOST_STEPS)
+
+
 class Teacher:
     """A model that is fine-tuned, or stays frozen if that is as good.
 
@@ -128,8 +134,7 @@ class Teacher:
     def _tuned(self, labeled: LabeledRows, fold: str = "") -> FineTunedBackbone:
         _, n_steps, lr, _, seed, is_reproducible, verbose = self._settings
         if n_steps == "auto":
-            passes = round(_PASSES * len(self._labeled.labels) / BATCH_SIZE)
-            n_steps = min(max(passes, _FEWEST_STEPS), _MOST_STEPS)
+            n_steps = default_steps(len(self._labeled.labels))
         if lr == "auto":
             lr = OBJECTIVES[self.objective].lr
         settings = TuningSettings(self.objective, int(n_steps), float(lr), seed, is_reproducible)

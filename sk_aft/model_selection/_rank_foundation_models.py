@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,19 +12,14 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import _safe_indexing, check_consistent_length
 
 from sk_aft._data._labels import known_targets, labeled_mask
-from sk_aft._data._rows import Rows
 from sk_aft._data._soft_targets import aligned
 from sk_aft._extractor import FoundationFeatureExtractor
 from sk_aft._fine_tuned_extractor import FineTunedFeatureExtractor
 from sk_aft._predictors._teacher_predictions import TeacherPredictions
-from sk_aft._runtime._device import resolve_device
 from sk_aft.metrics import logme_score
 from sk_aft.metrics._logme import is_classification, target_matrix
+from sk_aft.model_selection._model_speed import rows_per_second
 from sk_aft.transfer._probe import ClassProbe, Folds, RidgeProbe
-
-_ROWS_TIMED = 64
-_ROWS_TO_WARM_UP = 2
-_SECONDS_TIMED = 0.2
 
 
 def rank_foundation_models(
@@ -145,7 +138,7 @@ def rank_foundation_models(
                 "score": np.mean(scores),
                 "standard_error": np.std(scores, ddof=1) / np.sqrt(len(scores)),
                 "n_features": features.shape[1],
-                "rows_per_second": _rows_per_second(extractor, X),
+                "rows_per_second": rows_per_second(extractor, X),
                 "licence": _licence(extractor),
             }
         )
@@ -258,27 +251,3 @@ def _distinct(names: list[str]) -> str:
     """Return the last name, with a number if it has occurred before."""
     count = names.count(names[-1])
     return names[-1] if count == 1 else f"{names[-1]}-{count}"
-
-
-def _rows_per_second(extractor: FoundationFeatureExtractor, X: Any) -> float:
-    """Run a candidate's models to measure how many rows per second they embed, or predict."""
-    device = resolve_device(extractor.device)
-    read = extractor._check_rows(X, reset=False).read
-    runs: list[tuple[Rows, Callable[[Rows], Any]]] = []
-    for reader in extractor._readers:
-        embed = partial(reader.backbone.embed, batch_size=reader.backbone.batch_size, device=device)
-        runs.append((reader.rows(read), embed))
-    if not runs:
-        runs = [(read, predictor.predict) for predictor in extractor._soft_targets.predictors]
-    return 1 / sum(_seconds_per_row(rows, run) for rows, run in runs)
-
-
-def _seconds_per_row(rows: Rows, run: Callable[[Rows], Any]) -> float:
-    sample = np.linspace(0, len(rows) - 1, min(_ROWS_TIMED, len(rows))).astype(np.int64)
-    run(rows.take(sample[:_ROWS_TO_WARM_UP]))
-    n_rows, start, seconds = 0, time.perf_counter(), 0.0
-    while seconds < _SECONDS_TIMED:
-        run(rows.take(sample))
-        n_rows += len(sample)
-        seconds = time.perf_counter() - start
-    return seconds / n_rows

@@ -1,0 +1,129 @@
+"""A comparison as HTML: the summary, the table and the plot."""
+
+from __future__ import annotations
+
+import importlib
+import io
+from collections.abc import Mapping
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sk_aft.model_selection._comparison._time_words import duration
+
+if TYPE_CHECKING:
+    from sk_aft.model_selection._comparison._result import Facts, TransferComparison
+
+_STYLE = """
+.sk-aft { font-family: system-ui, sans-serif; color: #111827; background: #fff; line-height: 1.45;
+  max-width: 68rem; }
+.sk-aft ul { padding-left: 1.2rem; }
+.sk-aft table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
+.sk-aft th, .sk-aft td { padding: 0.35rem 0.7rem; border-bottom: 1px solid #e5e7eb;
+  text-align: right; white-space: nowrap; }
+.sk-aft th:first-child, .sk-aft td:first-child { text-align: left; }
+.sk-aft td:last-child, .sk-aft th:last-child { text-align: left; white-space: normal; }
+.sk-aft tr.chosen { background: #fff7ed; font-weight: 600; }
+.sk-aft .table { overflow-x: auto; }
+.sk-aft .note { color: #4b5563; font-size: 0.85rem; }
+.sk-aft svg { max-width: 100%; height: auto; }
+"""
+_HEADINGS = (
+    "Candidate",
+    "Score",
+    "Against the student alone",
+    "Fit (s)",
+    "Size (MB)",
+    "ms a row",
+    "ms a row of 256",
+    "Prediction needs",
+)
+
+
+def fragment(comparison: TransferComparison) -> str:
+    """Return the comparison as a part of a page."""
+    facts = comparison._facts
+    sentences = "".join(f"<li>{escape(line)}</li>" for line in comparison.summary().split("\n"))
+    parts = [f"<style>{_STYLE}</style>", f'<div class="sk-aft"><ul>{sentences}</ul>']
+    parts.append(f'<div class="table">{_table(comparison)}</div>')
+    parts.append(f'<p class="note">{escape(_how(facts))}</p>')
+    if comparison.left_out_:
+        why = "; ".join(f"{name} ({reason})" for name, reason in comparison.left_out_.items())
+        parts.append(f'<p class="note">Left out: {escape(why)}.</p>')
+    parts.append(f"{_plot(comparison)}</div>")
+    return "\n".join(parts)
+
+
+def page(comparison: TransferComparison, title: str) -> str:
+    """Return the comparison as a page that needs no other file."""
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width">\n<title>{escape(title)}</title>\n'
+        f'</head>\n<body style="margin: 2rem; background: #fff">\n'
+        f'<h1 style="font-family: system-ui, sans-serif; font-size: 1.5rem">{escape(title)}</h1>\n'
+        f"{fragment(comparison)}\n</body>\n</html>\n"
+    )
+
+
+def _table(comparison: TransferComparison) -> str:
+    head = "".join(f"<th>{heading}</th>" for heading in _HEADINGS)
+    body = "\n".join(
+        _line(row, is_chosen=name == comparison.best_name_)
+        for name, row in comparison.frame().iterrows()
+    )
+    return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+
+
+def _line(row: Mapping[str, Any], *, is_chosen: bool) -> str:
+    gain = "" if np.isnan(row["gain"]) else f"{row['gain']:+.3f}"
+    if gain and row["gain"] and not np.isnan(row["gain_standard_error"]):
+        gain += f" ± {row['gain_standard_error']:.3f}"
+    score = f"{row['score']:.3f}"
+    if not np.isnan(row["standard_error"]):
+        score += f" ± {row['standard_error']:.3f}"
+    cells = [
+        row["title"],
+        score,
+        gain,
+        f"{row['fit_seconds']:.3g}",
+        f"{row['megabytes']:.2g}" if row["megabytes"] < 10 else f"{row['megabytes']:.0f}",
+        f"{row['ms_per_row']:.2g}",
+        f"{row['ms_per_row_of_256']:.2g}",
+        row["packages"],
+    ]
+    inner = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+    return f'<tr class="chosen">{inner}</tr>' if is_chosen else f"<tr>{inner}</tr>"
+
+
+def _how(facts: Facts) -> str:
+    """Return how the numbers were measured."""
+    others = f" and {facts.n_unlabeled:,} rows without a label" if facts.n_unlabeled else ""
+    classes = f" of {facts.n_classes} classes" if facts.n_classes else ""
+    features = ""
+    if facts.feature_seconds > 0.5:
+        features = f" Features took {duration(facts.feature_seconds)}, once, besides the fits."
+    return (
+        f"Scores are {facts.scoring}, mean ± standard error over {facts.n_folds} folds of "
+        f"{facts.n_labeled:,} labelled rows{classes}{others}, the same for all. Students were "
+        f"taught by {facts.teacher}, with default settings; rivals chose their main "
+        f"hyper-parameter within the training rows of each fold.{features} Times of predictions "
+        f"are on one thread of this machine. All of it took {duration(facts.seconds)}."
+    )
+
+
+def _plot(comparison: TransferComparison) -> str:
+    """Return the plot as SVG; empty without matplotlib."""
+    try:
+        # Not pyplot, which would look for a display.
+        figures = importlib.import_module("matplotlib.figure")
+    except ImportError:
+        return ""
+    matplotlib = importlib.import_module("matplotlib")
+    figure = figures.Figure(figsize=(8.4, 5), layout="constrained")
+    comparison.plot(ax=figure.subplots())
+    drawn = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "sk-aft"}):
+        figure.savefig(drawn, format="svg", metadata={"Date": None})
+    svg = drawn.getvalue()
+    return svg[svg.index("<svg") :]

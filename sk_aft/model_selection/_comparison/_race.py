@@ -1,0 +1,182 @@
+"""Runs the candidates: the cheapest first, and only those for which there is time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from joblib import Parallel, delayed
+from tqdm.auto import tqdm
+
+from sk_aft.model_selection._comparison._candidate import Candidate
+from sk_aft.model_selection._comparison._candidates import ALONE, TAUGHT
+from sk_aft.model_selection._comparison._scores import (
+    ALL,
+    HALF_THE_LABELS,
+    HALF_THE_OTHERS,
+    FoldScore,
+    FoldScores,
+)
+from sk_aft.model_selection._comparison._time import TimeEstimate
+from sk_aft.model_selection._comparison._time_words import duration
+
+_HALVES = {"labels": HALF_THE_LABELS, "unlabelled rows": HALF_THE_OTHERS}
+
+
+class Race:
+    """The candidates and their scores on all folds.
+
+    Parameters
+    ----------
+    scores : FoldScores
+        Scores a candidate on a fold.
+    candidates : sequence of Candidate
+        What is compared.
+    n_folds : int
+        Number of folds.
+    has_unlabeled : bool
+        Whether there are rows without a label.
+    n_jobs : int or None
+        Folds that are fitted at the same time.
+
+    Attributes
+    ----------
+    halves : dict of str to ndarray of shape (n_folds,)
+        Scores of the taught student with half of the "labels", and of the "unlabelled rows".
+    left_out : dict of str to str
+        Why candidates did not take part, by name.
+    """
+
+    def __init__(
+        self,
+        scores: FoldScores,
+        candidates: Sequence[Candidate],
+        *,
+        n_folds: int,
+        has_unlabeled: bool,
+        n_jobs: int | None,
+    ) -> None:
+        self._scores, self._n_folds, self._n_jobs = scores, n_folds, n_jobs
+        self._candidates = list(candidates)
+        self._parts = dict(_HALVES) if has_unlabeled else {"labels": HALF_THE_LABELS}
+        if self._named(TAUGHT) is None:
+            self._parts = {}
+        self.halves: dict[str, np.ndarray] = {}
+        self.left_out: dict[str, str] = {}
+
+    def to_fit(self) -> list[Candidate]:
+        """Return the candidates with fits that are not kept from an earlier call."""
+        return [
+            candidate
+            for candidate in self._candidates
+            if self._n_missing(candidate, ALL) or (candidate.name == TAUGHT and self._of_halves())
+        ]
+
+    def plan(self, estimate: TimeEstimate, time_budget: float | None) -> float:
+        """Order the candidates by their cost, and leave out those that do not fit the time.
+
+        Parameters
+        ----------
+        estimate : TimeEstimate
+            Of the candidates that `to_fit` returns.
+        time_budget : float or None
+            Seconds.
+
+        Returns
+        -------
+        seconds : float
+            The expected time of everything that is left, those of unknown time excluded.
+        """
+        costs = {
+            candidate.name: estimate.fits.get(candidate.name, 0.0) * self._n_missing(candidate, ALL)
+            for candidate in self._candidates
+        }
+        # Those whose time is not known come last.
+        self._candidates.sort(key=lambda one: np.nan_to_num(costs[one.name], nan=np.inf))
+        rest = estimate.features + estimate.fits.get(TAUGHT, 0.0) * self._of_halves()
+        for candidate in reversed(list(self._candidates)):
+            cost = costs[candidate.name]
+            total = rest + np.nansum([costs[one.name] for one in self._candidates])
+            if time_budget is None or total <= time_budget:
+                break
+            if cost > 0 and _may_go(candidate):
+                self._candidates.remove(candidate)
+                self.left_out[candidate.name] = (
+                    f"expected to take {duration(cost)}, too long for the time_budget of "
+                    f"{duration(time_budget)}"
+                )
+        return float(rest + np.nansum([costs[one.name] for one in self._candidates]))
+
+    def run(self, deadline: float, *, verbose: int) -> list[tuple[Candidate, list[FoldScore]]]:
+        """Score the candidates on all folds.
+
+        Parameters
+        ----------
+        deadline : float
+            When to leave out what takes longer, on the clock of `time.perf_counter`.
+        verbose : int
+            1 shows a progress bar.
+
+        Returns
+        -------
+        runs : list of (Candidate, list of FoldScore)
+            The scores of those that finished.
+        """
+        finished = []
+        total = (len(self._candidates) + len(self._parts)) * self._n_folds
+        with tqdm(total=total, desc="comparing", unit="fit", disable=not verbose) as progress:
+            for candidate in self._candidates:
+                progress.set_description(candidate.name)
+                runs: list[FoldScore] = []
+                for run in self._fold_scores(candidate, ALL):
+                    runs.append(run)
+                    progress.update()
+                    left = deadline - time.perf_counter()
+                    is_slow = (self._n_folds - 1) * run.fit_seconds > left
+                    is_new = len(runs) == 1 and self._n_missing(candidate, ALL)
+                    if is_slow and is_new and _may_go(candidate):
+                        break
+                if len(runs) == self._n_folds:
+                    finished.append((candidate, runs))
+                else:
+                    self.left_out[candidate.name] = "took longer than the time_budget allowed"
+                    progress.update(self._n_folds - len(runs))
+            taught = self._named(TAUGHT)
+            for name, part in self._parts.items():
+                progress.set_description(f"half of the {name}")
+                if taught is not None and time.perf_counter() < deadline:
+                    of_part = []
+                    for run in self._fold_scores(taught, part):
+                        of_part.append(run.score)
+                        progress.update()
+                    self.halves[name] = np.array(of_part)
+            progress.set_description("compared")
+        return finished
+
+    def _fold_scores(self, candidate: Candidate, part: str) -> Iterator[FoldScore]:
+        """Yield the scores of the folds in order, the first alone, because it may be too slow."""
+        yield self._scores.score(candidate, 0, part)
+        yield from Parallel(n_jobs=self._n_jobs, return_as="generator")(
+            delayed(self._scores.score)(candidate, fold, part) for fold in range(1, self._n_folds)
+        )
+
+    def _named(self, name: str) -> Candidate | None:
+        return next((one for one in self._candidates if one.name == name), None)
+
+    def _n_missing(self, candidate: Candidate, part: str) -> int:
+        """Return the folds for which a candidate has to be fitted."""
+        folds = range(self._n_folds)
+        return sum(not self._scores.is_kept(candidate, fold, part) for fold in folds)
+
+    def _of_halves(self) -> int:
+        """Return the fits of the taught student to a part of the rows that are to be done."""
+        taught = self._named(TAUGHT)
+        if taught is None:
+            return 0
+        return sum(self._n_missing(taught, part) for part in self._parts.values())
+
+
+def _may_go(candidate: Candidate) -> bool:
+    """Return whether the question can be answered without a candidate."""
+    return candidate.name not in (ALONE, TAUGHT)

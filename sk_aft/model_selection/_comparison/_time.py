@@ -1,0 +1,161 @@
+"""How long a comparison takes, estimated before it starts."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import Pipeline
+
+from sk_aft._data._batches import batches_per_epoch
+from sk_aft._extractor import FoundationFeatureExtractor
+from sk_aft._fine_tuned_extractor import FineTunedFeatureExtractor
+from sk_aft._fine_tuning._objectives import BATCH_SIZE
+from sk_aft._fine_tuning._teacher import default_steps
+from sk_aft._student._estimator import StudentEstimator
+from sk_aft._student._schedule import resolve_epochs, training_defaults_of
+from sk_aft.model_selection._comparison._candidate import ADDED, Candidate
+from sk_aft.model_selection._comparison._data import ComparisonData
+from sk_aft.model_selection._model_speed import rows_per_second
+from sk_aft.store import FeatureStore
+
+_SAMPLE = 160
+# Training a foundation model on some rows takes about as long as embedding them so often.
+_EMBEDDINGS_PER_STEP = 3
+# It is trained on all labelled rows, and on two thirds of them for each of three folds.
+_TRAININGS = 4
+
+
+class TimeEstimate(NamedTuple):
+    """Expected seconds.
+
+    Parameters
+    ----------
+    features : float
+        To compute the features that are not in the store.
+    fits : dict of str to float
+        Of one fit of each candidate, by name; NaN if it is not known.
+    """
+
+    features: float
+    fits: dict[str, float]
+
+
+def estimate_time(
+    data: ComparisonData, candidates: Sequence[Candidate], extractor: Any
+) -> TimeEstimate:
+    """Time the parts of a comparison on a few rows.
+
+    Parameters
+    ----------
+    data : ComparisonData
+        The rows.
+    candidates : sequence of Candidate
+        What is fitted. Estimators that the user added are not timed.
+    extractor : FoundationFeatureExtractor or None
+        Its models are those of the candidates; None if there are no features to compute.
+
+    Returns
+    -------
+    estimate : TimeEstimate
+        A rough one: it assumes that fits take time in proportion to their rows or steps.
+    """
+    features, per_row = (0.0, 0.0) if extractor is None else _seconds_of_features(data, extractor)
+    train, _ = data.folds[0]
+    sample = _sample(train, data)
+    fits: dict[str, float] = {}
+    is_tuned = False
+    for candidate in candidates:
+        seconds = np.nan
+        if candidate.role != ADDED:
+            seconds = _seconds_of_fit(candidate, data, train, sample)
+        if _fine_tunes(candidate.estimator) and not is_tuned:
+            # The other that is fine-tuned finds the model in the store.
+            n_tuned = default_steps(len(train)) * BATCH_SIZE * _EMBEDDINGS_PER_STEP * _TRAININGS
+            seconds += (n_tuned + len(train) + len(data.unlabeled)) * per_row
+            is_tuned = True
+        fits[candidate.name] = float(seconds)
+    return TimeEstimate(features, fits)
+
+
+def _seconds_of_features(
+    data: ComparisonData, extractor: FoundationFeatureExtractor
+) -> tuple[float, float]:
+    """Return the seconds to compute all features that are missing, and those of one row."""
+    fitted = clone(extractor).fit(data.X)
+    per_row = 1 / rows_per_second(fitted, data.X)
+    missing = [len(FeatureStore().missing(keys)) for keys in fitted.store_keys(data.X).values()]
+    for backbone in fitted.backbones_:
+        backbone.unload()
+    return per_row * max(missing, default=0), per_row
+
+
+def _sample(train: np.ndarray, data: ComparisonData) -> np.ndarray:
+    """Return some labelled rows, of all classes if possible."""
+    if len(train) <= _SAMPLE:
+        return train
+    classes = data.targets[train] if data.is_classification else None
+    if classes is not None:
+        values, counts = np.unique(classes, return_counts=True)
+        if counts.min() < 2 or len(values) > _SAMPLE:
+            classes = None
+    return train_test_split(train, train_size=_SAMPLE, random_state=0, stratify=classes)[0]
+
+
+def _seconds_of_fit(
+    candidate: Candidate, data: ComparisonData, train: np.ndarray, sample: np.ndarray
+) -> float:
+    """Fit to a sample; return the seconds that a fit to all rows would take."""
+    unlabeled = data.unlabeled[: len(sample)] if candidate.reads_unlabeled else None
+    n_unlabeled = 0 if unlabeled is None else len(data.unlabeled)
+    X, y = data.training_rows(sample, unlabeled=unlabeled)
+    n_rows, n_sample = len(train) + n_unlabeled, len(y)
+    estimator = clone(candidate.estimator)
+    student = estimator[-1] if isinstance(estimator, Pipeline) else None
+    is_student = isinstance(student, StudentEstimator)
+    if isinstance(student, StudentEstimator):
+        student.set_params(max_epochs=1)
+        if data.rows.kind == "text":
+            # Its own start embeds the vocabulary.
+            student.set_params(module__start="random")
+    if _fine_tunes(estimator):
+        frozen = FoundationFeatureExtractor(estimator[0].model)
+        estimator = Pipeline([("frozen", frozen), *estimator.steps[1:]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        start = time.perf_counter()
+        estimator.fit(X, y)
+        seconds = time.perf_counter() - start
+    if not is_student:
+        return seconds * n_rows / n_sample
+    epoch = estimator[-1].history_[-1]["dur"]
+    per_step = epoch / _batches(len(sample), n_sample - len(sample), estimator[-1])
+    steps = _steps(estimator[-1], data, len(train), n_unlabeled)
+    return (seconds - epoch) * n_rows / n_sample + steps * per_step
+
+
+def _batches(n_labeled: int, n_unlabeled: int, student: Any) -> int:
+    return batches_per_epoch(
+        n_labeled,
+        n_unlabeled,
+        batch_size=student.batch_size,
+        unlabeled_fraction=student.unlabeled_fraction,
+    )
+
+
+def _steps(student: Any, data: ComparisonData, n_labeled: int, n_unlabeled: int) -> int:
+    """Return how many steps a student takes by default."""
+    defaults = training_defaults_of(student.module_, data.rows.kind)
+    n_batches = _batches(n_labeled, n_unlabeled, student)
+    n_labeled_batches = _batches(n_labeled, min(n_unlabeled, 1), student)
+    return n_batches * resolve_epochs("auto", n_batches, n_labeled_batches, defaults)
+
+
+def _fine_tunes(estimator: Any) -> bool:
+    is_pipeline = isinstance(estimator, Pipeline)
+    return is_pipeline and isinstance(estimator[0], FineTunedFeatureExtractor)
