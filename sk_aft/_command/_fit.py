@@ -104,26 +104,28 @@ def _split(options: argparse.Namespace, data: TrainingData) -> tuple[np.ndarray,
     if options.test_fraction is None:
         return everything, (None, None)
     targets = data.labels.targets
-    train, test = train_test_split(
-        np.arange(data.n_labeled),
-        test_size=options.test_fraction,
-        random_state=options.seed,
-        stratify=targets if _can_stratify(data, options.test_fraction) else None,
-    )
+    n_test = int(np.ceil(options.test_fraction * data.n_labeled))
+    train, test = np.empty(0, dtype=int), np.arange(data.n_labeled)
+    if n_test < data.n_labeled:
+        train, test = train_test_split(
+            test,
+            test_size=n_test,
+            random_state=options.seed,
+            stratify=targets if _can_stratify(data, n_test) else None,
+        )
     if len(np.unique(targets[train])) < 2:
         raise CommandError(
-            f"--test-fraction {options.test_fraction:g} leaves one class in {len(train)} training "
-            "rows: label more rows, or hold out fewer."
+            f"--test-fraction {options.test_fraction:g} leaves {counted(len(train), 'row')} to "
+            "train on, with fewer than two different labels: label more rows, or hold out fewer."
         )
     held_out = _safe_indexing(data.rows, test), targets[test]
     return np.append(np.sort(train), everything[data.n_labeled :]), held_out
 
 
-def _can_stratify(data: TrainingData, share: float) -> bool:
+def _can_stratify(data: TrainingData, n_test: int) -> bool:
     if data.labels.task != CLASSIFICATION:
         return False
     counts = Counter(data.labels.targets.tolist())
-    n_test = int(np.ceil(share * data.n_labeled))
     fits = len(counts) <= min(n_test, data.n_labeled - n_test)
     return fits and min(counts.values()) >= 2
 

@@ -152,8 +152,7 @@ def test_a_dict_adds_estimators_to_the_automatic_ones(iris):
 def test_an_estimator_that_cannot_be_pickled_takes_part_and_is_not_kept(iris, tmp_path):
     pipeline = make_pipeline(FunctionTransformer(lambda X: X * 2), LogisticRegression())
     for _ in range(2):
-        comparison = compare_transfer(*iris, candidates=[("mine", pipeline)],
-                                      cv=2, verbose=0)
+        comparison = compare_transfer(*iris, candidates=[("mine", pipeline)], cv=2, verbose=0)
         assert comparison.scores_["mine"].mean() > 0.9
     assert not list((tmp_path / "cache").rglob("output.pkl"))
 
@@ -183,9 +182,7 @@ def test_texts_without_labels_come_marked_or_apart(monkeypatch):
     arguments = {"candidates": names, "cv": 2, "verbose": 0}
     apart = compare_transfer(texts[::2], labels[::2], X_unlabeled=texts[1::2], **arguments)
     marked = np.concatenate([labels[::2], np.full(len(texts) // 2, "?")])
-    together = compare_transfer(
-        [*texts[::2], *texts[1::2]], marked, missing_label="?", **arguments
-    )
+    together = compare_transfer([*texts[::2], *texts[1::2]], marked, missing_label="?", **arguments)
     for name in names:
         np.testing.assert_array_equal(apart.scores_[name], together.scores_[name])
     assert set(apart.best_estimator_.predict(texts)) <= set(labels)
@@ -212,9 +209,7 @@ def test_texts_are_compared_with_students_and_rivals():
 def test_a_frame_with_a_column_of_texts_is_compared():
     texts, labels = intents()
     frame = pd.DataFrame({"text": texts, "length": [len(text) for text in texts]})
-    comparison = compare_transfer(
-        frame, labels, candidates=["linear", "probe"], cv=2, verbose=0
-    )
+    comparison = compare_transfer(frame, labels, candidates=["linear", "probe"], cv=2, verbose=0)
     assert (comparison.frame()["score"] > 0.6).all()
 
 

@@ -33,8 +33,9 @@ def test_a_gain_within_chance_does_not_clearly_pay():
 
 
 def test_a_clear_loss_hurts():
-    first = summarise([TAUGHT._replace(name="student-alone"), ALONE._replace(name="student")], {},
-                      "accuracy", 0)
+    first = summarise(
+        [TAUGHT._replace(name="student-alone"), ALONE._replace(name="student")], {}, "accuracy", 0
+    )
     assert first.startswith("Transfer hurts")
     assert "below" in first
 
