@@ -105,7 +105,8 @@ def _split(options: argparse.Namespace, data: TrainingData) -> tuple[np.ndarray,
         return everything, (None, None)
     targets = data.labels.targets
     n_test = int(np.ceil(options.test_fraction * data.n_labeled))
-    train, test = np.empty(0, dtype=int), np.arange(data.n_labeled)
+    train: np.ndarray = np.empty(0, dtype=int)
+    test = np.arange(data.n_labeled)
     if n_test < data.n_labeled:
         train, test = train_test_split(
             test,
