@@ -1,6 +1,8 @@
-"""Run the quickstart: ``python -m sk_aft`` or ``python -m sk_aft images``."""
+"""The command line: ``python -m sk_aft --help`` explains it."""
 
-from sk_aft._quickstart import main
+import sys
+
+from sk_aft._command import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

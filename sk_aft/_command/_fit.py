@@ -1,0 +1,183 @@
+"""``python -m sk_aft fit``: a file of rows -> the folder of a trained student."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+from sklearn.utils import _safe_indexing
+
+from sk_aft._command._arguments import PROGRAM
+from sk_aft._command._describe import describe_data
+from sk_aft._command._folders import check_is_free, megabytes
+from sk_aft._command._labels import CLASSIFICATION
+from sk_aft._command._messages import CommandError, counted, listed, report
+from sk_aft._command._pipeline import build_pipeline, targets_of_all_rows, teacher_models
+from sk_aft._command._tables import NUMBER, TrainingData, read_test_data, read_training_data
+from sk_aft.modules import StaticText
+from sk_aft.preprocessing import SubwordTokenizer
+from sk_aft.serving._folder import CONFIG, FolderError, StudentFolder
+
+_MOST_TEACHERS_SHOWN = 6
+
+
+def fit(options: argparse.Namespace) -> None:
+    """Train a student, save it, and print what it learned and how to use it.
+
+    Parameters
+    ----------
+    options : Namespace
+        As `_arguments` defines them.
+
+    Raises
+    ------
+    CommandError
+        If the data or the folder cannot be used; nothing is trained then.
+    """
+    _check_out(options.out)
+    data = read_training_data(options)
+    _check_numbers_are_there(data)
+    models = teacher_models(options.teacher, data, options.seed)
+    if options.fine_tune and models is None:
+        raise CommandError("--fine-tune needs a teacher, and --teacher is none.")
+    pipe = build_pipeline(
+        data,
+        models=models,
+        module=options.student,
+        fine_tune=options.fine_tune,
+        max_epochs=options.max_epochs,
+        seed=options.seed,
+        verbose=0 if options.quiet else 1,
+    )
+    train, (X_test, y_test) = _split(options, data)
+    for line in describe_data(data):
+        report(line, quiet=options.quiet)
+    report("Training the student ...", quiet=options.quiet)
+    start = time.monotonic()
+    pipe.fit(_safe_indexing(data.rows, train), targets_of_all_rows(data)[train])
+    student = pipe[-1]
+    report(f"Trained in {time.monotonic() - start:.0f} s. {_lesson(student)}", quiet=options.quiet)
+    has_graph = _needs_graph(student) and _can_export()
+    student.save_pretrained(
+        options.out, X_test=X_test, y_test=y_test, onnx=has_graph, dtype=options.dtype
+    )
+    _report_folder(options, data, is_served=has_graph or not _needs_graph(student))
+
+
+def _check_out(folder: Path) -> None:
+    """Raise unless the folder is new or empty, or holds a student, which is replaced."""
+    if folder.is_dir() and (folder / CONFIG).is_file():
+        try:
+            StudentFolder.open(folder)
+        except FolderError as error:
+            raise CommandError(f"--out {folder} holds something else: {error}") from error
+    else:
+        check_is_free(folder, own=())
+
+
+def _check_numbers_are_there(data: TrainingData) -> None:
+    """Raise if numbers are missing beside other columns, where students cannot fill them."""
+    if isinstance(data.rows, list) or set(data.kinds.values()) == {NUMBER}:
+        return
+    numbers = [name for name, kind in data.kinds.items() if kind == NUMBER]
+    n_missing = {name: int(data.rows[name].isna().sum()) for name in numbers}
+    holes = [name for name, n in n_missing.items() if n]
+    if holes:
+        raise CommandError(
+            f"Numbers are missing in {listed(holes)} ({counted(n_missing[holes[0]], 'row')} of the "
+            "first): fill them, or name the columns to read with --text, --image, --category, "
+            "--number. Only tables of numbers alone are filled."
+        )
+
+
+def _split(options: argparse.Namespace, data: TrainingData) -> tuple[np.ndarray, tuple[Any, Any]]:
+    """Return the rows to train on, and the rows and targets to score on, if asked for."""
+    everything = np.arange(len(data.rows))
+    if options.test is not None:
+        return everything, read_test_data(options, data)
+    if options.test_fraction is None:
+        return everything, (None, None)
+    targets = data.labels.targets
+    n_test = int(np.ceil(options.test_fraction * data.n_labeled))
+    train: np.ndarray = np.empty(0, dtype=int)
+    test = np.arange(data.n_labeled)
+    if n_test < data.n_labeled:
+        train, test = train_test_split(
+            test,
+            test_size=n_test,
+            random_state=options.seed,
+            stratify=targets if _can_stratify(data, n_test) else None,
+        )
+    if len(np.unique(targets[train])) < 2:
+        raise CommandError(
+            f"--test-fraction {options.test_fraction:g} leaves {counted(len(train), 'row')} to "
+            "train on, with fewer than two different labels: label more rows, or hold out fewer."
+        )
+    held_out = _safe_indexing(data.rows, test), targets[test]
+    return np.append(np.sort(train), everything[data.n_labeled :]), held_out
+
+
+def _can_stratify(data: TrainingData, n_test: int) -> bool:
+    if data.labels.task != CLASSIFICATION:
+        return False
+    counts = Counter(data.labels.targets.tolist())
+    fits = len(counts) <= min(n_test, data.n_labeled - n_test)
+    return fits and min(counts.values()) >= 2
+
+
+def _lesson(student: Any) -> str:
+    """Return what a fitted student learned from."""
+    method = student.transfer_method_
+    if method is None:
+        return "It learned from the labels alone."
+    name = method if isinstance(method, str) else type(method).__name__
+    weights = getattr(student, "teacher_weights_", {})
+    if not weights:
+        return f"It learned from the labels and its teacher ({name})."
+    best = sorted(weights.items(), key=lambda item: -item[1])[:_MOST_TEACHERS_SHOWN]
+    shown = ", ".join(f"{teacher} {weight:.2f}" for teacher, weight in best)
+    return f"It learned from the labels and its teachers ({name}), with the weights {shown}."
+
+
+def _needs_graph(student: Any) -> bool:
+    """Return whether a student is served by ONNX Runtime."""
+    is_static = isinstance(student.module_, StaticText)
+    return not (is_static and isinstance(student.preprocessor_, SubwordTokenizer))
+
+
+def _can_export() -> bool:
+    return all(find_spec(name) is not None for name in ("onnx", "onnxruntime"))
+
+
+def _report_folder(options: argparse.Namespace, data: TrainingData, *, is_served: bool) -> None:
+    folder = StudentFolder.open(options.out)
+    score = (folder.config["measured"] or {}).get("score")
+    if score is not None:
+        name = {"r2": "R²"}.get(score["metric"], score["metric"])
+        report(f"Held-out {name}: {score['value']:.3f} ({counted(score['n_rows'], 'row')}).")
+        if options.test_fraction is not None:
+            report(
+                "It was not trained on these rows: without --test-fraction it learns from all.",
+                quiet=options.quiet,
+            )
+    report(f"Saved: {options.out}/ ({megabytes(options.out):.1f} MB)")
+    if not is_served:
+        report(
+            "It predicts with PyTorch only, because onnx or onnxruntime is not installed. Run "
+            "pip install 'sk-aft[onnx]' and train again to deploy it."
+        )
+        return
+    rows = "new_pictures/" if Path(options.data).is_dir() else f"new{Path(options.data).suffix}"
+    names = list(data.kinds)
+    column = f" --{data.kinds[names[0]]} {names[0]}" * isinstance(data.rows, list)
+    column = "" if rows.endswith("/") else column
+    report(
+        f"Predict: {PROGRAM} predict {options.out} {rows}{column} --out predictions.csv",
+        quiet=options.quiet,
+    )
