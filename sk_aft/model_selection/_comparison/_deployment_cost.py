@@ -30,8 +30,8 @@ from sk_aft._runtime._device import resolve_device
 from sk_aft.backbones import Backbone
 from sk_aft.backbones._base import HoldsObjects, LoadedOnDemand
 from sk_aft.backbones._network import Network
-from sk_aft.model_selection._hog_features import HogFeatures
-from sk_aft.model_selection._pseudo_labels import PseudoLabels
+from sk_aft.model_selection._comparison._hog_features import HogFeatures
+from sk_aft.model_selection._comparison._pseudo_labels import PseudoLabels
 from sk_aft.serving import load
 from sk_aft.serving._folder import WEIGHTS, StudentFolder
 
