@@ -12,7 +12,7 @@ from sk_aft.model_selection._comparison._summary import (
 
 
 def result(name, scores, *, role="student", ms=1.0, predictions=()):
-    cost = DeploymentCost(1.0, ms, ms / 10, ["numpy"], "pickle")
+    cost = DeploymentCost(1.0, ms, ms / 10, "numpy", "pickle")
     return Result(name, name, role, np.array(scores), 1.0, cost, np.array(predictions))
 
 

@@ -193,7 +193,7 @@ class TransferComparison:
                 "megabytes": result.cost.megabytes,
                 "ms_per_row": result.cost.ms_per_row,
                 "ms_per_row_of_256": result.cost.ms_per_row_of_256,
-                "packages": ", ".join(result.cost.packages),
+                "packages": result.cost.packages,
             }
         table = pandas.DataFrame.from_dict(lines, orient="index")
         return table.rename_axis("candidate")
