@@ -41,7 +41,7 @@ _STUDENTS = (AFTClassifier, AFTRegressor)
 _BYTES_PER_WEIGHT = 4
 _TIMED_ROWS, _TIMED_ROUNDS = 50, 5
 _BATCH, _BATCH_ROUNDS = 256, 3
-_SECONDS = 1.5  # for single rows, and again for batches
+_SECONDS = 1.0  # for single rows, and again for batches
 _ROWS_TO_CHECK_GRAPH = 32
 
 

@@ -308,6 +308,16 @@ def test_rare_classes_and_few_rows_cause_no_warning():
                 assert np.isfinite(prediction).all(), name
 
 
+def test_many_classes_of_few_rows_cause_no_warning(intents):
+    texts, _ = intents
+    y = np.arange(60) % 40
+    found = made(texts, model=count_letters, has_unlabeled=True, missing_label=-1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for candidate in found.values():
+            candidate.estimator.fit(texts[:60], y).predict(texts)
+
+
 @pytest.mark.parametrize(
     ("y", "n_folds"),
     [
