@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 
@@ -104,7 +105,7 @@ def test_html_shows_summary_table_and_plot(of_iris, tmp_path):
     page = of_iris.to_html(tmp_path / "report.html", title="Iris & co")
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == page
     assert "<title>Iris &amp; co</title>" in page
-    assert "http" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "")
+    assert not re.findall(r'(?:src|href)="http|@import|<script', page)
 
 
 def test_a_second_call_reads_the_scores_and_fits_nothing_but_the_best(iris, monkeypatch):
@@ -152,7 +153,9 @@ def test_a_dict_adds_estimators_to_the_automatic_ones(iris):
 
 
 def test_an_estimator_that_cannot_be_pickled_takes_part_and_is_not_kept(iris, tmp_path):
-    pipeline = make_pipeline(FunctionTransformer(lambda X: X * 2), LogisticRegression())
+    pipeline = make_pipeline(
+        FunctionTransformer(lambda X: X * 2), LogisticRegression(max_iter=1000)
+    )
     for _ in range(2):
         comparison = compare_transfer(*iris, candidates=[("mine", pipeline)], cv=2, verbose=0)
         assert comparison.scores_["mine"].mean() > 0.9

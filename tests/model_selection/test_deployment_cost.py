@@ -23,8 +23,8 @@ from sk_aft import (
 )
 from sk_aft._data._rows import as_rows
 from sk_aft.datasets import load_banking77
-from sk_aft.model_selection._deployment_cost import deployed, deployment_cost
-from sk_aft.model_selection._rivals import rivals
+from sk_aft.model_selection._comparison._deployment_cost import deployed, deployment_cost
+from sk_aft.model_selection._comparison._rivals import rivals
 
 STUDENT = {"beta": 0, "max_epochs": 1, "random_state": 0}
 

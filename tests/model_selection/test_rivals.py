@@ -19,10 +19,10 @@ from sklearn.svm import SVC
 from sk_aft import TeacherPredictions
 from sk_aft._data._rows import as_rows
 from sk_aft.datasets import load_banking77
-from sk_aft.model_selection._inner_search import InnerSearch, inner_folds
-from sk_aft.model_selection._pseudo_labels import PseudoLabels
-from sk_aft.model_selection._rivals import left_out, rivals
-from sk_aft.model_selection._static_embeddings import StaticEmbeddings
+from sk_aft.model_selection._comparison._inner_search import InnerSearch, inner_folds
+from sk_aft.model_selection._comparison._pseudo_labels import PseudoLabels
+from sk_aft.model_selection._comparison._rivals import left_out, rivals
+from sk_aft.model_selection._comparison._static_embeddings import StaticEmbeddings
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 KINDS_OF_MARKS = {
