@@ -77,7 +77,8 @@ def compare_transfer(
         Seconds. The most expensive candidates are left out until the rest is expected to fit, and
         later if they take longer than expected. "student-alone" and "student" always take part.
     task : {"auto", "classification", "regression"}, default="auto"
-        What y is. "auto" decides as scikit-learn does: integers are classes.
+        What y is. "auto" takes fractions, and floats of which most differ, for numbers, and
+        everything else for classes.
     random_state : int, RandomState or None, default=None
         Determines folds, initial weights and samples. None is the same as 0, because an
         interrupted comparison could not be resumed otherwise.

@@ -33,7 +33,7 @@ COLUMNS = [
 ]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("SK_AFT_CACHE", str(tmp_path / "cache"))
 
@@ -50,10 +50,8 @@ def intents(n_classes=3, labels_per_class=8):
 
 
 @pytest.fixture(scope="module")
-def of_iris(iris, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SK_AFT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return compare_transfer(*iris, cv=3, verbose=0)
+def of_iris(iris):
+    return compare_transfer(*iris, cv=3, verbose=0)
 
 
 def test_a_table_of_numbers_is_compared_with_what_fits_it(of_iris):
@@ -108,7 +106,7 @@ def test_html_shows_summary_table_and_plot(of_iris, tmp_path):
     assert not re.findall(r'(?:src|href)="http|@import|<script', page)
 
 
-def test_a_second_call_reads_the_scores_and_fits_nothing_but_the_best(iris, monkeypatch):
+def test_a_second_call_reads_the_scores_and_fits_nothing_but_the_best(iris, monkeypatch, own_cache):
     arguments = {"candidates": FEW, "cv": 3, "verbose": 0, "random_state": 1}
     first = compare_transfer(*iris, **arguments)
     fitted = []
@@ -152,7 +150,7 @@ def test_a_dict_adds_estimators_to_the_automatic_ones(iris):
     assert set(comparison.frame().index) == {"boosting", "linear", "mlp", "mine"}
 
 
-def test_an_estimator_that_cannot_be_pickled_takes_part_and_is_not_kept(iris, tmp_path):
+def test_an_estimator_that_cannot_be_pickled_takes_part_and_is_not_kept(iris, own_cache, tmp_path):
     pipeline = make_pipeline(
         FunctionTransformer(lambda X: X * 2), LogisticRegression(max_iter=1000)
     )
@@ -218,7 +216,7 @@ def test_a_frame_with_a_column_of_texts_is_compared():
     assert (comparison.frame()["score"] > 0.6).all()
 
 
-def test_a_time_budget_leaves_the_expensive_out(iris, capsys):
+def test_a_time_budget_leaves_the_expensive_out(iris, capsys, own_cache):
     comparison = compare_transfer(*iris, cv=2, time_budget=1.0, verbose=1)
     assert {"student-alone", "student"} <= set(comparison.frame().index)
     assert "student-of-tuned" in comparison.left_out_
@@ -229,11 +227,11 @@ def test_a_time_budget_leaves_the_expensive_out(iris, capsys):
     assert "student-of-tuned" in comparison._repr_html_()
 
 
-def test_several_processes_give_the_same_scores(iris):
+def test_several_processes_give_the_same_scores(iris, own_cache, tmp_path, monkeypatch):
     arguments = {"candidates": ["linear", "student-alone"], "cv": 3, "verbose": 0}
     one = compare_transfer(*iris, **arguments)
-    X, y = iris
-    two = compare_transfer(X.copy(), y, n_jobs=2, random_state=0, **arguments)
+    monkeypatch.setenv("SK_AFT_CACHE", str(tmp_path / "another cache"))
+    two = compare_transfer(*iris, n_jobs=2, **arguments)
     for name in arguments["candidates"]:
         np.testing.assert_array_equal(one.scores_[name], two.scores_[name])
 
