@@ -69,21 +69,23 @@ def page(comparison: TransferComparison, title: str) -> str:
 def _table(comparison: TransferComparison) -> str:
     head = "".join(f"<th>{heading}</th>" for heading in _HEADINGS)
     body = "\n".join(
-        _line(row, is_chosen=name == comparison.best_name_)
+        _line(name, row, is_chosen=name == comparison.best_name_)
         for name, row in comparison.frame().iterrows()
     )
     return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
 
 
-def _line(row: Mapping[str, Any], *, is_chosen: bool) -> str:
+def _line(name: str, row: Mapping[str, Any], *, is_chosen: bool) -> str:
     gain = "" if np.isnan(row["gain"]) else f"{row['gain']:+.3f}"
     if gain and row["gain"] and not np.isnan(row["gain_standard_error"]):
         gain += f" ± {row['gain_standard_error']:.3f}"
     score = f"{row['score']:.3f}"
     if not np.isnan(row["standard_error"]):
         score += f" ± {row['standard_error']:.3f}"
+    title = escape(row["title"])
+    if row["title"] != name:
+        title += f' <span class="note">{escape(name)}</span>'
     cells = [
-        row["title"],
         score,
         gain,
         f"{row['fit_seconds']:.3g}",
@@ -92,7 +94,7 @@ def _line(row: Mapping[str, Any], *, is_chosen: bool) -> str:
         f"{row['ms_per_row_of_256']:.2g}",
         row["packages"],
     ]
-    inner = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+    inner = f"<td>{title}</td>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
     return f'<tr class="chosen">{inner}</tr>' if is_chosen else f"<tr>{inner}</tr>"
 
 

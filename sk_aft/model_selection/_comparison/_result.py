@@ -115,8 +115,9 @@ class TransferComparison:
     Attributes
     ----------
     best_name_ : str
-        The candidate that `summary` recommends to deploy: the fastest among those that score as
-        high as the best, within one standard error of the difference. Those that run a foundation
+        The candidate that `summary` recommends to deploy. Candidates score as high as the best if
+        it is at most one standard error of the difference above them; of these, it is the best
+        that takes at most twice as long to predict as the fastest. Those that run a foundation
         model to predict count only if there are no others.
     best_estimator_ : estimator
         It, fitted to all rows, those without labels included if it learns from them.
@@ -225,7 +226,7 @@ class TransferComparison:
         """
         scores = [Estimate.of(result.scores) for result in self._results]
         return {
-            "names": [result.title for result in self._results],
+            "names": [result.name for result in self._results],
             "roles": [result.role for result in self._results],
             "scores": [score.mean for score in scores],
             "standard_errors": [score.standard_error for score in scores],
