@@ -23,7 +23,7 @@ def test_most_labels_that_cleanlab_flags_are_the_flipped_ones(pipe, questions, s
         codes, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1
     )
     assert np.isin(found, flipped).mean() > 0.7  # 0.1 if it guessed
-    assert np.isin(flipped, found).mean() > 0.85
+    assert np.isin(flipped, found).mean() > 0.7
     assert np.isin(found[:8], flipped).all()
 
 
