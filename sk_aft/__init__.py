@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sk_aft._cascade import CascadeClassifier
     from sk_aft._classifier import AFTClassifier
     from sk_aft._extractor import FoundationFeatureExtractor
     from sk_aft._features import FoundationFeatures
@@ -24,6 +25,7 @@ __version__ = "0.2.dev0"
 __all__ = [
     "AFTClassifier",
     "AFTRegressor",
+    "CascadeClassifier",
     "FineTunedFeatureExtractor",
     "FoundationFeatureExtractor",
     "FoundationFeatures",
@@ -33,6 +35,7 @@ __all__ = [
 _MODULES = {
     "AFTClassifier": "sk_aft._classifier",
     "AFTRegressor": "sk_aft._regressor",
+    "CascadeClassifier": "sk_aft._cascade",
     "FineTunedFeatureExtractor": "sk_aft._fine_tuned_extractor",
     "FoundationFeatureExtractor": "sk_aft._extractor",
     "FoundationFeatures": "sk_aft._features",

@@ -16,6 +16,7 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
 from torch import Tensor, nn
 
 from sk_aft._data._batches import RowBatches
@@ -28,7 +29,7 @@ from sk_aft._features import FoundationFeatures
 from sk_aft._runtime._device import resolve_device
 from sk_aft._runtime._seeds import draw_seed, seeded_torch
 from sk_aft._runtime._threads import fitting_threads, flushed_denormals
-from sk_aft._student import _callbacks, _components, _persistence, _start, _training
+from sk_aft._student import _callbacks, _components, _html, _persistence, _start, _training
 from sk_aft._student._frozen_outputs import keep_frozen_outputs
 from sk_aft._student._inputs import last_step
 from sk_aft._student._mixed_precision import PRECISIONS
@@ -559,3 +560,15 @@ class StudentEstimator(DeploymentMethods, SkorchHooks):
         tags.input_tags.three_d_array = True
         tags.target_tags.required = True
         return tags
+
+    @available_if(lambda self: self.__sklearn_is_fitted__())
+    def _sk_visual_block_(self) -> Any:
+        plan = None if self._training is None else self._training.plan
+        rows = None
+        if plan is not None:
+            is_first = not (plan.is_incremental or self.warm_start)
+            rows = _html.RowCounts(plan.n_labeled, plan.n_unlabeled, is_first)
+        return _html.visual_block(self, _html.two_lines(self._student, rows))
+
+    def _get_fitted_attr_html(self, doc_link: str = "") -> Any:
+        return _html.without_internals(super()._get_fitted_attr_html(doc_link))

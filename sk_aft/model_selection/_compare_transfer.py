@@ -15,12 +15,12 @@ from sk_aft._extractor import FoundationFeatureExtractor
 from sk_aft.model_selection._comparison._candidates import (
     choose_candidates,
     choose_models,
-    models_with_features,
     names_of_models,
 )
 from sk_aft.model_selection._comparison._data import ComparisonData, check_data
 from sk_aft.model_selection._comparison._race import Race
 from sk_aft.model_selection._comparison._result import Facts, Result, TransferComparison
+from sk_aft.model_selection._comparison._rivals import with_features
 from sk_aft.model_selection._comparison._scores import FoldScores, check_scorer
 from sk_aft.model_selection._comparison._summary import expected_gains, to_deploy
 from sk_aft.model_selection._comparison._time import estimate_time
@@ -143,8 +143,8 @@ def compare_transfer(
     scorer = check_scorer(scoring, data.is_classification)
     models = choose_models(models, data, seed)
     lineup = choose_candidates(candidates, data, models, seed)
-    with_features = models_with_features(models)
-    extractor = None if with_features is None else FoundationFeatureExtractor(with_features)
+    featured = with_features(models)
+    extractor = None if featured is None else FoundationFeatureExtractor(featured)
 
     race = Race(
         FoldScores(data, scorer, seed),

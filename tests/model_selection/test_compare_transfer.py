@@ -69,7 +69,9 @@ def test_a_table_of_numbers_is_compared_with_what_fits_it(of_iris):
     assert table.index.name == "candidate"
     assert (table["score"] > 0.85).all()
     assert table["score"].is_monotonic_decreasing
-    assert (table[["fit_seconds", "megabytes", "ms_per_row", "ms_per_row_of_256"]] > 0).all(None)
+    assert (table[["fit_seconds", "megabytes", "ms_per_row", "ms_per_row_of_256"]] > 0).all(
+        axis=None
+    )
     assert table.loc["student-alone", "gain"] == 0
 
 

@@ -15,7 +15,6 @@ from sk_aft._classifier import AFTClassifier
 from sk_aft._data._rows import Rows
 from sk_aft._extractor import FoundationFeatureExtractor
 from sk_aft._fine_tuned_extractor import FineTunedFeatureExtractor
-from sk_aft._predictors._soft_targets import is_predictor
 from sk_aft._predictors._teacher_predictions import TeacherPredictions
 from sk_aft._regressor import AFTRegressor
 from sk_aft.backbones import resolve_backbone
@@ -152,14 +151,15 @@ def _automatic(
     own = rivals(
         data.rows,
         data.task,
-        models_with_features(models),
+        models,
         missing_label=data.missing_label,
         has_unlabeled=bool(len(data.unlabeled)),
         n_labeled=min(len(train) for train, _ in data.folds),
         n_smallest_class=data.n_smallest_class,
         random_state=random_state,
     )
-    reasons = dict(left_out(data.rows, data.task))
+    has_unlabeled = bool(len(data.unlabeled))
+    reasons = left_out(data.rows, data.task, models, has_unlabeled=has_unlabeled)
     estimator = AFTClassifier if data.is_classification else AFTRegressor
     student = estimator(missing_label=data.missing_label, random_state=random_state)
     students = []
@@ -227,17 +227,6 @@ def _why_not_tunable(data: ComparisonData, models: Any) -> str | None:
     except (TypeError, ValueError) as error:
         return str(error)
     return None
-
-
-def models_with_features(models: Any) -> Any:
-    """Return the models that have features, None if there are none."""
-    if isinstance(models, list):
-        of_list = [models_with_features(model) for model in models]
-        return [model for model in of_list if model is not None] or None
-    if isinstance(models, Mapping):
-        of_columns = {column: models_with_features(model) for column, model in models.items()}
-        return {column: model for column, model in of_columns.items() if model is not None} or None
-    return None if models is None or is_predictor(models) else models
 
 
 def names_of_models(models: Any) -> str:

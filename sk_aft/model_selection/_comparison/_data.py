@@ -254,7 +254,7 @@ def _marked(targets: np.ndarray, is_labeled: np.ndarray, mark: Any) -> np.ndarra
     is_nan = isinstance(mark, Real) and bool(np.isnan(mark))
     fits = targets.dtype.kind == "f" and isinstance(mark, Real)
     fits |= targets.dtype.kind in "iu" and isinstance(mark, Integral)
-    values = np.empty(len(is_labeled), dtype=targets.dtype if fits else object)
+    values: np.ndarray = np.empty(len(is_labeled), dtype=targets.dtype if fits else object)
     values[is_labeled] = targets if fits else targets.tolist()
     values[~is_labeled] = None if is_nan and not fits else mark
     return values

@@ -39,9 +39,9 @@ class Estimate(NamedTuple):
     @classmethod
     def of(cls, values: Sequence[float] | np.ndarray) -> Estimate:
         """Return the mean of some values and its standard error."""
-        values = np.asarray(values, dtype=float)
-        error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-        return cls(float(values.mean()), float(error))
+        n_values = len(values)
+        error = np.std(values, ddof=1) / np.sqrt(n_values) if n_values > 1 else np.nan
+        return cls(float(np.mean(values)), float(error))
 
     @property
     def is_clear(self) -> bool:

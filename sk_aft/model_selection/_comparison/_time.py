@@ -24,7 +24,7 @@ from sk_aft.model_selection._comparison._data import ComparisonData
 from sk_aft.model_selection._model_speed import rows_per_second
 from sk_aft.store import FeatureStore
 
-_SAMPLE = 160
+_SAMPLE = 100
 # Training a foundation model on some rows takes about as long as embedding them so often.
 _EMBEDDINGS_PER_STEP = 3
 # It is trained on all labelled rows, and on two thirds of them for each of three folds.
@@ -65,9 +65,13 @@ def estimate_time(
     estimate : TimeEstimate
         A rough one: it assumes that fits take time in proportion to their rows or steps.
     """
-    features, per_row = (0.0, 0.0) if extractor is None else _seconds_of_features(data, extractor)
     train, _ = data.folds[0]
     sample = _sample(train, data)
+    features = per_row = 0.0
+    if extractor is not None and candidates:
+        # The sample's features are computed here, and are not part of the time of a fit.
+        rows = np.concatenate([data.labeled[sample], data.unlabeled[: len(sample)]])
+        features, per_row = _seconds_of_features(data, extractor, rows)
     fits: dict[str, float] = {}
     is_tuned = False
     for candidate in candidates:
@@ -84,10 +88,10 @@ def estimate_time(
 
 
 def _seconds_of_features(
-    data: ComparisonData, extractor: FoundationFeatureExtractor
+    data: ComparisonData, extractor: FoundationFeatureExtractor, sample: np.ndarray
 ) -> tuple[float, float]:
-    """Return the seconds to compute all features that are missing, and those of one row."""
-    fitted = clone(extractor).fit(data.X)
+    """Compute features of a sample; return the seconds for all others, and those for one row."""
+    fitted = clone(extractor).precompute(data.take(sample)).fit(data.X)
     per_row = 1 / rows_per_second(fitted, data.X)
     missing = [len(FeatureStore().missing(keys)) for keys in fitted.store_keys(data.X).values()]
     for backbone in fitted.backbones_:

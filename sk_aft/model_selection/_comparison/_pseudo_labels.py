@@ -12,7 +12,12 @@ from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 
 from sk_aft._data._labels import known_targets, labeled_mask
-from sk_aft.model_selection._inner_search import InnerSearch, inner_folds, middle_of, quiet
+from sk_aft.model_selection._comparison._inner_search import (
+    InnerSearch,
+    inner_folds,
+    middle_of,
+    quiet,
+)
 
 
 def _model_has(method: str) -> Any:

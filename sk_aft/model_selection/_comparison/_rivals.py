@@ -20,12 +20,12 @@ from sklearn.svm import SVC, SVR
 from sk_aft._data._rows import Rows
 from sk_aft._extractor import FoundationFeatureExtractor
 from sk_aft._predictors._soft_targets import is_predictor
-from sk_aft.model_selection._candidate import RIVAL, TEACHER, Candidate
-from sk_aft.model_selection._hog_features import HogFeatures
-from sk_aft.model_selection._inner_search import InnerSearch
-from sk_aft.model_selection._pseudo_labels import PseudoLabels
-from sk_aft.model_selection._row_readers import TableReader, TextReader
-from sk_aft.model_selection._static_embeddings import StaticEmbeddings
+from sk_aft.model_selection._comparison._candidate import RIVAL, TEACHER, Candidate
+from sk_aft.model_selection._comparison._hog_features import HogFeatures
+from sk_aft.model_selection._comparison._inner_search import InnerSearch
+from sk_aft.model_selection._comparison._pseudo_labels import PseudoLabels
+from sk_aft.model_selection._comparison._row_readers import TableReader, TextReader
+from sk_aft.model_selection._comparison._static_embeddings import StaticEmbeddings
 
 _TABLES = ("numeric", "category")
 # Histogram boosting bins 255 values of a column.
@@ -80,13 +80,14 @@ def rivals(
         Those that need the foundation model to predict have the role "teacher".
     """
     models = _Models(task == "classification", n_labeled, n_smallest_class, random_state)
-    model = _with_features(model)
+    model = with_features(model)
     columns = _columns_of(rows)
     found: list[Candidate] = []
     if list(columns) == ["text"] and len(columns["text"]) == 1:
         found += _of_texts(models, TextReader(*columns["text"]), model)
         if has_unlabeled and model is not None:
-            found.append(_pseudo_labels(models, found[0], model, missing_label))
+            reader = TextReader(*columns["text"])
+            found.append(_pseudo_labels(models, reader, model, missing_label))
     elif rows.kind == "image" and _has_scikit_image():
         pipeline = make_pipeline(HogFeatures(), models.svm())
         found.append(Candidate("hog-svm", "HOG + SVM", pipeline, RIVAL))
@@ -120,7 +121,7 @@ def left_out(
     if rows.kind == "frame" and not columns:
         reasons["linear"] = "no column holds texts, numbers or categories"
     are_texts = list(columns) == ["text"] and len(columns["text"]) == 1
-    if _with_features(model) is None:
+    if with_features(model) is None:
         for name in ["probe", *(["static-embeddings", "pseudo-labels"] if are_texts else [])]:
             reasons[name] = "no foundation model with features was given"
     elif are_texts and not has_unlabeled:
@@ -231,11 +232,14 @@ def _of_texts(models: _Models, reader: TextReader, model: Any) -> list[Candidate
     return found
 
 
-def _pseudo_labels(models: _Models, tfidf: Candidate, model: Any, missing_label: Any) -> Candidate:
-    taught = PseudoLabels(models.probe(model, "text"), tfidf.estimator, missing_label)
-    title = f"{tfidf.title} on the probe's labels"
-    pipeline = make_pipeline(taught)
-    return Candidate("pseudo-labels", title, pipeline, RIVAL, reads_unlabeled=True)
+def _pseudo_labels(
+    models: _Models, reader: TextReader, model: Any, missing_label: Any
+) -> Candidate:
+    # Among many rows, what only one of them has costs half of the time and tells nothing.
+    tfidf = make_pipeline(reader, _tfidf(min_df=2), models.linear(_TEXT_STRENGTHS))
+    taught = PseudoLabels(models.probe(model, "text"), tfidf, missing_label)
+    title = f"TF-IDF + {models.linear_name} on the probe's labels"
+    return Candidate("pseudo-labels", title, make_pipeline(taught), RIVAL, reads_unlabeled=True)
 
 
 def _of_tables(models: _Models, columns: Mapping[str, list], *, is_frame: bool) -> list[Candidate]:
@@ -288,12 +292,12 @@ def _coded(kind: str) -> list[Any]:
     return [encoder]
 
 
-def _tfidf() -> FeatureUnion:
+def _tfidf(min_df: int = 1) -> FeatureUnion:
     """Return weights of words, pairs of words and pieces of words."""
     # Pieces of words are worth several points with few labels. float32 halves the time of a fit.
     words: dict[str, Any] = {"ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"}
     pieces: dict[str, Any] = {"ngram_range": (3, 4), "analyzer": "char_wb"}
-    shared: dict[str, Any] = {"sublinear_tf": True, "dtype": np.float32}
+    shared: dict[str, Any] = {"sublinear_tf": True, "min_df": min_df, "dtype": np.float32}
     return make_union(TfidfVectorizer(**words, **shared), TfidfVectorizer(**pieces, **shared))
 
 
@@ -301,10 +305,10 @@ def _has_scikit_image() -> bool:
     return find_spec("skimage") is not None
 
 
-def _with_features(model: Any) -> Any:
-    """Return a foundation model without those that only predict; None if nothing is left."""
+def with_features(model: Any) -> Any:
+    """Return foundation models without those that only predict; None if nothing is left."""
     if isinstance(model, Mapping):
-        parts = {column: _with_features(part) for column, part in model.items()}
+        parts = {column: with_features(part) for column, part in model.items()}
         return {column: part for column, part in parts.items() if part is not None} or None
     if isinstance(model, (list, tuple)):
         return [part for part in model if not is_predictor(part)] or None
