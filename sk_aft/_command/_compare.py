@@ -14,7 +14,7 @@ from sk_aft._command._labels import check_folds
 from sk_aft._command._messages import CommandError, did_you_mean, report
 from sk_aft._command._pipeline import MISSING, build_pipeline, teacher_models
 from sk_aft._command._report import FILES, check_packages, write_report
-from sk_aft._command._tables import TrainingData, read_training_data
+from sk_aft._command._tables import TrainingData, check_numbers_are_there, read_training_data
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -36,6 +36,7 @@ def compare(options: argparse.Namespace) -> None:
         hint = did_you_mean(options.scoring, get_scorer_names())
         raise CommandError(f"scikit-learn has no scorer {options.scoring!r}{hint}")
     data = read_training_data(options)
+    check_numbers_are_there(data)
     check_folds(data.labels, options.cv)
     models = teacher_models(options.teacher, data, options.seed)
     candidates = _candidates(options, data, models)

@@ -17,9 +17,15 @@ from sk_aft._command._arguments import PROGRAM
 from sk_aft._command._describe import describe_data
 from sk_aft._command._folders import check_is_free, megabytes
 from sk_aft._command._labels import CLASSIFICATION
-from sk_aft._command._messages import CommandError, counted, listed, report
+from sk_aft._command._messages import CommandError, counted, report
 from sk_aft._command._pipeline import build_pipeline, targets_of_all_rows, teacher_models
-from sk_aft._command._tables import NUMBER, TrainingData, read_test_data, read_training_data
+from sk_aft._command._tables import (
+    NUMBER,
+    TrainingData,
+    check_numbers_are_there,
+    read_test_data,
+    read_training_data,
+)
 from sk_aft.modules import StaticText
 from sk_aft.preprocessing import SubwordTokenizer
 from sk_aft.serving._folder import CONFIG, FolderError, StudentFolder
@@ -42,7 +48,8 @@ def fit(options: argparse.Namespace) -> None:
     """
     _check_out(options.out)
     data = read_training_data(options)
-    _check_numbers_are_there(data)
+    if set(data.kinds.values()) != {NUMBER}:  # these are filled
+        check_numbers_are_there(data)
     models = teacher_models(options.teacher, data, options.seed)
     if options.fine_tune and models is None:
         raise CommandError("--fine-tune needs a teacher, and --teacher is none.")
@@ -79,21 +86,6 @@ def _check_out(folder: Path) -> None:
             raise CommandError(f"--out {folder} holds something else: {error}") from error
     else:
         check_is_free(folder, own=())
-
-
-def _check_numbers_are_there(data: TrainingData) -> None:
-    """Raise if numbers are missing beside other columns, where students cannot fill them."""
-    if isinstance(data.rows, list) or set(data.kinds.values()) == {NUMBER}:
-        return
-    numbers = [name for name, kind in data.kinds.items() if kind == NUMBER]
-    n_missing = {name: int(data.rows[name].isna().sum()) for name in numbers}
-    holes = [name for name, n in n_missing.items() if n]
-    if holes:
-        raise CommandError(
-            f"Numbers are missing in {listed(holes)} ({counted(n_missing[holes[0]], 'row')} of the "
-            "first): fill them, or name the columns to read with --text, --image, --category, "
-            "--number. Only tables of numbers alone are filled."
-        )
 
 
 def _split(options: argparse.Namespace, data: TrainingData) -> tuple[np.ndarray, tuple[Any, Any]]:

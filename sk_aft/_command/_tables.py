@@ -118,6 +118,21 @@ def read_training_data(options: argparse.Namespace) -> TrainingData:
     return _training_data(kinds, parts, labels, left_out)
 
 
+def check_numbers_are_there(data: TrainingData) -> None:
+    """Raise CommandError if a number is missing, which most students cannot fill."""
+    if isinstance(data.rows, list):
+        return
+    numbers = [name for name, kind in data.kinds.items() if kind == NUMBER]
+    n_missing = {name: int(data.rows[name].isna().sum()) for name in numbers}
+    holes = [name for name, n in n_missing.items() if n]
+    if holes:
+        raise CommandError(
+            f"Numbers are missing in {listed(holes)} ({counted(n_missing[holes[0]], 'row')} of the "
+            "first): fill them, or name the columns to read with --text, --image, --category, "
+            "--number."
+        )
+
+
 def read_test_data(options: argparse.Namespace, data: TrainingData) -> tuple[Any, np.ndarray]:
     """Return the rows and targets of the file ``options.test``; only those with a label."""
     path = Path(options.test).expanduser()
