@@ -28,8 +28,12 @@ from sk_aft._data._rows import Rows, as_rows
 from sk_aft._features import FoundationFeatures
 
 CLASSIFICATION, REGRESSION = "classification", "regression"
+# Labels look continuous if more than half of them differ; numbers, if there are many with few rows
+# of each.
 _DISTINCT_SHARE = 0.5
 _FEWEST_ROWS_TO_JUDGE = 10
+_MANY_NUMBERS = 20
+_ROWS_OF_CLASS = 5
 
 Folds = list[tuple[np.ndarray, np.ndarray]]
 
@@ -186,13 +190,15 @@ def _check_task(targets: np.ndarray, task: str, missing_label: Any) -> str:
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
         kind = type_of_target(targets)
     n_distinct = len(np.unique(targets))
-    are_many = n_distinct > _DISTINCT_SHARE * len(targets)
-    are_many &= len(targets) >= _FEWEST_ROWS_TO_JUDGE
+    are_numbers = targets.dtype.kind in "iuf"
+    are_many = len(targets) >= _FEWEST_ROWS_TO_JUDGE and n_distinct > _DISTINCT_SHARE * len(targets)
+    if are_numbers:
+        are_many |= n_distinct > _MANY_NUMBERS and n_distinct * _ROWS_OF_CLASS > len(targets)
     if kind == "unknown":
         raise ValueError(f"y holds {type(targets.flat[0]).__name__}, expected classes or numbers.")
     looks_continuous = kind == "continuous" or (targets.dtype.kind == "f" and are_many)
     if task == REGRESSION or (task == "auto" and looks_continuous):
-        if targets.dtype.kind not in "iuf":
+        if not are_numbers:
             raise ValueError(f"Regression needs numbers in y, and y holds {targets[0]!r}.")
         if n_distinct < 2:
             raise ValueError(f"All {len(targets)} targets are {targets[0]!r}: nothing to predict.")
@@ -208,11 +214,12 @@ def _check_task(targets: np.ndarray, task: str, missing_label: Any) -> str:
             f"All {len(targets)} labelled rows are of one class, {targets[0]!r}: expected two or "
             "more classes."
         )
-    if are_many:
-        how = "set task='regression' to predict numbers, or " if targets.dtype.kind in "iuf" else ""
+    if are_many and task == "auto":
+        how = "Set task='regression' to predict numbers. " if are_numbers else ""
         raise ValueError(
             f"y has {n_distinct} distinct labels in {len(targets)} labelled rows, so it looks "
-            f"continuous, or like an identifier: {how}give classes of several rows each."
+            f"continuous, or like an identifier. {how}If these are classes, set "
+            "task='classification'."
         )
     mark = mark_among(targets) if missing_label is None else None
     if mark is not None and n_distinct > 2:
