@@ -48,8 +48,13 @@ def test_a_rival_that_scores_as_high_and_costs_less_is_deployed():
 
 
 def test_the_cheaper_of_two_that_score_alike_is_deployed():
-    rival = result("tf-idf", [0.83, 0.80, 0.82], role="rival", ms=2.0)
+    rival = result("tf-idf", [0.83, 0.80, 0.82], role="rival", ms=3.0)
     assert to_deploy([ALONE, TAUGHT, rival]).name == "student"
+
+
+def test_of_two_that_cost_alike_the_one_with_the_higher_score_is_deployed():
+    other = result("student-of-tuned", [0.82, 0.82, 0.82], ms=1.1)
+    assert to_deploy([ALONE, TAUGHT, other]).name == "student-of-tuned"
 
 
 def test_a_student_that_is_clearly_behind_is_not_deployed():

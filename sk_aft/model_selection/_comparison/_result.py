@@ -22,7 +22,7 @@ from sk_aft.model_selection._comparison._summary import (
 )
 
 if TYPE_CHECKING:
-    from sk_aft.inspection import ComparisonDisplay
+    from sk_aft.inspection._comparison import ComparisonDisplay
 
 
 class Result(NamedTuple):
@@ -212,7 +212,7 @@ class TransferComparison:
         display : ComparisonDisplay
             With ``ax_`` and ``figure_``.
         """
-        from sk_aft.inspection import ComparisonDisplay
+        from sk_aft.inspection._comparison import ComparisonDisplay
 
         return ComparisonDisplay.from_estimator(self, ax=ax)
 
