@@ -19,7 +19,8 @@ from sk_aft.model_selection._comparison._candidates import (
 )
 from sk_aft.model_selection._comparison._data import ComparisonData, check_data
 from sk_aft.model_selection._comparison._race import Race
-from sk_aft.model_selection._comparison._result import Facts, Result, TransferComparison
+from sk_aft.model_selection._comparison._records import Facts, Result
+from sk_aft.model_selection._comparison._result import TransferComparison
 from sk_aft.model_selection._comparison._rivals import with_features
 from sk_aft.model_selection._comparison._scores import FoldScores, check_scorer
 from sk_aft.model_selection._comparison._summary import expected_gains, to_deploy

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sk_aft.model_selection._comparison._deployment_cost import DeploymentCost
-from sk_aft.model_selection._comparison._result import Result
+from sk_aft.model_selection._comparison._records import Result
 from sk_aft.model_selection._comparison._summary import (
     Estimate,
     expected_gains,

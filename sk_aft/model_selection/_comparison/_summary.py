@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,9 +14,7 @@ from sk_aft.model_selection._comparison._candidates import (
     OF_TUNED,
     TAUGHT,
 )
-
-if TYPE_CHECKING:
-    from sk_aft.model_selection._comparison._result import Result
+from sk_aft.model_selection._comparison._records import Result
 
 # A difference is clear if it is more than this many standard errors.
 _CLEAR = 2
