@@ -67,7 +67,8 @@ COLUMNS = ("text", "image", "age", "size", "town", "house")
 def frame(texts, names=COLUMNS):
     n = len(texts)
     columns = {
-        "text": texts,
+        # pyarrow's strings, pandas' own where it is installed, hold no half of a character.
+        "text": pd.Series(texts, dtype=object),
         "image": [IMAGES[i % 4 + 1] for i in range(n)],
         "age": np.arange(n) % 17,
         "size": np.linspace(1e5, 2e5, n),
@@ -130,7 +131,7 @@ STUDENTS = {
     "frame": lambda: (fit(frame(TEXTS), TOPICS, module__start="random"), other_frame()),
     "frame of two texts": lambda: (
         fit(frame(TEXTS)[["text"]].assign(other=TEXTS[::-1]), TOPICS, module__start="random"),
-        pd.DataFrame({"text": OTHER_TEXTS, "other": OTHER_TEXTS[::-1]}),
+        pd.DataFrame({"text": OTHER_TEXTS, "other": OTHER_TEXTS[::-1]}, dtype=object),
     ),
     "frame of a text and a category": lambda: (
         fit(frame(TEXTS, ["town", "text"]), TOPICS, module__start="random"),
