@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sk_aft._cascade import CascadeClassifier
+    from sk_aft._cascade._cascade_classifier import CascadeClassifier
     from sk_aft._classifier import AFTClassifier
     from sk_aft._extractor import FoundationFeatureExtractor
     from sk_aft._features import FoundationFeatures
@@ -35,7 +35,7 @@ __all__ = [
 _MODULES = {
     "AFTClassifier": "sk_aft._classifier",
     "AFTRegressor": "sk_aft._regressor",
-    "CascadeClassifier": "sk_aft._cascade",
+    "CascadeClassifier": "sk_aft._cascade._cascade_classifier",
     "FineTunedFeatureExtractor": "sk_aft._fine_tuned_extractor",
     "FoundationFeatureExtractor": "sk_aft._extractor",
     "FoundationFeatures": "sk_aft._features",

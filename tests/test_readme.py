@@ -35,6 +35,7 @@ def test_every_python_block_of_the_readme_runs(capsys, tmp_path, monkeypatch):
         ("choosing_a_student.md", ""),
         ("training.md", ""),
         ("deployment.md", "['lost_or_stolen_card', 'exchange_rate']\n"),
+        ("inspection.md", "['pca', 'pca-2', \"student's rows\"]\n(2, 4, 2)\n"),
     ],
 )
 def test_the_examples_of_a_page_run(name, printed, capsys, tmp_path, monkeypatch):
@@ -86,6 +87,26 @@ def test_the_examples_of_transfer_run_one_after_the_other(capsys):
     assert 0.7 < student.teacher_score_ < 0.95
     exec(compile(blocks[1], str(page), "exec"), names)
     assert names["search"].best_params_.keys() == {"aftclassifier__transfer"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "last_line"),
+    [
+        ("cascade.md", r"\['apple_pay_or_google_pay' 'age_limit'\]"),
+        ("comparing.md", r"\['bayes', 'tf-idf'\]"),
+    ],
+)
+def test_the_examples_of_a_page_run_one_after_the_other(
+    name, last_line, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    page = DOCS / name
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    names: dict = {}
+    for block in blocks:
+        exec(compile(block, str(page), "exec"), names)
+    assert re.fullmatch(last_line, capsys.readouterr().out.splitlines()[-1])
 
 
 def test_the_first_example_is_fifteen_lines_or_fewer():

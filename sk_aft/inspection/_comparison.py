@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from sk_aft._optional import import_optional
-
-if TYPE_CHECKING:
-    from sk_aft.model_selection import TransferComparison
 
 # Roles differ in shape and darkness as well, for readers who cannot tell the colours apart.
 _LOOKS = {
@@ -107,7 +104,7 @@ class ComparisonDisplay:
         self.scoring = scoring
 
     @classmethod
-    def from_estimator(cls, comparison: TransferComparison, *, ax: Any = None) -> ComparisonDisplay:
+    def from_estimator(cls, comparison: Any, *, ax: Any = None) -> ComparisonDisplay:
         """Draw a comparison.
 
         Parameters

@@ -8,9 +8,9 @@ import numpy as np
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from sk_aft._cascade import CascadeClassifier
+from sk_aft._cascade._cascade_classifier import CascadeClassifier
+from sk_aft._cascade._deferral import deferral_curve
 from sk_aft._data._labels import known_targets, labeled_mask
-from sk_aft._deferral import deferral_curve
 from sk_aft._optional import import_optional
 
 _STUDENT, _TEACHER, _CHOSEN, _RANDOM = "#3b8ec2", "#111827", "#c2410c", "#6b7280"

@@ -19,7 +19,8 @@ from sk_aft.model_selection._comparison._candidates import (
 )
 from sk_aft.model_selection._comparison._data import ComparisonData, check_data
 from sk_aft.model_selection._comparison._race import Race
-from sk_aft.model_selection._comparison._result import Facts, Result, TransferComparison
+from sk_aft.model_selection._comparison._records import Facts, Result
+from sk_aft.model_selection._comparison._result import TransferComparison
 from sk_aft.model_selection._comparison._rivals import with_features
 from sk_aft.model_selection._comparison._scores import FoldScores, check_scorer
 from sk_aft.model_selection._comparison._summary import expected_gains, to_deploy
@@ -77,7 +78,8 @@ def compare_transfer(
         Seconds. The most expensive candidates are left out until the rest is expected to fit, and
         later if they take longer than expected. "student-alone" and "student" always take part.
     task : {"auto", "classification", "regression"}, default="auto"
-        What y is. "auto" decides as scikit-learn does: integers are classes.
+        What y is. "auto" takes fractions, and floats of which most differ, for numbers, and
+        everything else for classes.
     random_state : int, RandomState or None, default=None
         Determines folds, initial weights and samples. None is the same as 0, because an
         interrupted comparison could not be resumed otherwise.

@@ -348,3 +348,13 @@ def test_matplotlib_is_imported_late():
     code = "import sys, sk_aft.inspection; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_features_that_are_computed_once_give_the_same_scores(make_pipe, digits):
+    X, y = digits
+    pipe = make_pipe(max_epochs=5)
+    arguments = {"train_sizes": [20, 50], "cv": 2, "missing_label": -1, "random_state": 0}
+    rows = pipe[0].fit_transform(X)
+    once = LabelCurveDisplay.from_estimator(pipe[-1], rows, y, **arguments)
+    each_time = LabelCurveDisplay.from_estimator(pipe, X, y, **arguments)
+    np.testing.assert_array_equal(once.scores, each_time.scores)

@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 
@@ -32,7 +33,7 @@ COLUMNS = [
 ]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("SK_AFT_CACHE", str(tmp_path / "cache"))
 
@@ -49,10 +50,8 @@ def intents(n_classes=3, labels_per_class=8):
 
 
 @pytest.fixture(scope="module")
-def of_iris(iris, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SK_AFT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return compare_transfer(*iris, cv=3, verbose=0)
+def of_iris(iris):
+    return compare_transfer(*iris, cv=3, verbose=0)
 
 
 def test_a_table_of_numbers_is_compared_with_what_fits_it(of_iris):
@@ -104,10 +103,10 @@ def test_html_shows_summary_table_and_plot(of_iris, tmp_path):
     page = of_iris.to_html(tmp_path / "report.html", title="Iris & co")
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == page
     assert "<title>Iris &amp; co</title>" in page
-    assert "http" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "")
+    assert not re.findall(r'(?:src|href)="http|@import|<script', page)
 
 
-def test_a_second_call_reads_the_scores_and_fits_nothing_but_the_best(iris, monkeypatch):
+def test_a_second_call_reads_the_scores_and_fits_nothing_but_the_best(iris, monkeypatch, own_cache):
     arguments = {"candidates": FEW, "cv": 3, "verbose": 0, "random_state": 1}
     first = compare_transfer(*iris, **arguments)
     fitted = []
@@ -151,8 +150,10 @@ def test_a_dict_adds_estimators_to_the_automatic_ones(iris):
     assert set(comparison.frame().index) == {"boosting", "linear", "mlp", "mine"}
 
 
-def test_an_estimator_that_cannot_be_pickled_takes_part_and_is_not_kept(iris, tmp_path):
-    pipeline = make_pipeline(FunctionTransformer(lambda X: X * 2), LogisticRegression())
+def test_an_estimator_that_cannot_be_pickled_takes_part_and_is_not_kept(iris, own_cache, tmp_path):
+    pipeline = make_pipeline(
+        FunctionTransformer(lambda X: X * 2), LogisticRegression(max_iter=1000)
+    )
     for _ in range(2):
         comparison = compare_transfer(*iris, candidates=[("mine", pipeline)], cv=2, verbose=0)
         assert comparison.scores_["mine"].mean() > 0.9
@@ -215,7 +216,7 @@ def test_a_frame_with_a_column_of_texts_is_compared():
     assert (comparison.frame()["score"] > 0.6).all()
 
 
-def test_a_time_budget_leaves_the_expensive_out(iris, capsys):
+def test_a_time_budget_leaves_the_expensive_out(iris, capsys, own_cache):
     comparison = compare_transfer(*iris, cv=2, time_budget=1.0, verbose=1)
     assert {"student-alone", "student"} <= set(comparison.frame().index)
     assert "student-of-tuned" in comparison.left_out_
@@ -226,11 +227,11 @@ def test_a_time_budget_leaves_the_expensive_out(iris, capsys):
     assert "student-of-tuned" in comparison._repr_html_()
 
 
-def test_several_processes_give_the_same_scores(iris):
+def test_several_processes_give_the_same_scores(iris, own_cache, tmp_path, monkeypatch):
     arguments = {"candidates": ["linear", "student-alone"], "cv": 3, "verbose": 0}
     one = compare_transfer(*iris, **arguments)
-    X, y = iris
-    two = compare_transfer(X.copy(), y, n_jobs=2, random_state=0, **arguments)
+    monkeypatch.setenv("SK_AFT_CACHE", str(tmp_path / "another cache"))
+    two = compare_transfer(*iris, n_jobs=2, **arguments)
     for name in arguments["candidates"]:
         np.testing.assert_array_equal(one.scores_[name], two.scores_[name])
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sk_aft.model_selection._comparison._deployment_cost import DeploymentCost
-from sk_aft.model_selection._comparison._result import Result
+from sk_aft.model_selection._comparison._records import Result
 from sk_aft.model_selection._comparison._summary import (
     Estimate,
     expected_gains,
@@ -12,7 +12,7 @@ from sk_aft.model_selection._comparison._summary import (
 
 
 def result(name, scores, *, role="student", ms=1.0, predictions=()):
-    cost = DeploymentCost(1.0, ms, ms / 10, ["numpy"], "pickle")
+    cost = DeploymentCost(1.0, ms, ms / 10, "numpy", "pickle")
     return Result(name, name, role, np.array(scores), 1.0, cost, np.array(predictions))
 
 
@@ -48,8 +48,13 @@ def test_a_rival_that_scores_as_high_and_costs_less_is_deployed():
 
 
 def test_the_cheaper_of_two_that_score_alike_is_deployed():
-    rival = result("tf-idf", [0.83, 0.80, 0.82], role="rival", ms=2.0)
+    rival = result("tf-idf", [0.83, 0.80, 0.82], role="rival", ms=3.0)
     assert to_deploy([ALONE, TAUGHT, rival]).name == "student"
+
+
+def test_of_two_that_cost_alike_the_one_with_the_higher_score_is_deployed():
+    other = result("student-of-tuned", [0.82, 0.82, 0.82], ms=1.1)
+    assert to_deploy([ALONE, TAUGHT, other]).name == "student-of-tuned"
 
 
 def test_a_student_that_is_clearly_behind_is_not_deployed():

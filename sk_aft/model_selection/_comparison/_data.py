@@ -28,8 +28,12 @@ from sk_aft._data._rows import Rows, as_rows
 from sk_aft._features import FoundationFeatures
 
 CLASSIFICATION, REGRESSION = "classification", "regression"
+# Labels look continuous if more than half of them differ; numbers, if there are many with few rows
+# of each.
 _DISTINCT_SHARE = 0.5
 _FEWEST_ROWS_TO_JUDGE = 10
+_MANY_NUMBERS = 20
+_ROWS_OF_CLASS = 5
 
 Folds = list[tuple[np.ndarray, np.ndarray]]
 
@@ -181,13 +185,22 @@ def _check_task(targets: np.ndarray, task: str, missing_label: Any) -> str:
     """Return the type of the targets; raise if they do not fit it."""
     if task not in ("auto", CLASSIFICATION, REGRESSION):
         raise ValueError(f"task is {task!r}, expected 'auto', 'classification' or 'regression'.")
-    kind = type_of_target(targets)
+    with warnings.catch_warnings():
+        # Of many distinct classes it warns, and for these there is an error below.
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        kind = type_of_target(targets)
+    n_distinct = len(np.unique(targets))
+    are_numbers = targets.dtype.kind in "iuf"
+    are_many = len(targets) >= _FEWEST_ROWS_TO_JUDGE and n_distinct > _DISTINCT_SHARE * len(targets)
+    if are_numbers:
+        are_many |= n_distinct > _MANY_NUMBERS and n_distinct * _ROWS_OF_CLASS > len(targets)
     if kind == "unknown":
         raise ValueError(f"y holds {type(targets.flat[0]).__name__}, expected classes or numbers.")
-    if task == REGRESSION or (task == "auto" and kind == "continuous"):
-        if targets.dtype.kind not in "iuf":
+    looks_continuous = kind == "continuous" or (targets.dtype.kind == "f" and are_many)
+    if task == REGRESSION or (task == "auto" and looks_continuous):
+        if not are_numbers:
             raise ValueError(f"Regression needs numbers in y, and y holds {targets[0]!r}.")
-        if len(np.unique(targets)) < 2:
+        if n_distinct < 2:
             raise ValueError(f"All {len(targets)} targets are {targets[0]!r}: nothing to predict.")
         return REGRESSION
     if kind == "continuous":
@@ -196,21 +209,20 @@ def _check_task(targets: np.ndarray, task: str, missing_label: Any) -> str:
             f"y looks continuous: it holds {fraction}. Set task='regression' to predict numbers, "
             "or make classes of them."
         )
-    classes = np.unique(targets)
-    if len(classes) < 2:
+    if n_distinct < 2:
         raise ValueError(
-            f"All {len(targets)} labelled rows are of one class, {classes[0]!r}: expected two or "
+            f"All {len(targets)} labelled rows are of one class, {targets[0]!r}: expected two or "
             "more classes."
         )
-    are_many = len(classes) > _DISTINCT_SHARE * len(targets)
-    if are_many and len(targets) >= _FEWEST_ROWS_TO_JUDGE:
-        how = "set task='regression' to predict numbers, or " if targets.dtype.kind in "iuf" else ""
+    if are_many and task == "auto":
+        how = "Set task='regression' to predict numbers. " if are_numbers else ""
         raise ValueError(
-            f"y has {len(classes)} distinct labels in {len(targets)} labelled rows, so it looks "
-            f"continuous, or like an identifier: {how}give classes of several rows each."
+            f"y has {n_distinct} distinct labels in {len(targets)} labelled rows, so it looks "
+            f"continuous, or like an identifier. {how}If these are classes, set "
+            "task='classification'."
         )
-    mark = mark_among(classes) if missing_label is None else None
-    if mark is not None and len(classes) > 2:
+    mark = mark_among(targets) if missing_label is None else None
+    if mark is not None and n_distinct > 2:
         raise ValueError(
             f"y holds {mark!r}, which often marks rows without a label: if it does, set "
             f"missing_label={mark!r}. If it is a class, set missing_label to a value that y does "

@@ -25,6 +25,7 @@ from torch import nn
 
 from sk_aft._classifier import AFTClassifier
 from sk_aft._extractor import FoundationFeatureExtractor
+from sk_aft._fine_tuning._backbone import FineTunedBackbone
 from sk_aft._regressor import AFTRegressor
 from sk_aft._runtime._device import resolve_device
 from sk_aft.backbones import Backbone
@@ -40,7 +41,7 @@ _STUDENTS = (AFTClassifier, AFTRegressor)
 _BYTES_PER_WEIGHT = 4
 _TIMED_ROWS, _TIMED_ROUNDS = 50, 5
 _BATCH, _BATCH_ROUNDS = 256, 3
-_SECONDS = 1.5  # for single rows, and again for batches
+_SECONDS = 1.0  # for single rows, and again for batches
 _ROWS_TO_CHECK_GRAPH = 32
 
 
@@ -95,7 +96,7 @@ def deployment_cost(estimator: Any, rows: Any) -> DeploymentCost:
             found = _of_folder(served, rows, Path(directory) / "student")
         if found is not None:
             return found
-    extractors = [part for part in _nested(served) if isinstance(part, FoundationFeatureExtractor)]
+    extractors = [part for part in _nested(served) if _is_fitted_extractor(part)]
     # A foundation model runs once for rows of the same content.
     single, batch = _milliseconds(served.predict, rows, may_repeat=not extractors)
     backbones = {
@@ -235,19 +236,31 @@ def _pickled_bytes(estimator: Any) -> float:
 
 
 def _weight_bytes(backbone: Any, device: Any) -> int:
-    """Return the size of a model's weights, 0 if the pickle of the estimator holds them."""
-    if isinstance(backbone, HoldsObjects) or not isinstance(backbone, LoadedOnDemand):
+    """Return the size of a model's weights, without those that its pickle holds."""
+    if isinstance(backbone, HoldsObjects):
         return 0
-    modules = _modules_of(backbone.loaded(resolve_device(device)))
-    weights = {id(weight): weight.numel() for module in modules for weight in module.parameters()}
-    return _BYTES_PER_WEIGHT * sum(weights.values())
+    weights = {
+        id(weight): weight.numel()
+        for network in _networks(backbone, device)
+        for weight in network.parameters()
+    }
+    pickled = getattr(backbone, "_weights", None) if isinstance(backbone, FineTunedBackbone) else {}
+    n_pickled = sum(weight.numel() for weight in (pickled or {}).values())
+    return _BYTES_PER_WEIGHT * (sum(weights.values()) - n_pickled)
 
 
-def _modules_of(loaded: Any) -> list[nn.Module]:
-    """Return the networks that a backbone has loaded, possibly together with a tokenizer."""
-    parts = loaded if isinstance(loaded, tuple) else (loaded,)
-    networks = [part.module if isinstance(part, Network) else part for part in parts]
-    return [network for network in networks if isinstance(network, nn.Module)]
+def _networks(backbone: Any, device: Any) -> list[nn.Module]:
+    """Return the networks of a model, which it loads possibly together with a tokenizer."""
+    if isinstance(backbone, FineTunedBackbone):
+        backbone.prepare(resolve_device(device))
+        assert backbone._running is not None
+        backbone = backbone._running[1]
+    held = list(vars(backbone).values())
+    if isinstance(backbone, LoadedOnDemand):
+        loaded = backbone.loaded(resolve_device(device))
+        held += loaded if isinstance(loaded, tuple) else [loaded]
+    held = [part.module if isinstance(part, Network) else part for part in held]
+    return [part for part in held if isinstance(part, nn.Module)]
 
 
 def _packages(estimator: Any) -> list[str]:
@@ -259,7 +272,7 @@ def _packages(estimator: Any) -> list[str]:
         if isinstance(part, HogFeatures):
             packages.add("scikit-image")
         parts = [part]
-        if isinstance(part, FoundationFeatureExtractor):
+        if _is_fitted_extractor(part):
             for backbone in part.backbones_:
                 parts += _parts_of(backbone, part.device)
         roots |= {base.__module__.split(".")[0] for one in parts for base in type(one).__mro__}
@@ -269,12 +282,14 @@ def _packages(estimator: Any) -> list[str]:
 
 
 def _parts_of(backbone: Any, device: Any) -> list[Any]:
-    """Return the layers of a foundation model, or the objects that it holds."""
-    held = list(vars(backbone).values())
-    if isinstance(backbone, LoadedOnDemand):
-        held += _modules_of(backbone.loaded(resolve_device(device)))
-    layers = [layer for one in held if isinstance(one, nn.Module) for layer in one.modules()]
-    return [*layers, *(one for one in held if isinstance(one, BaseEstimator))]
+    """Return the layers of a foundation model, or the estimators that it holds."""
+    layers = [layer for network in _networks(backbone, device) for layer in network.modules()]
+    return [*layers, *(part for part in vars(backbone).values() if isinstance(part, BaseEstimator))]
+
+
+def _is_fitted_extractor(part: Any) -> bool:
+    """Return whether this is an extractor that predictions use, not a parameter to clone."""
+    return isinstance(part, FoundationFeatureExtractor) and hasattr(part, "backbones_")
 
 
 @cache
@@ -311,7 +326,9 @@ def _without_store(value: Any) -> Any:
     if not any(isinstance(part, FoundationFeatureExtractor) for part in _nested(value)):
         return value
     if isinstance(value, dict):
-        return type(value)({key: _without_store(item) for key, item in value.items()})
+        other = copy.copy(value)  # it may be a Bunch
+        other.update({key: _without_store(item) for key, item in value.items()})
+        return other
     if isinstance(value, (list, tuple)):
         return type(value)(map(_without_store, value))
     other = copy.copy(value)

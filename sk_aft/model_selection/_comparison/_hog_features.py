@@ -51,7 +51,7 @@ class HogFeatures(TransformerMixin, BaseEstimator):
     def transform(self, X: Any) -> np.ndarray:
         """Return the histograms, (n_rows, 1764) float32."""
         features = import_optional(
-            "skimage.feature", extra="benchmarks", purpose="histograms of oriented gradients"
+            "skimage.feature", extra="demo", purpose="histograms of oriented gradients"
         )
         images = _grey(to_floats(self.resizer_.transform(X)))
         cell = images.shape[1] // _CELLS

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import importlib
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from sk_aft.model_selection._comparison._records import Facts
 from sk_aft.model_selection._comparison._time_words import duration
-
-if TYPE_CHECKING:
-    from sk_aft.model_selection._comparison._result import Facts, TransferComparison
 
 _STYLE = """
 .sk-aft { font-family: system-ui, sans-serif; color: #111827; background: #fff; line-height: 1.45;
@@ -41,49 +39,91 @@ _HEADINGS = (
 )
 
 
-def fragment(comparison: TransferComparison) -> str:
-    """Return the comparison as a part of a page."""
-    facts = comparison._facts
-    sentences = "".join(f"<li>{escape(line)}</li>" for line in comparison.summary().split("\n"))
+def fragment(
+    summary: str,
+    table: Any,
+    *,
+    best_name: str,
+    facts: Facts,
+    left_out: Mapping[str, str],
+    plot: Callable[..., Any],
+) -> str:
+    """Return a comparison as a part of a page.
+
+    Parameters
+    ----------
+    summary : str
+        Sentences, one a line.
+    table : pandas.DataFrame
+        As of `TransferComparison.frame`.
+    best_name : str
+        The line of the table to stress.
+    facts : Facts
+        What was compared on.
+    left_out : mapping of str to str
+        Candidates that did not take part, and why.
+    plot : callable
+        ``plot(ax=...)`` draws.
+
+    Returns
+    -------
+    html : str
+        Text of the user is escaped.
+    """
+    sentences = "".join(f"<li>{escape(line)}</li>" for line in summary.split("\n"))
     parts = [f"<style>{_STYLE}</style>", f'<div class="sk-aft"><ul>{sentences}</ul>']
-    parts.append(f'<div class="table">{_table(comparison)}</div>')
+    parts.append(f'<div class="table">{_table(table, best_name)}</div>')
     parts.append(f'<p class="note">{escape(_how(facts))}</p>')
-    if comparison.left_out_:
-        why = "; ".join(f"{name} ({reason})" for name, reason in comparison.left_out_.items())
+    if left_out:
+        why = "; ".join(f"{name} ({reason})" for name, reason in left_out.items())
         parts.append(f'<p class="note">Left out: {escape(why)}.</p>')
-    parts.append(f"{_plot(comparison)}</div>")
+    parts.append(f"{_svg(plot)}</div>")
     return "\n".join(parts)
 
 
-def page(comparison: TransferComparison, title: str) -> str:
-    """Return the comparison as a page that needs no other file."""
+def page(title: str, content: str) -> str:
+    """Return a page that needs no other file.
+
+    Parameters
+    ----------
+    title : str
+        Plain text.
+    content : str
+        HTML.
+
+    Returns
+    -------
+    html : str
+        The page.
+    """
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width">\n<title>{escape(title)}</title>\n'
         f'</head>\n<body style="margin: 2rem; background: #fff">\n'
         f'<h1 style="font-family: system-ui, sans-serif; font-size: 1.5rem">{escape(title)}</h1>\n'
-        f"{fragment(comparison)}\n</body>\n</html>\n"
+        f"{content}\n</body>\n</html>\n"
     )
 
 
-def _table(comparison: TransferComparison) -> str:
+def _table(table: Any, best_name: str) -> str:
     head = "".join(f"<th>{heading}</th>" for heading in _HEADINGS)
     body = "\n".join(
-        _line(row, is_chosen=name == comparison.best_name_)
-        for name, row in comparison.frame().iterrows()
+        _line(name, row, is_chosen=name == best_name) for name, row in table.iterrows()
     )
     return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
 
 
-def _line(row: Mapping[str, Any], *, is_chosen: bool) -> str:
+def _line(name: str, row: Mapping[str, Any], *, is_chosen: bool) -> str:
     gain = "" if np.isnan(row["gain"]) else f"{row['gain']:+.3f}"
     if gain and row["gain"] and not np.isnan(row["gain_standard_error"]):
         gain += f" ± {row['gain_standard_error']:.3f}"
     score = f"{row['score']:.3f}"
     if not np.isnan(row["standard_error"]):
         score += f" ± {row['standard_error']:.3f}"
+    title = escape(row["title"])
+    if row["title"] != name:
+        title += f' <span class="note">{escape(name)}</span>'
     cells = [
-        row["title"],
         score,
         gain,
         f"{row['fit_seconds']:.3g}",
@@ -92,7 +132,7 @@ def _line(row: Mapping[str, Any], *, is_chosen: bool) -> str:
         f"{row['ms_per_row_of_256']:.2g}",
         row["packages"],
     ]
-    inner = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+    inner = f"<td>{title}</td>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
     return f'<tr class="chosen">{inner}</tr>' if is_chosen else f"<tr>{inner}</tr>"
 
 
@@ -112,7 +152,7 @@ def _how(facts: Facts) -> str:
     )
 
 
-def _plot(comparison: TransferComparison) -> str:
+def _svg(plot: Callable[..., Any]) -> str:
     """Return the plot as SVG; empty without matplotlib."""
     try:
         # Not pyplot, which would look for a display.
@@ -121,7 +161,7 @@ def _plot(comparison: TransferComparison) -> str:
         return ""
     matplotlib = importlib.import_module("matplotlib")
     figure = figures.Figure(figsize=(8.4, 5), layout="constrained")
-    comparison.plot(ax=figure.subplots())
+    plot(ax=figure.subplots())
     drawn = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "sk-aft"}):
         figure.savefig(drawn, format="svg", metadata={"Date": None})

@@ -161,5 +161,6 @@ class quiet(warnings.catch_warnings):
         super().__enter__()
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        warnings.filterwarnings("ignore", "The number of unique classes is greater", UserWarning)
         # Of a class that no training row of a fold has.
         warnings.filterwarnings("ignore", "y_pred contains classes not in y_true", UserWarning)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sk_aft._optional import import_optional
-from sk_aft.model_selection._comparison._candidate import Candidate
 from sk_aft.model_selection._comparison._candidates import ALONE
-from sk_aft.model_selection._comparison._deployment_cost import DeploymentCost
 from sk_aft.model_selection._comparison._html import fragment, page
-from sk_aft.model_selection._comparison._scores import FoldScore
+from sk_aft.model_selection._comparison._records import Facts, Result
 from sk_aft.model_selection._comparison._summary import (
     Estimate,
     difference,
@@ -22,76 +20,7 @@ from sk_aft.model_selection._comparison._summary import (
 )
 
 if TYPE_CHECKING:
-    from sk_aft.inspection import ComparisonDisplay
-
-
-class Result(NamedTuple):
-    """What the folds gave for a candidate.
-
-    Parameters
-    ----------
-    name, title, role : str
-        As of the candidate.
-    scores : ndarray of shape (n_folds,)
-        On the test rows of each fold.
-    fit_seconds : float
-        Median time of a fit.
-    cost : DeploymentCost
-        What it takes to serve it.
-    predictions : ndarray of shape (n_test_rows,)
-        Of the test rows of all folds, one fold after another.
-    """
-
-    name: str
-    title: str
-    role: str
-    scores: np.ndarray
-    fit_seconds: float
-    cost: DeploymentCost
-    predictions: np.ndarray
-
-    @classmethod
-    def of(cls, candidate: Candidate, runs: Sequence[FoldScore]) -> Result:
-        """Gather the scores of a candidate on all folds."""
-        (cost,) = [run.cost for run in runs if run.cost is not None]
-        return cls(
-            name=candidate.name,
-            title=candidate.title,
-            role=candidate.role,
-            scores=np.array([run.score for run in runs]),
-            fit_seconds=float(np.median([run.fit_seconds for run in runs])),
-            cost=cost,
-            predictions=np.concatenate([run.predictions for run in runs]),
-        )
-
-
-class Facts(NamedTuple):
-    """What was compared on.
-
-    Parameters
-    ----------
-    n_labeled, n_unlabeled : int
-        Rows with and without a label.
-    n_classes : int
-        Number of classes; 0 for numbers.
-    n_folds : int
-        Number of folds.
-    scoring : str
-        Name of the score.
-    teacher : str
-        What taught the students.
-    feature_seconds, seconds : float
-        Time to compute the features, and of everything.
-    """
-
-    n_labeled: int
-    n_unlabeled: int
-    n_classes: int
-    n_folds: int
-    scoring: str
-    teacher: str
-    feature_seconds: float
-    seconds: float
+    from sk_aft.inspection._comparison import ComparisonDisplay
 
 
 class TransferComparison:
@@ -115,8 +44,9 @@ class TransferComparison:
     Attributes
     ----------
     best_name_ : str
-        The candidate that `summary` recommends to deploy: the fastest among those that score as
-        high as the best, within one standard error of the difference. Those that run a foundation
+        The candidate that `summary` recommends to deploy. Candidates score as high as the best if
+        it is at most one standard error of the difference above them; of these, it is the best
+        that takes at most twice as long to predict as the fastest. Those that run a foundation
         model to predict count only if there are no others.
     best_estimator_ : estimator
         It, fitted to all rows, those without labels included if it learns from them.
@@ -193,7 +123,7 @@ class TransferComparison:
                 "megabytes": result.cost.megabytes,
                 "ms_per_row": result.cost.ms_per_row,
                 "ms_per_row_of_256": result.cost.ms_per_row_of_256,
-                "packages": ", ".join(result.cost.packages),
+                "packages": result.cost.packages,
             }
         table = pandas.DataFrame.from_dict(lines, orient="index")
         return table.rename_axis("candidate")
@@ -211,7 +141,7 @@ class TransferComparison:
         display : ComparisonDisplay
             With ``ax_`` and ``figure_``.
         """
-        from sk_aft.inspection import ComparisonDisplay
+        from sk_aft.inspection._comparison import ComparisonDisplay
 
         return ComparisonDisplay.from_estimator(self, ax=ax)
 
@@ -225,7 +155,7 @@ class TransferComparison:
         """
         scores = [Estimate.of(result.scores) for result in self._results]
         return {
-            "names": [result.title for result in self._results],
+            "names": [result.name for result in self._results],
             "roles": [result.role for result in self._results],
             "scores": [score.mean for score in scores],
             "standard_errors": [score.standard_error for score in scores],
@@ -260,10 +190,17 @@ class TransferComparison:
         html : str
             The page.
         """
-        html = page(self, title)
+        html = page(title, self._repr_html_())
         if path is not None:
             Path(path).write_text(html, encoding="utf-8")
         return html
 
     def _repr_html_(self) -> str:
-        return fragment(self)
+        return fragment(
+            self.summary(),
+            self.frame(),
+            best_name=self.best_name_,
+            facts=self._facts,
+            left_out=self.left_out_,
+            plot=self.plot,
+        )

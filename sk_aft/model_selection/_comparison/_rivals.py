@@ -77,7 +77,8 @@ def rivals(
     Returns
     -------
     rivals : list of Candidate
-        Those that need the foundation model to predict have the role "teacher".
+        Those that need the foundation model to predict have the role "teacher". Of a DataFrame's
+        columns of images, only the probe knows. There is one target.
     """
     models = _Models(task == "classification", n_labeled, n_smallest_class, random_state)
     model = with_features(model)
@@ -235,8 +236,7 @@ def _of_texts(models: _Models, reader: TextReader, model: Any) -> list[Candidate
 def _pseudo_labels(
     models: _Models, reader: TextReader, model: Any, missing_label: Any
 ) -> Candidate:
-    # Among many rows, what only one of them has costs half of the time and tells nothing.
-    tfidf = make_pipeline(reader, _tfidf(min_df=2), models.linear(_TEXT_STRENGTHS))
+    tfidf = make_pipeline(reader, _tfidf(), models.linear(_TEXT_STRENGTHS))
     taught = PseudoLabels(models.probe(model, "text"), tfidf, missing_label)
     title = f"TF-IDF + {models.linear_name} on the probe's labels"
     return Candidate("pseudo-labels", title, make_pipeline(taught), RIVAL, reads_unlabeled=True)
@@ -292,12 +292,12 @@ def _coded(kind: str) -> list[Any]:
     return [encoder]
 
 
-def _tfidf(min_df: int = 1) -> FeatureUnion:
+def _tfidf() -> FeatureUnion:
     """Return weights of words, pairs of words and pieces of words."""
     # Pieces of words are worth several points with few labels. float32 halves the time of a fit.
     words: dict[str, Any] = {"ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"}
     pieces: dict[str, Any] = {"ngram_range": (3, 4), "analyzer": "char_wb"}
-    shared: dict[str, Any] = {"sublinear_tf": True, "min_df": min_df, "dtype": np.float32}
+    shared: dict[str, Any] = {"sublinear_tf": True, "dtype": np.float32}
     return make_union(TfidfVectorizer(**words, **shared), TfidfVectorizer(**pieces, **shared))
 
 

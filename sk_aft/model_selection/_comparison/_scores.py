@@ -18,7 +18,6 @@ from sklearn.base import clone
 from sklearn.metrics import accuracy_score, get_scorer, r2_score
 from sklearn.model_selection import train_test_split
 
-import sk_aft
 from sk_aft.model_selection._comparison._candidate import Candidate
 from sk_aft.model_selection._comparison._data import ComparisonData
 from sk_aft.model_selection._comparison._deployment_cost import DeploymentCost, deployment_cost
@@ -205,4 +204,4 @@ def _key(value: Any) -> str | None:
     if not roots <= (installed | {"__builtin__"}) - {"__main__"}:
         return None
     versions = [f"{name} {version(name)}" for name in _VERSIONS]
-    return str(joblib.hash((pickled, sk_aft.__version__, versions)))
+    return str(joblib.hash((pickled, sys.modules["sk_aft"].__version__, versions)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,12 +14,11 @@ from sk_aft.model_selection._comparison._candidates import (
     OF_TUNED,
     TAUGHT,
 )
-
-if TYPE_CHECKING:
-    from sk_aft.model_selection._comparison._result import Result
+from sk_aft.model_selection._comparison._records import Result
 
 # A difference is clear if it is more than this many standard errors.
 _CLEAR = 2
+_AS_FAST = 2
 # The better teacher of the third sentence makes this share fewer errors.
 FEWER_ERRORS = 0.25
 
@@ -60,10 +59,12 @@ def difference(result: Result, other: Result) -> Estimate:
 
 
 def to_deploy(results: Sequence[Result]) -> Result:
-    """Return the cheapest result among those that score as high as the best.
+    """Return the result to deploy: among those that score as high as the best, a fast one.
 
     A result scores as high if the best is not more than one standard error of the difference
-    above it. Those that run a foundation model to predict count only if there are no others.
+    above it. Of these, the one with the highest score is chosen that takes at most twice as long
+    to predict as the fastest, because times vary. Those that run a foundation model to predict
+    count only if there are no others.
     """
     cheap = [one for one in results if one.role != TEACHER] or list(results)
     best = max(cheap, key=lambda one: one.scores.mean())
@@ -72,7 +73,9 @@ def to_deploy(results: Sequence[Result]) -> Result:
         behind = difference(best, one)
         if one is not best and behind.mean <= np.nan_to_num(behind.standard_error):
             as_high.append(one)
-    return min(as_high, key=lambda one: one.cost.ms_per_row)
+    least = min(one.cost.ms_per_row for one in as_high)
+    fast = [one for one in as_high if one.cost.ms_per_row <= _AS_FAST * least]
+    return max(fast, key=lambda one: one.scores.mean())
 
 
 def expected_gains(

@@ -15,7 +15,7 @@ from sk_aft._data._labels import (
     known_targets,
     labeled_mask,
 )
-from sk_aft.model_selection import LabeledFold
+from sk_aft.model_selection._labeled_fold import LabeledFold
 
 _N_FOLDS = 5
 

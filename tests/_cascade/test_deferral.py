@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.utils.fixes import parse_version
 
-from sk_aft._deferral import deferral_curve, fit_temperature, scaled
+from sk_aft._cascade._deferral import deferral_curve, fit_temperature, scaled
 
 # Few values, so that many rows have the same confidence; and two neighbours.
 CONFIDENCES = st.sampled_from([0.25, 0.5, np.nextafter(0.5, 1), 0.75, 1.0])

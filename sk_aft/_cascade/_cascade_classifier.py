@@ -13,7 +13,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples, check_is_fitted, column_or_1d
 
-from sk_aft._cascade_members import (
+from sk_aft._cascade._deferral import deferral_curve, fit_temperature, scaled
+from sk_aft._cascade._members import (
     HeldOut,
     Targets,
     aligned,
@@ -25,9 +26,8 @@ from sk_aft._cascade_members import (
     fit_member,
     held_out,
 )
-from sk_aft._cascade_splits import held_out_splits, known_labels
+from sk_aft._cascade._splits import held_out_splits, known_labels
 from sk_aft._data._labels import warn_of_mark
-from sk_aft._deferral import deferral_curve, fit_temperature, scaled
 
 _INPUTS_OF_BOTH = (
     *("one_d_array", "two_d_array", "three_d_array", "sparse", "categorical", "string", "dict"),
