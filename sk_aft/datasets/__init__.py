@@ -1,4 +1,4 @@
-"""Two small real data sets that ship with the package, for a first comparison, examples and tests."""
+"""Two small real data sets of the package, for a first comparison, examples and tests."""
 
 from sk_aft.datasets._banking77 import load_banking77
 from sk_aft.datasets._fashion_mnist import load_fashion_mnist

@@ -34,6 +34,11 @@ ALONE, TAUGHT, OF_TUNED, TUNED_TEACHER = (
     "tuned-teacher",
 )
 BOOSTING = "boosting"
+RESERVED = (
+    *("tf-idf", "probe", "pseudo-labels", "static-embeddings"),
+    *("hog-svm", BOOSTING, "linear", "mlp"),
+    *(ALONE, TAUGHT, OF_TUNED, TUNED_TEACHER),
+)
 _TEACHERS = {"text": "minilm", "image": "effnet-lite2"}
 
 
@@ -275,6 +280,10 @@ def _added(item: Any, missing_label: Any) -> Candidate:
             f"A candidate is {item!r}, expected the name of one, or a pair (name, estimator)."
         )
     name, estimator = item
+    if name in RESERVED:
+        raise ValueError(
+            f"{name!r} is the name of an automatic candidate: give yours another name."
+        )
     if isinstance(estimator, type) or not (
         hasattr(estimator, "fit") and hasattr(estimator, "get_params")
     ):

@@ -21,6 +21,9 @@ from sk_aft.model_selection._comparison._scores import (
 from sk_aft.model_selection._comparison._time import TimeEstimate
 from sk_aft.model_selection._comparison._time_words import duration
 
+_OF_HALVES = "learning curve"
+# What costs less than this share of the time is not worth leaving out.
+_CHEAP = 0.02
 _HALVES = {"labels": HALF_THE_LABELS, "unlabelled rows": HALF_THE_OTHERS}
 
 
@@ -94,19 +97,24 @@ class Race:
         }
         # Those whose time is not known come last.
         self._candidates.sort(key=lambda one: np.nan_to_num(costs[one.name], nan=np.inf))
-        rest = estimate.features + estimate.fits.get(TAUGHT, 0.0) * self._of_halves()
-        for candidate in reversed(list(self._candidates)):
-            cost = costs[candidate.name]
-            total = rest + np.nansum([costs[one.name] for one in self._candidates])
+        costs[_OF_HALVES] = estimate.fits.get(TAUGHT, 0.0) * self._of_halves()
+        names = [one.name for one in self._candidates if one.name not in (ALONE, TAUGHT)]
+        for name in sorted([*names, _OF_HALVES], key=lambda name: -np.nan_to_num(costs[name])):
+            total = estimate.features + np.nansum([*costs.values()])
             if time_budget is None or total <= time_budget:
                 break
-            if cost > 0 and _may_go(candidate):
-                self._candidates.remove(candidate)
-                self.left_out[candidate.name] = (
-                    f"expected to take {duration(cost)}, too long for the time_budget of "
-                    f"{duration(time_budget)}"
-                )
-        return float(rest + np.nansum([costs[one.name] for one in self._candidates]))
+            cost = costs[name]
+            if cost > _CHEAP * time_budget:
+                self._leave_out(name, f"expected to take {duration(cost)}, too long")
+                del costs[name]
+        return float(estimate.features + np.nansum([*costs.values()]))
+
+    def _leave_out(self, name: str, why: str) -> None:
+        """Leave out a candidate, or the fits to half of the rows."""
+        self.left_out[name] = f"{why} for the time_budget"
+        if name == _OF_HALVES:
+            self._parts = {}
+        self._candidates = [one for one in self._candidates if one.name != name]
 
     def run(self, deadline: float, *, verbose: int) -> list[tuple[Candidate, list[FoldScore]]]:
         """Score the candidates on all folds.
@@ -123,7 +131,7 @@ class Race:
         runs : list of (Candidate, list of FoldScore)
             The scores of those that finished.
         """
-        finished = []
+        finished, too_slow = [], []
         total = (len(self._candidates) + len(self._parts)) * self._n_folds
         with tqdm(total=total, desc="comparing", unit="fit", disable=not verbose) as progress:
             for candidate in self._candidates:
@@ -140,18 +148,22 @@ class Race:
                 if len(runs) == self._n_folds:
                     finished.append((candidate, runs))
                 else:
-                    self.left_out[candidate.name] = "took longer than the time_budget allowed"
+                    too_slow.append(candidate.name)
                     progress.update(self._n_folds - len(runs))
             taught = self._named(TAUGHT)
             for name, part in self._parts.items():
                 progress.set_description(f"half of the {name}")
-                if taught is not None and time.perf_counter() < deadline:
+                if time.perf_counter() > deadline:
+                    self.left_out[_OF_HALVES] = "there was no time left for it"
+                elif taught is not None:
                     of_part = []
                     for run in self._fold_scores(taught, part):
                         of_part.append(run.score)
                         progress.update()
                     self.halves[name] = np.array(of_part)
             progress.set_description("compared")
+        for name in too_slow:
+            self._leave_out(name, "took too long")
         return finished
 
     def _fold_scores(self, candidate: Candidate, part: str) -> Iterator[FoldScore]:

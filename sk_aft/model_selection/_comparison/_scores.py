@@ -8,11 +8,14 @@ import pickletools
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import packages_distributions, version
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import joblib
 import numpy as np
+import xxhash
 from joblib import Memory
 from sklearn.base import clone
 from sklearn.metrics import accuracy_score, get_scorer, r2_score
@@ -204,4 +207,15 @@ def _key(value: Any) -> str | None:
     if not roots <= (installed | {"__builtin__"}) - {"__main__"}:
         return None
     versions = [f"{name} {version(name)}" for name in _VERSIONS]
-    return str(joblib.hash((pickled, sys.modules["sk_aft"].__version__, versions)))
+    return str(joblib.hash((pickled, _own_code(), versions)))
+
+
+@cache
+def _own_code() -> str:
+    """Return a digest of this package's code: scores of other code are not read."""
+    digest = xxhash.xxh3_128()
+    package = Path(__file__).parents[2]
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
