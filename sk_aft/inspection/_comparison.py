@@ -187,6 +187,7 @@ class ComparisonDisplay:
                     horizontalalignment=side,
                     verticalalignment=vertical,
                     fontsize=9,
+                    bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
                     color=_LOOKS[self.roles[index]]["color"],
                 )
                 box = label.get_window_extent()

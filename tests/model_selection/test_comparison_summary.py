@@ -73,7 +73,7 @@ def test_the_largest_expected_gain_comes_first():
     gains = {"labels": 0.02, "unlabelled rows": 0.001, "a better teacher": 0.03}
     third = summarise([ALONE, TAUGHT], gains, "accuracy", 5).split("\n")[2]
     assert third.startswith("A better teacher would help most")
-    assert third.index("+0.030") < third.index("+0.020") < third.index("+0.001")
+    assert third.index("by 0.030") < third.index("by 0.020") < third.index("by 0.001")
     assert "not tried" not in third
     assert "not tried" in summarise([ALONE, TAUGHT], {"labels": 0.02}, "accuracy", 0)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sk_aft.model_selection._comparison._candidates import ALONE
 from sk_aft.model_selection._comparison._records import Facts
 from sk_aft.model_selection._comparison._time_words import duration
 
@@ -18,10 +19,12 @@ _STYLE = """
   max-width: 68rem; }
 .sk-aft ul { padding-left: 1.2rem; }
 .sk-aft table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
-.sk-aft th, .sk-aft td { padding: 0.35rem 0.7rem; border-bottom: 1px solid #e5e7eb;
-  text-align: right; white-space: nowrap; }
-.sk-aft th:first-child, .sk-aft td:first-child { text-align: left; }
-.sk-aft td:last-child, .sk-aft th:last-child { text-align: left; white-space: normal; }
+.sk-aft th, .sk-aft td { padding: 0.35rem 0.6rem; border-bottom: 1px solid #e5e7eb;
+  text-align: right; vertical-align: top; }
+.sk-aft td { white-space: nowrap; }
+.sk-aft th:first-child, .sk-aft td:first-child, .sk-aft td:last-child, .sk-aft th:last-child {
+  text-align: left; white-space: normal; }
+.sk-aft td:first-child .note { display: block; font-weight: 400; }
 .sk-aft tr.chosen { background: #fff7ed; font-weight: 600; }
 .sk-aft .table { overflow-x: auto; }
 .sk-aft .note { color: #4b5563; font-size: 0.85rem; }
@@ -114,8 +117,9 @@ def _table(table: Any, best_name: str) -> str:
 
 
 def _line(name: str, row: Mapping[str, Any], *, is_chosen: bool) -> str:
-    gain = "" if np.isnan(row["gain"]) else f"{row['gain']:+.3f}"
-    if gain and row["gain"] and not np.isnan(row["gain_standard_error"]):
+    is_compared = not np.isnan(row["gain"]) and name != ALONE
+    gain = f"{row['gain']:+.3f}" if is_compared else ""
+    if gain and not np.isnan(row["gain_standard_error"]):
         gain += f" ± {row['gain_standard_error']:.3f}"
     score = f"{row['score']:.3f}"
     if not np.isnan(row["standard_error"]):

@@ -214,18 +214,18 @@ def _what_to_deploy(results: Sequence[Result], by_name: Mapping[str, Result], sc
 
 
 def _what_would_help(gains: Mapping[str, float], scoring: str, n_unlabeled: int) -> str:
-    said = {
+    more = {
         "labels": "twice the labels",
         "unlabelled rows": "twice the unlabelled rows",
         "a better teacher": f"a teacher with {FEWER_ERRORS:.0%} fewer errors",
     }
     first, *others = sorted(gains, key=lambda name: -gains[name])
-    listed = "".join(f", {said[name]} {gains[name]:+.3f}" for name in others)
+    listed = "".join(f", {more[name]} by {gains[name]:.3f}" for name in others)
     untried = "; rows without labels were not tried" if not n_unlabeled else ""
     head = first[0].upper() + first[1:]
     if gains[first] < 0.0005:
         return f"By extrapolation, neither more labels nor a better teacher would help{untried}."
     return (
-        f"{head} would help most: by extrapolation, {said[first]} would change the {scoring} of "
-        f"the taught student by {gains[first]:+.3f}{listed}{untried}."
+        f"{head} would help most: by extrapolation, {more[first]} would raise the {scoring} of "
+        f"the taught student by {gains[first]:.3f}{listed}{untried}."
     )

@@ -25,6 +25,7 @@ from sk_aft.model_selection._model_speed import rows_per_second
 from sk_aft.store import FeatureStore
 
 _SAMPLE = 100
+_EPOCHS = 3
 # Training a foundation model on some rows takes about as long as embedding them so often.
 _EMBEDDINGS_PER_STEP = 3
 # It is trained on all labelled rows, and on two thirds of them for each of three folds.
@@ -123,7 +124,7 @@ def _seconds_of_fit(
     student = estimator[-1] if isinstance(estimator, Pipeline) else None
     is_student = isinstance(student, StudentEstimator)
     if isinstance(student, StudentEstimator):
-        student.set_params(max_epochs=1)
+        student.set_params(max_epochs=_EPOCHS)
         if data.rows.kind == "text":
             # Its own start embeds the vocabulary.
             student.set_params(module__start="random")
@@ -137,10 +138,11 @@ def _seconds_of_fit(
         seconds = time.perf_counter() - start
     if not is_student:
         return seconds * n_rows / n_sample
-    epoch = estimator[-1].history_[-1]["dur"]
-    per_step = epoch / _batches(len(sample), n_sample - len(sample), estimator[-1])
+    # The first steps of a process are slow.
+    epochs = estimator[-1].history_[:, "dur"]
+    per_step = min(epochs) / _batches(len(sample), n_sample - len(sample), estimator[-1])
     steps = _steps(estimator[-1], data, len(train), n_unlabeled)
-    return (seconds - epoch) * n_rows / n_sample + steps * per_step
+    return (seconds - sum(epochs)) * n_rows / n_sample + steps * per_step
 
 
 def _batches(n_labeled: int, n_unlabeled: int, student: Any) -> int:
