@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from sk_aft._optional import import_optional
+from sk_aft.inspection._axes import axes_of, legend_above, plain
 
 # Roles differ in shape and darkness as well, for readers who cannot tell the colours apart.
 _LOOKS = {
@@ -134,18 +135,17 @@ class ComparisonDisplay:
         display : ComparisonDisplay
             The object itself.
         """
-        if ax is None:
-            pyplot = import_optional("matplotlib.pyplot", extra="plot", purpose="the plot")
-            _, ax = pyplot.subplots(figsize=(7.6, 4.8), layout="constrained")
+        ax = axes_of(ax, type(self).__name__, figsize=(7.6, 4.8), layout="constrained")
         self.ax_, self.figure_ = ax, ax.figure
         on_front = pareto_front(self.scores, self.costs)
+        # A front of one point is no line.
         (self.front_,) = ax.plot(
             self.costs[on_front],
             self.scores[on_front],
             color="#9ca3af",
             linewidth=1.2,
             zorder=1,
-            label="Pareto front",
+            label="Pareto front" if len(on_front) > 1 else None,
         )
         self.errorbars_ = []
         for index, role in enumerate(self.roles):
@@ -163,7 +163,10 @@ class ComparisonDisplay:
                 )
             )
         _frame(ax, self.costs, self.scoring)
-        self.figure_.draw_without_rendering()  # settles the layout, which labels depend on
+        figure = self.figure_
+        while not hasattr(figure, "draw_without_rendering"):
+            figure = figure.figure  # of a subfigure
+        figure.draw_without_rendering()  # settles the layout, which labels depend on
         self.labels_ = self._label(ax)
         return self
 
@@ -180,7 +183,7 @@ class ComparisonDisplay:
         for index in np.argsort(-self.costs, kind="stable"):
             for number, (side, vertical, offset) in enumerate(_PLACES):
                 label = ax.annotate(
-                    self.names[index],
+                    plain(self.names[index]),
                     (self.costs[index], self.scores[index]),
                     xytext=offset,
                     textcoords="offset points",
@@ -230,14 +233,8 @@ def _frame(ax: Any, costs: np.ndarray, scoring: str) -> None:
     ax.margins(y=0.15)
     ax.xaxis.set_major_formatter("{x:g}")
     ax.set_xlabel("Milliseconds to predict a row, one at a time on one thread")
-    ax.set_ylabel(f"{scoring[0].upper()}{scoring[1:]}, mean ± standard error over the folds")
+    ax.set_ylabel(plain(f"{scoring[:1].upper()}{scoring[1:]}, mean ± standard error of the folds"))
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(color="#e5e7eb", linewidth=0.8)
     ax.set_axisbelow(True)
-    ax.figure.legend(
-        *ax.get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=3,
-        frameon=False,
-        fontsize=9,
-    )
+    legend_above(ax, *ax.get_legend_handles_labels())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
@@ -13,16 +12,22 @@ from sklearn.utils import check_random_state
 
 from sk_aft._extractor import FoundationFeatureExtractor
 from sk_aft.model_selection._comparison._candidates import (
+    BOOSTING,
     choose_candidates,
     choose_models,
+    fingerprints,
     names_of_models,
 )
-from sk_aft.model_selection._comparison._data import ComparisonData, check_data
+from sk_aft.model_selection._comparison._data import (
+    ComparisonData,
+    check_data,
+    check_numbers,
+)
 from sk_aft.model_selection._comparison._race import Race
 from sk_aft.model_selection._comparison._records import Facts, Result
 from sk_aft.model_selection._comparison._result import TransferComparison
 from sk_aft.model_selection._comparison._rivals import with_features
-from sk_aft.model_selection._comparison._scores import FoldScores, check_scorer
+from sk_aft.model_selection._comparison._scores import FoldScores, check_scorer, with_methods
 from sk_aft.model_selection._comparison._summary import expected_gains, to_deploy
 from sk_aft.model_selection._comparison._time import estimate_time
 from sk_aft.model_selection._comparison._time_words import duration
@@ -142,14 +147,24 @@ def compare_transfer(
     data = check_data(
         X, y, X_unlabeled=X_unlabeled, missing_label=missing_label, cv=cv, task=task, seed=seed
     )
-    scorer = check_scorer(scoring, data.is_classification)
+    scorer = check_scorer(scoring, data)
+    is_automatic = isinstance(models, str) and models == "auto"
     models = choose_models(models, data, seed)
-    lineup = choose_candidates(candidates, data, models, seed)
+    lineup = with_methods(choose_candidates(candidates, data, models, seed), scorer)
     featured = with_features(models)
     extractor = None if featured is None else FoundationFeatureExtractor(featured)
 
+    if models is not None:
+        check_numbers(data)
+    scores = FoldScores(
+        data,
+        scorer,
+        lineup.candidates,
+        fingerprints=fingerprints(featured),
+        random_state=seed,
+    )
     race = Race(
-        FoldScores(data, scorer, seed),
+        scores,
         lineup.candidates,
         n_folds=len(data.folds),
         has_unlabeled=bool(len(data.unlabeled)),
@@ -157,7 +172,7 @@ def compare_transfer(
     )
     seconds = race.plan(estimate_time(data, race.to_fit(), extractor), time_budget)
     if verbose:
-        print(_announcement(data, len(lineup.candidates), seconds, race.left_out))
+        print(_announcement(data, race, seconds))
     feature_start = time.perf_counter()
     if extractor is not None:
         extractor.set_params(verbose=verbose).precompute(data.X)
@@ -170,9 +185,9 @@ def compare_transfer(
     gains = expected_gains(
         {result.name: result for result in results},
         race.halves,
-        scorer.best,
-        targets,
-        data.is_classification,
+        best_score=scorer.best,
+        teacher=_name_of_teacher(data, featured, is_automatic),
+        targets=targets,
     )
     chosen = to_deploy(results).name
     best = next(candidate for candidate, _ in runs if candidate.name == chosen)
@@ -187,6 +202,7 @@ def compare_transfer(
         n_folds=len(data.folds),
         scoring=scorer.name,
         teacher=names_of_models(models),
+        not_compared=list(race.left_out),
         feature_seconds=feature_seconds,
         seconds=time.perf_counter() - start,
     )
@@ -199,17 +215,24 @@ def compare_transfer(
     )
 
 
-def _announcement(
-    data: ComparisonData, n_candidates: int, seconds: float, left_out: Mapping[str, str]
-) -> str:
+def _announcement(data: ComparisonData, race: Race, seconds: float) -> str:
     """Return what is about to happen, and how long it takes."""
-    n_labeled, n_unlabeled = len(data.labeled), len(data.unlabeled)
+    n_labeled, n_unlabeled, n_kept = len(data.labeled), len(data.unlabeled), race.n_kept()
+    others = f", with {n_unlabeled:,} rows without a label" if n_unlabeled else ""
+    kept = f" {n_kept} of {race.n_fits} fits are in the cache already." if n_kept else ""
     lines = [
-        f"Comparing {n_candidates - len(left_out)} candidates on {len(data.folds)} folds of "
-        f"{n_labeled:,} labelled rows, with {n_unlabeled:,} rows without a label. "
-        f"Expected time: about {duration(seconds)}."
+        f"Comparing {', '.join(race.names)} on {len(data.folds)} folds of {n_labeled:,} labelled "
+        f"rows{others}.{kept} Expected time: about {duration(seconds)}.",
+        *(f"Left out: {name}, {why}." for name, why in race.left_out.items()),
     ]
-    return "\n".join([*lines, *(f"Left out: {name}, {why}." for name, why in left_out.items())])
+    return "\n".join(lines)
+
+
+def _name_of_teacher(data: ComparisonData, featured: Any, is_automatic: bool) -> str | None:
+    """Return the candidate that predicts as the student's teacher does, if there is one."""
+    if not data.is_classification:
+        return None
+    return "probe" if featured is not None else BOOSTING if is_automatic else None
 
 
 def _seed(random_state: Any) -> int:

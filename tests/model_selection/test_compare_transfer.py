@@ -6,12 +6,14 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import KFold
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import KFold, PredefinedSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from sklearn.svm import LinearSVC
 
 from sk_aft import AFTClassifier, AFTRegressor
 from sk_aft.datasets import load_banking77
@@ -223,7 +225,8 @@ def test_a_time_budget_leaves_the_expensive_out(iris, capsys, own_cache):
     assert "time_budget" in comparison.left_out_["student-of-tuned"]
     printed = capsys.readouterr().out
     assert "Expected time: about" in printed
-    assert "student-of-tuned" in printed
+    assert "Left out: student-of-tuned, expected to take" in printed
+    assert "not compared, for lack of time" in comparison.summary()
     assert "student-of-tuned" in comparison._repr_html_()
 
 
@@ -275,6 +278,21 @@ def test_a_regressor_can_be_added():
         ({"time_budget": 0}, "time_budget"),
         ({"task": "ranking"}, "task"),
         ({"scoring": "precise"}, "precise"),
+        ({"scoring": "f1", "y": [0, 1, 2, 3] * 10}, "use f1_macro"),
+        ({"scoring": "roc_auc", "y": [0, 1, 2, 3] * 10}, "cannot score"),
+        ({"cv": PredefinedSplit([0, 1] * 20)}, "training rows of fold 0 are all of the class 1"),
+        ({"cv": [(np.arange(30), np.arange(30, 41))]}, "indices count labelled rows only"),
+        ({"candidates": [("mine", Ridge())]}, "does not predict classes"),
+        ({"candidates": [("student", LogisticRegression())]}, "another name"),
+        ({"candidates": [("mine", LinearSVC())], "scoring": "neg_log_loss"}, "no predict_proba"),
+        ({"X": np.where(np.arange(160).reshape(40, 4) == 9, np.nan, 1.0)}, "row 2"),
+        (
+            {
+                "X_unlabeled": np.zeros((3, 4)),
+                "candidates": [("mine", AFTClassifier(missing_label=-1))],
+            },
+            "would learn the mark",
+        ),
         ({"X_unlabeled": np.zeros((3, 5))}, "4 columns"),
         ({"task": "regression", "y": ["a", "b"] * 20}, "needs numbers"),
         ({"task": "classification", "y": np.linspace(0, 1, 40)}, "looks continuous"),
@@ -296,10 +314,60 @@ def test_bad_input_is_refused_before_any_work(arguments, message, monkeypatch):
         compare_transfer(given.pop("X"), given.pop("y"), **given)
 
 
+def test_masks_are_folds(iris):
+    X, y = iris
+    first = np.arange(len(y)) % 2 == 0
+    comparison = compare_transfer(
+        X, y, candidates=["linear"], cv=[(first, ~first), (~first, first)], verbose=0
+    )
+    assert len(comparison.scores_["linear"]) == 2
+
+
+def test_a_candidate_that_fails_is_named(iris):
+    class Fails(LogisticRegression):
+        def fit(self, X, y):
+            raise RuntimeError("boom")
+
+    with pytest.raises(ValueError, match="'mine' failed in fold 0: boom"):
+        compare_transfer(*iris, candidates=[("mine", Fails())], cv=2, verbose=0)
+
+
+def test_a_mark_that_marks_nothing_is_named(iris):
+    with pytest.warns(UserWarning, match="missing_label=-7 marks no row"):
+        compare_transfer(*iris, candidates=["linear"], missing_label=-7, cv=2, verbose=0)
+
+
+@pytest.mark.parametrize("counts", [(150, 8), (51, 51, 51), (58, 2)])
+def test_rare_classes_and_few_rows_are_compared(counts, iris):
+    rng = np.random.RandomState(0)
+    y = np.repeat(np.arange(len(counts)), counts)
+    X = rng.normal(size=(len(y), 3)) + y[:, None]
+    comparison = compare_transfer(
+        X, y, candidates=["linear", "student-alone", "student"], cv=2, verbose=0, random_state=2
+    )
+    assert set(comparison.scores_) == {"linear", "student-alone", "student"}
+
+
+def test_a_changed_picture_is_scored_anew(tmp_path, own_cache):
+    rng = np.random.RandomState(0)
+    bright = [rng.randint(200 * (i % 2), 56 + 200 * (i % 2), (16, 16)) for i in range(24)]
+    labels, paths = np.arange(24) % 2, [str(tmp_path / f"{i}.png") for i in range(24)]
+
+    def score(images):
+        for path, image in zip(paths, images, strict=True):
+            Image.fromarray(image.astype(np.uint8)).save(path)
+        arguments = {"candidates": ["hog-svm"], "cv": 2, "verbose": 0, "models": None}
+        return compare_transfer(paths, labels, **arguments).frame()["fit_seconds"].iloc[0]
+
+    first = score(bright)
+    assert score(bright) == first  # read from the cache
+    assert score(bright[::-1]) != first
+
+
 def test_rare_classes_are_named(iris):
     X, y = iris
     kept = np.arange(102)
-    with pytest.warns(UserWarning, match="1 classes have fewer labelled rows"):
+    with pytest.warns(UserWarning, match="A class has fewer labelled rows"):
         compare_transfer(X[kept], y[kept], candidates=["linear"], cv=3, verbose=0)
 
 

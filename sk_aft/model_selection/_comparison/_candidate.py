@@ -1,9 +1,9 @@
-"""One estimator of a comparison."""
+"""The estimators of a comparison."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 RIVAL, STUDENT, TEACHER, ADDED = "rival", "student", "teacher", "added"
 
@@ -31,3 +31,18 @@ class Candidate:
     estimator: Any
     role: str
     reads_unlabeled: bool = False
+
+
+class Lineup(NamedTuple):
+    """What takes part in a comparison.
+
+    Parameters
+    ----------
+    candidates : list of Candidate
+        In the order in which they were asked for.
+    left_out : dict of str to str
+        Why an automatic candidate cannot take part, by its name.
+    """
+
+    candidates: list[Candidate]
+    left_out: dict[str, str]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from sk_aft._classifier import AFTClassifier
+from sk_aft._data._marks import reads_unlabeled
 from sk_aft._data._rows import Rows
 from sk_aft._extractor import FoundationFeatureExtractor
 from sk_aft._fine_tuned_extractor import FineTunedFeatureExtractor
@@ -23,9 +24,10 @@ from sk_aft.model_selection._comparison._candidate import (
     STUDENT,
     TEACHER,
     Candidate,
+    Lineup,
 )
 from sk_aft.model_selection._comparison._data import ComparisonData
-from sk_aft.model_selection._comparison._rivals import left_out, rivals
+from sk_aft.model_selection._comparison._rivals import left_out, rivals, with_features
 
 ALONE, TAUGHT, OF_TUNED, TUNED_TEACHER = (
     "student-alone",
@@ -40,21 +42,6 @@ RESERVED = (
     *(ALONE, TAUGHT, OF_TUNED, TUNED_TEACHER),
 )
 _TEACHERS = {"text": "minilm", "image": "effnet-lite2"}
-
-
-class Lineup(NamedTuple):
-    """What takes part in a comparison.
-
-    Parameters
-    ----------
-    candidates : list of Candidate
-        In the order in which they were asked for.
-    left_out : dict of str to str
-        Why an automatic candidate cannot take part, by its name.
-    """
-
-    candidates: list[Candidate]
-    left_out: dict[str, str]
 
 
 def choose_models(models: Any, data: ComparisonData, random_state: int) -> Any:
@@ -140,7 +127,7 @@ def choose_candidates(
         elif isinstance(item, str):
             chosen.append(_named(item, automatic, reasons))
         else:
-            chosen.append(_added(item, data.missing_label))
+            chosen.append(_added(item, data))
     names = [candidate.name for candidate in chosen]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -165,19 +152,28 @@ def _automatic(
     )
     has_unlabeled = bool(len(data.unlabeled))
     reasons = left_out(data.rows, data.task, models, has_unlabeled=has_unlabeled)
+    if with_features(models) is None and data.rows.kind not in ("text", "image"):
+        reasons.pop("probe", None)  # a table has none, which needs no reason
     estimator = AFTClassifier if data.is_classification else AFTRegressor
     student = estimator(missing_label=data.missing_label, random_state=random_state)
     students = []
     if models is not None:
         extractor = FoundationFeatureExtractor(models)
         alone = clone(student).set_params(beta=0)
+        # A student of texts starts from the model of its pipeline; others need none to start.
+        starts_from = [extractor] if _reads_texts(data.rows) and with_features(models) else []
         students = [
-            Candidate(ALONE, "Student alone", make_pipeline(extractor, alone), STUDENT, True),
+            Candidate(ALONE, "Student alone", make_pipeline(*starts_from, alone), STUDENT, True),
             Candidate(TAUGHT, "Student, taught", make_pipeline(extractor, student), STUDENT, True),
         ]
         boosting = next((rival for rival in own if rival.name == BOOSTING), None)
         students += _tuned(data, models, student, boosting, reasons, random_state)
     return {candidate.name: candidate for candidate in [*own, *students]}, reasons
+
+
+def _reads_texts(rows: Rows) -> bool:
+    kinds = kinds_of_columns(rows).values() if rows.kind == "frame" else [rows.kind]
+    return "text" in kinds
 
 
 def _tuned(
@@ -234,6 +230,15 @@ def _why_not_tunable(data: ComparisonData, models: Any) -> str | None:
     return None
 
 
+def fingerprints(models: Any) -> list[dict[str, Any]]:
+    """Return what determines the features of some models."""
+    if isinstance(models, list):
+        return [one for model in models for one in fingerprints(model)]
+    if isinstance(models, Mapping):
+        return [one for model in models.values() for one in fingerprints(model)]
+    return [] if models is None else [resolve_backbone(models).fingerprint()]
+
+
 def names_of_models(models: Any) -> str:
     """Return the names of the models that teach."""
     if models is None:
@@ -272,7 +277,7 @@ def _named(name: str, automatic: Mapping[str, Candidate], reasons: Mapping[str, 
     )
 
 
-def _added(item: Any, missing_label: Any) -> Candidate:
+def _added(item: Any, data: ComparisonData) -> Candidate:
     """Return a candidate of the user's, (name, estimator)."""
     is_pair = isinstance(item, tuple | list) and len(item) == 2 and isinstance(item[0], str)
     if not is_pair:
@@ -291,16 +296,12 @@ def _added(item: Any, missing_label: Any) -> Candidate:
             f"The candidate {name!r} is {estimator!r}, expected an estimator with fit, predict and "
             "get_params."
         )
-    return Candidate(name, name, estimator, ADDED, _has_mark(estimator, missing_label))
-
-
-def _has_mark(estimator: Any, missing_label: Any) -> bool:
-    """Return whether some part of an estimator is told how rows without a label are marked."""
-    if missing_label is None:
-        return False
-    marks = [
-        value
-        for name, value in estimator.get_params().items()
-        if name.rpartition("__")[2] == "missing_label"
-    ]
-    return any(value is not None for value in marks)
+    other = is_regressor if data.is_classification else is_classifier
+    if other(estimator):
+        kind = "classes" if data.is_classification else "numbers"
+        raise ValueError(
+            f"y holds {kind}, and the candidate {name!r} ({type(estimator).__name__}) does not "
+            f"predict {kind}."
+        )
+    reads = reads_unlabeled(estimator, data.missing_label, name)
+    return Candidate(name, name, estimator, ADDED, reads)

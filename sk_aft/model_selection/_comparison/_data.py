@@ -24,8 +24,9 @@ from sk_aft._data._labels import (
     labeled_mask,
     mark_among,
 )
-from sk_aft._data._rows import Rows, as_rows
+from sk_aft._data._rows import Rows, as_rows, check_finite
 from sk_aft._features import FoundationFeatures
+from sk_aft._predictors._content import content_keys
 
 CLASSIFICATION, REGRESSION = "classification", "regression"
 # Labels look continuous if more than half of them differ; numbers, if there are many with few rows
@@ -88,9 +89,36 @@ class ComparisonData:
 
     @cached_property
     def digest(self) -> str:
-        """A key of the rows, their labels and the folds."""
-        content = (self.X, self.y, self.folds, self.task, repr(self.missing_label))
-        return str(joblib.hash(content))
+        """A key of the content of the rows, of their labels and of the folds."""
+        names = list(map(str, self.rows.values.columns)) if self.rows.kind == "frame" else []
+        content = (self.rows.kind, names, content_keys(self.rows, dtype=np.float64))
+        return str(joblib.hash((content, self.y, self.folds, self.task, repr(self.missing_label))))
+
+    def part_of(self, train: np.ndarray, share: float, seed: int) -> np.ndarray:
+        """Return a share of some labelled rows, at least one of each class.
+
+        Parameters
+        ----------
+        train : ndarray of int
+            Numbers of labelled rows.
+        share : float
+            From 0 to 1; of each class.
+        seed : int
+            Which rows.
+
+        Returns
+        -------
+        part : ndarray of int
+            Sorted.
+        """
+        order = np.random.RandomState(seed).permutation(train)
+        if not self.is_classification:
+            return np.sort(order[: max(1, round(share * len(order)))])
+        parts = []
+        for name in np.unique(self.targets[train]):
+            of_class = order[self.targets[order] == name]
+            parts.append(of_class[: max(1, round(share * len(of_class)))])
+        return np.sort(np.concatenate(parts))
 
     def take(self, indices: np.ndarray) -> Any:
         """Return some rows as they were given."""
@@ -158,6 +186,11 @@ def check_data(
         raise ValueError(
             f"All {len(is_labeled)} rows of y are {missing_label!r}: none has a label."
         )
+    if missing_label is not None and is_labeled.all() and X_unlabeled is None:
+        warnings.warn(
+            f"missing_label={missing_label!r} marks no row of y, so all rows have a label.",
+            stacklevel=3,
+        )
     check_no_target_missing(y, is_labeled, missing_label)
     check_labels_are_alike(y, is_labeled)
     targets = known_targets(y, is_labeled)
@@ -181,6 +214,24 @@ def check_data(
     )
 
 
+def _plain(value: Any) -> Any:
+    """Return a number of NumPy as one of Python, which is shown without its type."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def check_numbers(data: ComparisonData) -> None:
+    """Raise ValueError if a number is missing or infinite, which students cannot read."""
+    advice = "Fill it first, for example with sklearn.impute.SimpleImputer, or set models=None."
+    if data.rows.kind == "numeric":
+        names = getattr(data.X, "columns", None)
+        check_finite(data.rows.values, columns=names, advice=advice)
+    if data.rows.kind == "frame":
+        for name in data.rows.values.columns:
+            column = data.rows.column(name, missing=True)
+            if column.kind == "numeric":
+                check_finite(column.values, columns=[name], advice=advice)
+
+
 def _check_task(targets: np.ndarray, task: str, missing_label: Any) -> str:
     """Return the type of the targets; raise if they do not fit it."""
     if task not in ("auto", CLASSIFICATION, REGRESSION):
@@ -199,9 +250,11 @@ def _check_task(targets: np.ndarray, task: str, missing_label: Any) -> str:
     looks_continuous = kind == "continuous" or (targets.dtype.kind == "f" and are_many)
     if task == REGRESSION or (task == "auto" and looks_continuous):
         if not are_numbers:
-            raise ValueError(f"Regression needs numbers in y, and y holds {targets[0]!r}.")
+            raise ValueError(f"Regression needs numbers in y, and y holds {_plain(targets[0])!r}.")
         if n_distinct < 2:
-            raise ValueError(f"All {len(targets)} targets are {targets[0]!r}: nothing to predict.")
+            raise ValueError(
+                f"All {len(targets)} targets are {_plain(targets[0])!r}: nothing to predict."
+            )
         return REGRESSION
     if kind == "continuous":
         fraction = targets[targets != np.round(targets)][0]
@@ -211,7 +264,7 @@ def _check_task(targets: np.ndarray, task: str, missing_label: Any) -> str:
         )
     if n_distinct < 2:
         raise ValueError(
-            f"All {len(targets)} labelled rows are of one class, {targets[0]!r}: expected two or "
+            f"All {len(targets)} labelled rows are of one class, {_plain(targets[0])!r}: expected two or "
             "more classes."
         )
     if are_many and task == "auto":
@@ -293,13 +346,21 @@ def _folds(targets: np.ndarray, cv: Any, task: str, seed: int) -> Folds:
             splitter = KFold(n_folds, shuffle=True, random_state=seed)
     else:
         splitter = check_cv(cv, targets, classifier=is_classification)
+    numbers = np.arange(len(targets))
     with warnings.catch_warnings():
         # Rare classes are named below.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        folds = [
-            (np.asarray(train), np.asarray(test))
-            for train, test in splitter.split(np.zeros((len(targets), 1)), targets)
-        ]
+        splits = list(splitter.split(np.zeros((len(targets), 1)), targets))
+    try:
+        # Masks become numbers.
+        folds = [(numbers[np.asarray(train)], numbers[np.asarray(test)]) for train, test in splits]
+    except IndexError as error:
+        raise ValueError(
+            f"cv has an index that is none of the {len(targets)} labelled rows ({error}): its "
+            "indices count labelled rows only."
+        ) from error
+    if not folds:
+        raise ValueError("cv yields no folds.")
     if is_classification:
         _check_classes(targets, folds)
     return folds
@@ -310,14 +371,16 @@ def _check_classes(targets: np.ndarray, folds: Folds) -> None:
     for number, (train, _) in enumerate(folds):
         if len(np.unique(targets[train])) < 2:
             raise ValueError(
-                f"The training rows of fold {number} are all of the class {targets[train][0]!r}: "
+                f"The training rows of fold {number} are all of the class "
+                f"{_plain(targets[train][0])!r}: "
                 "use a splitter that keeps classes in all folds, or label more rows."
             )
     rare = [name for name, count in Counter(targets.tolist()).items() if count < len(folds)]
     if rare:
-        shown = ", ".join(map(repr, rare[:5])) + (", ..." if len(rare) > 5 else "")
+        shown = ", ".join(map(str, rare[:5])) + (", ..." if len(rare) > 5 else "")
+        many = f"{len(rare)} classes have" if len(rare) > 1 else "A class has"
         warnings.warn(
-            f"{len(rare)} classes have fewer labelled rows than there are folds ({len(folds)}): "
-            f"{shown}. Scores of these classes are of little use.",
-            stacklevel=4,
+            f"{many} fewer labelled rows than there are folds ({len(folds)}): {shown}. Scores of "
+            "such classes are of little use.",
+            stacklevel=5,
         )

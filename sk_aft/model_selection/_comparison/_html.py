@@ -131,9 +131,9 @@ def _line(name: str, row: Mapping[str, Any], *, is_chosen: bool) -> str:
         score,
         gain,
         f"{row['fit_seconds']:.3g}",
-        f"{row['megabytes']:.2g}" if row["megabytes"] < 10 else f"{row['megabytes']:.0f}",
-        f"{row['ms_per_row']:.2g}",
-        f"{row['ms_per_row_of_256']:.2g}",
+        f"{row['megabytes']:.3g}",
+        f"{row['ms_per_row']:.3g}",
+        f"{row['ms_per_row_of_256']:.3g}",
         row["packages"],
     ]
     inner = f"<td>{title}</td>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells)

@@ -77,7 +77,7 @@ class InnerSearch(MetaEstimatorMixin, BaseEstimator):
             The fitted search.
         """
         folds = inner_folds(y, is_classifier(self.estimator), self.random_state)
-        with quiet():
+        with Quiet():
             if folds is None:
                 self.best_params_ = middle_of(self.grid)
                 best = clone(self.estimator).set_params(**self.best_params_)
@@ -154,7 +154,7 @@ def middle_of(grid: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     return {name: values[len(values) // 2] for name, values in grid.items()}
 
 
-class quiet(warnings.catch_warnings):
+class Quiet(warnings.catch_warnings):
     """Silence what small data cause: models that have not converged, and classes of few rows."""
 
     def __enter__(self) -> None:

@@ -14,9 +14,9 @@ from sklearn.utils.metaestimators import available_if
 from sk_aft._data._labels import known_targets, labeled_mask
 from sk_aft.model_selection._comparison._inner_search import (
     InnerSearch,
+    Quiet,
     inner_folds,
     middle_of,
-    quiet,
 )
 
 
@@ -80,7 +80,7 @@ class PseudoLabels(MetaEstimatorMixin, BaseEstimator):
         inputs = model[:-1].fit_transform(X)
         labeler = probe[-1].fit(features[known], targets).best_estimator_
         name, search = model.steps[-1]
-        with quiet():
+        with Quiet():
             self.best_params_ = _chosen(search, labeler, features, inputs, known, targets, unknown)
             learner = clone(search.estimator).set_params(**self.best_params_)
             rows, labels = _completed(labeler, features, known, targets, unknown)

@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import effective_n_jobs
+from sklearn.utils.parallel import Parallel, delayed
 from tqdm.auto import tqdm
 
 from sk_aft.model_selection._comparison._candidate import Candidate
@@ -48,7 +49,7 @@ class Race:
     halves : dict of str to ndarray of shape (n_folds,)
         Scores of the taught student with half of the "labels", and of the "unlabelled rows".
     left_out : dict of str to str
-        Why candidates did not take part, by name.
+        Why candidates did not take part for lack of time, by name.
     """
 
     def __init__(
@@ -76,6 +77,21 @@ class Race:
             if self._n_missing(candidate, ALL) or (candidate.name == TAUGHT and self._of_halves())
         ]
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the candidates, in the order in which they run."""
+        return [candidate.name for candidate in self._candidates]
+
+    @property
+    def n_fits(self) -> int:
+        """The number of fits."""
+        return (len(self._candidates) + len(self._parts)) * self._n_folds
+
+    def n_kept(self) -> int:
+        """Return how many fits are kept from an earlier call."""
+        n_missing = sum(self._n_missing(candidate, ALL) for candidate in self._candidates)
+        return self.n_fits - n_missing - self._of_halves()
+
     def plan(self, estimate: TimeEstimate, time_budget: float | None) -> float:
         """Order the candidates by their cost, and leave out those that do not fit the time.
 
@@ -91,23 +107,38 @@ class Race:
         seconds : float
             The expected time of everything that is left, those of unknown time excluded.
         """
-        costs = {
-            candidate.name: estimate.fits.get(candidate.name, 0.0) * self._n_missing(candidate, ALL)
-            for candidate in self._candidates
-        }
-        # Those whose time is not known come last.
-        self._candidates.sort(key=lambda one: np.nan_to_num(costs[one.name], nan=np.inf))
+        self._candidates.sort(key=lambda one: self._rank(one, estimate))
+        tuning = estimate.tuning * self._n_folds
+        costs = {one.name: self._cost(one, estimate) for one in self._candidates}
         costs[_OF_HALVES] = estimate.fits.get(TAUGHT, 0.0) * self._of_halves()
-        names = [one.name for one in self._candidates if one.name not in (ALONE, TAUGHT)]
-        for name in sorted([*names, _OF_HALVES], key=lambda name: -np.nan_to_num(costs[name])):
-            total = estimate.features + np.nansum([*costs.values()])
-            if time_budget is None or total <= time_budget:
+
+        def total() -> float:
+            shared = tuning if estimate.tuned & costs.keys() else 0.0
+            return float(estimate.features + shared + np.nansum([*costs.values()]))
+
+        def alone(name: str) -> float:
+            return float(np.nan_to_num(costs[name]) + tuning * (name in estimate.tuned))
+
+        for name in sorted(costs, key=alone, reverse=True):
+            if time_budget is None or total() <= time_budget or alone(name) < _CHEAP * time_budget:
                 break
-            cost = costs[name]
-            if cost > _CHEAP * time_budget:
-                self._leave_out(name, f"expected to take {duration(cost)}, too long")
+            if self._may_go(name):
+                self._leave_out(name, f"expected to take {duration(alone(name))}, too long")
                 del costs[name]
-        return float(estimate.features + np.nansum([*costs.values()]))
+        return total()
+
+    def _cost(self, candidate: Candidate, estimate: TimeEstimate) -> float:
+        """Return the expected seconds of the fits that are to be done, without fine-tuning."""
+        return estimate.fits.get(candidate.name, 0.0) * self._n_missing(candidate, ALL)
+
+    def _rank(self, candidate: Candidate, estimate: TimeEstimate) -> float:
+        """Return where a candidate stands in the order of costs; if it is not known, last."""
+        tuning = estimate.tuning * self._n_folds * (candidate.name in estimate.tuned)
+        return float(np.nan_to_num(self._cost(candidate, estimate), nan=np.inf) + tuning)
+
+    def _may_go(self, name: str) -> bool:
+        """Return whether the question can be answered without a candidate."""
+        return name not in (ALONE, TAUGHT) and (name == _OF_HALVES or len(self._candidates) > 1)
 
     def _leave_out(self, name: str, why: str) -> None:
         """Leave out a candidate, or the fits to half of the rows."""
@@ -131,30 +162,31 @@ class Race:
         runs : list of (Candidate, list of FoldScore)
             The scores of those that finished.
         """
-        finished, too_slow = [], []
-        total = (len(self._candidates) + len(self._parts)) * self._n_folds
-        with tqdm(total=total, desc="comparing", unit="fit", disable=not verbose) as progress:
-            for candidate in self._candidates:
+        finished = []
+        with tqdm(total=self.n_fits, desc="comparing", unit="fit", disable=not verbose) as progress:
+            for candidate in list(self._candidates):
                 progress.set_description(candidate.name)
                 runs: list[FoldScore] = []
-                for run in self._fold_scores(candidate, ALL):
+                is_new = bool(self._n_missing(candidate, ALL))
+                late = is_new and time.perf_counter() > deadline and self._may_go(candidate.name)
+                for run in () if late else self._fold_scores(candidate, ALL):
                     runs.append(run)
                     progress.update()
                     left = deadline - time.perf_counter()
-                    is_slow = (self._n_folds - 1) * run.fit_seconds > left
-                    is_new = len(runs) == 1 and self._n_missing(candidate, ALL)
-                    if is_slow and is_new and _may_go(candidate):
+                    n_rounds = -(-(self._n_folds - 1) // effective_n_jobs(self._n_jobs))
+                    is_slow = is_new and n_rounds * run.fit_seconds > left
+                    if len(runs) == 1 and is_slow and self._may_go(candidate.name):
                         break
                 if len(runs) == self._n_folds:
                     finished.append((candidate, runs))
                 else:
-                    too_slow.append(candidate.name)
+                    self._leave_out(candidate.name, "no time was left")
                     progress.update(self._n_folds - len(runs))
             taught = self._named(TAUGHT)
             for name, part in self._parts.items():
                 progress.set_description(f"half of the {name}")
                 if time.perf_counter() > deadline:
-                    self.left_out[_OF_HALVES] = "there was no time left for it"
+                    self.left_out[_OF_HALVES] = "no time was left for the time_budget"
                 elif taught is not None:
                     of_part = []
                     for run in self._fold_scores(taught, part):
@@ -162,8 +194,6 @@ class Race:
                         progress.update()
                     self.halves[name] = np.array(of_part)
             progress.set_description("compared")
-        for name in too_slow:
-            self._leave_out(name, "took too long")
         return finished
 
     def _fold_scores(self, candidate: Candidate, part: str) -> Iterator[FoldScore]:
@@ -187,8 +217,3 @@ class Race:
         if taught is None:
             return 0
         return sum(self._n_missing(taught, part) for part in self._parts.values())
-
-
-def _may_go(candidate: Candidate) -> bool:
-    """Return whether the question can be answered without a candidate."""
-    return candidate.name not in (ALONE, TAUGHT)

@@ -67,6 +67,8 @@ class Facts(NamedTuple):
         Name of the score.
     teacher : str
         What taught the students.
+    not_compared : list of str
+        Candidates for which there was no time.
     feature_seconds, seconds : float
         Time to compute the features, and of everything.
     """
@@ -77,5 +79,6 @@ class Facts(NamedTuple):
     n_folds: int
     scoring: str
     teacher: str
+    not_compared: list[str]
     feature_seconds: float
     seconds: float

@@ -34,7 +34,7 @@ class TransferComparison:
         One for each candidate.
     facts : Facts
         What was compared on.
-    gains : mapping of str to float
+    gains : mapping of str to Estimate
         How much more labels, more unlabelled rows and a better teacher would help.
     left_out : mapping of str to str
         Why other candidates did not take part, by name.
@@ -44,19 +44,20 @@ class TransferComparison:
     Attributes
     ----------
     best_name_ : str
-        The candidate that `summary` recommends to deploy. Candidates score as high as the best if
-        it is at most one standard error of the difference above them; of these, it is the best
-        that takes at most twice as long to predict as the fastest. Those that run a foundation
-        model to predict count only if there are no others.
+        The candidate that `summary` recommends to deploy. Some candidates score as high as the
+        best, within one standard error; of these, it is the best that takes at most twice as long
+        to predict as the fastest, or the student alone, if it is among them and a taught one would
+        be chosen. Those that run a foundation model to predict count only if there are no others.
     best_estimator_ : estimator
         It, fitted to all rows, those without labels included if it learns from them.
     scores_ : dict of str to ndarray of shape (n_folds,)
         The scores of each candidate.
     left_out_ : dict of str to str
         Candidates that did not take part, and why.
-    gains_ : dict of str to float
-        Estimates of how much the score of the taught student would rise with twice the "labels",
-        twice the "unlabelled rows", or "a better teacher" that makes a quarter fewer errors.
+    gains_ : dict of str to Estimate
+        ``mean`` and ``standard_error`` of how much the score of the taught student would rise with
+        twice the "labels", twice the "unlabelled rows", or "a better teacher" that makes a quarter
+        fewer errors. Extrapolated, and empty where nothing was estimated.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class TransferComparison:
         results: Sequence[Result],
         facts: Facts,
         *,
-        gains: Mapping[str, float],
+        gains: Mapping[str, Estimate],
         left_out: Mapping[str, str],
         best_estimator: Any,
     ) -> None:
@@ -111,7 +112,7 @@ class TransferComparison:
         lines = {}
         for result in sorted(self._results, key=lambda result: -result.scores.mean()):
             score = Estimate.of(result.scores)
-            gain = Estimate(np.nan, np.nan) if alone is None else difference(result, alone)
+            gain = Estimate(np.nan, np.nan, 0) if alone is None else difference(result, alone)
             lines[result.name] = {
                 "title": result.title,
                 "role": result.role,
@@ -173,7 +174,13 @@ class TransferComparison:
             half of the labels and half of the unlabelled rows.
         """
         facts = self._facts
-        return summarise(self._results, self.gains_, facts.scoring, facts.n_unlabeled)
+        return summarise(
+            self._results,
+            self.gains_,
+            scoring=facts.scoring,
+            n_unlabeled=facts.n_unlabeled,
+            not_compared=facts.not_compared,
+        )
 
     def to_html(self, path: Any = None, *, title: str = "Is transfer worth it?") -> str:
         """Return a page with the summary, the table and the plot, which needs no other file.

@@ -77,8 +77,8 @@ def rivals(
     Returns
     -------
     rivals : list of Candidate
-        Those that need the foundation model to predict have the role "teacher". Of a DataFrame's
-        columns of images, only the probe knows. There is one target.
+        Those that need the foundation model to predict have the role "teacher". Only the probe
+        reads image columns of a DataFrame. There is one target.
     """
     models = _Models(task == "classification", n_labeled, n_smallest_class, random_state)
     model = with_features(model)

@@ -7,7 +7,9 @@ import pickle
 import pickletools
 import sys
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
@@ -18,10 +20,10 @@ import numpy as np
 import xxhash
 from joblib import Memory
 from sklearn.base import clone
+from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.metrics import accuracy_score, get_scorer, r2_score
-from sklearn.model_selection import train_test_split
 
-from sk_aft.model_selection._comparison._candidate import Candidate
+from sk_aft.model_selection._comparison._candidate import ADDED, Candidate, Lineup
 from sk_aft.model_selection._comparison._data import ComparisonData
 from sk_aft.model_selection._comparison._deployment_cost import DeploymentCost, deployment_cost
 from sk_aft.store import default_store_path
@@ -30,6 +32,7 @@ ALL, HALF_THE_LABELS, HALF_THE_OTHERS = "all", "half of the labels", "half of th
 _FOLDER = "comparisons"
 _VERSIONS = ("scikit-learn", "torch", "numpy")
 _MOST_ROWS_TIMED = 256
+_OF_PYTHON = {*sys.stdlib_module_names, "__builtin__", "copy_reg"} - {"__main__"}
 # Pickles of this protocol name each class in one instruction.
 _PROTOCOL = 2
 
@@ -73,8 +76,15 @@ class Scorer(NamedTuple):
     score: Callable[..., float] | None
 
 
-def check_scorer(scoring: Any, is_classification: bool) -> Scorer:
-    """Return the scorer of ``scoring``; None is accuracy or R²."""
+def check_scorer(scoring: Any, data: ComparisonData) -> Scorer:
+    """Return the scorer of ``scoring``; None is accuracy or R².
+
+    Raises
+    ------
+    ValueError
+        If it cannot score the targets of a fold.
+    """
+    is_classification = data.is_classification
     if scoring is None or scoring == ("accuracy" if is_classification else "r2"):
         return Scorer("accuracy" if is_classification else "R²", 1.0, None)
     if not isinstance(scoring, str) and not callable(scoring):
@@ -83,7 +93,55 @@ def check_scorer(scoring: Any, is_classification: bool) -> Scorer:
         )
     scorer = get_scorer(scoring)
     name = scoring if isinstance(scoring, str) else getattr(scoring, "__name__", "score")
+    dummy = DummyClassifier(strategy="prior") if is_classification else DummyRegressor()
+    for number, (train, test) in enumerate(data.folds):
+        dummy.fit(np.zeros((len(train), 1)), data.targets[train])
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                score = scorer(dummy, np.zeros((len(test), 1)), data.targets[test])
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(_cannot_score(name, number, str(error), data)) from error
+        if np.isnan(score):
+            raise ValueError(_cannot_score(name, number, "it is not defined for these rows", data))
     return Scorer(name, 0.0 if getattr(scorer, "_sign", 1) < 0 else 1.0, scorer)
+
+
+def _cannot_score(name: str, fold: int, why: str, data: ComparisonData) -> str:
+    n_classes = len(np.unique(data.targets))
+    several = data.is_classification and n_classes > 2 and name in ("f1", "precision", "recall")
+    hint = f" With {n_classes} classes, use {name}_macro." if several else ""
+    return f"scoring={name!r} cannot score the test rows of fold {fold}: {why}{hint}"
+
+
+def lacks_method(scorer: Scorer, estimator: Any) -> str | None:
+    """Return the method of an estimator that a scorer needs and that it lacks, if there is one."""
+    needed = getattr(scorer.score, "_response_method", "predict")
+    names = [needed] if isinstance(needed, str) else list(needed)
+    return None if any(hasattr(estimator, name) for name in names) else names[0]
+
+
+def with_methods(lineup: Lineup, scorer: Scorer) -> Lineup:
+    """Return a lineup without the rivals that a scorer cannot score.
+
+    Raises
+    ------
+    ValueError
+        If it cannot score an estimator of the user's.
+    """
+    candidates, left_out = [], dict(lineup.left_out)
+    for candidate in lineup.candidates:
+        method = lacks_method(scorer, candidate.estimator)
+        if method is None:
+            candidates.append(candidate)
+            continue
+        why = f"it has no {method}, which scoring={scorer.name!r} needs"
+        if candidate.role == ADDED:
+            raise ValueError(f"The candidate {candidate.name!r} cannot be scored: {why}.")
+        left_out[candidate.name] = why
+    if not candidates:
+        raise ValueError(f"No candidate is left to score: {left_out}.")
+    return Lineup(candidates, left_out)
 
 
 class FoldScores:
@@ -95,12 +153,32 @@ class FoldScores:
         The rows.
     scorer : Scorer
         How predictions are scored.
+    candidates : sequence of Candidate
+        What will be scored.
+    fingerprints : sequence of dict
+        Of the foundation models that the candidates name.
     random_state : int
         Which rows are left out for a part of them.
     """
 
-    def __init__(self, data: ComparisonData, scorer: Scorer, random_state: int) -> None:
+    def __init__(
+        self,
+        data: ComparisonData,
+        scorer: Scorer,
+        candidates: Sequence[Candidate],
+        *,
+        fingerprints: Sequence[Any],
+        random_state: int,
+    ) -> None:
         self._data, self._scorer, self._random_state = data, scorer, random_state
+        # Here and not in workers, whose copies of an estimator have other pickles.
+        context = (data.digest, list(fingerprints), random_state)
+        of_scorer = "" if scorer.score is None else _key(scorer.score)
+        self._keys: dict[str, str | None] = {}
+        for candidate in candidates:
+            key = None if of_scorer is None else _key(candidate.estimator)
+            content = (context, of_scorer, key, candidate.reads_unlabeled)
+            self._keys[candidate.name] = None if key is None else str(joblib.hash(content))
         memory = Memory(default_store_path() / _FOLDER, verbose=0)
         # The rows are in the key.
         self._kept = memory.cache(_scored, ignore=["candidate", "data", "scorer", "random_state"])
@@ -131,12 +209,7 @@ class FoldScores:
         return (_scored if arguments[0] is None else self._kept)(*arguments)
 
     def _arguments(self, candidate: Candidate, fold: int, part: str) -> tuple:
-        key = _key(candidate.estimator)
-        if key is not None and self._scorer.score is not None:
-            of_scorer = _key(self._scorer.score)
-            key = None if of_scorer is None else f"{key} {of_scorer}"
-        if key is not None:
-            key = f"{self._data.digest} {key} {self._random_state} {candidate.reads_unlabeled}"
+        key = self._keys[candidate.name]
         return key, fold, part, candidate, self._data, self._scorer, self._random_state
 
 
@@ -152,40 +225,39 @@ def _scored(
     train, test = data.folds[fold]
     unlabeled = data.unlabeled if candidate.reads_unlabeled else None
     if part == HALF_THE_LABELS:
-        train = half_of(train, data, random_state)
+        train = data.part_of(train, 0.5, random_state)
     elif part == HALF_THE_OTHERS and unlabeled is not None:
         order = np.random.RandomState(random_state).permutation(unlabeled)
         unlabeled = np.sort(order[: len(unlabeled) // 2])
     X, y = data.training_rows(train, unlabeled=unlabeled)
     X_test, y_test = data.test_rows(test)
-    estimator = clone(candidate.estimator)
-    start = time.perf_counter()
-    estimator.fit(X, y)
-    seconds = time.perf_counter() - start
-    predictions = np.asarray(estimator.predict(X_test))
-    if scorer.score is not None:
-        score = scorer.score(estimator, X_test, y_test)
-    elif data.is_classification:
-        score = accuracy_score(y_test, predictions)
-    else:
-        score = r2_score(y_test, predictions)
-    cost = None
-    if fold == 0 and part == ALL:
-        cost = deployment_cost(estimator, data.take(data.labeled[test][:_MOST_ROWS_TIMED]))
+    with naming(candidate.name, f"in fold {fold}"):
+        estimator = clone(candidate.estimator)
+        start = time.perf_counter()
+        estimator.fit(X, y)
+        seconds = time.perf_counter() - start
+        predictions = np.asarray(estimator.predict(X_test))
+        if scorer.score is not None:
+            score = scorer.score(estimator, X_test, y_test)
+        elif data.is_classification:
+            score = accuracy_score(y_test, predictions)
+        else:
+            score = r2_score(y_test, predictions)
+        if np.isnan(score):
+            raise ValueError(f"{scorer.name} is NaN")
+        cost = None
+        if fold == 0 and part == ALL:
+            cost = deployment_cost(estimator, data.take(data.labeled[test][:_MOST_ROWS_TIMED]))
     return FoldScore(float(score), seconds, predictions, cost)
 
 
-def half_of(train: np.ndarray, data: ComparisonData, random_state: int) -> np.ndarray:
-    """Return half of some labelled rows, of each class in proportion where that is possible."""
-    classes = data.targets[train] if data.is_classification else None
-    if classes is not None:
-        values, counts = np.unique(classes, return_counts=True)
-        if counts.min() < 2 or len(train) // 2 < len(values):
-            classes = None
-    half, _ = train_test_split(
-        train, train_size=len(train) // 2, random_state=random_state, stratify=classes
-    )
-    return np.sort(half)
+@contextmanager
+def naming(name: str, where: str) -> Iterator[None]:
+    """Name the candidate in an error of its own."""
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise ValueError(f"The candidate {name!r} failed {where}: {error}") from error
 
 
 def _key(value: Any) -> str | None:
@@ -203,11 +275,17 @@ def _key(value: Any) -> str | None:
         if instruction.name == "GLOBAL"
     ]
     roots = {name.partition(" ")[0].partition(".")[0] for name in named}
-    installed = {*sys.stdlib_module_names, *packages_distributions(), "sk_aft", "copy_reg"}
-    if not roots <= (installed | {"__builtin__"}) - {"__main__"}:
+    roots -= {*_OF_PYTHON, "sk_aft"}
+    if not roots <= {*_distributions()}:
         return None
-    versions = [f"{name} {version(name)}" for name in _VERSIONS]
+    packages = {package for root in roots for package in _distributions()[root]}
+    versions = [f"{name} {version(name)}" for name in sorted({*packages, *_VERSIONS})]
     return str(joblib.hash((pickled, _own_code(), versions)))
+
+
+@cache
+def _distributions() -> dict[str, list[str]]:
+    return dict(packages_distributions())
 
 
 @cache

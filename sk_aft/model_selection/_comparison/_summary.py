@@ -6,21 +6,24 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import t
 
 from sk_aft.model_selection._comparison._candidate import STUDENT, TEACHER
 from sk_aft.model_selection._comparison._candidates import (
     ALONE,
-    BOOSTING,
     OF_TUNED,
     TAUGHT,
 )
 from sk_aft.model_selection._comparison._records import Result
 
-# A difference is clear if it is more than this many standard errors.
-_CLEAR = 2
+# A difference is clear if it is outside of this confidence interval of Student's t distribution.
+_CONFIDENCE = 0.95
 _AS_FAST = 2
+_MOST_NAMED = 2
 # The better teacher of the third sentence makes this share fewer errors.
 FEWER_ERRORS = 0.25
+_SMALLEST = 0.0005
+_ROUNDING = 1e-9
 
 
 class Estimate(NamedTuple):
@@ -28,24 +31,35 @@ class Estimate(NamedTuple):
 
     Parameters
     ----------
-    mean, standard_error : float
-        NaN without folds.
+    mean : float
+        The mean.
+    standard_error : float
+        NaN of a single value.
+    n_values : int
+        Number of values.
     """
 
     mean: float
     standard_error: float
+    n_values: int
 
     @classmethod
     def of(cls, values: Sequence[float] | np.ndarray) -> Estimate:
         """Return the mean of some values and its standard error."""
         n_values = len(values)
         error = np.std(values, ddof=1) / np.sqrt(n_values) if n_values > 1 else np.nan
-        return cls(float(np.mean(values)), float(error))
+        return cls(float(np.mean(values)), float(error), n_values)
 
     @property
     def is_clear(self) -> bool:
-        """Whether it differs from 0 by more than chance; never of a single value."""
-        return bool(abs(self.mean) > _CLEAR * self.standard_error)
+        """Whether it differs from 0 by more than chance.
+
+        Never of a single value, and of values that are all the same, which tell no spread.
+        """
+        if self.n_values < 2 or not self.standard_error > _ROUNDING:
+            return False
+        quantile = t.ppf((1 + _CONFIDENCE) / 2, self.n_values - 1)
+        return bool(abs(self.mean) > quantile * self.standard_error)
 
     def __str__(self) -> str:
         if np.isnan(self.standard_error):
@@ -59,32 +73,53 @@ def difference(result: Result, other: Result) -> Estimate:
 
 
 def to_deploy(results: Sequence[Result]) -> Result:
-    """Return the result to deploy: among those that score as high as the best, a fast one.
+    """Return the result to deploy: of those that score as high as the best, a fast one.
 
-    A result scores as high if the best is not more than one standard error of the difference
-    above it. Of these, the one with the highest score is chosen that takes at most twice as long
-    to predict as the fastest, because times vary. Those that run a foundation model to predict
-    count only if there are no others.
+    Parameters
+    ----------
+    results : sequence of Result
+        The results. Those that run a foundation model to predict count only if there are no others.
+
+    Returns
+    -------
+    result : Result
+        Of those that `score_as_high`, the one with the highest score that takes at most twice as
+        long to predict as the fastest, because times vary. If a taught student is no better than
+        the same student alone, the latter.
+    """
+    as_high = score_as_high(results)
+    least = min(one.cost.ms_per_row for one in as_high)
+    fast = [one for one in as_high if one.cost.ms_per_row <= _AS_FAST * least]
+    chosen = max(fast, key=lambda one: one.scores.mean())
+    alone = next((one for one in fast if one.name == ALONE), None)
+    return alone if alone is not None and chosen.role == STUDENT else chosen
+
+
+def score_as_high(results: Sequence[Result]) -> list[Result]:
+    """Return the best result that can be deployed, and those that score as high.
+
+    These are at most one standard error below the best: that of the difference, and that of the
+    best score, so that neither the noise of a result nor that of the folds is taken for a tie.
     """
     cheap = [one for one in results if one.role != TEACHER] or list(results)
     best = max(cheap, key=lambda one: one.scores.mean())
     as_high = [best]
     for one in cheap:
         behind = difference(best, one)
-        if one is not best and behind.mean <= np.nan_to_num(behind.standard_error):
+        margin = min(behind.standard_error, Estimate.of(best.scores).standard_error)
+        if one is not best and behind.mean <= np.nan_to_num(margin):
             as_high.append(one)
-    least = min(one.cost.ms_per_row for one in as_high)
-    fast = [one for one in as_high if one.cost.ms_per_row <= _AS_FAST * least]
-    return max(fast, key=lambda one: one.scores.mean())
+    return as_high
 
 
 def expected_gains(
     results: Mapping[str, Result],
     halves: Mapping[str, np.ndarray],
+    *,
     best_score: float,
+    teacher: str | None,
     targets: np.ndarray,
-    is_classification: bool,
-) -> dict[str, float]:
+) -> dict[str, Estimate]:
     """Return how much the score of the taught student would rise with more of each.
 
     Parameters
@@ -95,17 +130,18 @@ def expected_gains(
         Scores of the taught student with half of the "labels", and of the "unlabelled rows".
     best_score : float
         The score of perfect predictions.
+    teacher : str or None
+        The result that stands for the student's teacher, if targets are classes.
     targets : ndarray of shape (n_test_rows,)
         Targets of the test rows of all folds.
-    is_classification : bool
-        Whether they are classes.
 
     Returns
     -------
-    gains : dict of str to float
+    gains : dict of str to Estimate
         For "labels" and "unlabelled rows", the gain from twice as many, if the error falls by the
         same factor as from half of them to all. For "a better teacher", the gain from one with a
-        quarter fewer errors, if the student follows it as it follows the present one.
+        quarter fewer errors, if the student repeats its errors as it does now; only of a teacher
+        that is better than the student.
     """
     if TAUGHT not in results:
         return {}
@@ -114,35 +150,33 @@ def expected_gains(
     gains = {}
     for name, scores in halves.items():
         before = best_score - scores.mean()
-        factor = min(error / before, 1) if before > 0 else 1.0
-        gains[name] = float(error * (1 - factor))
-    teacher = next((results[name] for name in ("probe", BOOSTING) if name in results), None)
-    if teacher is not None and error > 0:
-        followed = _share_of_errors_followed(
-            student.predictions, teacher.predictions, targets, is_classification
-        )
-        gains["a better teacher"] = float(error * FEWER_ERRORS * followed)
+        factor = error / before if before > 0 else 1.0
+        gains[name] = Estimate.of((student.scores - scores) * min(factor, 1.0))
+    of_teacher = results.get(teacher or "")
+    if of_teacher is not None and of_teacher.scores.mean() > student.scores.mean():
+        followed = _share_of_errors_followed(student.predictions, of_teacher.predictions, targets)
+        gains["a better teacher"] = Estimate(error * FEWER_ERRORS * followed, np.nan, 1)
     return gains
 
 
 def _share_of_errors_followed(
-    student: np.ndarray, teacher: np.ndarray, targets: np.ndarray, is_classification: bool
+    student: np.ndarray, teacher: np.ndarray, targets: np.ndarray
 ) -> float:
-    """Return which share of a student's error is there because its teacher errs."""
-    if is_classification:
-        wrong, misled = student != targets, teacher != targets
-        if not wrong.any() or not misled.any() or misled.all():
-            return 0.0
-        follows = wrong[misled].mean() - wrong[~misled].mean()
-        return float(np.clip(follows * misled.mean() / wrong.mean(), 0, 1))
-    error, of_teacher = student - targets, teacher - targets
-    if not error.std() or not of_teacher.std():
+    """Return which share of a student's errors is there because its teacher errs."""
+    wrong, misled = student != targets, teacher != targets
+    if not wrong.any() or not misled.any() or misled.all():
         return 0.0
-    return float(max(np.corrcoef(error, of_teacher)[0, 1], 0) ** 2)
+    follows = wrong[misled].mean() - wrong[~misled].mean()
+    return float(np.clip(follows * misled.mean() / wrong.mean(), 0, 1))
 
 
 def summarise(
-    results: Sequence[Result], gains: Mapping[str, float], scoring: str, n_unlabeled: int
+    results: Sequence[Result],
+    gains: Mapping[str, Estimate],
+    *,
+    scoring: str,
+    n_unlabeled: int,
+    not_compared: Sequence[str] = (),
 ) -> str:
     """Return whether transfer pays, what to deploy, and what would help most.
 
@@ -150,12 +184,14 @@ def summarise(
     ----------
     results : sequence of Result
         The results.
-    gains : mapping of str to float
+    gains : mapping of str to Estimate
         As returned by `expected_gains`.
     scoring : str
         Name of the score.
     n_unlabeled : int
         How many rows have no label.
+    not_compared : sequence of str
+        Candidates for which there was no time.
 
     Returns
     -------
@@ -163,69 +199,87 @@ def summarise(
         At most three sentences, one a line.
     """
     by_name = {result.name: result for result in results}
-    lines = [_whether_it_pays(by_name, scoring), _what_to_deploy(results, by_name, scoring)]
-    if gains:
-        lines.append(_what_would_help(gains, scoring, n_unlabeled))
+    lines = [
+        _whether_it_pays(by_name, scoring),
+        _what_to_deploy(results, by_name, not_compared),
+        _what_would_help(gains, scoring, n_unlabeled),
+    ]
     return "\n".join(line for line in lines if line)
 
 
 def _whether_it_pays(results: Mapping[str, Result], scoring: str) -> str:
-    taught = [results[name] for name in (TAUGHT, OF_TUNED) if name in results]
-    if not taught or ALONE not in results:
+    best = _better_taught(results)
+    if best is None or ALONE not in results:
         return ""
-    best = max(taught, key=lambda one: one.scores.mean())
     gain = difference(best, results[ALONE])
     verdict = "Transfer does not clearly pay"
     if gain.is_clear:
         verdict = "Transfer pays" if gain.mean > 0 else "Transfer hurts"
-    direction = "above" if gain.mean >= 0 else "below"
-    size = Estimate(abs(gain.mean), gain.standard_error)
+    against = f"{gain._replace(mean=abs(gain.mean))} {'above' if gain.mean > 0 else 'below'}"
+    if abs(gain.mean) < _SMALLEST:
+        against = f"the same (± {gain.standard_error:.3f}) as"
     return (
-        f"{verdict}: the {scoring} of “{best.title}” is {Estimate.of(best.scores)}, {size} "
-        f"{direction} that of the same student alone."
+        f"{verdict}: the {scoring} of “{best.title}” is {Estimate.of(best.scores)}, {against} "
+        "that of the same student alone."
     )
 
 
-def _what_to_deploy(results: Sequence[Result], by_name: Mapping[str, Result], scoring: str) -> str:
+def _better_taught(results: Mapping[str, Result]) -> Result | None:
+    taught = [results[name] for name in (TAUGHT, OF_TUNED) if name in results]
+    return max(taught, key=lambda one: one.scores.mean(), default=None)
+
+
+def _what_to_deploy(
+    results: Sequence[Result], by_name: Mapping[str, Result], not_compared: Sequence[str]
+) -> str:
     chosen = to_deploy(results)
-    cost = f"{chosen.cost.megabytes:.2g} MB, {chosen.cost.ms_per_row:.2g} ms a row"
+    cost = f"{chosen.cost.megabytes:.3g} MB, {chosen.cost.ms_per_row:.2g} ms a row"
     is_taught = chosen.role == STUDENT and chosen.name != ALONE
-    taught = [by_name[name] for name in (TAUGHT, OF_TUNED) if name in by_name]
-    text = f"Deploy “{chosen.title}” ({cost})"
-    if taught and not is_taught:
-        best = max(taught, key=lambda one: one.scores.mean())
-        behind = difference(best, chosen)
+    taught = _better_taught(by_name)
+    if taught is not None and not is_taught:
+        above = difference(taught, chosen)
+        word = "only " if above.mean > 0 else ""
+        direction = "more" if above.mean > 0 else "less"
         text = (
-            f"Do not distil: deploy “{chosen.title}” ({cost}), because “{best.title}” scores "
-            f"{abs(behind.mean):.3f} {'more' if behind.mean > 0 else 'less'} "
-            f"(± {behind.standard_error:.3f})"
+            f"Do not distil: deploy “{chosen.title}” ({cost}), because “{taught.title}” scores "
+            f"{word}{above._replace(mean=abs(above.mean))} {direction}"
         )
-    dear = [one for one in results if one.role == TEACHER and one is not chosen]
-    if dear:
-        best = max(dear, key=lambda one: one.scores.mean())
+    else:
+        text = f"Deploy “{chosen.title}” ({cost})"
+        alike = [f"“{one.title}”" for one in score_as_high(results) if one is not chosen]
+        if alike:
+            more = " and others" if len(alike) > _MOST_NAMED else ""
+            text += f", which is as accurate as {', '.join(alike[:_MOST_NAMED])}{more}, and fast"
+    expensive = [one for one in results if one.role == TEACHER and one is not chosen]
+    if expensive:
+        best = max(expensive, key=lambda one: one.scores.mean())
         above = difference(best, chosen)
         if above.is_clear and above.mean > 0:
             ratio = best.cost.ms_per_row / chosen.cost.ms_per_row
-            text += (
-                f"; “{best.title}” scores {above.mean:.3f} ± {above.standard_error:.3f} more, at "
-                f"{ratio:.0f} times the time a row"
-            )
+            text += f"; “{best.title}” scores {above} more, at {ratio:.0f} times the time a row"
+    if not_compared:
+        text += f" (not compared, for lack of time: {', '.join(not_compared)})"
     return text + "."
 
 
-def _what_would_help(gains: Mapping[str, float], scoring: str, n_unlabeled: int) -> str:
+def _what_would_help(gains: Mapping[str, Estimate], scoring: str, n_unlabeled: int) -> str:
+    if not gains:
+        return "What would help most was not estimated."
     more = {
         "labels": "twice the labels",
         "unlabelled rows": "twice the unlabelled rows",
         "a better teacher": f"a teacher with {FEWER_ERRORS:.0%} fewer errors",
     }
-    first, *others = sorted(gains, key=lambda name: -gains[name])
-    listed = "".join(f", {more[name]} by {gains[name]:.3f}" for name in others)
-    untried = "; rows without labels were not tried" if not n_unlabeled else ""
-    head = first[0].upper() + first[1:]
-    if gains[first] < 0.0005:
-        return f"By extrapolation, neither more labels nor a better teacher would help{untried}."
+    first, *others = sorted(gains, key=lambda name: -gains[name].mean)
+    untried = "" if n_unlabeled else "; rows without labels were not tried"
+    error = np.nan_to_num(gains[first].standard_error)
+    if gains[first].mean < max(error, _SMALLEST):
+        listed = " nor ".join(more[name] for name in gains)
+        neither = "neither " if others else "not even "
+        return f"By extrapolation, {neither}{listed} would clearly help{untried}."
+    listed = "".join(f", {more[name]} by {gains[name]}" for name in others)
+    head = f"{first[0].upper()}{first[1:]} would help most: by extrapolation, "
     return (
-        f"{head} would help most: by extrapolation, {more[first]} would raise the {scoring} of "
-        f"the taught student by {gains[first]:.3f}{listed}{untried}."
+        f"{head if others else 'By extrapolation, '}{more[first]} would raise the {scoring} of "
+        f"the taught student by {gains[first]}{listed}{untried}."
     )

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
 
 from sk_aft._data._batches import batches_per_epoch
@@ -40,11 +39,17 @@ class TimeEstimate(NamedTuple):
     features : float
         To compute the features that are not in the store.
     fits : dict of str to float
-        Of one fit of each candidate, by name; NaN if it is not known.
+        Of one fit of each candidate, by name, without fine-tuning; NaN if it is not known.
+    tuning : float
+        To fine-tune the foundation model for one fold. All candidates that need it share it.
+    tuned : frozenset of str
+        The names of these.
     """
 
     features: float
     fits: dict[str, float]
+    tuning: float
+    tuned: frozenset[str]
 
 
 def estimate_time(
@@ -67,25 +72,19 @@ def estimate_time(
         A rough one: it assumes that fits take time in proportion to their rows or steps.
     """
     train, _ = data.folds[0]
-    sample = _sample(train, data)
+    sample = data.part_of(train, min(1.0, _SAMPLE / len(train)), seed=0)
     features = per_row = 0.0
     if extractor is not None and candidates:
         # The sample's features are computed here, and are not part of the time of a fit.
         rows = np.concatenate([data.labeled[sample], data.unlabeled[: len(sample)]])
         features, per_row = _seconds_of_features(data, extractor, rows)
-    fits: dict[str, float] = {}
-    is_tuned = False
-    for candidate in candidates:
-        seconds = np.nan
-        if candidate.role != ADDED:
-            seconds = _seconds_of_fit(candidate, data, train, sample)
-        if _fine_tunes(candidate.estimator) and not is_tuned:
-            # The other that is fine-tuned finds the model in the store.
-            n_tuned = default_steps(len(train)) * BATCH_SIZE * _EMBEDDINGS_PER_STEP * _TRAININGS
-            seconds += (n_tuned + len(train) + len(data.unlabeled)) * per_row
-            is_tuned = True
-        fits[candidate.name] = float(seconds)
-    return TimeEstimate(features, fits)
+    fits = {
+        candidate.name: _seconds_of_fit(candidate, data, train, sample) for candidate in candidates
+    }
+    tuned = frozenset(one.name for one in candidates if _fine_tunes(one.estimator))
+    n_tuned = default_steps(len(train)) * BATCH_SIZE * _EMBEDDINGS_PER_STEP * _TRAININGS
+    n_embedded = len(train) + len(data.unlabeled)
+    return TimeEstimate(features, fits, (n_tuned + n_embedded) * per_row, tuned)
 
 
 def _seconds_of_features(
@@ -100,22 +99,12 @@ def _seconds_of_features(
     return per_row * max(missing, default=0), per_row
 
 
-def _sample(train: np.ndarray, data: ComparisonData) -> np.ndarray:
-    """Return some labelled rows, of all classes if possible."""
-    if len(train) <= _SAMPLE:
-        return train
-    classes = data.targets[train] if data.is_classification else None
-    if classes is not None:
-        values, counts = np.unique(classes, return_counts=True)
-        if counts.min() < 2 or len(values) > _SAMPLE:
-            classes = None
-    return train_test_split(train, train_size=_SAMPLE, random_state=0, stratify=classes)[0]
-
-
 def _seconds_of_fit(
     candidate: Candidate, data: ComparisonData, train: np.ndarray, sample: np.ndarray
 ) -> float:
-    """Fit to a sample; return the seconds that a fit to all rows would take."""
+    """Fit to a sample; return the seconds that a fit to all rows would take, NaN if unknown."""
+    if candidate.role == ADDED:
+        return np.nan
     unlabeled = data.unlabeled[: len(sample)] if candidate.reads_unlabeled else None
     n_unlabeled = 0 if unlabeled is None else len(data.unlabeled)
     X, y = data.training_rows(sample, unlabeled=unlabeled)
@@ -134,7 +123,11 @@ def _seconds_of_fit(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         start = time.perf_counter()
-        estimator.fit(X, y)
+        try:
+            estimator.fit(X, y)
+        except (ValueError, RuntimeError):
+            # A sample may be too small where all rows are not. If they are, the fit says so.
+            return np.nan
         seconds = time.perf_counter() - start
     if not is_student:
         return seconds * n_rows / n_sample

@@ -1,0 +1,26 @@
+"""Whether an estimator is told how rows without a label are marked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sk_aft._data._labels import labeled_mask
+
+
+def reads_unlabeled(estimator: Any, missing_label: Any, name: str = "") -> bool:
+    """Return whether an estimator knows the mark of rows without a label."""
+    if missing_label is None:
+        return False
+    parameters = estimator.get_params(deep=True)
+    marks = [parameters[key] for key in parameters if key.split("__")[-1] == "missing_label"]
+    if not marks:
+        return False
+    if labeled_mask(np.array(marks, dtype=object), missing_label).all():
+        raise ValueError(
+            f"missing_label={missing_label!r}, but the estimator{f' {name!r}' * bool(name)} has "
+            f"missing_label={marks[0]!r}, so it would learn the mark as a label: set the "
+            f"estimator's missing_label={missing_label!r}, too."
+        )
+    return True
