@@ -264,8 +264,8 @@ def _check_task(targets: np.ndarray, task: str, missing_label: Any) -> str:
         )
     if n_distinct < 2:
         raise ValueError(
-            f"All {len(targets)} labelled rows are of one class, {_plain(targets[0])!r}: expected two or "
-            "more classes."
+            f"All {len(targets)} labelled rows are of one class, {_plain(targets[0])!r}: expected "
+            "two or more classes."
         )
     if are_many and task == "auto":
         how = "Set task='regression' to predict numbers. " if are_numbers else ""
