@@ -347,8 +347,8 @@ class CascadeClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         """Set the temperature and the threshold."""
         self.temperature_ = 1.0
         if self.calibrate:
-            self.temperature_ = fit_temperature(rows.probabilities, rows.codes)
-        probabilities = scaled(rows.probabilities, self.temperature_)
+            self.temperature_ = fit_temperature(rows.probabilities, rows.codes, rows.known)
+        probabilities = scaled(rows.probabilities, self.temperature_, rows.known)
         student_right = probabilities.argmax(axis=1) == rows.codes
         curve = deferral_curve(probabilities.max(axis=1), student_right, rows.teacher_right)
         point = curve.best(self.max_deferred)

@@ -217,6 +217,18 @@ def test_folds_may_lack_a_class():
     assert not kept.predict_proba(X_TEST)[:, 9].any()
 
 
+def test_a_class_that_a_student_lacks_is_treated_alike_by_fit_and_defers():
+    train, test = np.flatnonzero(y[:300] < 9), np.arange(300, 900)
+    options = {"cv": [(train, test)], "refit": False, "store_cv_results": True}
+    cascade = digits_cascade(0.2, **options).fit(X, y)
+    assert cascade.temperature_ > 1
+    assert cascade.deferred_fraction_ > 0.1
+    assert cascade.defers(X[test]).mean() == cascade.deferred_fraction_
+    known = test[y[test] < 9]
+    alone = digits_cascade(0.2, **{**options, "cv": [(train, known)]}).fit(X, y)
+    assert alone.temperature_ == cascade.temperature_
+
+
 def test_classes_of_a_fitted_teacher_are_aligned():
     few = y < 9
     teacher = LogisticRegression(C=0.01, max_iter=1000).fit(X[:500][few[:500]], y[:500][few[:500]])
