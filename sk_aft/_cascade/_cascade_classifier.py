@@ -14,6 +14,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples, check_is_fitted, column_or_1d
 
 from sk_aft._cascade._deferral import deferral_curve, fit_temperature, scaled
+from sk_aft._cascade._html import visual_block
 from sk_aft._cascade._members import (
     HeldOut,
     Targets,
@@ -290,6 +291,10 @@ class CascadeClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             setattr(tags.input_tags, name, all(getattr(t.input_tags, name) for t in theirs))
         tags.non_deterministic = any(t.non_deterministic for t in theirs)
         return tags
+
+    @available_if(lambda self: hasattr(self, "threshold_"))
+    def _sk_visual_block_(self) -> Any:
+        return visual_block(self.student_, self.teacher_, self.threshold_, self.deferred_fraction_)
 
     def _members(self) -> dict[str, Any]:
         return {"student": self.student, "teacher_pipeline": self.teacher_pipeline}

@@ -280,7 +280,25 @@ def test_clones_and_copies_in_other_processes():
         unfitted.predict(X)
     with pytest.raises(NotFittedError):
         unfitted.defers(X)
-    assert "GaussianNB" in cascade._repr_html_()
+
+
+def test_the_diagram_of_a_fitted_cascade_shows_its_fitted_parts_and_when_the_teacher_is_asked():
+    cascade = CascadeClassifier(
+        static_student(beta=0, max_epochs=2), make_pipeline(TfidfVectorizer(), SVC()), 0.3, cv=2
+    )
+    unfitted = cascade._repr_html_()
+    assert "student: AFTClassifier" in unfitted
+    cascade.fit(*banking_texts())
+    cascade.threshold_, cascade.deferred_fraction_ = 0.61234, 0.2567
+    diagram = cascade._repr_html_()
+    assert "student_: AFTClassifier" in diagram
+    assert "teacher_: Pipeline, asked below 0.612 (25.7 % of the held-out rows)" in diagram
+    assert "trained on 100 labelled rows" in diagram  # what a fitted student says of itself
+    assert "TfidfVectorizer" in diagram
+    for threshold, share, when in [(0, 0, "never"), (np.inf, 1, "always")]:
+        cascade.threshold_, cascade.deferred_fraction_ = threshold, share
+        assert f"teacher_: Pipeline, {when} asked<" in cascade._repr_html_()
+    assert clone(cascade)._repr_html_().count("student_:") == 0
 
 
 def test_searches_choose_shares_and_parameters_of_both():
