@@ -492,6 +492,27 @@ def test_labels_and_splits_that_cannot_be_used(labels, options, message):
         digits_cascade(**options).fit(X, labels)
 
 
+@pytest.mark.parametrize(
+    ("rare", "share", "message"),
+    [
+        (
+            [10],
+            0.2,
+            r"cv=0.2 holds out .*single labelled row of \[10\]: label more rows of it.*cv=5",
+        ),
+        ([10, 11], 0.2, r"single labelled row of \[10, 11\] each: label more rows of them"),
+        ([], 0.005, "cv=0.005 holds out 5 of 900 labelled rows, and each of the 10 classes needs"),
+        ([], 0.995, "cv=0.995 holds out 896 of 900 labelled rows, .* nearer to 0.5"),
+    ],
+)
+def test_shares_that_cannot_be_held_out_of_each_class(rare, share, message):
+    labels = np.concatenate([rare, y[len(rare) :]]).astype(int)
+    teacher = make_pipeline(Counter(), GaussianNB())
+    with pytest.raises(ValueError, match=message):
+        CascadeClassifier(GaussianNB(), teacher, cv=share).fit(X, labels)
+    assert CALLS == {}
+
+
 def test_errors_come_before_training():
     teacher = make_pipeline(Counter(), GaussianNB())
     for options in ({"cv": 200}, {"refit": False}, {"max_deferred": 2}, {"missing_label": 5}):
