@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Integral, Real
 from typing import Any
 
@@ -34,6 +35,9 @@ _INPUTS_OF_BOTH = (
     *("one_d_array", "two_d_array", "three_d_array", "sparse", "categorical", "string", "dict"),
     *("allow_nan", "pairwise"),
 )
+
+
+_FEWEST_HELD_OUT = 100
 
 
 def _teacher_has_probabilities(cascade: CascadeClassifier) -> bool:
@@ -314,6 +318,7 @@ class CascadeClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             )
         targets = Targets.of(classes, known, labeled, y)
         rows = np.flatnonzero(labeled)
+        _warn_of_few(len(rows))
         members = self.student, self.teacher_pipeline
         return (classes, held_out(*members, X, targets, rows), *members)
 
@@ -333,6 +338,7 @@ class CascadeClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
                 f"refit=False needs a single split, and cv={self.cv} makes {len(splits)}: hold "
                 "out a share, such as cv=0.2, or set refit=True."
             )
+        _warn_of_few(sum(len(test) for _, test in splits))
         targets = Targets.of(classes, known, labeled, y)
         members = [clone(member) for member in self._members().values()]
         if not self.refit:
@@ -381,6 +387,18 @@ class CascadeClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
     def _are_unsure(self, probabilities: np.ndarray) -> np.ndarray:
         return probabilities.max(axis=1) < self.threshold_
+
+
+def _warn_of_few(n_rows: int) -> None:
+    """Warn the caller of `fit` if there are few held-out rows."""
+    if n_rows < _FEWEST_HELD_OUT:
+        warnings.warn(
+            "The threshold of a cascade is found on held-out rows, and there are only "
+            f"{n_rows}, so it is imprecise. Hold out at least {_FEWEST_HELD_OUT}, better several "
+            "hundred: label more rows, or set cv to a number of folds, such as cv=5, which holds "
+            "out each labelled row once.",
+            stacklevel=5,
+        )
 
 
 def _checked_rows(X: Any, y: Any) -> tuple[Any, Any]:

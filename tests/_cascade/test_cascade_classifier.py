@@ -1,5 +1,6 @@
 import pickle
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -558,6 +559,20 @@ def test_a_usual_mark_among_classes_is_warned_of():
     labels = np.where(y == 3, -1, y)
     with pytest.warns(UserWarning, match="CascadeClassifier learns -1 as a class"):
         digits_cascade().fit(X, labels)
+
+
+@pytest.mark.parametrize("cv", [0.1, 3, "prefit"])
+def test_few_held_out_rows_are_warned_of_once(cv):
+    members = GaussianNB().fit(X, y), LogisticRegression(C=0.01, max_iter=1000).fit(X, y)
+    cascade = CascadeClassifier(*members, cv=cv)
+    n_few = 500 if cv == 0.1 else 99
+    with pytest.warns(UserWarning, match=f"only {50 if cv == 0.1 else 99}, so it") as caught:
+        cascade.fit(X[:n_few], y[:n_few])
+    assert [warning.filename for warning in caught] == [__file__]
+    n_enough = 900 if cv == 0.1 else 100
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cascade.set_params(cv=0.12 if cv == 0.1 else cv).fit(X[:n_enough], y[:n_enough])
 
 
 @pytest.mark.slow
