@@ -15,6 +15,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_consistent_length
 
 from sk_aft._data._labels import check_no_target_missing, known_targets, labeled_mask
+from sk_aft._data._marks import reads_unlabeled
 from sk_aft._optional import import_optional
 from sk_aft.inspection._axes import COLORS, MARKERS, axes_of, legend_above, plain
 from sk_aft.model_selection import LabeledFold
@@ -172,7 +173,7 @@ class LabelCurveDisplay:
         if not by_name:
             raise ValueError("estimator is an empty mapping: give at least one estimator.")
         check_consistent_length(X, y)
-        reads = [_reads_unlabeled(name, one, missing_label) for name, one in by_name.items()]
+        reads = [reads_unlabeled(one, missing_label, name) for name, one in by_name.items()]
         first = next(iter(by_name.values()))
         folds = _folds(y, cv, missing_label, is_classifier(first), check_random_state(random_state))
         sizes = _checked_sizes(train_sizes, folds)
@@ -259,23 +260,6 @@ class _Fold(NamedTuple):
     unlabeled: np.ndarray
     test: np.ndarray
     n_classes: int
-
-
-def _reads_unlabeled(name: str, estimator: Any, missing_label: Any) -> bool:
-    """Return whether an estimator knows the mark of rows without a label."""
-    if missing_label is None:
-        return False
-    parameters = estimator.get_params(deep=True)
-    marks = [parameters[key] for key in parameters if key.split("__")[-1] == "missing_label"]
-    if not marks:
-        return False
-    if labeled_mask(np.array(marks, dtype=object), missing_label).all():
-        raise ValueError(
-            f"missing_label={missing_label!r}, but the estimator{f' {name!r}' * bool(name)} has "
-            f"missing_label={marks[0]!r}, so it would learn the mark as a label: set the "
-            f"estimator's missing_label={missing_label!r}, too."
-        )
-    return True
 
 
 def _folds(
