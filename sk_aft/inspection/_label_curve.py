@@ -14,7 +14,12 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_consistent_length
 
-from sk_aft._data._labels import check_no_target_missing, known_targets, labeled_mask
+from sk_aft._data._labels import (
+    check_no_target_missing,
+    known_targets,
+    labeled_mask,
+    mark_among,
+)
 from sk_aft._data._marks import reads_unlabeled
 from sk_aft._optional import import_optional
 from sk_aft.inspection._axes import COLORS, MARKERS, axes_of, legend_above, plain
@@ -166,7 +171,9 @@ class LabelCurveDisplay:
         Raises
         ------
         ValueError
-            If a size or a mark cannot be used; raised before any fit.
+            If a size or a mark cannot be used, or ``missing_label=None`` and one of more than two
+            classes is -1, "-1", "", "unknown", "unlabeled" or "unlabelled", which probably marks
+            rows without a label; raised before any fit.
         """
         import_optional("matplotlib", extra="plot", purpose=cls.__name__)
         by_name = dict(estimator) if isinstance(estimator, Mapping) else {"": estimator}
@@ -271,6 +278,8 @@ def _folds(
     if not is_labeled.any():
         raise ValueError(f"All {len(is_labeled)} rows of y are missing_label={missing_label!r}.")
     known = known_targets(y, is_labeled)
+    if missing_label is None and is_classifier:
+        _check_no_mark(known)
     splitter = check_cv(cv, known, classifier=is_classifier)
     if missing_label is not None:
         splitter = LabeledFold(splitter, missing_label=missing_label)
@@ -285,6 +294,17 @@ def _folds(
         n_classes = len(np.unique(classes[labeled]))
         folds.append(_Fold(labeled[order], train[~is_labeled[train]], test, n_classes))
     return folds
+
+
+def _check_no_mark(labels: np.ndarray) -> None:
+    """Raise ValueError if one of more than two classes is a usual mark of unlabelled rows."""
+    mark = mark_among(labels)
+    if mark is not None and labels.ndim == 1 and len(set(labels.tolist())) > 2:
+        raise ValueError(
+            f"y holds {mark!r}, which often marks rows without a label: if it does, set "
+            f"missing_label={mark!r}, also of estimators that have this parameter. If it is a "
+            "class, give it another label."
+        )
 
 
 def _stratified_order(classes: np.ndarray, random: np.random.RandomState) -> np.ndarray:
