@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Integral, Real
 from typing import Any
 
@@ -14,6 +15,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples, check_is_fitted, column_or_1d
 
 from sk_aft._cascade._deferral import deferral_curve, fit_temperature, scaled
+from sk_aft._cascade._html import visual_block
 from sk_aft._cascade._members import (
     HeldOut,
     Targets,
@@ -33,6 +35,9 @@ _INPUTS_OF_BOTH = (
     *("one_d_array", "two_d_array", "three_d_array", "sparse", "categorical", "string", "dict"),
     *("allow_nan", "pairwise"),
 )
+
+
+_FEWEST_HELD_OUT = 100
 
 
 def _teacher_has_probabilities(cascade: CascadeClassifier) -> bool:
@@ -291,6 +296,10 @@ class CascadeClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         tags.non_deterministic = any(t.non_deterministic for t in theirs)
         return tags
 
+    @available_if(lambda self: hasattr(self, "threshold_"))
+    def _sk_visual_block_(self) -> Any:
+        return visual_block(self.student_, self.teacher_, self.threshold_, self.deferred_fraction_)
+
     def _members(self) -> dict[str, Any]:
         return {"student": self.student, "teacher_pipeline": self.teacher_pipeline}
 
@@ -309,6 +318,7 @@ class CascadeClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             )
         targets = Targets.of(classes, known, labeled, y)
         rows = np.flatnonzero(labeled)
+        _warn_of_few(len(rows))
         members = self.student, self.teacher_pipeline
         return (classes, held_out(*members, X, targets, rows), *members)
 
@@ -328,6 +338,7 @@ class CascadeClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
                 f"refit=False needs a single split, and cv={self.cv} makes {len(splits)}: hold "
                 "out a share, such as cv=0.2, or set refit=True."
             )
+        _warn_of_few(sum(len(test) for _, test in splits))
         targets = Targets.of(classes, known, labeled, y)
         members = [clone(member) for member in self._members().values()]
         if not self.refit:
@@ -347,8 +358,8 @@ class CascadeClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         """Set the temperature and the threshold."""
         self.temperature_ = 1.0
         if self.calibrate:
-            self.temperature_ = fit_temperature(rows.probabilities, rows.codes)
-        probabilities = scaled(rows.probabilities, self.temperature_)
+            self.temperature_ = fit_temperature(rows.probabilities, rows.codes, rows.known)
+        probabilities = scaled(rows.probabilities, self.temperature_, rows.known)
         student_right = probabilities.argmax(axis=1) == rows.codes
         curve = deferral_curve(probabilities.max(axis=1), student_right, rows.teacher_right)
         point = curve.best(self.max_deferred)
@@ -376,6 +387,18 @@ class CascadeClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
     def _are_unsure(self, probabilities: np.ndarray) -> np.ndarray:
         return probabilities.max(axis=1) < self.threshold_
+
+
+def _warn_of_few(n_rows: int) -> None:
+    """Warn the caller of `fit` if there are few held-out rows."""
+    if n_rows < _FEWEST_HELD_OUT:
+        warnings.warn(
+            "The threshold of a cascade is found on held-out rows, and there are only "
+            f"{n_rows}, so it is imprecise. Hold out at least {_FEWEST_HELD_OUT}, better several "
+            "hundred: label more rows, or set cv to a number of folds, such as cv=5, which holds "
+            "out each labelled row once.",
+            stacklevel=5,
+        )
 
 
 def _checked_rows(X: Any, y: Any) -> tuple[Any, Any]:

@@ -90,7 +90,9 @@ def deferral_curve(
     return DeferralCurve(thresholds, cuts / len(ascending), n_right[cuts] / len(ascending))
 
 
-def scaled(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+def scaled(
+    probabilities: np.ndarray, temperature: float, known: np.ndarray | None = None
+) -> np.ndarray:
     """Return probabilities whose logarithms were divided by a temperature.
 
     Parameters
@@ -99,11 +101,17 @@ def scaled(probabilities: np.ndarray, temperature: float) -> np.ndarray:
         Probabilities.
     temperature : float
         Above 1, probabilities become less extreme; those that were rounded to 0, too.
+    known : ndarray of shape (n_rows, n_classes), bool, optional
+        Which classes the classifier knows; the others keep a probability of 0. None: all.
     """
-    return probabilities if temperature == 1 else softmax(_log(probabilities) / temperature, axis=1)
+    if temperature == 1:
+        return probabilities
+    return softmax(_log(probabilities, known) / temperature, axis=1)
 
 
-def fit_temperature(probabilities: np.ndarray, codes: np.ndarray) -> float:
+def fit_temperature(
+    probabilities: np.ndarray, codes: np.ndarray, known: np.ndarray | None = None
+) -> float:
     """Return the temperature with the lowest log loss, from 0.1 to 100.
 
     Parameters
@@ -112,14 +120,21 @@ def fit_temperature(probabilities: np.ndarray, codes: np.ndarray) -> float:
         Predictions for rows that were not trained on.
     codes : ndarray of shape (n_rows,), int
         Columns of the right classes.
+    known : ndarray of shape (n_rows, n_classes), bool, optional
+        Which classes the classifier knows. Rows of another class say nothing about the
+        temperature, so they do not count; it is 1 if none is left. None: all.
 
     References
     ----------
     Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, arXiv 1706.04599, section
     4.2.
     """
-    logarithms = _log(probabilities)
+    logarithms = _log(probabilities, known)
     right = logarithms[np.arange(len(codes)), codes]
+    counts = np.isfinite(right)
+    if not counts.any():
+        return 1.0
+    logarithms, right = logarithms[counts], right[counts]
 
     def log_loss(log_temperature: float) -> float:
         beta = np.exp(-log_temperature)
@@ -129,5 +144,6 @@ def fit_temperature(probabilities: np.ndarray, codes: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(log_loss, bounds=bounds, method="bounded").x))
 
 
-def _log(probabilities: np.ndarray) -> np.ndarray:
-    return np.log(np.maximum(probabilities, np.finfo(np.float64).eps))
+def _log(probabilities: np.ndarray, known: np.ndarray | None) -> np.ndarray:
+    logarithms = np.log(np.maximum(probabilities, np.finfo(np.float64).eps))
+    return logarithms if known is None else np.where(known, logarithms, -np.inf)

@@ -47,6 +47,8 @@ class HeldOut(NamedTuple):
     ----------
     probabilities : ndarray of shape (n_rows, n_classes)
         The student's, for all classes of the cascade.
+    known : ndarray of shape (n_rows, n_classes), bool
+        Which classes the student of the row's split was trained on.
     codes : ndarray of shape (n_rows,), int
         The right classes.
     teacher_right : ndarray of shape (n_rows,), bool
@@ -54,6 +56,7 @@ class HeldOut(NamedTuple):
     """
 
     probabilities: np.ndarray
+    known: np.ndarray
     codes: np.ndarray
     teacher_right: np.ndarray
 
@@ -158,8 +161,9 @@ def held_out(student: Any, teacher: Any, X: Any, targets: Targets, rows: np.ndar
     """Return what two fitted classifiers say of labelled rows."""
     X, codes = _safe_indexing(X, rows), targets.codes[rows]
     probabilities = aligned(student.predict_proba(X), student.classes_, targets.classes)
+    known = np.tile(np.isin(targets.classes, student.classes_), (len(codes), 1))
     teacher_right = np.asarray(teacher.predict(X)) == targets.classes[codes]
-    return HeldOut(probabilities, codes, teacher_right)
+    return HeldOut(probabilities, known, codes, teacher_right)
 
 
 def fit_and_predict(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from numbers import Integral, Real
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedShuffleSplit, check_cv
 from sklearn.utils.multiclass import check_classification_targets
 
+from sk_aft._cascade._members import first
 from sk_aft._data._labels import (
     check_labels_are_alike,
     check_no_target_missing,
@@ -70,10 +72,12 @@ def held_out_splits(
     Raises
     ------
     ValueError
-        If no class has as many rows as there are folds.
+        If no class has as many rows as there are folds, or a class is too rare for a share of the
+        rows to be held out.
     """
     splitter = cv
     if isinstance(cv, Real) and not isinstance(cv, Integral):
+        _check_share(float(cv), known)
         splitter = StratifiedShuffleSplit(1, test_size=cv, random_state=random_state)
     splitter = check_cv(_N_FOLDS if cv is None else splitter, known, classifier=True)
     if cv is None or isinstance(cv, Integral):
@@ -88,3 +92,24 @@ def held_out_splits(
     if missing_label is None:
         return list(splitter.split(X, known))
     return list(LabeledFold(splitter, missing_label=missing_label).split(X, y))
+
+
+def _check_share(share: float, known: np.ndarray) -> None:
+    """Raise ValueError if not every class can be on both sides of a stratified split."""
+    classes, counts = np.unique(known, return_counts=True)
+    rare = classes[counts < 2].tolist()
+    if rare:
+        each, them = ("", "it") if len(rare) == 1 else (" each", "them")
+        raise ValueError(
+            f"cv={share} holds out a share of each class, and there is a single labelled row of "
+            f"{first(rare)}{each}: label more rows of {them}, leave {them} out, or set cv to a "
+            "number of folds, such as cv=5, which may lack a class."
+        )
+    n_test = ceil(share * len(known))
+    n_fewer = min(n_test, len(known) - n_test)
+    if n_fewer < len(classes):
+        raise ValueError(
+            f"cv={share} holds out {n_test} of {len(known)} labelled rows, and each of the "
+            f"{len(classes)} classes needs a row on both sides: label more rows, set a share "
+            f"nearer to 0.5, or set cv to a number of folds, such as cv=5."
+        )

@@ -1,4 +1,4 @@
-"""Whether an estimator is told how rows without a label are marked."""
+"""Whether an estimator knows the mark of rows without a label."""
 
 from __future__ import annotations
 
@@ -10,7 +10,27 @@ from sk_aft._data._labels import labeled_mask
 
 
 def reads_unlabeled(estimator: Any, missing_label: Any, name: str = "") -> bool:
-    """Return whether an estimator knows the mark of rows without a label."""
+    """Return whether an estimator, or a part of it, knows the mark of rows without a label.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Has ``get_params``.
+    missing_label : object
+        Marks rows without a label; None means that all have one.
+    name : str, default=""
+        What the user calls the estimator, for the error.
+
+    Returns
+    -------
+    reads_unlabeled : bool
+        True if it has a parameter ``missing_label`` with this value.
+
+    Raises
+    ------
+    ValueError
+        If it has the parameter with another value, so that it would learn the mark as a label.
+    """
     if missing_label is None:
         return False
     parameters = estimator.get_params(deep=True)

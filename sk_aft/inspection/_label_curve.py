@@ -14,7 +14,13 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_consistent_length
 
-from sk_aft._data._labels import check_no_target_missing, known_targets, labeled_mask
+from sk_aft._data._labels import (
+    check_no_target_missing,
+    known_targets,
+    labeled_mask,
+    mark_among,
+)
+from sk_aft._data._marks import reads_unlabeled
 from sk_aft._optional import import_optional
 from sk_aft.inspection._axes import COLORS, MARKERS, axes_of, legend_above, plain
 from sk_aft.model_selection import LabeledFold
@@ -165,14 +171,16 @@ class LabelCurveDisplay:
         Raises
         ------
         ValueError
-            If a size or a mark cannot be used; raised before any fit.
+            If a size or a mark cannot be used, or ``missing_label=None`` and one of more than two
+            classes is -1, "-1", "", "unknown", "unlabeled" or "unlabelled", which probably marks
+            rows without a label; raised before any fit.
         """
         import_optional("matplotlib", extra="plot", purpose=cls.__name__)
         by_name = dict(estimator) if isinstance(estimator, Mapping) else {"": estimator}
         if not by_name:
             raise ValueError("estimator is an empty mapping: give at least one estimator.")
         check_consistent_length(X, y)
-        reads = [_reads_unlabeled(name, one, missing_label) for name, one in by_name.items()]
+        reads = [reads_unlabeled(one, missing_label, name) for name, one in by_name.items()]
         first = next(iter(by_name.values()))
         folds = _folds(y, cv, missing_label, is_classifier(first), check_random_state(random_state))
         sizes = _checked_sizes(train_sizes, folds)
@@ -261,23 +269,6 @@ class _Fold(NamedTuple):
     n_classes: int
 
 
-def _reads_unlabeled(name: str, estimator: Any, missing_label: Any) -> bool:
-    """Return whether an estimator knows the mark of rows without a label."""
-    if missing_label is None:
-        return False
-    parameters = estimator.get_params(deep=True)
-    marks = [parameters[key] for key in parameters if key.split("__")[-1] == "missing_label"]
-    if not marks:
-        return False
-    if labeled_mask(np.array(marks, dtype=object), missing_label).all():
-        raise ValueError(
-            f"missing_label={missing_label!r}, but the estimator{f' {name!r}' * bool(name)} has "
-            f"missing_label={marks[0]!r}, so it would learn the mark as a label: set the "
-            f"estimator's missing_label={missing_label!r}, too."
-        )
-    return True
-
-
 def _folds(
     y: Any, cv: Any, missing_label: Any, is_classifier: bool, random: np.random.RandomState
 ) -> list[_Fold]:
@@ -287,6 +278,8 @@ def _folds(
     if not is_labeled.any():
         raise ValueError(f"All {len(is_labeled)} rows of y are missing_label={missing_label!r}.")
     known = known_targets(y, is_labeled)
+    if missing_label is None and is_classifier:
+        _check_no_mark(known)
     splitter = check_cv(cv, known, classifier=is_classifier)
     if missing_label is not None:
         splitter = LabeledFold(splitter, missing_label=missing_label)
@@ -301,6 +294,17 @@ def _folds(
         n_classes = len(np.unique(classes[labeled]))
         folds.append(_Fold(labeled[order], train[~is_labeled[train]], test, n_classes))
     return folds
+
+
+def _check_no_mark(labels: np.ndarray) -> None:
+    """Raise ValueError if one of more than two classes is a usual mark of unlabelled rows."""
+    mark = mark_among(labels)
+    if mark is not None and labels.ndim == 1 and len(set(labels.tolist())) > 2:
+        raise ValueError(
+            f"y holds {mark!r}, which often marks rows without a label: if it does, set "
+            f"missing_label={mark!r}, also of estimators that have this parameter. If it is a "
+            "class, give it another label."
+        )
 
 
 def _stratified_order(classes: np.ndarray, random: np.random.RandomState) -> np.ndarray:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from sk_aft._cascade._cascade_classifier import CascadeClassifier
 from sk_aft._student._estimator import StudentEstimator
 
 
 def fitted_student(estimator: Any) -> StudentEstimator:
-    """Return the student that an estimator is, ends in, or has found.
+    """Return the student that an estimator is, ends in, asks first, or has found.
 
     Parameters
     ----------
-    estimator : AFTClassifier, AFTRegressor, Pipeline or search
+    estimator : AFTClassifier, AFTRegressor, Pipeline, CascadeClassifier or search
         Fitted.
 
     Returns
@@ -34,6 +36,11 @@ def fitted_student(estimator: Any) -> StudentEstimator:
     while not isinstance(part, StudentEstimator):
         if isinstance(part, Pipeline):
             part = part.steps[-1][1]
+        elif isinstance(part, FrozenEstimator):
+            part = part.estimator
+        elif isinstance(part, CascadeClassifier):
+            check_is_fitted(part, "threshold_")
+            part = part.student_
         elif hasattr(part, "cv") and hasattr(part, "refit"):
             check_is_fitted(part)
             if not hasattr(part, "best_estimator_"):
@@ -44,10 +51,11 @@ def fitted_student(estimator: Any) -> StudentEstimator:
             part = part.best_estimator_
         else:
             given = type(estimator).__name__
-            within = "" if part is estimator else f" that ends in {type(part).__name__}"
+            leads = "has the student" if isinstance(estimator, CascadeClassifier) else "ends in"
+            within = "" if part is estimator else f" that {leads} {type(part).__name__}"
             raise TypeError(
                 f"estimator is a {given}{within}, expected a fitted AFTClassifier or AFTRegressor, "
-                "a pipeline that ends in one, or a search over one of these."
+                "a pipeline that ends in one, a cascade with one, or a search over one of these."
             )
     check_is_fitted(part)
     return part

@@ -84,8 +84,9 @@ class TransferDisplay:
 
         Parameters
         ----------
-        estimator : AFTClassifier, AFTRegressor, Pipeline or search
-            A fitted student, a pipeline that ends in one, or a search that has found one.
+        estimator : AFTClassifier, AFTRegressor, Pipeline, CascadeClassifier or search
+            A fitted student, a pipeline that ends in one, a cascade with one, or a search that has
+            found one.
         ax : matplotlib.axes.Axes, optional
             Where to draw; by default a new figure.
         **kwargs

@@ -1,5 +1,6 @@
 import pickle
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -217,6 +218,18 @@ def test_folds_may_lack_a_class():
     assert not kept.predict_proba(X_TEST)[:, 9].any()
 
 
+def test_a_class_that_a_student_lacks_is_treated_alike_by_fit_and_defers():
+    train, test = np.flatnonzero(y[:300] < 9), np.arange(300, 900)
+    options = {"cv": [(train, test)], "refit": False, "store_cv_results": True}
+    cascade = digits_cascade(0.2, **options).fit(X, y)
+    assert cascade.temperature_ > 1
+    assert cascade.deferred_fraction_ > 0.1
+    assert cascade.defers(X[test]).mean() == cascade.deferred_fraction_
+    known = test[y[test] < 9]
+    alone = digits_cascade(0.2, **{**options, "cv": [(train, known)]}).fit(X, y)
+    assert alone.temperature_ == cascade.temperature_
+
+
 def test_classes_of_a_fitted_teacher_are_aligned():
     few = y < 9
     teacher = LogisticRegression(C=0.01, max_iter=1000).fit(X[:500][few[:500]], y[:500][few[:500]])
@@ -268,7 +281,25 @@ def test_clones_and_copies_in_other_processes():
         unfitted.predict(X)
     with pytest.raises(NotFittedError):
         unfitted.defers(X)
-    assert "GaussianNB" in cascade._repr_html_()
+
+
+def test_the_diagram_of_a_fitted_cascade_shows_its_fitted_parts_and_when_the_teacher_is_asked():
+    cascade = CascadeClassifier(
+        static_student(beta=0, max_epochs=2), make_pipeline(TfidfVectorizer(), SVC()), 0.3, cv=2
+    )
+    unfitted = cascade._repr_html_()
+    assert "student: AFTClassifier" in unfitted
+    cascade.fit(*banking_texts())
+    cascade.threshold_, cascade.deferred_fraction_ = 0.61234, 0.2567
+    diagram = cascade._repr_html_()
+    assert "student_: AFTClassifier" in diagram
+    assert "teacher_: Pipeline, asked below 0.612 (25.7 % of the held-out rows)" in diagram
+    assert "trained on 100 labelled rows" in diagram  # what a fitted student says of itself
+    assert "TfidfVectorizer" in diagram
+    for threshold, share, when in [(0, 0, "never"), (np.inf, 1, "always")]:
+        cascade.threshold_, cascade.deferred_fraction_ = threshold, share
+        assert f"teacher_: Pipeline, {when} asked<" in cascade._repr_html_()
+    assert clone(cascade)._repr_html_().count("student_:") == 0
 
 
 def test_searches_choose_shares_and_parameters_of_both():
@@ -462,6 +493,27 @@ def test_labels_and_splits_that_cannot_be_used(labels, options, message):
         digits_cascade(**options).fit(X, labels)
 
 
+@pytest.mark.parametrize(
+    ("rare", "share", "message"),
+    [
+        (
+            [10],
+            0.2,
+            r"cv=0.2 holds out .*single labelled row of \[10\]: label more rows of it.*cv=5",
+        ),
+        ([10, 11], 0.2, r"single labelled row of \[10, 11\] each: label more rows of them"),
+        ([], 0.005, "cv=0.005 holds out 5 of 900 labelled rows, and each of the 10 classes needs"),
+        ([], 0.995, "cv=0.995 holds out 896 of 900 labelled rows, .* nearer to 0.5"),
+    ],
+)
+def test_shares_that_cannot_be_held_out_of_each_class(rare, share, message):
+    labels = np.concatenate([rare, y[len(rare) :]]).astype(int)
+    teacher = make_pipeline(Counter(), GaussianNB())
+    with pytest.raises(ValueError, match=message):
+        CascadeClassifier(GaussianNB(), teacher, cv=share).fit(X, labels)
+    assert CALLS == {}
+
+
 def test_errors_come_before_training():
     teacher = make_pipeline(Counter(), GaussianNB())
     for options in ({"cv": 200}, {"refit": False}, {"max_deferred": 2}, {"missing_label": 5}):
@@ -507,6 +559,20 @@ def test_a_usual_mark_among_classes_is_warned_of():
     labels = np.where(y == 3, -1, y)
     with pytest.warns(UserWarning, match="CascadeClassifier learns -1 as a class"):
         digits_cascade().fit(X, labels)
+
+
+@pytest.mark.parametrize("cv", [0.1, 3, "prefit"])
+def test_few_held_out_rows_are_warned_of_once(cv):
+    members = GaussianNB().fit(X, y), LogisticRegression(C=0.01, max_iter=1000).fit(X, y)
+    cascade = CascadeClassifier(*members, cv=cv)
+    n_few = 500 if cv == 0.1 else 99
+    with pytest.warns(UserWarning, match=f"only {50 if cv == 0.1 else 99}, so it") as caught:
+        cascade.fit(X[:n_few], y[:n_few])
+    assert [warning.filename for warning in caught] == [__file__]
+    n_enough = 900 if cv == 0.1 else 100
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cascade.set_params(cv=0.12 if cv == 0.1 else cv).fit(X[:n_enough], y[:n_enough])
 
 
 @pytest.mark.slow

@@ -75,6 +75,22 @@ def test_temperatures_have_bounds(right, expected):
     assert fit_temperature(probabilities, codes) == pytest.approx(expected, rel=1e-3)
 
 
+def test_classes_that_a_classifier_does_not_know_keep_no_probability():
+    probabilities = np.array([[0.9, 0.1, 0.0], [0.4, 0.6, 0.0], [0.8, 0.2, 0.0]])
+    known = np.tile([True, True, False], (3, 1))
+    for temperature in (0.1, 1, 3, 100):
+        result = scaled(probabilities, temperature, known)
+        np.testing.assert_allclose(result[:, :2], scaled(probabilities[:, :2], temperature))
+        assert not result[:, 2].any()
+    codes = np.array([0, 0, 1])
+    expected = fit_temperature(probabilities[:, :2], codes)
+    assert fit_temperature(probabilities, codes, known) == expected
+    of_another = fit_temperature(np.tile(probabilities, (2, 1)), np.array([0, 0, 1, 2, 2, 2]),
+                                 np.tile(known, (2, 1)))  # fmt: skip
+    assert of_another == expected
+    assert fit_temperature(probabilities, np.full(3, 2), known) == 1
+
+
 def test_scaling_keeps_the_order_within_a_row():
     probabilities = np.array([[0.0, 0.2, 0.8], [1e-300, 1 - 1e-15, 1e-15], [0.5, 0.5, 0]])
     for temperature in (0.1, 1, 100):

@@ -318,6 +318,24 @@ def test_rows_without_any_label_are_an_error():
         LabelCurveDisplay.from_estimator(Recorder(), X[:4], [0, None, 1, 1], cv=2)
 
 
+@pytest.mark.parametrize("marker", [-1, "", "unknown"])
+def test_a_usual_mark_among_classes_is_an_error_before_any_fit(marker):
+    X, y = rows_and_labels(marker=-1)
+    labels = [marker if label == -1 else label if marker == -1 else f"class {label}" for label in y]
+    with pytest.raises(ValueError, match=f"y holds {marker!r}, .*set missing_label={marker!r}"):
+        LabelCurveDisplay.from_estimator(Recorder(), X, labels, cv=3)
+    assert fits == []
+
+
+def test_minus_one_may_be_one_of_two_classes_or_a_number():
+    X, y = np.arange(60)[:, None], np.tile([-1, 1], 30)
+    LabelCurveDisplay.from_estimator(Recorder(), X, y, train_sizes=[4], cv=3)
+    assert len(fits) == 3
+    numbers = np.arange(60) % 5 - 1
+    display = LabelCurveDisplay.from_estimator(DummyRegressor(), X, numbers, cv=3)
+    assert np.isfinite(display.scores).all()
+
+
 @pytest.mark.parametrize(
     ("scores", "names"), [(np.zeros((2, 3)), None), (np.zeros((1, 3, 2)), ["a", "b"])]
 )

@@ -7,13 +7,15 @@ from sklearn.base import clone
 from sklearn.datasets import load_diabetes
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sk_aft import AFTClassifier, AFTRegressor
-from sk_aft.inspection import TransferDisplay
+from sk_aft import AFTClassifier, AFTRegressor, CascadeClassifier
+from sk_aft.inspection import TeacherWeightsDisplay, TransferDisplay
 from sk_aft.model_selection import LabeledFold
 
 
@@ -105,6 +107,25 @@ def test_a_search_shows_the_student_that_it_found(search_type, make_pipe, digits
     unfinished = clone(search).set_params(refit=False).fit(*digits)
     with pytest.raises(TypeError, match="no best_estimator_, because refit=False"):
         TransferDisplay.from_estimator(unfinished)
+
+
+@pytest.mark.parametrize(
+    ("display", "shown"), [(TransferDisplay, "task_loss"), (TeacherWeightsDisplay, "weights")]
+)
+def test_the_student_of_a_cascade_is_shown(make_pipe, digits, display, shown):
+    X, y = digits
+    cascade = CascadeClassifier(make_pipe(), GaussianNB(), cv=0.3, missing_label=-1)
+    with pytest.raises(NotFittedError, match="CascadeClassifier"):
+        display.from_estimator(cascade)
+    cascade.fit(X, y)
+    expected = getattr(display.from_estimator(cascade.student_), shown)
+    np.testing.assert_equal(getattr(display.from_estimator(cascade), shown), expected)
+    frozen = CascadeClassifier(FrozenEstimator(cascade.student_), cascade.teacher_, cv="prefit")
+    frozen.set_params(missing_label=-1).fit(X, y)
+    np.testing.assert_equal(getattr(display.from_estimator(frozen), shown), expected)
+    other = CascadeClassifier(GaussianNB(), GaussianNB(), cv=0.3, missing_label=-1).fit(X, y)
+    with pytest.raises(TypeError, match="a CascadeClassifier that has the student GaussianNB"):
+        display.from_estimator(other)
 
 
 def test_given_axes_and_options_are_used(pipe):
