@@ -14,6 +14,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import _safe_indexing
 
 from sk_aft._command._arguments import PROGRAM
+from sk_aft._command._column import write_column
 from sk_aft._command._describe import describe_data
 from sk_aft._command._folders import check_is_free, megabytes
 from sk_aft._command._labels import CLASSIFICATION
@@ -74,7 +75,8 @@ def fit(options: argparse.Namespace) -> None:
     student.save_pretrained(
         options.out, X_test=X_test, y_test=y_test, onnx=has_graph, dtype=options.dtype
     )
-    _report_folder(options, data, is_served=has_graph or not _needs_graph(student))
+    _remember_column(options.out, data)
+    _report_folder(options, is_served=has_graph or not _needs_graph(student))
 
 
 def _check_out(folder: Path) -> None:
@@ -147,7 +149,14 @@ def _can_export() -> bool:
     return all(find_spec(name) is not None for name in ("onnx", "onnxruntime"))
 
 
-def _report_folder(options: argparse.Namespace, data: TrainingData, *, is_served: bool) -> None:
+def _remember_column(folder: Path, data: TrainingData) -> None:
+    """Write which column the student reads if it does not know that itself."""
+    identity = StudentFolder.open(folder).config["identity"]
+    ((name, kind), *_) = data.kinds.items() if isinstance(data.rows, list) else [(None, None)]
+    write_column(folder, kind, name, identity)
+
+
+def _report_folder(options: argparse.Namespace, *, is_served: bool) -> None:
     folder = StudentFolder.open(options.out)
     score = (folder.config["measured"] or {}).get("score")
     if score is not None:
@@ -166,10 +175,7 @@ def _report_folder(options: argparse.Namespace, data: TrainingData, *, is_served
         )
         return
     rows = "new_pictures/" if Path(options.data).is_dir() else f"new{Path(options.data).suffix}"
-    names = list(data.kinds)
-    column = f" --{data.kinds[names[0]]} {names[0]}" * isinstance(data.rows, list)
-    column = "" if rows.endswith("/") else column
     report(
-        f"Predict: {PROGRAM} predict {options.out} {rows}{column} --out predictions.csv",
+        f"Predict: {PROGRAM} predict {options.out} {rows} --out predictions.csv",
         quiet=options.quiet,
     )
