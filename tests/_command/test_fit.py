@@ -261,5 +261,5 @@ def test_an_interruption_says_that_it_can_be_resumed(texts, tmp_path):
     run.send_signal(signal.SIGINT)
     _, errors = run.communicate()
     assert run.returncode == 130
-    assert errors.startswith("Interrupted. Features that were computed are kept")
+    assert errors.startswith("Interrupted. Features that were computed are kept: the same")
     assert not (tmp_path / "model").exists()
