@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import time
 from collections import Counter
 from importlib.util import find_spec
@@ -30,8 +31,15 @@ from sk_aft._command._tables import (
 from sk_aft.modules import StaticText
 from sk_aft.preprocessing import SubwordTokenizer
 from sk_aft.serving._folder import CONFIG, FolderError, StudentFolder
+from sk_aft.transfer._pooled_distillation import SOFT_TARGETS, STUDENT_ROWS, STUDENT_START
 
 _MOST_TEACHERS_SHOWN = 6
+_SHOWN_TEACHERS = {
+    SOFT_TARGETS: "the teacher's predictions",
+    STUDENT_ROWS: "a linear model of the rows",
+    STUDENT_START: "a linear model of the student's features before training",
+}
+_LAYER = re.compile(r"(.+)_layer(\d+)")
 
 
 def fit(options: argparse.Namespace) -> None:
@@ -127,16 +135,22 @@ def _can_stratify(data: TrainingData, n_test: int) -> bool:
 
 def _lesson(student: Any) -> str:
     """Return what a fitted student learned from."""
-    method = student.transfer_method_
-    if method is None:
+    if student.transfer_method_ is None:
         return "It learned from the labels alone."
-    name = method if isinstance(method, str) else type(method).__name__
     weights = getattr(student, "teacher_weights_", {})
     if not weights:
-        return f"It learned from the labels and its teacher ({name})."
+        return "It learned from the labels and from its teacher."
     best = sorted(weights.items(), key=lambda item: -item[1])[:_MOST_TEACHERS_SHOWN]
-    shown = ", ".join(f"{teacher} {weight:.2f}" for teacher, weight in best)
-    return f"It learned from the labels and its teachers ({name}), with the weights {shown}."
+    shown = ", ".join(f"{_shown_teacher(teacher)} {weight:.2f}" for teacher, weight in best)
+    return f"It learned from the labels and from these teachers, with their weights: {shown}."
+
+
+def _shown_teacher(name: str) -> str:
+    """Return what a key of ``teacher_weights_`` stands for."""
+    if name in _SHOWN_TEACHERS:
+        return _SHOWN_TEACHERS[name]
+    layer = _LAYER.fullmatch(name)
+    return f"{layer[1]} (layer {layer[2]})" if layer else name
 
 
 def _needs_graph(student: Any) -> bool:
