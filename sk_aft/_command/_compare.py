@@ -14,7 +14,16 @@ from sk_aft._command._labels import check_folds
 from sk_aft._command._messages import CommandError, did_you_mean, report
 from sk_aft._command._pipeline import MISSING, build_pipeline, teacher_models
 from sk_aft._command._report import FILES, check_packages, write_report
-from sk_aft._command._tables import TrainingData, check_numbers_are_there, read_training_data
+from sk_aft._command._tables import (
+    IMAGE,
+    TEXT,
+    TrainingData,
+    check_numbers_are_there,
+    read_training_data,
+)
+
+# Candidates that need a foundation model, which reads texts or images.
+_OF_FOUNDATION_MODELS = ("probe", "tuned-teacher")
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -60,7 +69,13 @@ def compare(options: argparse.Namespace) -> None:
         n_jobs=options.jobs,
         verbose=0 if options.quiet else 1,
     )
-    write_report(comparison, options.out, f"Does transfer pay on {Path(options.data).name}?")
+    has_model = not {TEXT, IMAGE}.isdisjoint(data.kinds.values())
+    write_report(
+        comparison,
+        options.out,
+        f"Does transfer pay on {Path(options.data).name}?",
+        unfit=() if has_model else _OF_FOUNDATION_MODELS,
+    )
 
 
 def _candidates(options: argparse.Namespace, data: TrainingData, models: Any) -> Any:

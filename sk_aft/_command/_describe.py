@@ -21,7 +21,7 @@ def describe_data(data: TrainingData) -> list[str]:
     Returns
     -------
     lines : list of str
-        One or two, and one more for columns that are not read.
+        One or two, one more for columns that are not read, and the hints.
     """
     others = f", and {counted(data.n_unlabeled, 'row')} without a label" if data.n_unlabeled else ""
     lines = [f"Data: {shown_classes(data.labels)}{others}."]
@@ -37,4 +37,4 @@ def describe_data(data: TrainingData) -> list[str]:
         lines.append(f"Columns: {'; '.join(read)}.")
     if data.left_out:
         lines.append(f"Not read, because they are empty or unnamed: {listed(data.left_out)}.")
-    return lines
+    return [*lines, *data.hints]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import time
 from collections import Counter
 from importlib.util import find_spec
@@ -14,6 +15,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import _safe_indexing
 
 from sk_aft._command._arguments import PROGRAM
+from sk_aft._command._column import write_column
 from sk_aft._command._describe import describe_data
 from sk_aft._command._folders import check_is_free, megabytes
 from sk_aft._command._labels import CLASSIFICATION
@@ -29,8 +31,15 @@ from sk_aft._command._tables import (
 from sk_aft.modules import StaticText
 from sk_aft.preprocessing import SubwordTokenizer
 from sk_aft.serving._folder import CONFIG, FolderError, StudentFolder
+from sk_aft.transfer._pooled_distillation import SOFT_TARGETS, STUDENT_ROWS, STUDENT_START
 
 _MOST_TEACHERS_SHOWN = 6
+_SHOWN_TEACHERS = {
+    SOFT_TARGETS: "the teacher's predictions",
+    STUDENT_ROWS: "a linear model of the rows",
+    STUDENT_START: "a linear model of the student's features before training",
+}
+_LAYER = re.compile(r"(.+)_layer(\d+)")
 
 
 def fit(options: argparse.Namespace) -> None:
@@ -74,7 +83,8 @@ def fit(options: argparse.Namespace) -> None:
     student.save_pretrained(
         options.out, X_test=X_test, y_test=y_test, onnx=has_graph, dtype=options.dtype
     )
-    _report_folder(options, data, is_served=has_graph or not _needs_graph(student))
+    _remember_column(options.out, data)
+    _report_folder(options, is_served=has_graph or not _needs_graph(student))
 
 
 def _check_out(folder: Path) -> None:
@@ -125,16 +135,22 @@ def _can_stratify(data: TrainingData, n_test: int) -> bool:
 
 def _lesson(student: Any) -> str:
     """Return what a fitted student learned from."""
-    method = student.transfer_method_
-    if method is None:
+    if student.transfer_method_ is None:
         return "It learned from the labels alone."
-    name = method if isinstance(method, str) else type(method).__name__
     weights = getattr(student, "teacher_weights_", {})
     if not weights:
-        return f"It learned from the labels and its teacher ({name})."
+        return "It learned from the labels and from its teacher."
     best = sorted(weights.items(), key=lambda item: -item[1])[:_MOST_TEACHERS_SHOWN]
-    shown = ", ".join(f"{teacher} {weight:.2f}" for teacher, weight in best)
-    return f"It learned from the labels and its teachers ({name}), with the weights {shown}."
+    shown = ", ".join(f"{_shown_teacher(teacher)} {weight:.2f}" for teacher, weight in best)
+    return f"It learned from the labels and from these teachers, with their weights: {shown}."
+
+
+def _shown_teacher(name: str) -> str:
+    """Return what a key of ``teacher_weights_`` stands for."""
+    if name in _SHOWN_TEACHERS:
+        return _SHOWN_TEACHERS[name]
+    layer = _LAYER.fullmatch(name)
+    return f"{layer[1]} (layer {layer[2]})" if layer else name
 
 
 def _needs_graph(student: Any) -> bool:
@@ -147,7 +163,14 @@ def _can_export() -> bool:
     return all(find_spec(name) is not None for name in ("onnx", "onnxruntime"))
 
 
-def _report_folder(options: argparse.Namespace, data: TrainingData, *, is_served: bool) -> None:
+def _remember_column(folder: Path, data: TrainingData) -> None:
+    """Write which column the student reads if it does not know that itself."""
+    identity = StudentFolder.open(folder).config["identity"]
+    ((name, kind), *_) = data.kinds.items() if isinstance(data.rows, list) else [(None, None)]
+    write_column(folder, kind, name, identity)
+
+
+def _report_folder(options: argparse.Namespace, *, is_served: bool) -> None:
     folder = StudentFolder.open(options.out)
     score = (folder.config["measured"] or {}).get("score")
     if score is not None:
@@ -166,10 +189,7 @@ def _report_folder(options: argparse.Namespace, data: TrainingData, *, is_served
         )
         return
     rows = "new_pictures/" if Path(options.data).is_dir() else f"new{Path(options.data).suffix}"
-    names = list(data.kinds)
-    column = f" --{data.kinds[names[0]]} {names[0]}" * isinstance(data.rows, list)
-    column = "" if rows.endswith("/") else column
     report(
-        f"Predict: {PROGRAM} predict {options.out} {rows}{column} --out predictions.csv",
+        f"Predict: {PROGRAM} predict {options.out} {rows} --out predictions.csv",
         quiet=options.quiet,
     )

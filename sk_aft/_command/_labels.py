@@ -67,7 +67,7 @@ def read_labels(
     CommandError
         If no row has a label, all have the same, or they are not of the task.
     """
-    labeled = np.array([not (is_empty(c) or _is_mark(c, missing_label)) for c in cells], dtype=bool)
+    labeled = np.array([has_label(cell, missing_label) for cell in cells], dtype=bool)
     known = [cell for cell, has_label in zip(cells, labeled, strict=True) if has_label]
     if not known:
         raise CommandError(f"No row has a label in the column {column!r}: all cells are empty.")
@@ -79,12 +79,23 @@ def read_labels(
     distinct = np.unique(targets)
     if len(distinct) < 2:
         raise CommandError(
-            f"All {counted(len(known), 'labelled row')} have the label {known[0]!r} in the column "
+            f"{_all_labelled(len(known))} the label {distinct.tolist()[0]!r} in the column "
             f"{column!r}: at least two classes are needed."
         )
     if missing_label is None:
         _warn_of_mark(targets)
     return Labels(targets, labeled, CLASSIFICATION)
+
+
+def has_label(cell: Any, missing_label: str | None = None) -> bool:
+    """Return whether a cell of a column of labels is neither empty nor a mark."""
+    return not (is_empty(cell) or _is_mark(cell, missing_label))
+
+
+def warn_of_unused_mark(cells: Sequence[Any], column: str, missing_label: str | None) -> None:
+    """Warn if the user named a mark of rows without a label that no cell has."""
+    if missing_label is not None and not any(_is_mark(cell, missing_label) for cell in cells):
+        warnings.warn(f"No row of {column!r} is marked by --missing-label {missing_label!r}.")
 
 
 def _warn_of_mark(targets: np.ndarray) -> None:
@@ -104,10 +115,15 @@ def check_folds(labels: Labels, n_folds: int) -> None:
     if labels.task == CLASSIFICATION:
         n_rows = max(Counter(labels.targets.tolist()).values())
         what = "rows of the largest class"
+    if n_rows == 1:
+        raise CommandError(
+            f"Every class has one labelled row: label more rows, at least two of a class are "
+            f"needed, or {n_folds} for {n_folds} folds."
+        )
     if n_rows < n_folds:
         raise CommandError(
-            f"{n_folds} folds are more than the {n_rows} {what}: label more rows, or set --cv to "
-            f"{max(2, n_rows)} or less."
+            f"{n_folds} folds are more than the {n_rows:,} {what}: label more rows, or set --cv "
+            f"to {n_rows} or less."
         )
 
 
@@ -158,10 +174,15 @@ def _numbers(known: list, column: str) -> np.ndarray:
         raise CommandError(f"The column {column!r} holds an infinite number.")
     if np.ptp(targets) == 0:
         raise CommandError(
-            f"All labelled rows have the number {values[0]:g} in the column {column!r}: there is "
-            "nothing to predict."
+            f"{_all_labelled(len(values))} the number {values[0]:g} in the column {column!r}: "
+            "there is nothing to predict."
         )
     return targets
+
+
+def _all_labelled(n_rows: int) -> str:
+    """Return the start of a sentence about rows with the same label."""
+    return "The only labelled row has" if n_rows == 1 else f"All {n_rows:,} labelled rows have"
 
 
 def _check_are_classes(known: list, column: str) -> None:
@@ -181,7 +202,7 @@ def _check_are_classes(known: list, column: str) -> None:
     if len(distinct) > _MANY_CLASSES and len(distinct) > len(known) / 2:
         looks = "looks continuous" if numbers else "looks like names or texts, not classes"
         raise CommandError(
-            f"The column {column!r} {looks}, it has {len(distinct)} different values in "
+            f"The column {column!r} {looks}, it has {len(distinct):,} different values in "
             f"{counted(len(known), 'labelled row')}: {how}"
         )
 

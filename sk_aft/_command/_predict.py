@@ -25,6 +25,7 @@ from sk_aft._command._cells import (
     is_no_number,
     is_written_number,
 )
+from sk_aft._command._column import read_column
 from sk_aft._command._messages import CommandError, complain, counted, listed, missing_column
 from sk_aft._command._output import STANDARD_OUTPUT, RowWriter, complete_file, suffix_of
 from sk_aft._command._stream import Columns, Table, open_table
@@ -64,7 +65,8 @@ def predict(options: argparse.Namespace) -> None:
     first = next(batches, None)
     if first is None:
         raise CommandError(f"{table.path} has no rows.")
-    read_rows = _reader(config, table, first, options)
+    remembered = read_column(folder, config["rows"]["kind"], config["identity"])
+    read_rows = _reader(config, table, first, options, remembered)
     kept = _kept_columns(options.keep, table, first)
     results = _result_names(student, config, options.probabilities)
     _check_names(results, kept, table)
@@ -123,7 +125,11 @@ def _kinds(config: dict[str, Any]) -> dict[str, str]:
 
 
 def _reader(
-    config: dict[str, Any], table: Table, first: Columns, options: argparse.Namespace
+    config: dict[str, Any],
+    table: Table,
+    first: Columns,
+    options: argparse.Namespace,
+    remembered: str | None,
 ) -> ReadRows:
     """Return the function that takes from a batch what the student reads."""
     kinds = _kinds(config)
@@ -138,7 +144,7 @@ def _reader(
     kind = kinds[""]
     if kind == "numeric":
         return _reader_of_unnamed_numbers(config["rows"]["n_features_in"], table, folder)
-    name = _only_column(kind, table, first, options)
+    name = _only_column(kind, table, first, options, remembered)
     return lambda batch, start: _column(batch, name, kind, folder, start)
 
 
@@ -154,13 +160,17 @@ def _reader_of_unnamed_numbers(n_columns: int, table: Table, folder: Path) -> Re
     )
 
 
-def _only_column(kind: str, table: Table, first: Columns, options: argparse.Namespace) -> str:
+def _only_column(
+    kind: str, table: Table, first: Columns, options: argparse.Namespace, remembered: str | None
+) -> str:
     """Return the column of a student that reads one column and does not know its name."""
     given = options.image if kind == "image" else options.text
     if given is not None:
         if given not in first:
             raise missing_column(given, list(first), table.path)
         return given
+    if remembered in first:
+        return remembered
     names = list(first)
     if len(names) == 1:
         return names[0]

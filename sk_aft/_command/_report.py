@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def check_packages() -> None:
         import_optional(package, extra="demo", purpose="the report of a comparison")
 
 
-def write_report(comparison: Any, folder: Path, title: str) -> None:
+def write_report(comparison: Any, folder: Path, title: str, *, unfit: Collection[str] = ()) -> None:
     """Write the page, the table and the plot of a comparison, and print table and summary.
 
     Parameters
@@ -35,14 +36,17 @@ def write_report(comparison: Any, folder: Path, title: str) -> None:
         Created if necessary.
     title : str
         Title of the page.
+    unfit : collection of str
+        Candidates that do not fit the kind of rows: they are not missed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     frame = comparison.frame()
     comparison.to_html(folder / PAGE, title=title)
-    frame.to_csv(folder / TABLE)
+    frame.to_csv(folder / TABLE, float_format="%.6g")
     comparison.plot().figure_.savefig(folder / PLOT, bbox_inches="tight")
     sentences = [textwrap.fill(line, _WIDTH) for line in comparison.summary().splitlines()]
-    report("\n".join(["", format_table(frame), "", *sentences, ""]))
+    missed = _missed(comparison.left_out_, unfit)
+    report("\n".join(["", format_table(frame), "", *missed, *sentences, ""]))
     report(f"Report: {folder / PAGE} (with {TABLE} and {PLOT})")
 
 
@@ -57,7 +61,8 @@ def format_table(frame: Any) -> str:
     Returns
     -------
     table : str
-        A header, a rule, a line for each candidate, and what the columns mean.
+        A header, a rule, a line for each candidate, what the columns mean, and a line for each
+        candidate that says what it is.
     """
     lines = [_HEADER, *(_line(name, row) for name, row in frame.iterrows())]
     widths = [max(len(line[place]) for line in lines) for place in range(len(_HEADER))]
@@ -68,14 +73,29 @@ def format_table(frame: Any) -> str:
         "MB: what is deployed. ms/row: one row at a time; of 256: each of 256 rows. One thread."
     )
     rule = "-" * max(map(len, shown))
-    return "\n".join([shown[0], rule, *shown[1:], rule, note])
+    return "\n".join([shown[0], rule, *shown[1:], rule, note, *_legend(frame)])
+
+
+def _legend(frame: Any) -> list[str]:
+    """Return what each candidate is, if its name does not say it."""
+    return [
+        textwrap.fill(f"{name}: {title}", _WIDTH, subsequent_indent="  ")
+        for name, title in frame["title"].items()
+        if title != name
+    ]
+
+
+def _missed(left_out: Mapping[str, str], unfit: Collection[str]) -> list[str]:
+    """Return one paragraph on the candidates that did not take part, or none."""
+    reasons = [f"{name} ({why})" for name, why in left_out.items() if name not in unfit]
+    return [textwrap.fill(f"Not compared: {'; '.join(reasons)}.", _WIDTH)] if reasons else []
 
 
 def _line(name: Any, row: Any) -> tuple[str, ...]:
     gain = "" if name == _ALONE else _pair(row["gain"], row["gain_standard_error"], sign="+")
     costs = ("fit_seconds", "megabytes", "ms_per_row", "ms_per_row_of_256")
     return (
-        f"{row['title']}",
+        str(name),
         _pair(row["score"], row["standard_error"]),
         gain,
         *(_cost(row[cost]) for cost in costs),

@@ -101,7 +101,8 @@ def _check_label(options: argparse.Namespace) -> None:
 def _interrupted(command: str | None) -> str:
     if command == "predict":
         return "Interrupted. No file was written."
-    return "Interrupted. Features that were computed are kept: the same command resumes from there."
+    kept = "Features" if command == "fit" else "Scores and features"
+    return f"Interrupted. {kept} that were computed are kept: the same command resumes from there."
 
 
 @contextmanager

@@ -20,7 +20,13 @@ from sk_aft._command._cells import (
     is_written_number,
 )
 from sk_aft._command._image_folders import check_images, labeled_images, unlabeled_images
-from sk_aft._command._labels import CLASSIFICATION, Labels, read_labels
+from sk_aft._command._labels import (
+    CLASSIFICATION,
+    Labels,
+    has_label,
+    read_labels,
+    warn_of_unused_mark,
+)
 from sk_aft._command._messages import CommandError, counted, listed, missing_column
 from sk_aft._command._stream import PATH, Columns, Table, open_table
 from sk_aft._optional import import_optional
@@ -30,6 +36,8 @@ TEXT, IMAGE, CATEGORY, NUMBER = "text", "image", "category", "numeric"
 # A column of texts with few different ones is a column of categories.
 _MOST_CATEGORIES = 50
 _FEWEST_ROWS_OF_A_CATEGORY = 5
+# Whole numbers that are all different are no identifier in a file of a few rows.
+_FEWEST_ROWS_OF_AN_IDENTIFIER = 10
 _ROWS_AT_ONCE = 4096
 # The name that pandas gives to the numbers of rows in Parquet files.
 _INDEX = "__index_level_"
@@ -49,12 +57,15 @@ class TrainingData:
         The labels.
     left_out : list of str
         Columns that are not read because they are empty or have no name.
+    hints : list of str
+        What the user may not expect, a sentence each.
     """
 
     kinds: dict[str, str]
     rows: Any
     labels: Labels
     left_out: list[str]
+    hints: list[str]
 
     @property
     def n_labeled(self) -> int:
@@ -108,14 +119,18 @@ def read_training_data(options: argparse.Namespace) -> TrainingData:
         missing_label=options.missing_label,
         task=options.task,
     )
+    warn_of_unused_mark(columns[options.label], options.label, options.missing_label)
     kinds, left_out = _kinds(options, columns, table)
+    hints = [] if _named(options) else _hints_of_identifiers(columns, kinds)
     parts = [
         _cells(columns, kinds, table, np.flatnonzero(labels.labeled)),
         _cells(columns, kinds, table, np.flatnonzero(~labels.labeled)),
     ]
     if options.unlabeled is not None:
-        parts.append(_other_cells(options.unlabeled, kinds))
-    return _training_data(kinds, parts, labels, left_out)
+        others, ignored = _other_cells(options, kinds)
+        parts.append(others)
+        hints += ignored
+    return _training_data(kinds, parts, labels, left_out, hints)
 
 
 def check_numbers_are_there(data: TrainingData) -> None:
@@ -179,17 +194,23 @@ def _images_of_folder(options: argparse.Namespace) -> TrainingData:
     parts = [known, others]
     kinds = {PATH: IMAGE}
     check_images(paths)
+    hints: list[str] = []
     if options.unlabeled is not None:
-        parts.append(_other_cells(options.unlabeled, kinds))
-    return _training_data(kinds, parts, labels, [])
+        others, hints = _other_cells(options, kinds)
+        parts.append(others)
+    return _training_data(kinds, parts, labels, [], hints)
 
 
 def _training_data(
-    kinds: dict[str, str], parts: list[Columns], labels: Labels, left_out: list[str]
+    kinds: dict[str, str],
+    parts: list[Columns],
+    labels: Labels,
+    left_out: list[str],
+    hints: list[str],
 ) -> TrainingData:
     """Return parts as rows of one container; the first part has the labels."""
     whole = {name: [cell for part in parts for cell in part[name]] for name in kinds}
-    return TrainingData(kinds, _rows(whole, kinds), labels, left_out)
+    return TrainingData(kinds, _rows(whole, kinds), labels, left_out, hints)
 
 
 def _collected(table: Table) -> Columns:
@@ -212,16 +233,7 @@ def _kinds(
     options: argparse.Namespace, columns: Columns, table: Table
 ) -> tuple[dict[str, str], list[str]]:
     """Return the kind of each column that is read, and the columns that are left out."""
-    named = [
-        (name, kind)
-        for kind, names in (
-            (TEXT, options.text),
-            (IMAGE, options.image),
-            (CATEGORY, options.category),
-            (NUMBER, options.number),
-        )
-        for name in names or []
-    ]
+    named = _named(options)
     for name, _ in named:
         if name not in columns:
             raise missing_column(name, list(columns), table.path)
@@ -239,6 +251,40 @@ def _kinds(
     if not kinds:
         raise CommandError(f"{table.path} has no column to learn from beside {options.label!r}.")
     return kinds, [name for name, kind in found.items() if kind is None]
+
+
+def _named(options: argparse.Namespace) -> list[tuple[str, str]]:
+    """Return the columns that the user named, with their kinds."""
+    of_kind = (
+        (TEXT, options.text),
+        (IMAGE, options.image),
+        (CATEGORY, options.category),
+        (NUMBER, options.number),
+    )
+    return [(name, kind) for kind, names in of_kind for name in names or []]
+
+
+def _hints_of_identifiers(columns: Columns, kinds: Mapping[str, str]) -> list[str]:
+    """Return a sentence on columns of numbers that only tell rows apart, or none."""
+    found = [name for name, kind in kinds.items() if kind == NUMBER and _tells_rows(columns[name])]
+    if not found:
+        return []
+    looks = "looks like an identifier" if len(found) == 1 else "look like identifiers"
+    left_out = "leave it out" if len(found) == 1 else "leave them out"
+    return [
+        f"{listed(found)} {looks}: to {left_out}, name the columns to read with --text, --image, "
+        "--category, --number."
+    ]
+
+
+def _tells_rows(cells: list) -> bool:
+    """Return whether a column of numbers holds whole numbers that are all different."""
+    try:
+        numbers = [as_number(cell) for cell in cells]
+    except (TypeError, ValueError):
+        return False
+    are_many = len(numbers) >= _FEWEST_ROWS_OF_AN_IDENTIFIER
+    return are_many and len({*numbers}) == len(numbers) and all(n.is_integer() for n in numbers)
 
 
 def _kind(name: str, cells: list, table: Table) -> str | None:
@@ -320,8 +366,9 @@ def _number(cell: Any, name: str, path: Path, row: int) -> float:
     return number
 
 
-def _other_cells(path: str, kinds: dict[str, str]) -> Columns:
-    """Return the columns of a file or folder without labels."""
+def _other_cells(options: argparse.Namespace, kinds: dict[str, str]) -> tuple[Columns, list[str]]:
+    """Return the columns of a file or folder without labels, and a hint on labels in it."""
+    path = options.unlabeled
     folder = Path(path).expanduser()
     if folder.is_dir():
         if list(kinds.values()) != [IMAGE]:
@@ -330,11 +377,19 @@ def _other_cells(path: str, kinds: dict[str, str]) -> Columns:
             )
         images = unlabeled_images(folder)
         check_images(images)
-        return dict.fromkeys(kinds, images)
+        return dict.fromkeys(kinds, images), []
     table = open_table(path)
     columns = _collected(table)
     for name in kinds:
         if name not in columns:
             raise missing_column(name, list(columns), f"--unlabeled {path}")
     n_rows = len(next(iter(columns.values())))
-    return _cells(columns, kinds, table, np.arange(n_rows))
+    cells = _cells(columns, kinds, table, np.arange(n_rows))
+    labels = [
+        cell for cell in columns.get(options.label, []) if has_label(cell, options.missing_label)
+    ]
+    if not labels:
+        return cells, []
+    ignored = f"{counted(len(labels), 'label')} in {options.label!r}"
+    are = "is" if len(labels) == 1 else "are"
+    return cells, [f"--unlabeled {path}: {ignored} {are} ignored."]

@@ -25,6 +25,11 @@ def refused(capsys, *arguments):
     return line
 
 
+def digits(number):
+    """Return how many significant digits a number is written with."""
+    return len(number.split("e")[0].replace(".", "").strip("-").strip("0"))
+
+
 @pytest.fixture
 def texts(tmp_path):
     return write_csv(tmp_path / "rows.csv", texts_of(28, 24))
@@ -44,7 +49,9 @@ def test_a_comparison_is_printed_and_written(texts, tmp_path, capsys):
     with (out / "table.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert {row["candidate"] for row in rows} == {"tf-idf", "probe"}
-    assert all(row["title"].split()[0] in printed for row in rows)
+    assert "\nprobe: Foundation features + logistic regression\n" in printed
+    assert all(digits(row["score"]) <= 6 for row in rows)
+    assert "Not compared" not in printed
     page = (out / "index.html").read_text(encoding="utf-8")
     assert "Does transfer pay on rows.csv?" in page
     assert "<svg" in (out / "plot.svg").read_text(encoding="utf-8")
@@ -123,18 +130,40 @@ def test_a_missing_package_is_named_before_any_work(texts, tmp_path):
 
 def test_the_table_fits_a_narrow_terminal():
     nan = float("nan")
+    long = "added-" + "very-" * 30
     rows = {
         "student-alone": ["Student alone", 0.9, 0.01, 0.0, 0.0, 12.34, 8.6, 0.116, 0.0534],
-        "other": ["A very " + "long " * 30, 0.8, nan, -0.1, nan, 1234.5, 90.93, 100.4, nan],
+        long: ["A very " + "long " * 30, 0.8, nan, -0.1, nan, 1234.5, 90.93, 100.4, nan],
     }
     names = ["title", "score", "standard_error", "gain", "gain_standard_error", "fit_seconds"]
     names += ["megabytes", "ms_per_row", "ms_per_row_of_256"]
     table = format_table(pd.DataFrame.from_dict(rows, orient="index", columns=names)).splitlines()
     assert all(len(line) <= 100 for line in table)
     costs = ["12.3", "8.60", "0.12", "0.05"]
-    assert table[2].split() == ["Student", "alone", "0.900", "±", "0.010", *costs]
+    assert table[2].split() == ["student-alone", "0.900", "±", "0.010", *costs]
     assert table[3].split()[-5:] == ["0.800", "-0.100", "1,234", "90.9", "100"]
-    assert table[4].strip().startswith("long long")  # the rest of a long name
+    assert table[4].strip().startswith("very-very")  # the rest of a long name
+    legend = " ".join(" ".join(table).split("One thread.")[1].split())
+    assert legend.startswith("student-alone: Student alone ")
+    assert legend.endswith("long " * 29 + "long")  # no title is cut
+
+
+def test_candidates_that_were_left_out_are_printed_with_the_reason(tmp_path, capsys):
+    random = np.random.default_rng(0)
+    columns = {"text": [f"a {n}" for n in range(24)], "y": random.normal(size=24).round(2)}
+    rows = write_csv(tmp_path / "rows.csv", columns)
+    arguments = ["--text", "text", "--label", "y", "--task", "regression", "--cv", "2"]
+    arguments += ["--time-budget", "0.1s", "--out", str(tmp_path / "r"), "--quiet"]
+    assert main(["compare", str(rows), *arguments]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Not compared: pseudo-labels (there are no rows without a label); " in printed
+    numbers = {"a": random.normal(size=24), "b": random.normal(size=24), "y": ["u", "v"] * 12}
+    rows = write_csv(tmp_path / "numbers.csv", numbers)
+    arguments = ["--label", "y", *arguments[-7:]]
+    assert main(["compare", str(rows), *arguments]) == 0
+    missed = capsys.readouterr().out.split("Not compared: ")[1]
+    assert missed.startswith("student-of-tuned (expected to take")
+    assert "probe" not in missed  # it reads no numbers
 
 
 @pytest.mark.parametrize("name", [None, "images"])

@@ -1,7 +1,14 @@
+import warnings
+
 import numpy as np
 import pytest
 
-from sk_aft._command._labels import check_folds, read_labels, shown_classes
+from sk_aft._command._labels import (
+    check_folds,
+    read_labels,
+    shown_classes,
+    warn_of_unused_mark,
+)
 from sk_aft._command._messages import CommandError
 
 
@@ -41,6 +48,15 @@ def test_a_usual_mark_that_is_not_named_is_warned_of():
         read(["a", "b", "unknown"])
 
 
+def test_a_mark_that_no_row_has_is_warned_of():
+    with pytest.warns(UserWarning, match="No row of 'y' is marked by --missing-label 'nun'"):
+        warn_of_unused_mark(["a", "none", None], "y", "nun")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_unused_mark(["a", "nun"], "y", "nun")
+        warn_of_unused_mark(["a"], "y", None)
+
+
 def test_numbers_of_a_regression():
     labels = read(["1.5", "", "-2"], task="regression")
     assert labels.targets.tolist() == [1.5, -2.0]
@@ -51,9 +67,12 @@ def test_numbers_of_a_regression():
     ("cells", "options", "message"),
     [
         (["", None], {}, "No row has a label in the column 'y'"),
+        (["a", ""], {}, "The only labelled row has the label 'a' in"),
+        ([np.float64(1), np.float64(1)], {}, "All 2 labelled rows have the label 1 in"),
         (["a", "a", ""], {}, "All 2 labelled rows have the label 'a'.*two classes"),
         (["1.5", "2", "2"], {}, r"looks continuous, it has the label 1\.5: --task regression"),
         (list(range(30)), {}, "looks continuous, it has 30 different values in 30"),
+        (list(range(2500)), {}, "it has 2,500 different values in 2,500 labelled rows"),
         ([f"text {n}" for n in range(30)], {}, "looks like names or texts"),
         (["1", "a"], {"task": "regression"}, "'a' in the column 'y' is not a number"),
         (["1", "inf"], {"task": "regression"}, "infinite"),
@@ -74,6 +93,8 @@ def test_folds_need_as_many_rows_of_the_largest_class():
     check_folds(labels, 2)
     with pytest.raises(CommandError, match=r"3 folds are more than the 2 rows.*--cv to 2 or less"):
         check_folds(labels, 3)
+    with pytest.raises(CommandError, match=r"Every class has one labelled row.* two of a class"):
+        check_folds(read(["a", "b"]), 2)
     numbers = read(np.arange(4.0).tolist(), task="regression")
     with pytest.raises(CommandError, match="5 folds are more than the 4 labelled rows"):
         check_folds(numbers, 5)

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from sk_aft._command._arguments import build_parser
+from sk_aft._command._describe import describe_data
 from sk_aft._command._messages import CommandError
 from sk_aft._command._tables import read_test_data, read_training_data
 from tests._command.files import texts_of, write_csv, write_images, write_json_lines
@@ -173,3 +174,36 @@ def test_images_in_the_cells_of_parquet(tmp_path):
     pd.DataFrame({"image": cells, "y": ["a", "b"]}).to_parquet(tmp_path / "rows.parquet")
     data = read(tmp_path / "rows.parquet", "--label", "y", "--image", "image")
     assert list(data.X) == [content, content]
+
+
+def test_columns_of_numbers_that_look_like_identifiers_are_hinted_at(tmp_path):
+    columns = {
+        "id": range(5, 17),
+        "age": [20, *range(20, 31)],
+        "size": [n + 0.5 for n in range(12)],
+    }
+    path = write_csv(tmp_path / "rows.csv", {**columns, "y": ["a", "b"] * 6})
+    (hint,) = read(path, "--label", "y").hints
+    assert hint.startswith("'id' looks like an identifier: to leave it out, name the columns")
+    assert read(path, "--label", "y", "--number", "id", "--number", "age").hints == []
+    few = write_csv(tmp_path / "few.csv", {"id": range(4), "y": ["a", "b"] * 2})
+    assert read(few, "--label", "y").hints == []
+    two = write_csv(tmp_path / "two.csv", {"i": range(12), "j": range(12), "y": ["a", "b"] * 6})
+    (hint,) = read(two, "--label", "y").hints
+    assert hint.startswith("'i', 'j' look like identifiers: to leave them out, name")
+
+
+def test_labels_of_rows_that_are_said_to_have_none_are_counted(tmp_path):
+    path = write_csv(tmp_path / "rows.csv", texts_of(8))
+    more = write_csv(
+        tmp_path / "more.csv", {"review": list("abcd"), "topic": ["card", "", "?", " "]}
+    )
+    arguments = (path, "--label", "topic", "--text", "review", "--unlabeled", more)
+    data = read(*arguments)
+    assert data.hints == [f"--unlabeled {more}: 2 labels in 'topic' are ignored."]
+    assert describe_data(data)[-1] == data.hints[0]
+    assert data.n_unlabeled == 4
+    with pytest.warns(UserWarning, match=r"No row of 'topic' is marked by --missing-label '\?'"):
+        data = read(*arguments, "--missing-label", "?")
+    assert data.hints == [f"--unlabeled {more}: 1 label in 'topic' is ignored."]
+    assert read(path, "--label", "topic", "--text", "review").hints == []
