@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state
 from sk_aft._extractor import FoundationFeatureExtractor
 from sk_aft.model_selection._comparison._candidates import (
     BOOSTING,
+    READ_FEATURES,
     choose_candidates,
     choose_models,
     fingerprints,
@@ -23,7 +24,7 @@ from sk_aft.model_selection._comparison._data import (
     check_data,
     check_numbers,
 )
-from sk_aft.model_selection._comparison._race import Race
+from sk_aft.model_selection._comparison._race import LEARNING_CURVE, Race
 from sk_aft.model_selection._comparison._records import Facts, Result
 from sk_aft.model_selection._comparison._result import TransferComparison
 from sk_aft.model_selection._comparison._rivals import with_features
@@ -152,8 +153,9 @@ def compare_transfer(
     models = choose_models(models, data, seed)
     lineup = with_methods(choose_candidates(candidates, data, models, seed), scorer)
     featured = with_features(models)
-    extractor = None if featured is None else FoundationFeatureExtractor(featured)
-
+    extractor = None
+    if featured is not None and any(one.name in READ_FEATURES for one in lineup.candidates):
+        extractor = FoundationFeatureExtractor(featured)
     if models is not None:
         check_numbers(data)
     scores = FoldScores(
@@ -202,7 +204,7 @@ def compare_transfer(
         n_folds=len(data.folds),
         scoring=scorer.name,
         teacher=names_of_models(models),
-        not_compared=list(race.left_out),
+        not_compared=[name for name in race.left_out if name != LEARNING_CURVE],
         feature_seconds=feature_seconds,
         seconds=time.perf_counter() - start,
     )

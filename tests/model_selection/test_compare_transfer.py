@@ -18,6 +18,7 @@ from sklearn.svm import LinearSVC
 from sk_aft import AFTClassifier, AFTRegressor
 from sk_aft.datasets import load_banking77
 from sk_aft.model_selection import TransferComparison, compare_transfer
+from sk_aft.store import FeatureStore
 
 FEW = ["linear", "student-alone", "student"]
 COLUMNS = [
@@ -191,6 +192,20 @@ def test_texts_without_labels_come_marked_or_apart(monkeypatch):
     for name in names:
         np.testing.assert_array_equal(apart.scores_[name], together.scores_[name])
     assert set(apart.best_estimator_.predict(texts)) <= set(labels)
+
+
+def test_a_model_that_no_candidate_reads_is_not_run(own_cache):
+    texts, labels = intents()
+    comparison = compare_transfer(texts, labels, candidates=["tf-idf"], cv=2, verbose=0)
+    assert comparison.best_name_ == "tf-idf"
+    assert not FeatureStore().stats()["models"]
+
+
+def test_without_models_there_are_no_students(iris):
+    comparison = compare_transfer(*iris, models=None, cv=2, verbose=0)
+    assert set(comparison.scores_) == {"boosting", "linear", "mlp"}
+    assert comparison.summary().split("\n")[-1] == "What would help most was not estimated."
+    assert "Students have default settings" in comparison._repr_html_()
 
 
 def test_texts_are_compared_with_students_and_rivals():

@@ -36,6 +36,7 @@ ALONE, TAUGHT, OF_TUNED, TUNED_TEACHER = (
     "tuned-teacher",
 )
 BOOSTING = "boosting"
+READ_FEATURES = ("probe", "pseudo-labels", TAUGHT, OF_TUNED, TUNED_TEACHER)
 RESERVED = (
     *("tf-idf", "probe", "pseudo-labels", "static-embeddings"),
     *("hog-svm", BOOSTING, "linear", "mlp"),
@@ -242,7 +243,7 @@ def fingerprints(models: Any) -> list[dict[str, Any]]:
 def names_of_models(models: Any) -> str:
     """Return the names of the models that teach."""
     if models is None:
-        return "no teacher"
+        return ""
     if isinstance(models, Mapping):
         return ", ".join(dict.fromkeys(map(names_of_models, models.values())))
     if isinstance(models, list):

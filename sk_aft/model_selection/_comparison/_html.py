@@ -147,11 +147,13 @@ def _how(facts: Facts) -> str:
     features = ""
     if facts.feature_seconds > 0.5:
         features = f" Features took {duration(facts.feature_seconds)}, once, besides the fits."
+    settings = "Students have default settings"
+    if facts.teacher:
+        settings = f"Students were taught by {facts.teacher}, with default settings"
     return (
         f"Scores are {facts.scoring}, mean ± standard error over {facts.n_folds} folds of "
-        f"{facts.n_labeled:,} labelled rows{classes}{others}, the same for all. Students were "
-        f"taught by {facts.teacher}, with default settings; rivals chose their main "
-        f"hyper-parameter within the training rows of each fold.{features} Times of predictions "
+        f"{facts.n_labeled:,} labelled rows{classes}{others}, the same for all. "
+        f"{settings}; rivals chose their main hyper-parameter within the training rows of each fold.{features} Times of predictions "
         f"are on one thread of this machine. All of it took {duration(facts.seconds)}."
     )
 

@@ -22,7 +22,7 @@ from sk_aft.model_selection._comparison._scores import (
 from sk_aft.model_selection._comparison._time import TimeEstimate
 from sk_aft.model_selection._comparison._time_words import duration
 
-_OF_HALVES = "learning curve"
+LEARNING_CURVE = "learning curve"
 # What costs less than this share of the time is not worth leaving out.
 _CHEAP = 0.02
 _HALVES = {"labels": HALF_THE_LABELS, "unlabelled rows": HALF_THE_OTHERS}
@@ -110,7 +110,7 @@ class Race:
         self._candidates.sort(key=lambda one: self._rank(one, estimate))
         tuning = estimate.tuning * self._n_folds
         costs = {one.name: self._cost(one, estimate) for one in self._candidates}
-        costs[_OF_HALVES] = estimate.fits.get(TAUGHT, 0.0) * self._of_halves()
+        costs[LEARNING_CURVE] = estimate.fits.get(TAUGHT, 0.0) * self._of_halves()
 
         def total() -> float:
             shared = tuning if estimate.tuned & costs.keys() else 0.0
@@ -138,12 +138,12 @@ class Race:
 
     def _may_go(self, name: str) -> bool:
         """Return whether the question can be answered without a candidate."""
-        return name not in (ALONE, TAUGHT) and (name == _OF_HALVES or len(self._candidates) > 1)
+        return name not in (ALONE, TAUGHT) and (name == LEARNING_CURVE or len(self._candidates) > 1)
 
     def _leave_out(self, name: str, why: str) -> None:
         """Leave out a candidate, or the fits to half of the rows."""
         self.left_out[name] = f"{why} for the time_budget"
-        if name == _OF_HALVES:
+        if name == LEARNING_CURVE:
             self._parts = {}
         self._candidates = [one for one in self._candidates if one.name != name]
 
@@ -186,7 +186,7 @@ class Race:
             for name, part in self._parts.items():
                 progress.set_description(f"half of the {name}")
                 if time.perf_counter() > deadline:
-                    self.left_out[_OF_HALVES] = "no time was left for the time_budget"
+                    self.left_out[LEARNING_CURVE] = "no time was left for the time_budget"
                 elif taught is not None:
                     of_part = []
                     for run in self._fold_scores(taught, part):
