@@ -154,7 +154,8 @@ def _how(facts: Facts) -> str:
         f"Scores are {facts.scoring}, mean ± standard error over {facts.n_folds} folds of "
         f"{facts.n_labeled:,} labelled rows{classes}{others}, the same for all. "
         f"{settings}; rivals chose their main hyper-parameter within the training rows of each "
-        f"fold.{features} Times of predictions are on one thread of this machine. All of it took {duration(facts.seconds)}."
+        f"fold.{features} Times of predictions are on one thread of this machine. All of it took "
+        f"{duration(facts.seconds)}."
     )
 
 
