@@ -135,7 +135,7 @@ class ComparisonDisplay:
         display : ComparisonDisplay
             The object itself.
         """
-        ax = axes_of(ax, type(self).__name__, figsize=(7.6, 4.8), layout="constrained")
+        ax = axes_of(ax, type(self).__name__, figsize=(7.6, 4.8))
         self.ax_, self.figure_ = ax, ax.figure
         on_front = pareto_front(self.scores, self.costs)
         # A front of one point is no line.
