@@ -23,7 +23,6 @@ from threadpoolctl import threadpool_limits
 
 from sk_aft import AFTClassifier, CascadeClassifier, FoundationFeatureExtractor
 from sk_aft.datasets import load_banking77
-from sk_aft.datasets._draw import draw_rows
 
 SHARES = (0.05, 0.1, 0.2)
 _N_UNLABELED = 3000
@@ -33,7 +32,11 @@ _N_TIMED, _N_ROUNDS = 400, 3
 def training_rows(seed: int) -> tuple[list[str], np.ndarray]:
     """Return texts and labels, "" where there is none."""
     texts, intents = load_banking77(return_X_y=True)
-    labeled = draw_rows(intents, 10, seed)
+    random = np.random.RandomState(seed)
+    of_intent = [np.flatnonzero(intents == name) for name in np.unique(intents)]
+    labeled = np.sort(
+        np.concatenate([random.choice(rows, 10, replace=False) for rows in of_intent])
+    )
     others = np.setdiff1d(np.arange(len(texts)), labeled)
     others = np.random.default_rng(seed).permutation(others)[:_N_UNLABELED]
     y = np.append(intents[labeled], np.full(len(others), ""))

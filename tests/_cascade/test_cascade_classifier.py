@@ -1,7 +1,5 @@
 import pickle
-import re
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -573,21 +571,3 @@ def test_few_held_out_rows_are_warned_of_once(cv):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         cascade.set_params(cv=0.12 if cv == 0.1 else cv).fit(X[:n_enough], y[:n_enough])
-
-
-@pytest.mark.slow
-def test_the_examples_of_the_page_run_one_after_the_other(capsys, tmp_path, monkeypatch):
-    mpl = pytest.importorskip("matplotlib")
-    monkeypatch.chdir(tmp_path)  # a student and a figure are saved
-    page = Path(__file__).parents[1] / "docs" / "cascade.md"
-    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    names: dict = {}
-    with mpl.rc_context({"backend": "agg"}):
-        for block in blocks:
-            exec(compile(block, str(page), "exec"), names)
-    *numbers, predicted = capsys.readouterr().out.splitlines()
-    student, cascade, deferred = (float(line.split()[-1]) for line in numbers)
-    assert student < cascade
-    assert 0 < deferred < 0.3
-    assert predicted == "['apple_pay_or_google_pay' 'age_limit']"
-    assert (tmp_path / "deferral.png").exists()
