@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from sk_aft._command._folders import check_is_free
 from sk_aft._command._messages import report
@@ -95,15 +96,17 @@ def demo(options: argparse.Namespace) -> None:
 
     from sk_aft.model_selection import compare_transfer
 
-    comparison = compare_transfer(
-        X,
-        y,
-        X_unlabeled=X_unlabeled,
-        candidates=chosen.candidates,
-        cv=chosen.n_folds,
-        random_state=0,
-        verbose=0 if options.quiet else 1,
-    )
+    # The fits are too small for several threads, which would wait for each other.
+    with threadpool_limits(1):
+        comparison = compare_transfer(
+            X,
+            y,
+            X_unlabeled=X_unlabeled,
+            candidates=chosen.candidates,
+            cv=chosen.n_folds,
+            random_state=0,
+            verbose=0 if options.quiet else 1,
+        )
     write_report(comparison, options.out, f"Does transfer pay on {chosen.title}?")
 
 
