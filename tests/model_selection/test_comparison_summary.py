@@ -101,6 +101,10 @@ def test_only_what_was_estimated_is_compared():
     assert third({}) == "What would help most was not estimated."
 
 
+def test_what_would_not_help_is_said_in_words():
+    assert third(gains_of(labels=0.02, others=-0.01)).endswith("unlabelled rows not at all.")
+
+
 def test_a_gain_within_its_standard_error_helps_nothing():
     sentence = third(gains_of(labels=0.001, others=-0.002))
     assert "neither twice the labels nor twice the unlabelled rows would clearly help" in sentence

@@ -277,7 +277,10 @@ def _what_would_help(gains: Mapping[str, Estimate], scoring: str, n_unlabeled: i
         listed = " nor ".join(more[name] for name in gains)
         neither = "neither " if others else "not even "
         return f"By extrapolation, {neither}{listed} would clearly help{untried}."
-    listed = "".join(f", {more[name]} by {gains[name]}" for name in others)
+    listed = "".join(
+        f", {more[name]} {f'by {gains[name]}' if gains[name].mean > _SMALLEST else 'not at all'}"
+        for name in others
+    )
     head = f"{first[0].upper()}{first[1:]} would help most: by extrapolation, "
     return (
         f"{head if others else 'By extrapolation, '}{more[first]} would raise the {scoring} of "
