@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sk_aft._data._feature_rows import FeatureRows
-from sk_aft._data._tensors import Inputs, InputTensors, in_batches
+from sk_aft._data._tensors import Inputs, InputsOnDemand, InputTensors, in_batches
 from sk_aft._runtime._device import has_room, to_device
 
 # Bytes gathered at a time: many small rows or few large ones. More would not fit the cache.
@@ -212,7 +212,8 @@ class RowBatches:
     @property
     def _is_slow(self) -> bool:
         """Whether to fetch the next rows while the network trains on the current ones."""
-        return self.device.type != "cpu" or self._reads_disk
+        is_on_demand = isinstance(self.inputs, InputsOnDemand)
+        return self.device.type != "cpu" or self._reads_disk or is_on_demand
 
     @property
     def _reads_disk(self) -> bool:

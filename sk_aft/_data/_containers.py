@@ -42,8 +42,6 @@ def check_is_collected(X: Any) -> None:
         raise ValueError(f"X is a {name}, whose rows have no order: give a list.")
     is_indexed = hasattr(X, "__getitem__") or hasattr(X, "to_numpy")
     if hasattr(X, "__array__") or (hasattr(X, "__len__") and is_indexed):
-        if hasattr(X, "column_names") and hasattr(X, "to_pandas"):
-            raise ValueError(f"X is a {name}: give a DataFrame, for example X.to_pandas().")
         return
     if hasattr(X, "collect"):
         raise ValueError(f"X is a {name}, which is not computed yet: call .collect() first.")
