@@ -446,7 +446,8 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
                 if is_stream(X):
                     self._precompute_stream(X)
                 else:
-                    self._source().compute(self._fit(X, y, groups).read)
+                    seen = self._fit(X, y, groups)
+                    self._source().compute(seen.read)
             finally:
                 for backbone in getattr(self, "backbones_", ()):
                     backbone.unload()
@@ -464,7 +465,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             for batch in batches_of(X, self._columns_of_models()):
                 with _counted_from(n_rows):
                     seen = self._check_rows(batch, reset=False) if n_rows else self._fit(batch)
-                    self._source()._replace(verbose=0).compute(seen.read)
+                self._source()._replace(verbose=0).compute(seen.read.counted_from(n_rows))
                 n_rows += len(seen.read)
                 progress.update(len(seen.read))
         if not n_rows:

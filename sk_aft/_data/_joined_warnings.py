@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 # Such as "3 of 8192 texts have ..." or "Model 'minilm': 3 of 8192 texts have ...".
 _COUNTS = re.compile(r"(\d+) of (\d+) ")
+# What follows differs with the rows.
+_EXAMPLE = " The first is "
 
 
 @contextmanager
@@ -34,7 +36,7 @@ def _joined(caught: list[warnings.WarningMessage]) -> dict[str, warnings.Warning
     counts: dict[str, tuple[int, int]] = {}
     for warning in caught:
         message = str(warning.message)
-        key = _COUNTS.sub("# of # ", message, count=1)
+        key = _COUNTS.sub("# of # ", message.partition(_EXAMPLE)[0], count=1)
         first_of.setdefault(key, warning)
         if found := _COUNTS.search(message):
             known = counts.get(key, (0, 0))

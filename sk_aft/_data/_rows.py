@@ -103,6 +103,11 @@ class Rows:
         values = self._values_at(indices)
         return replace(self, values=values, indices=known[indices], _columns=columns)
 
+    def counted_from(self, first: int) -> Rows:
+        """Return the rows with other numbers in messages."""
+        columns = {name: rows.counted_from(first) for name, rows in self._columns.items()}
+        return replace(self, indices=np.arange(first, first + len(self)), _columns=columns)
+
     @property
     def is_lazy(self) -> bool:
         """Whether the rows are read from a file when they are used."""

@@ -237,8 +237,11 @@ class StudentEstimator(DeploymentMethods, SkorchHooks):
     ) -> tuple[TrainingData, TransferChoice]:
         """Return the training rows, and what is transferred."""
         owner = type(self).__name__
+        kept = {} if resumed is None else resumed.kept_transfer
         if all_layers is None:
-            all_layers = learns_from_all_layers(parameters)
+            known = kept.get("kept_method")
+            chosen = {} if known is None else {"transfer": known}
+            all_layers = learns_from_all_layers({**parameters, **chosen})
         allow_nan = not (self.preprocessor is None or isinstance(self.preprocessor, str))
         data = check_training_data(
             X,
@@ -254,7 +257,6 @@ class StudentEstimator(DeploymentMethods, SkorchHooks):
             all_layers=all_layers,
             owner=owner,
         )
-        kept = {} if resumed is None else resumed.kept_transfer
         takes = which_take(parameters, kept.get("kept_method"))
         if takes and not any(takes):
             check_has_features(X, self.transfer)
