@@ -42,14 +42,15 @@ def check_is_collected(X: Any) -> None:
         raise ValueError(f"X is a {name}, whose rows have no order: give a list.")
     is_indexed = hasattr(X, "__getitem__") or hasattr(X, "to_numpy")
     if hasattr(X, "__array__") or (hasattr(X, "__len__") and is_indexed):
+        if hasattr(X, "column_names") and hasattr(X, "to_pandas"):
+            raise ValueError(f"X is a {name}: give a DataFrame, for example X.to_pandas().")
         return
     if hasattr(X, "collect"):
         raise ValueError(f"X is a {name}, which is not computed yet: call .collect() first.")
     if isinstance(X, Iterable):
         raise ValueError(
-            f"X is a {name}, which can only be read from its beginning to its end: make it a list "
-            "of rows. For a stream, call FoundationFeatureExtractor.precompute or partial_fit with "
-            "one list after another."
+            f"X is a {name}, which is no list of rows: make it a list, or an iterator with "
+            "iter(X), which is read as a stream."
         )
 
 

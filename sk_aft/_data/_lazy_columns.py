@@ -96,10 +96,15 @@ class LazyFrame:
         The data set.
     indices : ndarray of shape (n,), int64, optional
         Which of its rows these are; default: all.
+    file : _TemporaryFile, optional
+        The file of the data set, if it has to be removed.
     """
 
-    def __init__(self, dataset: Any, indices: np.ndarray | None = None) -> None:
+    def __init__(
+        self, dataset: Any, indices: np.ndarray | None = None, file: _TemporaryFile | None = None
+    ) -> None:
         self._dataset = dataset
+        self._file = file
         self._indices = np.arange(len(dataset)) if indices is None else indices
 
     @property
@@ -122,16 +127,16 @@ class LazyFrame:
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, list):
-            return LazyFrame(self._dataset.select_columns(key), self._indices)
+            return LazyFrame(self._dataset.select_columns(key), self._indices, self._file)
         if isinstance(key, str):
             return self._column(key)
-        return LazyFrame(self._dataset, self._indices[key])
+        return LazyFrame(self._dataset, self._indices[key], self._file)
 
     def _column(self, name: str) -> Any:
         one = self._dataset.select_columns([name])
         (kind,) = one.features.arrow_schema.types
         if holds_objects(kind):
-            return LazyColumn(_ColumnOfDataset(one, name), self._indices)
+            return LazyColumn(_ColumnOfDataset(one, name, self._file), self._indices)
         table = one.with_format("arrow")[:]  # numbers and categories are small
         return table.column(name).take(self._indices).to_pandas()
 
@@ -155,11 +160,14 @@ class _ColumnOfDataset:
         A data set of this column alone.
     name : str
         Its name.
+    file : _TemporaryFile or None
+        The file of the data set, if it has to be removed.
     """
 
-    def __init__(self, dataset: Any, name: str) -> None:
+    def __init__(self, dataset: Any, name: str, file: _TemporaryFile | None) -> None:
         self._dataset = dataset.with_format("arrow")
         self._name = name
+        self._file = file
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -172,6 +180,21 @@ class _ColumnOfDataset:
         is_range = len(indices) == last - first + 1 and bool((np.diff(indices) == 1).all())
         key: Any = slice(first, last + 1) if is_range else indices.tolist()
         return column_values(self._dataset[key].column(self._name))
+
+
+class _TemporaryFile:
+    """A file of rows that is removed with the last object that refers to it."""
+
+    def __init__(self) -> None:
+        directory = tempfile.mkdtemp(prefix="sk_aft_rows_")
+        self.path = str(Path(directory, "rows.arrow"))
+        weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
+
+    def __reduce__(self) -> Any:
+        return type(None), ()  # a copy in another process does not remove it
+
+    def __deepcopy__(self, memo: Any) -> _TemporaryFile:
+        return self
 
 
 class _Chain:
@@ -218,14 +241,17 @@ def opened(X: Any, columns: Sequence[str] | None = None) -> Any:
     if not is_stream(X):
         return X
     datasets = import_optional("datasets", extra="streams", purpose=_PURPOSE)
+    file = None
     if not isinstance(X, datasets.Dataset):
-        X = _written(X, columns, datasets)
+        file = _TemporaryFile()
+        _write(X, columns, file.path)
+        X = datasets.Dataset.from_file(file.path)
     if columns is not None:
         missing = [name for name in columns if name not in X.column_names]
         if missing:
             raise ValueError(f"columns {missing} are missing from X, which has {X.column_names}.")
-        return LazyFrame(X.select_columns(list(dict.fromkeys(columns))))
-    frame = LazyFrame(X)
+        return LazyFrame(X.select_columns(list(dict.fromkeys(columns))), file=file)
+    frame = LazyFrame(X, file=file)
     if not any(map(holds_objects, frame.dtypes)):
         return frame.loaded()
     if len(frame.columns) > 1:
@@ -233,25 +259,16 @@ def opened(X: Any, columns: Sequence[str] | None = None) -> Any:
     return frame[frame.columns[0]]
 
 
-def _written(X: Any, columns: Sequence[str] | None, datasets: Any) -> Any:
-    """Write a stream to a temporary file, which is removed when it is not used any more."""
+def _write(X: Any, columns: Sequence[str] | None, path: str) -> None:
+    """Write a stream to a file of Arrow."""
     arrow = import_optional("pyarrow", extra="streams", purpose=_PURPOSE)
-    directory = Path(tempfile.mkdtemp(prefix="sk_aft_rows_"))
-    try:
-        path = directory / "rows.arrow"
-        tables = (_as_table(batch, arrow) for batch in batches_of(X, columns))
-        first = next(tables, None)
-        if first is None:
-            raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
-        with arrow.ipc.new_stream(str(path), first.schema) as writer:
-            for table in chain([first], tables):
-                writer.write_table(table.cast(first.schema))
-        dataset = datasets.Dataset.from_file(str(path))
-    except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)
-        raise
-    weakref.finalize(dataset.data, shutil.rmtree, directory, ignore_errors=True)
-    return dataset
+    tables = (_as_table(batch, arrow) for batch in batches_of(X, columns))
+    first = next(tables, None)
+    if first is None:
+        raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
+    with arrow.ipc.new_stream(path, first.schema) as writer:
+        for table in chain([first], tables):
+            writer.write_table(table.cast(first.schema))
 
 
 def _as_table(batch: Any, arrow: Any) -> Any:

@@ -126,7 +126,8 @@ def several_columns(names: Sequence[Any]) -> ValueError:
 
 def _is_arrow(X: Any) -> bool:
     is_theirs = any(base.__module__.startswith("pyarrow") for base in type(X).__mro__)
-    return is_theirs and (hasattr(X, "to_batches") or hasattr(X, "read_next_batch"))
+    known = ("to_batches", "read_next_batch", "num_rows")  # tables, readers, record batches
+    return is_theirs and any(hasattr(X, name) for name in known)
 
 
 def _dataset_of_files(X: Any) -> Any:
@@ -147,7 +148,9 @@ def _dataset_of_files(X: Any) -> Any:
 
 def _arrow_batches(X: Any, columns: Sequence[str] | None) -> Iterator[Any]:
     if not (hasattr(X, "scanner") and hasattr(X, "schema")):  # a table, a reader or a scanner
-        return X.to_batches() if hasattr(X, "to_batches") else iter(X)
+        if hasattr(X, "to_batches"):
+            return X.to_batches()
+        return iter([X]) if hasattr(X, "num_rows") else iter(X)
     chosen = _chosen(X.schema.names, columns, lambda: _are_numbers(X.schema.types))
     # Reading ahead by default holds several files in memory.
     return X.to_batches(
@@ -222,6 +225,11 @@ def _of_iterator(X: Iterator[Any], columns: Sequence[str] | None) -> Iterator[An
 def _is_batch(item: Any) -> bool:
     if isinstance(item, (str, bytes, bytearray, memoryview, os.PathLike, Mapping)):
         return False
+    if isinstance(item, tuple):
+        raise ValueError(
+            "X yields tuples, which may be rows with their labels, or batches: yield rows alone, "
+            "or lists of rows."
+        )
     return item is not None and not is_pil_image(item) and hasattr(item, "__len__")
 
 
