@@ -71,8 +71,6 @@ class Processes:
 
     def check_same(self, facts: Mapping[str, Any]) -> None:
         """Raise ValueError in all processes if a fact differs between them."""
-        if self.count == 1:
-            return
         of_all = _operations().gather_object([dict(facts)])
         for index, others in enumerate(of_all):
             names = {*of_all[0], *others}
@@ -129,21 +127,29 @@ class Processes:
             tensor.copy_(_operations().broadcast(tensor.detach().contiguous()))
 
     @contextmanager
-    def stopping_together(self) -> Iterator[None]:
-        """If a KeyboardInterrupt is raised in the block in one process, raise it in all of them.
+    def ending_together(self) -> Iterator[None]:
+        """If the block fails in one process, raise an error in all; the others would wait for it.
 
-        This is how callbacks of skorch stop a training. The other processes would wait for ever.
+        They raise StoppedElsewhere after a KeyboardInterrupt, by which callbacks of skorch stop a
+        training, and else RuntimeError. The methods of processes must not be called in the block.
         """
         if self.count == 1:
             yield
             return
-        interruption = None
+        error: BaseException | None = None
         try:
             yield
-        except KeyboardInterrupt as error:
-            interruption = error
-        if any(_operations().gather_object([interruption is not None])):
-            raise interruption or StoppedElsewhere
+        except BaseException as raised:
+            error = raised
+        is_stopped = isinstance(error, KeyboardInterrupt)
+        of_all = _operations().gather_object([(error is not None, is_stopped, repr(error))])
+        if error is not None:
+            raise error
+        for index, (has_failed, is_stopped, text) in enumerate(of_all):
+            if is_stopped:
+                raise StoppedElsewhere
+            if has_failed:
+                raise RuntimeError(f"The training ended, because process {index} raised {text}.")
 
     def own_random_numbers(self, seed: int, device: torch.device) -> AbstractContextManager[Any]:
         """Return a block in which dropout differs from that of the other processes."""

@@ -142,26 +142,28 @@ class StudentEstimator(DeploymentMethods, SkorchHooks):
             before, now = self._training.built_with, built_with(parameters)
             check_unchanged(before, now, built=resumed.built)
         rows = (X, y, features, sample_weight, X_unlabeled, soft_targets)
-        data, transfer = self._checked(*rows, parameters, resumed, incremental, classes)
         processes = current_processes()
-        if named is not None:
-            named.check_kind(data.schema.kind)
-        if resumed is not None:
-            random = copy.deepcopy(resumed.random)
-        else:
-            random = np.random.RandomState(processes.of_main(draw_seed(self.random_state)))
-        plan = TrainingPlan.of(
-            parameters,
-            data,
-            transfer,
-            device=processes.device(self.device) if resumed is None else resumed.device,
-            processes=processes,
-            random=random,
-            chooses_method=self.transfer == "auto" and resumed is None and not incremental,
-            split_seed=None if resumed is None else resumed.split_seed,
-            is_incremental=incremental,
-        )
-        processes.check_same(facts_of(parameters, data, plan, y, sample_weight, soft_targets))
+        seed = processes.of_main(draw_seed(self.random_state) if resumed is None else None)
+        with processes.ending_together():
+            data, transfer = self._checked(*rows, parameters, resumed, incremental, classes)
+            if named is not None:
+                named.check_kind(data.schema.kind)
+            random = (
+                np.random.RandomState(seed) if resumed is None else copy.deepcopy(resumed.random)
+            )
+            plan = TrainingPlan.of(
+                parameters,
+                data,
+                transfer,
+                device=processes.device(self.device) if resumed is None else resumed.device,
+                processes=processes,
+                random=random,
+                chooses_method=self.transfer == "auto" and resumed is None and not incremental,
+                split_seed=None if resumed is None else resumed.split_seed,
+                is_incremental=incremental,
+            )
+        if processes.count > 1:
+            processes.check_same(facts_of(parameters, data, plan, y, sample_weight, soft_targets))
         if resumed is None:
             student, tensors = start_student(
                 data,

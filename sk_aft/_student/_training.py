@@ -128,7 +128,7 @@ def train(
             notify("on_epoch_begin", **datasets)
             epoch(batches, True, "train", train_step)
             epoch(held_out, False, "valid", validation_step)
-            with processes.stopping_together():
+            with processes.ending_together():
                 notify("on_epoch_end", **datasets)
     except StoppedElsewhere:
         pass
