@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -194,9 +195,11 @@ def fit_together(accelerator: Any) -> Iterator[None]:
     TypeError
         If it is not an accelerator.
     ValueError
-        If the accelerator has options that have no effect here. A `fit` in the block raises it in
-        all processes if rows, targets or parameters differ between them, or if ``batch_size`` is
-        not a multiple of their number.
+        If the accelerator does not connect the processes that were started, or has options that
+        have no effect here. A `fit` in the block raises it in all processes if rows, targets or
+        parameters differ between them, or if ``batch_size`` is not a multiple of their number.
+    RuntimeError
+        Raised by a `fit` in the block if another process fails.
 
     Notes
     -----
@@ -207,15 +210,15 @@ def fit_together(accelerator: Any) -> Iterator[None]:
 
     Examples
     --------
-    >>> from accelerate import Accelerator
+    >>> from accelerate import Accelerator  # doctest: +SKIP
     >>> from sklearn.datasets import load_iris
     >>> from sk_aft import AFTClassifier, fit_together
     >>> X, y = load_iris(return_X_y=True)
-    >>> accelerator = Accelerator(cpu=True)
+    >>> accelerator = Accelerator()  # doctest: +SKIP
     >>> student = AFTClassifier(beta=0, random_state=0)
-    >>> with fit_together(accelerator):
+    >>> with fit_together(accelerator):  # doctest: +SKIP
     ...     student = student.fit(X, y)
-    >>> if accelerator.is_main_process:
+    >>> if accelerator.is_main_process:  # doctest: +SKIP
     ...     print(student.score(X, y) > 0.9)
     True
     """
@@ -231,6 +234,13 @@ def _check_accelerator(accelerator: Any) -> None:
     needed = ("num_processes", "process_index", "device", "distributed_type", "reduce")
     if not all(hasattr(accelerator, name) for name in needed):
         raise TypeError(f"fit_together takes an accelerate.Accelerator, got {accelerator!r}.")
+    n_started = int(os.environ.get("WORLD_SIZE", "1"))
+    if n_started != accelerator.num_processes:
+        raise ValueError(
+            f"{n_started} processes were started, but the accelerator connects "
+            f"{accelerator.num_processes}: each would train alone. Without GPUs, set the variable "
+            "ACCELERATE_USE_CPU=1, or give Accelerator(cpu=True)."
+        )
     kind = accelerator.distributed_type.value
     if kind not in _TYPES:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 from functools import partial
@@ -23,21 +24,23 @@ SCRIPT = Path(together.__file__)
 SECONDS = 240  # of all trainings together; they take 30
 
 
-def launch(folder, *names):
-    """Let two processes run some scenarios; return the finished process of the launcher."""
+def launch(folder, *names, script=SCRIPT):
+    """Let two processes run some scenarios, or a script; return the finished launcher."""
     options = "--multi_gpu --num_processes=2 --num_machines=1 --main_process_port=0"
     options += " --mixed_precision=no --dynamo_backend=no"
     return subprocess.run(
         [
             *(sys.executable, "-m", "accelerate.commands.launch", *options.split()),
-            *(str(SCRIPT), str(folder), *names),
+            *(str(script), str(folder), *names),
         ],
         env={
             **os.environ,
+            "ACCELERATE_USE_CPU": "1",
             "CUDA_VISIBLE_DEVICES": "",
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": os.pathsep.join([str(SCRIPT.parents[2]), *sys.path]),
         },
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=SECONDS,
@@ -76,11 +79,17 @@ def make_accelerator():
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in together.SCENARIOS if name not in ("differences", "dies")]
+    "name",
+    [n for n in together.SCENARIOS if n not in ("random_numbers", "differences", "dies")],
 )
 def test_both_processes_end_with_the_same_student(launched, name):
     main, other = results(launched, name)
     assert_same(main, other)
+
+
+def test_each_process_draws_its_own_dropout(launched):
+    main, other = results(launched, "random_numbers")
+    assert main != other
 
 
 def test_early_stopping_ends_the_training_in_both_processes(launched):
@@ -165,6 +174,21 @@ def test_a_process_that_dies_ends_the_others(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_documented_script_trains_a_student_and_saves_it(tmp_path):
+    page = (SCRIPT.parents[2] / "docs" / "several_gpus.md").read_text(encoding="utf-8")
+    script, printed = re.findall(r"```(?:python)?\n(.*?)```", page, flags=re.DOTALL)
+    (tmp_path / "train.py").write_text(script, encoding="utf-8")
+    run = launch(tmp_path, script=tmp_path / "train.py")
+    assert run.returncode == 0, run.stderr[-5000:]
+    lines, expected = run.stdout.splitlines(), printed.splitlines()
+    assert [line for line in lines if line in expected[1:3]] == expected[1:3]
+    *start, accuracy = lines[-1].split()
+    assert start == expected[-1].split()[:-1]
+    assert float(accuracy) > 0.93
+    *_, X_test, y_test = together.digits()
+    assert AFTClassifier.from_pretrained(tmp_path / "digits").score(X_test, y_test) > 0.93
+
+
 def test_one_process_trains_as_without_an_accelerator(make_accelerator):
     X, y, X_test, _ = together.digits()
     student = AFTClassifier(beta=0, max_epochs=2, random_state=0)
@@ -172,6 +196,14 @@ def test_one_process_trains_as_without_an_accelerator(make_accelerator):
     with fit_together(make_accelerator()):
         found = student.fit(X, y).predict_proba(X_test)
     np.testing.assert_array_equal(found, expected)
+
+
+def test_processes_that_are_not_connected_are_an_error(make_accelerator, monkeypatch):
+    accelerator = make_accelerator()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    message = "2 processes were started, but the accelerator connects 1"
+    with pytest.raises(ValueError, match=message), fit_together(accelerator):
+        pass
 
 
 def test_only_accelerators_are_accepted():

@@ -46,6 +46,13 @@ class NormalisedNet(nn.Module):
         return self.head(features), features
 
 
+class RecordsStatistics(Callback):
+    """Records the statistics with which the held-out rows of an epoch were scored."""
+
+    def on_epoch_end(self, net, **kwargs):
+        net.history.record("statistics", net.module_.layers[1].running_mean.tolist())
+
+
 class ScoreOfProcess(Callback):
     """Records a score that improves in the first process only."""
 
@@ -54,6 +61,13 @@ class ScoreOfProcess(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         net.history.record("own_score", -len(net.history) if self.index else len(net.history))
+
+
+class DrawsNumber(Callback):
+    """Draws a random number as dropout does."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.number = torch.rand(()).item()
 
 
 class ProcessFails(Callback):
@@ -86,9 +100,16 @@ def early_stopping(accelerator):
     X, y, X_test, _ = digits()
     y = np.where(np.arange(len(y)) % 4 == 0, (y + 3) % 10, y)  # noise, so that scores get worse
     student = AFTClassifier(
-        NormalisedNet, beta=0, lr=0.01, max_epochs=60, early_stopping=True, n_iter_no_change=3
+        NormalisedNet,
+        beta=0,
+        lr=0.01,
+        max_epochs=60,
+        early_stopping=True,
+        n_iter_no_change=3,
+        callbacks=[RecordsStatistics()],
     )
-    return outcome(student.fit(X, y), X_test)
+    found = outcome(student.fit(X, y), X_test)
+    return {**found, "statistics": student.history[:, "statistics"]}
 
 
 def own_score(accelerator):
@@ -193,6 +214,13 @@ def search(accelerator):
     return {"lr": found.best_params_["lr"], "best": outcome(found.best_estimator_, X_test)}
 
 
+def random_numbers(accelerator):
+    X, y, *_ = digits()
+    draws = DrawsNumber()
+    AFTClassifier(beta=0, max_epochs=1, callbacks=[draws], random_state=0).fit(X, y)
+    return draws.number
+
+
 def saved(accelerator):
     X, y, X_test, _ = digits()
     student = AFTClassifier(beta=0, max_epochs=3, random_state=0).fit(X, y)
@@ -251,6 +279,7 @@ SCENARIOS = {
     "transfer": lambda accelerator: transfer(FOLDER),
     "resumed": resumed,
     "search": search,
+    "random_numbers": random_numbers,
     "saved": saved,
     "differences": differences,
     "dies": dies,
