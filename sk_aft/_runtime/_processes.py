@@ -235,7 +235,7 @@ def _check_accelerator(accelerator: Any) -> None:
     if not all(hasattr(accelerator, name) for name in needed):
         raise TypeError(f"fit_together takes an accelerate.Accelerator, got {accelerator!r}.")
     n_started = int(os.environ.get("WORLD_SIZE", "1"))
-    if n_started != accelerator.num_processes:
+    if n_started > accelerator.num_processes:
         raise ValueError(
             f"{n_started} processes were started, but the accelerator connects "
             f"{accelerator.num_processes}: each would train alone. Without GPUs, set the variable "

@@ -10,8 +10,6 @@ from pathlib import Path
 import joblib
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.model_selection import GridSearchCV
@@ -286,6 +284,9 @@ SCENARIOS = {
 }
 
 if __name__ == "__main__":
+    from accelerate import Accelerator
+    from accelerate.utils import InitProcessGroupKwargs
+
     warnings.simplefilter("ignore")
     FOLDER, *names = Path(sys.argv[1]), *sys.argv[2:]
     torch.set_num_threads(1)
