@@ -216,6 +216,8 @@ def make_batches(
     device: torch.device,
     unlabeled_fraction: float = 0.5,
     shuffle: np.random.RandomState | None = None,
+    part: int = 0,
+    n_parts: int = 1,
 ) -> RowBatches:
     """Return batches of some rows, with their targets and weights."""
     features = soft_targets = None
@@ -235,4 +237,6 @@ def make_batches(
         shuffle=shuffle,
         labeled_mask=data.labeled_mask[indices],
         unlabeled_fraction=unlabeled_fraction,
+        part=part,
+        n_parts=n_parts,
     )
