@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -152,10 +153,42 @@ def _arrow_batches(X: Any, columns: Sequence[str] | None) -> Iterator[Any]:
             return X.to_batches()
         return iter([X]) if hasattr(X, "num_rows") else iter(X)
     chosen = _chosen(X.schema.names, columns, lambda: _are_numbers(X.schema.types))
-    # Reading ahead by default holds several files in memory.
-    return X.to_batches(
-        columns=chosen, batch_size=_ROWS_PER_READ, batch_readahead=2, fragment_readahead=1
+    return chain.from_iterable(_of_fragment(part, X, chosen) for part in X.get_fragments())
+
+
+def _of_fragment(fragment: Any, dataset: Any, columns: list[str]) -> Iterator[Any]:
+    """Yield the record batches of a file.
+
+    A scanner of the whole data set reads up to a gigabyte ahead of a slow model.
+    """
+    if hasattr(fragment, "split_by_row_group"):
+        groups = fragment.split_by_row_group(schema=dataset.schema)
+    elif _is_csv(fragment) and set(columns) <= set(fragment.physical_schema.names):
+        yield from _open_csv(fragment, dataset.schema, columns)
+        return
+    else:
+        groups = [fragment]
+    for group in groups:
+        yield from group.to_batches(
+            schema=dataset.schema,
+            columns=columns,
+            batch_size=_ROWS_PER_READ,
+            batch_readahead=1,
+            fragment_readahead=0,
+        )
+
+
+def _is_csv(fragment: Any) -> bool:
+    return hasattr(fragment, "format") and fragment.format.default_extname == "csv"
+
+
+def _open_csv(fragment: Any, schema: Any, columns: list[str]) -> Iterator[Any]:
+    csv = import_optional("pyarrow.csv", extra="streams", purpose=_PURPOSE)
+    options = csv.ConvertOptions(
+        include_columns=columns, column_types={name: schema.field(name).type for name in columns}
     )
+    with fragment.open() as file, csv.open_csv(file, convert_options=options) as reader:
+        yield from reader
 
 
 def _of_hugging_face(X: Any, columns: Sequence[str] | None) -> Iterator[Any]:
