@@ -90,7 +90,8 @@ def _checked(array: np.ndarray, path: Path) -> np.ndarray:
             f"{path} holds an array of shape {array.shape} of dtype {array.dtype}: expected "
             "floating-point numbers of shape (n_rows, n_features)."
         )
-    return array.astype(np.float32, copy=False)
+    # What is converted is in memory, and no np.memmap any more.
+    return array if array.dtype == np.dtype("<f4") else np.array(array, np.float32, subok=False)
 
 
 def _files_of(path: str | os.PathLike) -> list[Path]:

@@ -75,7 +75,7 @@ def _pieces(path: Path, dtype: str, width: int) -> Iterator[tuple[np.ndarray, np
             if digests.null_count or features.null_count:
                 raise ValueError(f"{path} has rows that are null: expected none.")
             rows, _ = rows_of(features, path, first_row, like)
-            matrix: np.ndarray = rows.astype(np.float32, copy=False)
+            matrix: np.ndarray = rows.astype(np.float32)  # a copy, as Arrow's is read-only
             stored = as_stored(matrix, dtype)
             if not np.array_equal(as_float32(stored, dtype), matrix):
                 raise ValueError(f"The features of {path} are not numbers of type {dtype}.")
