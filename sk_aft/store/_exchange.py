@@ -54,15 +54,15 @@ class _Model(NamedTuple):
         try:
             content = json.loads(metadata[_ENTRY])
             version = content.pop("version")
-            if version != _VERSION:
-                raise ValueError(
-                    f"{path} is of version {version!r}: this version of sk-aft reads {_VERSION}."
-                )
             model = cls(**{**content, "digest": bytes.fromhex(content["digest"])})
-            is_valid = isinstance(model.name, str) and isinstance(model.fingerprint, dict)
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise ValueError(f"The metadata of {path} is damaged: {error!r}.") from error
-        if not is_valid or model.dtype not in STORED_DTYPES:
+        if version != _VERSION:
+            raise ValueError(
+                f"{path} is of version {version!r}: this version of sk-aft reads {_VERSION}."
+            )
+        is_valid = isinstance(model.name, str) and isinstance(model.fingerprint, dict)
+        if not is_valid or model.dtype not in [*STORED_DTYPES]:
             raise ValueError(f"The metadata of {path} has a name, dtype or fingerprint of no use.")
         if model.digest != model_digest(model.fingerprint, model.dtype):
             raise ValueError(

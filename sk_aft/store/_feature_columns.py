@@ -50,11 +50,12 @@ class Column(NamedTuple):
         """Return the rows memory-mapped; None if the file does not hold them as one array."""
         if self.path.suffix in PARQUET_SUFFIXES:
             return None
-        with explained(self.path), _arrow_batches(self.path, self.name) as batches:
-            chunks = [batch.column(self.name) for batch in itertools.islice(batches, 2)]
-            if len(chunks) != 1 or chunks[0].null_count:
+        # pyarrow copies the column if it is told which one is needed.
+        with explained(self.path), _arrow_batches(self.path, None) as batches:
+            chunk = batches.only_chunk(self.name)
+            if chunk is None or chunk.null_count:
                 return None
-            rows, _ = rows_of(chunks[0], self.path)
+            rows, _ = rows_of(chunk, self.path)
             offset = batches.offset_of(rows)
         if offset is None or rows.dtype != np.dtype("<f4") or not rows.size:
             return None
@@ -176,7 +177,9 @@ def explained(path: Path) -> Iterator[None]:
     pyarrow = arrow("pyarrow")
     try:
         yield
-    except pyarrow.ArrowInvalid as error:
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        if getattr(error, "errno", None) is not None:  # of the operating system
+            raise
         raise ValueError(f"{path} cannot be read; is it damaged? {error}") from error
 
 
@@ -208,6 +211,13 @@ class _ArrowBatches:
         if not self._is_file:
             return iter(self._reader)
         return (self._reader.get_batch(i) for i in range(self._reader.num_record_batches))
+
+    def only_chunk(self, column: str) -> Any:
+        """Return a column of the only batch; None if there are none or several."""
+        if self._is_file and self._reader.num_record_batches != 1:
+            return None
+        batches = list(itertools.islice(self, 2))
+        return batches[0].column(column) if len(batches) == 1 else None
 
     def offset_of(self, rows: np.ndarray) -> int | None:
         """Return where in the file an array lies; None if it was decompressed or converted."""

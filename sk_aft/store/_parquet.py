@@ -76,8 +76,12 @@ def _pieces(path: Path, dtype: str, width: int) -> Iterator[tuple[np.ndarray, np
                 raise ValueError(f"{path} has rows that are null: expected none.")
             rows, _ = rows_of(features, path, first_row, like)
             matrix: np.ndarray = rows.astype(np.float32)  # a copy, as Arrow's is read-only
+            finite_mask = np.isfinite(matrix).all(axis=1)
+            if not finite_mask.all():
+                row = first_row + int(np.flatnonzero(~finite_mask)[0])
+                raise ValueError(f"Row {row} of {path} has NaN or infinity: no store wrote it.")
             stored = as_stored(matrix, dtype)
-            if not np.array_equal(as_float32(stored, dtype), matrix):
+            if not np.array_equal(as_float32(stored, dtype), rows):
                 raise ValueError(f"The features of {path} are not numbers of type {dtype}.")
             yield np.frombuffer(b"".join(digests.to_pylist()), "<u8").reshape(-1, 2), stored
             first_row += len(rows)

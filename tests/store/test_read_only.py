@@ -165,7 +165,7 @@ def test_a_search_shares_a_store_that_is_only_read(shared, model):
     assert state_of(shared) == before
 
 
-# ---------------------------------------------------------------- directories that cannot be written
+# ---------------------------------------------------------------- places that cannot be written
 
 READ_ALL = """
 import sys
