@@ -182,7 +182,7 @@ def fresh_processes():
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sk_aft.store"])
+    context.set_forkserver_preload(["sk_aft._extractor", "sk_aft.backbones._callable"])
     return context
 
 
