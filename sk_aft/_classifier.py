@@ -314,8 +314,10 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
             are texts, ``pandas.Categorical`` columns are categories.
         y : array-like of shape (n_rows,)
             Labels of any type.
-        features : array-like of shape (n_rows, n_foundation_features), optional
-            Foundation features of plain rows.
+        features : array-like of shape (n_rows, n_foundation_features) or path-like, optional
+            Foundation features of plain rows, or a file that `sk_aft.store.read_features` reads,
+            such as Parquet with a column "features". Rows of NaN, or null, have no features. A
+            search cannot slice a path: give it ``features=read_features(path)``.
         soft_targets : array-like of shape (n_rows, n_classes), optional
             Class probabilities from any source, such as a language model, in the order of
             ``classes_``, or a DataFrame with columns named after the classes; NaN in rows without
@@ -371,8 +373,8 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
             Labels.
         classes : array-like of shape (n_classes,), optional
             All labels that may occur; required in the first call.
-        features : array-like of shape (n_rows, n_foundation_features), optional
-            Foundation features of plain rows.
+        features : array-like of shape (n_rows, n_foundation_features) or path-like, optional
+            Foundation features of plain rows, or a file of them, as for `fit`.
         sample_weight : array-like of shape (n_rows,), optional
             Weights of the rows in the task loss.
 

@@ -25,7 +25,7 @@ from sk_aft._runtime._memory import is_out_of_memory, release_memory
 from sk_aft.backbones import Backbone
 from sk_aft.backbones._base import FeatureShapeError
 from sk_aft.backbones._layers import LayersOfModel
-from sk_aft.exceptions import SeveralKindsError
+from sk_aft.exceptions import MissingFeaturesError, SeveralKindsError
 from sk_aft.store import FeatureStore, digest_array, row_digests
 from sk_aft.store._process import process_store
 
@@ -302,6 +302,7 @@ class Embedding:
         matrix, indices = store.locate(model, self.digests)
         todo = self._readable(self._distinct(np.flatnonzero(indices < 0)))
         if len(todo):
+            self._check_may_compute(store, len(todo))
             n_hits = len(indices) - int((indices < 0).sum())
             with store.claims(model) as claims, self._progress(len(todo), n_hits) as progress:
                 self._fill(store, model, claims.claim, todo, progress.update)
@@ -313,6 +314,18 @@ class Embedding:
                     "is the disk damaged, or was the directory removed?"
                 )
         return StoredRows(_NO_ROWS if matrix is None else matrix, indices, model)
+
+    def _check_may_compute(self, store: FeatureStore, n_missing: int) -> None:
+        """Raise MissingFeaturesError if features are missing in a store that is only read."""
+        if store.read_only:
+            n_rows = len(self._distinct(np.arange(len(self._rows))))
+            raise MissingFeaturesError(
+                f"The features of {n_missing} of {n_rows} distinct rows of model "
+                f"{self._backbone.name!r} are not in {store}, and nothing is computed for a store "
+                "that is only read. Give cache= a store of your own, and copy this one into it "
+                f"first with FeatureStore(...).merge({str(store.path)!r}); or open it without "
+                "read_only=True."
+            )
 
     def _in_memory(self) -> StoredRows:
         todo = self._readable(self._distinct(np.arange(len(self._rows))))

@@ -44,6 +44,7 @@ from sk_aft._runtime._device import resolve_device
 from sk_aft.backbones import Backbone, resolve_backbone
 from sk_aft.backbones._base import FeatureShapeError
 from sk_aft.backbones._layers import check_layers, layers_to_store
+from sk_aft.exceptions import MissingFeaturesError
 from sk_aft.store import FeatureStore, model_digest, row_digests
 from sk_aft.store._process import inherit, process_state
 
@@ -95,6 +96,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         - "auto": in the directory named by the environment variable ``SK_AFT_CACHE``, or in
           the user's cache directory.
         - None: in memory only.
+        - A FeatureStore, such as one with ``read_only=True``, in which nothing is computed.
     batch_size : int or "auto", default="auto"
         Number of rows per batch of a model; it does not change the features. "auto" is each
         model's own batch size, larger on a CUDA GPU, and halved when memory runs out.
@@ -620,6 +622,9 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
                 # Through the store, because the row is needed there anyway.
                 return source.compute(rows[row : row + 1])[0].matrix.width
             except FeatureShapeError:
+                raise
+            except MissingFeaturesError:
+                source.compute(rows)  # this raises, and counts all rows that are missing
                 raise
             except ValueError:
                 continue

@@ -288,8 +288,10 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
             are texts, ``pandas.Categorical`` columns are categories.
         y : array-like of shape (n_rows,) or (n_rows, n_targets)
             Numbers to predict.
-        features : array-like of shape (n_rows, n_foundation_features), optional
-            Foundation features of plain rows.
+        features : array-like of shape (n_rows, n_foundation_features) or path-like, optional
+            Foundation features of plain rows, or a file that `sk_aft.store.read_features` reads,
+            such as Parquet with a column "features". Rows of NaN, or null, have no features. A
+            search cannot slice a path: give it ``features=read_features(path)``.
         soft_targets : array-like of shape (n_rows,) or (n_rows, n_targets), optional
             Predictions from any source, in the unit of y; NaN in rows without them. If X, or else
             y, has a pandas index, theirs has to be the same. They replace the soft targets that X
@@ -344,8 +346,8 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
             Numbers to predict.
         classes : ignored
             Present for compatibility with skorch.
-        features : array-like of shape (n_rows, n_foundation_features), optional
-            Foundation features of plain rows.
+        features : array-like of shape (n_rows, n_foundation_features) or path-like, optional
+            Foundation features of plain rows, or a file of them, as for `fit`.
         sample_weight : array-like of shape (n_rows,), optional
             Weights of the rows in the task loss.
 

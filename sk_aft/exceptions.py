@@ -1,6 +1,6 @@
 """Errors of sk-aft that a caller may want to catch; all are also ValueErrors."""
 
-__all__ = ["DivergenceError", "SeveralKindsError"]
+__all__ = ["DivergenceError", "MissingFeaturesError", "SeveralKindsError"]
 
 
 class DivergenceError(ValueError):
@@ -18,6 +18,10 @@ class DivergenceError(ValueError):
     ...     print(str(error)[:15])
     The loss became
     """
+
+
+class MissingFeaturesError(ValueError):
+    """Features are not in a feature store that was opened read-only, so they are not computed."""
 
 
 class SeveralKindsError(ValueError):

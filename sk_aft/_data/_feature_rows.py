@@ -52,7 +52,7 @@ class RowMatrix(Protocol):
 
 
 class MatrixInMemory:
-    """Rows of an array.
+    """Rows of an array, which may be memory-mapped.
 
     Parameters
     ----------
@@ -60,10 +60,9 @@ class MatrixInMemory:
         The rows.
     """
 
-    is_on_disk = False
-
     def __init__(self, matrix: np.ndarray) -> None:
         self._matrix = matrix
+        self.is_on_disk = isinstance(matrix, np.memmap) or isinstance(matrix.base, np.memmap)
 
     @property
     def width(self) -> int:

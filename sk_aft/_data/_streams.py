@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -13,13 +12,18 @@ import numpy as np
 
 from sk_aft._data._containers import as_objects, is_frame
 from sk_aft._data._images import is_pil_image
+from sk_aft._data._table_files import ARROW_SUFFIXES, PARQUET_SUFFIXES, table_files
 from sk_aft._optional import import_optional
 
 ROWS_PER_BATCH = 8192
 # A batch of images or long texts has fewer rows, so that it does not fill the memory.
 _BYTES_PER_BATCH = 64 << 20
 _ROWS_PER_READ = 1024
-_FORMATS = {".parquet": "parquet", ".arrow": "ipc", ".feather": "ipc", ".csv": "csv"}
+_FORMATS = {
+    ".csv": "csv",
+    **dict.fromkeys(PARQUET_SUFFIXES, "parquet"),
+    **dict.fromkeys(ARROW_SUFFIXES, "ipc"),
+}
 _PURPOSE = "rows from files of tables"
 
 
@@ -132,19 +136,15 @@ def _is_arrow(X: Any) -> bool:
 
 
 def _dataset_of_files(X: Any) -> Any:
-    path = os.path.expanduser(os.fspath(X))
-    pattern = os.path.join(path, "**", "*.*") if os.path.isdir(path) else path
-    found = [path] if os.path.isfile(path) else sorted(glob.glob(pattern, recursive=True))
-    files = [name for name in found if Path(name).suffix in _FORMATS]
-    if not files:
-        readable = ", ".join(f"*{suffix}" for suffix in _FORMATS)
-        raise FileNotFoundError(f"No file of {readable} is found at {path!r}.")
-    suffixes = sorted({Path(name).suffix for name in files})
-    formats = {_FORMATS[suffix] for suffix in suffixes}
-    if len(formats) > 1:
-        raise ValueError(f"{path!r} has files of {suffixes}: give a pattern, as '*{suffixes[0]}'.")
+    files = table_files(X, _FORMATS)
+    suffix = files[0].suffix
+    if suffix not in _FORMATS:
+        raise ValueError(
+            f"{os.fspath(X)!r} is no file of a table, which ends in one of {', '.join(_FORMATS)}: "
+            "give paths of single rows, such as images, in a list."
+        )
     dataset = import_optional("pyarrow.dataset", extra="streams", purpose=_PURPOSE)
-    return dataset.dataset(files, format=formats.pop())
+    return dataset.dataset([str(file) for file in files], format=_FORMATS[suffix])
 
 
 def _arrow_batches(X: Any, columns: Sequence[str] | None) -> Iterator[Any]:

@@ -197,7 +197,7 @@ class FineTunedBackbone(Backbone):
     def forget(self) -> None:
         """Free the model's memory and remove its weights; its features stay in the store."""
         self._running = self._weights = None
-        if self._store is not None:
+        if self._store is not None and not self._store.read_only:
             with self._files() as files:
                 assert files is not None
                 files.weights.unlink(missing_ok=True)
@@ -273,5 +273,6 @@ def _read(files: ModelFiles | None) -> dict[str, Tensor] | None:
     try:
         return load_file(files.weights)
     except Exception:  # safetensors raises several types
-        files.weights.unlink(missing_ok=True)
+        if not files.read_only:
+            files.weights.unlink(missing_ok=True)
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -22,6 +24,7 @@ from sk_aft._data._soft_targets import absent_mask, check_index
 from sk_aft._features import FoundationFeatures
 from sk_aft._student._schema import RowSchema, check_rows
 from sk_aft._student._targets import ClassTargets, Targets
+from sk_aft.store import read_features
 
 _ROWS_PER_CHECK = 8192
 
@@ -404,7 +407,16 @@ def _check_features(features: Any, n_rows: int) -> FeatureRows:
     if isinstance(features, FoundationFeatures):
         _check_length(features, n_rows)  # the extractor has checked that they are finite or missing
         return features
-    matrix = np.asarray(features)
+    if isinstance(features, (str, os.PathLike)):
+        matrix = read_features(features)
+        if len(matrix) != n_rows:
+            raise ValueError(
+                f"{str(features)!r} has the features of {len(matrix)} rows, but X has {n_rows}. A "
+                "search or a split takes some rows of X, but cannot slice a path: give it "
+                "features=sk_aft.store.read_features(path)."
+            )
+    else:
+        matrix = np.asarray(features)
     if matrix.ndim != 2 or matrix.shape[1] == 0 or matrix.dtype.kind not in "biuf":
         raise ValueError(
             "features has to be an array of numbers of shape (n_rows, n_features), got shape "
@@ -412,14 +424,26 @@ def _check_features(features: Any, n_rows: int) -> FeatureRows:
         )
     _check_length(matrix, n_rows)
     stored = StoredRows.of_array(matrix)
+    missing = stored.missing_mask
     for start in range(0, n_rows, _ROWS_PER_CHECK):
-        finite = np.isfinite(stored.take(slice(start, start + _ROWS_PER_CHECK)))
+        some = slice(start, start + _ROWS_PER_CHECK)
+        rows: np.ndarray = matrix[some].astype(np.float32, copy=False)
+        finite = np.isfinite(rows)
+        finite[missing[some] & np.isnan(rows).all(axis=1)] = True
         if not finite.all():
             row, column = np.argwhere(~finite)[0]
             raise ValueError(
                 f"features holds NaN or infinity in row {start + row}, column {column}: fix or "
-                "leave out this row."
+                "leave out this row. A row that is all NaN counts as one without features."
             )
+    if missing.all():
+        raise ValueError(f"All {n_rows} rows of features are NaN, so there are no features.")
+    if missing.any():
+        warnings.warn(
+            f"{missing.sum()} of {n_rows} rows of features are NaN: they count as rows without "
+            "features and take no part in the transfer term.",
+            stacklevel=2,
+        )
     return stored
 
 

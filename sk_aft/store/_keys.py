@@ -116,6 +116,18 @@ def digest_array(digests: Sequence[bytes]) -> np.ndarray:
     return np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2)
 
 
+def split_keys(keys: Sequence[bytes]) -> tuple[bytes, np.ndarray]:
+    """Return the model of all keys, and the digests of the rows as in `digest_array`."""
+    joined = b"".join(keys)
+    are_keys = set(map(len, keys)) == {KEY_SIZE}
+    words = np.frombuffer(joined, dtype="<u8").reshape(len(keys), -1) if are_keys else None
+    if words is None or (words[:, :2] != words[0, :2]).any():
+        raise ValueError(
+            f"Keys have to be {KEY_SIZE} bytes, a model's digest and a row's, of one model."
+        )
+    return joined[:DIGEST_SIZE], words[:, 2:]
+
+
 def _image_digest(value: Any, row: int, ranges: Ranges | None) -> bytes:
     if isinstance(value, (str, PurePath, bytes, bytearray, memoryview)):
         header = f"image file {_IMAGE_VERSION} {ranges}\0"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import NamedTuple
-
-import filelock
 
 WEIGHTS = "weights.safetensors"
 
@@ -18,12 +16,15 @@ class ModelFiles(NamedTuple):
     ----------
     weights : Path
         The weights that differ from those of the original model.
-    lock : FileLock
+    lock : context manager
         Held by the process that trains the model; released when the process ends.
+    read_only : bool, default=False
+        Whether the weights may only be read.
     """
 
     weights: Path
-    lock: filelock.BaseFileLock
+    lock: AbstractContextManager
+    read_only: bool = False
 
     @property
     def checkpoint(self) -> Path:

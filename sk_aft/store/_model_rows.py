@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,16 +87,18 @@ class RowFiles(NamedTuple):
         size = self.features.stat().st_size if self.features.exists() else 0
         return min(n_listed, size // self.row_bytes), n_listed
 
-    def append(self, digests: np.ndarray, stored: np.ndarray) -> None:
+    @property
+    def bytes_on_disk(self) -> int:
+        """Size of one row with its digest and checksum."""
+        return self.row_bytes + RECORD.itemsize
+
+    def append(self, records: np.ndarray, stored: np.ndarray) -> None:
         """Write rows; they are on disk when this returns.
 
         Features are written before the rows are listed. Incomplete data that a dead writer left
         after the last complete row is overwritten.
         """
         n_rows = self.n_rows()[0] if self.keys.exists() else 0
-        records: np.ndarray = np.empty(len(digests), dtype=RECORD)
-        records["digest"] = digests
-        records["checksum"] = checksums(stored, digests)
         _write_at(self.features, n_rows * self.row_bytes, [stored])
         _write_at(self.keys, n_rows * RECORD.itemsize, [records])
 
@@ -231,6 +233,26 @@ class ModelRows:
             )
         return self._scatter(stored, indices)
 
+    def pieces(self, n_bytes: int) -> Iterator[tuple[int, int]]:
+        """Yield the bounds of consecutive rows that have about this size together."""
+        step = max(1, n_bytes // self.files.row_bytes)
+        for start in range(0, self.n_rows, step):
+            yield start, min(start + step, self.n_rows)
+
+    def current(self, start: int, stop: int) -> np.ndarray:
+        """Return the indices from ``start`` to ``stop`` without rows that were written again."""
+        digests = self.records["digest"]
+        indices = np.arange(start, stop)
+        return indices[self._index.find(digests[start:stop], digests) == indices]
+
+    def intact(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the records and the stored features of the rows whose checksum is right."""
+        stored, intact_mask = self._read(indices)
+        records = self.records[indices]
+        return (
+            (records, stored) if intact_mask.all() else (records[intact_mask], stored[intact_mask])
+        )
+
     def view(self, start: int, stop: int) -> np.ndarray:
         """Return consecutive rows; memory-mapped if they are stored as float32."""
         if self.files.dtype != "float32":
@@ -263,6 +285,27 @@ class ModelRows:
             chunk = order[start : start + _ROWS_AT_A_TIME]
             intact_mask[chunk] = self._read(indices[chunk])[1]
         return intact_mask
+
+
+def drop_rows(rows: ModelRows, *, first: int) -> int:
+    """Keep the intact rows from ``first`` on, in new files; return the number of rows dropped."""
+    digests = rows.records["digest"][first:]
+    indices = rows.find(digests)[0]
+    # A row that was written twice is kept once; a damaged row is dropped.
+    kept = np.unique(indices[indices >= first])
+    files = RowFiles.next(rows.files.directory, rows.width, rows.files.dtype)
+    files.rewrite(rows, kept)
+    rows.files.keys.unlink()
+    rows.files.features.unlink(missing_ok=True)
+    return rows.n_rows - len(kept)
+
+
+def records_of(digests: np.ndarray, stored: np.ndarray) -> np.ndarray:
+    """Return the entries of rows in the list of digests and checksums."""
+    records: np.ndarray = np.empty(len(digests), dtype=RECORD)
+    records["digest"] = digests
+    records["checksum"] = checksums(stored, digests)
+    return records
 
 
 def checksums(stored: np.ndarray, digests: np.ndarray) -> np.ndarray:
@@ -298,6 +341,12 @@ def as_float32(stored: np.ndarray, dtype: str) -> np.ndarray:
     if dtype == "bfloat16":
         return (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
     return stored.astype(np.float32, copy=False)
+
+
+def flush(path: Path) -> None:
+    """Return when the content of a file is on disk."""
+    with open(path, "r+b") as file:
+        os.fsync(file.fileno())
 
 
 def _write_at(path: Path, offset: int, contents: Iterable[np.ndarray]) -> None:

@@ -2,53 +2,24 @@
 
 from __future__ import annotations
 
-import errno
-import json
 import os
-import shutil
-import threading
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import filelock
 import numpy as np
-import platformdirs
-from joblib.disk import memstr_to_bytes
 
-from sk_aft._runtime._threads import call_after_fork
 from sk_aft.store._claims import Claims
-from sk_aft.store._keys import DIGEST_SIZE, KEY_SIZE, model_digest
-from sk_aft.store._model_files import WEIGHTS, ModelFiles, n_bytes_beside_rows
-from sk_aft.store._model_rows import RECORD, STORED_DTYPES, ModelRows, RowFiles, as_stored
-
-_UNUSABLE = (
-    "The feature store cannot be written to ({}): give cache= (or the variable SK_AFT_CACHE) a "
-    "directory of your own, or cache=None to keep features in memory"
-)
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-# Open models and counts of look-ups, shared by all FeatureStore objects of this process.
-_lock = threading.Lock()
-_open_models: dict[Path, ModelRows] = {}
-_lookups: dict[Path, dict[str, int]] = {}
-
-
-def default_store_path() -> Path:
-    """Return the default directory of the store.
-
-    It is the environment variable ``SK_AFT_CACHE`` if it is set and not empty, else the
-    platform's user cache directory. "~" stands for the home directory.
-
-    Raises
-    ------
-    RuntimeError
-        If it is below the home directory, and there is none.
-    """
-    with _home_needed():
-        return _expanded(os.environ.get("SK_AFT_CACHE") or platformdirs.user_cache_dir("sk_aft"))
+from sk_aft.store._contents import damage, explanation, statistics
+from sk_aft.store._directory import StoreDirectory, none_found
+from sk_aft.store._exchange import export_rows, import_rows
+from sk_aft.store._keys import model_digest, split_keys
+from sk_aft.store._merge import merge
+from sk_aft.store._model_files import WEIGHTS, ModelFiles
+from sk_aft.store._model_rows import STORED_DTYPES, ModelRows, as_stored, records_of
+from sk_aft.store._paths import store_path
+from sk_aft.store._removal import remove_models, remove_oldest
 
 
 class FeatureStore:
@@ -68,6 +39,10 @@ class FeatureStore:
         Storage type; features are returned as float32. It is part of the key, so rounded
         features are never returned for exact ones. The 16-bit types take half the space: float16
         has 11 significant bits up to 65,504; bfloat16 has 8 and the range of float32.
+    read_only : bool, default=False
+        Whether the store is only read, such as one that a colleague filled: nothing is written,
+        and missing features raise `sk_aft.exceptions.MissingFeaturesError` instead of being
+        computed. `merge` copies such a store into one that can be added to.
 
     Examples
     --------
@@ -87,27 +62,39 @@ class FeatureStore:
     array([1])
     """
 
-    def __init__(self, path: str | os.PathLike | None = None, *, dtype: str = "float32") -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike | None = None,
+        *,
+        dtype: str = "float32",
+        read_only: bool = False,
+    ) -> None:
         if dtype not in STORED_DTYPES:
             raise ValueError(f"dtype has to be one of {list(STORED_DTYPES)}, got {dtype!r}.")
-        if path is None:
-            self.path = default_store_path()
-        else:
-            with _home_needed():
-                self.path = _expanded(path)
+        self.path = store_path(path)
         self.dtype = dtype
+        self.read_only = read_only
+        if read_only and not self.path.is_dir():
+            raise FileNotFoundError(f"There is no feature store to read at {str(self.path)!r}.")
 
     def __repr__(self) -> str:
         dtype = "" if self.dtype == "float32" else f", dtype={self.dtype!r}"
-        return f"FeatureStore({str(self.path)!r}{dtype})"
+        read_only = ", read_only=True" if self.read_only else ""
+        return f"FeatureStore({str(self.path)!r}{dtype}{read_only})"
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, FeatureStore):
-            return False
-        return (self.path, self.dtype) == (other.path, other.dtype)
+        return isinstance(other, FeatureStore) and self._identity == other._identity
 
     def __hash__(self) -> int:
-        return hash((self.path, self.dtype))
+        return hash(self._identity)
+
+    @property
+    def _identity(self) -> tuple:
+        return self.path, self.dtype, self.read_only
+
+    @property
+    def _directory(self) -> StoreDirectory:
+        return StoreDirectory(self.path, read_only=self.read_only)
 
     def register_model(self, fingerprint: Mapping[str, Any], *, name: str = "") -> bytes:
         """Register a model and return its digest, the first half of its rows' keys.
@@ -125,16 +112,11 @@ class FeatureStore:
             Digest of the fingerprint and of the store's dtype.
         """
         model = model_digest(fingerprint, self.dtype)
-        path = self._directory(model) / "model.json"
-        if self._description(model) is None:
+        if self._directory.description(model) is not None:
+            self._directory.note_use(model)  # for reduce_size
+        elif not self.read_only:
             description = {"name": name, "dtype": self.dtype, "fingerprint": dict(fingerprint)}
-            with self._writing(), self.lock(model):
-                self._make_directory(path.parent)
-                written = path.with_suffix(".tmp")
-                written.write_text(json.dumps(description, indent=1), encoding="utf-8")
-                written.replace(path)
-        elif os.access(path, os.W_OK):
-            os.utime(path)  # the time of last use, for reduce_size
+            self._directory.describe(model, description)
         return model
 
     def get_many(self, keys: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
@@ -155,13 +137,13 @@ class FeatureStore:
         if not len(keys):
             return np.empty((0, 0), np.float32), np.empty(0, bool)
         model, digests = split_keys(keys)
-        rows = self._rows(model)
+        rows = self._directory.rows(model)
         if rows is None:
             matrix: np.ndarray = np.empty((len(keys), 0), np.float32)
-            indices, damaged = _none_found(digests)
+            indices, damaged = none_found(digests)
         else:
             matrix, indices, damaged = rows.read(digests)
-        self._count(indices, damaged)
+        self._directory.count(indices, damaged)
         return matrix, indices >= 0
 
     def missing(self, keys: Sequence[bytes]) -> np.ndarray:
@@ -188,33 +170,19 @@ class FeatureStore:
         OSError
             If the disk is full; rows written before are kept.
         """
+        self._directory.check_writable()
         matrix = np.asarray(matrix, dtype=np.float32)
         if matrix.ndim != 2 or len(matrix) != len(keys) or matrix.shape[1:] == (0,):
             raise ValueError(f"{len(keys)} keys need a matrix of as many rows, got {matrix.shape}.")
         if not len(keys):
             return
         model, digests = split_keys(keys)
-        with self._writing(), self.lock(model):
-            rows, indices = self.locate(model, digests, count=False)
-            if rows is not None and rows.n_lost:
-                _rewrite(rows, first=0)  # drops the lost rows from the list
-                rows, indices = self.locate(model, digests, count=False)
-            first = {keys[i]: i for i in np.flatnonzero(indices < 0)[::-1]}
-            fresh = np.array(sorted(first.values()), dtype=np.int64)
-            if not len(fresh):
-                return
-            directory = self._directory(model)
-            if rows is None:
-                self._make_directory(directory)
-                files = RowFiles.next(directory, matrix.shape[1], self.dtype)
-            else:
-                files = rows.files
-            if files.width != matrix.shape[1]:
-                raise ValueError(
-                    f"The store holds {files.width} features per row of this model, got "
-                    f"{matrix.shape[1]}. A model whose width changed needs another fingerprint."
-                )
-            files.append(digests[fresh], as_stored(matrix[fresh], files.dtype))
+
+        def stored_of(fresh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            stored = as_stored(matrix[fresh], self.dtype)
+            return records_of(digests[fresh], stored), stored
+
+        self._directory.add(model, digests, matrix.shape[1], self.dtype, stored_of)
 
     def locate(
         self, model: bytes, digests: np.ndarray, *, count: bool = True
@@ -237,20 +205,17 @@ class FeatureStore:
         indices : ndarray of shape (n_rows,), int64
             Index of each row for ``take``; -1 if it is absent or damaged.
         """
-        rows = self._rows(model)
-        if rows is None:
-            indices, damaged = _none_found(digests)
-        else:
-            indices, damaged = rows.find(digests)
+        rows, indices, damaged = self._directory.locate(model, digests)
         if count:
-            self._count(indices, damaged)
+            self._directory.count(indices, damaged)
         return rows, indices
 
     def claims(self, model: bytes) -> Claims:
         """Return a context in which rows are claimed, so that no other process computes them."""
-        with self._writing():
-            self._make_directory(self.path / "locks")
-        return Claims(self.path / "locks" / model.hex(), self.lock(model), self._writing)
+        directory = self._directory
+        with directory.writing():
+            locks = directory.locks
+        return Claims(locks / model.hex(), self.lock(model), directory.writing)
 
     def files(self, model: bytes) -> ModelFiles:
         """Return where the weights of a fine-tuned model are kept, beside its features.
@@ -265,14 +230,15 @@ class FeatureStore:
         files : ModelFiles
             Paths, and the lock of the process that trains the model.
         """
-        self._make_directory(self.path / "locks")
-        lock = filelock.FileLock(self.path / "locks" / f"{model.hex()}.training.lock", mode=0o600)
-        return ModelFiles(self._directory(model) / WEIGHTS, lock)
+        weights = self._directory.of_model(model) / WEIGHTS
+        if self.read_only:
+            return ModelFiles(weights, nullcontext(), read_only=True)
+        path = self._directory.locks / f"{model.hex()}.training.lock"
+        return ModelFiles(weights, filelock.FileLock(path, mode=0o600))
 
     def lock(self, model: bytes) -> filelock.BaseFileLock:
         """Return the lock for writing this model's rows; it is released when its process ends."""
-        self._make_directory(self.path / "locks")
-        return filelock.FileLock(self.path / "locks" / f"{model.hex()}.lock", mode=0o600)
+        return self._directory.lock(model)
 
     def stats(self) -> dict[str, Any]:
         """Return the contents of the store and the hit rate of this process.
@@ -285,31 +251,7 @@ class FeatureStore:
             "rows", "bytes", "width", "dtype"), and for this process "hits", "misses" and
             "hit_rate" (NaN before the first look-up).
         """
-        models = []
-        for model in self._models():
-            rows, other_bytes = self._rows(model), n_bytes_beside_rows(self._directory(model))
-            if rows is None and not other_bytes:
-                continue
-            row_bytes = 0 if rows is None else rows.n_rows * _bytes_of_a_row(rows.files)
-            models.append(
-                {
-                    "name": self._name(model),
-                    "model": model.hex(),
-                    "rows": 0 if rows is None else rows.n_rows,
-                    "bytes": row_bytes + other_bytes,
-                    "width": 0 if rows is None else rows.width,
-                    "dtype": self.dtype if rows is None else rows.files.dtype,
-                }
-            )
-        counts = _lookups.get(self.path.absolute(), {"hits": 0, "misses": 0})
-        n_lookups = sum(counts.values())
-        return {
-            "rows": sum(model["rows"] for model in models),
-            "bytes": sum(model["bytes"] for model in models),
-            "models": models,
-            **counts,
-            "hit_rate": counts["hits"] / n_lookups if n_lookups else float("nan"),
-        }
+        return statistics(self._directory, self.dtype)
 
     def verify(self) -> dict[str, Any]:
         """Read every row and compare it with its checksum.
@@ -322,24 +264,7 @@ class FeatureStore:
             "rows" read, "damaged" rows, and "models": a dict for each model that has any, with
             "name", "model" (digest), "rows" and "damaged".
         """
-        models = []
-        n_rows = 0
-        for model in self._models():
-            rows = self._rows(model)
-            if rows is None:
-                continue
-            n_rows += rows.n_rows + rows.n_lost
-            damaged = rows.damaged()
-            # A damaged row that has been computed again does not count.
-            n_damaged = int((rows.find(damaged)[0] < 0).sum()) + rows.n_lost
-            if n_damaged:
-                names = {"name": self._name(model), "model": model.hex()}
-                models.append({**names, "rows": rows.n_rows, "damaged": n_damaged})
-        return {
-            "rows": n_rows,
-            "damaged": sum(model["damaged"] for model in models),
-            "models": models,
-        }
+        return damage(self._directory)
 
     def remove(self, *, model: str | bytes) -> int:
         """Remove the rows of a model.
@@ -354,19 +279,7 @@ class FeatureStore:
         n_rows : int
             Number of rows removed.
         """
-        wanted = model.hex() if isinstance(model, bytes) else model
-        names = {known: self._name(known) for known in self._models()}
-        chosen = [known for known, name in names.items() if wanted in (name, known.hex())]
-        if not chosen:
-            held = sorted({name or known.hex() for known, name in names.items()})
-            raise ValueError(f"The store has no model {wanted!r}; it has {held}.")
-        n_rows = 0
-        for known in chosen:
-            rows = self._rows(known)
-            n_rows += rows.n_rows if rows is not None else 0
-            with self._writing(), self.lock(known):
-                shutil.rmtree(self._directory(known))
-        return n_rows
+        return remove_models(self._directory, model)
 
     def reduce_size(self, max_bytes: int | str) -> int:
         """Remove rows until the store is no larger than ``max_bytes``.
@@ -384,32 +297,129 @@ class FeatureStore:
         n_rows : int
             Number of rows removed.
         """
-        limit = memstr_to_bytes(max_bytes) if isinstance(max_bytes, str) else max_bytes
-        if limit < 0:
-            raise ValueError(f"max_bytes has to be at least 0, got {max_bytes}.")
-        excess = self.stats()["bytes"] - limit
-        n_removed = 0
-        for model in sorted(self._models(), key=self._last_used):
-            if excess <= 0:
-                break
-            with self._writing(), self.lock(model):
-                rows, other_bytes = self._rows(model), n_bytes_beside_rows(self._directory(model))
-                if rows is None:
-                    if other_bytes:
-                        excess -= other_bytes
-                        shutil.rmtree(self._directory(model))
-                    continue
-                row_bytes = _bytes_of_a_row(rows.files)
-                n_rows = min(rows.n_rows, -(-excess // row_bytes))
-                if n_rows == rows.n_rows or other_bytes:  # weights are removed with all rows
-                    n_rows = rows.n_rows
-                    excess -= other_bytes
-                    shutil.rmtree(self._directory(model))
-                else:
-                    n_rows = _rewrite(rows, first=n_rows)
-                n_removed += n_rows
-                excess -= n_rows * row_bytes
-        return n_removed
+        return remove_oldest(self._directory, max_bytes)
+
+    def merge(self, other: FeatureStore | str | os.PathLike) -> int:
+        """Copy every row of another store that this one lacks, of all models.
+
+        It is resumable, and both stores may be in use meanwhile. Each copied row is checked
+        against its checksum. The weights of fine-tuned models are copied, too, but no unfinished
+        trainings.
+
+        Parameters
+        ----------
+        other : FeatureStore or path-like
+            The other store; it is only read.
+
+        Returns
+        -------
+        n_rows : int
+            Number of rows copied.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no other store.
+        ValueError
+            Before anything is written: if ``other`` is this store, or if a model has another
+            number of features there.
+
+        Warns
+        -----
+        UserWarning
+            If rows or weights of the other store are damaged; these are left out.
+
+        Examples
+        --------
+        >>> import numpy as np, tempfile
+        >>> from sk_aft.store import FeatureStore
+        >>> shared, own = (FeatureStore(tempfile.mkdtemp()) for _ in range(2))
+        >>> model = shared.register_model({"weights": "a digest"}, name="a model")
+        >>> shared.put_many([model + bytes(range(16))], np.ones((1, 3)))
+        >>> own.merge(shared)
+        1
+        >>> own.merge(shared)
+        0
+        """
+        path = other.path if isinstance(other, FeatureStore) else other
+        return merge(self._directory, FeatureStore(path, read_only=True)._directory)
+
+    def export_features(self, path: str | os.PathLike, *, model: str | bytes) -> int:
+        """Write all rows of a model to a file, for another store's `import_features`.
+
+        Rows are identified by the digest of their content, not by their position: they are in
+        the order of the store, which is not that of your rows. To keep features in your order,
+        save ``extractor.transform(X).features`` with `numpy.save`.
+
+        Parameters
+        ----------
+        path : path-like
+            File to write, replaced if it exists; its suffix decides:
+
+            - ".safetensors": tensors "features" (n_rows, n_features) in the store's number format
+              and "digests" (n_rows, 16) uint8.
+            - ".parquet" (needs pyarrow): columns "features", always float32, which holds the
+              16-bit formats exactly, and "digest".
+
+            Both hold the model's name, number format and fingerprint as metadata.
+        model : str or bytes
+            The model's digest, or its name if no other model has it; see `stats`.
+
+        Returns
+        -------
+        n_rows : int
+            Number of rows written.
+
+        Raises
+        ------
+        ValueError
+            If the suffix is another one, or if ``model`` is not exactly one model with rows.
+
+        Warns
+        -----
+        UserWarning
+            If rows are damaged; these are left out.
+
+        Examples
+        --------
+        >>> import numpy as np, os, tempfile
+        >>> from sk_aft.store import FeatureStore
+        >>> here, there = (FeatureStore(tempfile.mkdtemp()) for _ in range(2))
+        >>> model = here.register_model({"weights": "a digest"}, name="a model")
+        >>> here.put_many([model + bytes(range(16))], np.ones((1, 3)))
+        >>> file = os.path.join(tempfile.mkdtemp(), "features.safetensors")
+        >>> here.export_features(file, model="a model")
+        1
+        >>> there.import_features(file)
+        1
+        """
+        return export_rows(self._directory, path, model)
+
+    def import_features(self, path: str | os.PathLike) -> int:
+        """Add the rows of a file that `export_features` wrote; rows already stored are skipped.
+
+        Later look-ups of the same rows by the same model find them, if this store's ``dtype`` is
+        that of the file. The file is checked and nothing in it is executed. Whether its numbers
+        are those of the model cannot be checked: import files of people you trust.
+
+        Parameters
+        ----------
+        path : path-like
+            A file of suffix ".safetensors" or ".parquet".
+
+        Returns
+        -------
+        n_rows : int
+            Number of rows added.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, is of another kind, or its fingerprint does not match its
+            digest; if numbers are not finite; or if this store holds another number of features
+            for the model. The message names what is wrong.
+        """
+        return import_rows(self._directory, path)
 
     def explain_key(self, key: bytes | str) -> dict[str, Any]:
         """Explain a key: its model, and what the store holds for it.
@@ -425,199 +435,8 @@ class FeatureStore:
             "model" and "row" (the key's halves in hexadecimal), "name" and "fingerprint" of the
             model (None if it was never registered), "stored" and "damaged" (bool), and
             "other_models": maps each model with the same row to the entries of its fingerprint
-            that differ from this model's, as (theirs, ours).
+            that differ from this model's, as (theirs, ours). Further models of the same name have
+            their digest added to it.
         """
         key = bytes.fromhex(key) if isinstance(key, str) else key
-        model, digests = split_keys([key])
-        description = self._description(model)
-        rows = self._rows(model)
-        indices, damaged = _none_found(digests) if rows is None else rows.find(digests)
-        others = {}
-        for other in self._models():
-            if other != model and self.locate(other, digests, count=False)[1][0] >= 0:
-                others[self._name(other) or other.hex()] = _differences(
-                    self._description(other), description
-                )
-        return {
-            "model": model.hex(),
-            "row": key[DIGEST_SIZE:].hex(),
-            "name": description["name"] if description else None,
-            "fingerprint": description["fingerprint"] if description else None,
-            "stored": bool(indices[0] >= 0),
-            "damaged": len(damaged) > 0,
-            "other_models": others,
-        }
-
-    def _rows(self, model: bytes) -> ModelRows | None:
-        """Return the current rows of a model."""
-        directory = self._directory(model).absolute()
-        for attempt in range(3):
-            with _lock:
-                try:
-                    known = _open_models.get(directory)
-                    files = RowFiles.latest(directory) if known is None else None
-                    if known is not None:
-                        rows = known.refreshed()
-                    else:
-                        rows = None if files is None else ModelRows(files)
-                except FileNotFoundError:  # another process is removing or rewriting them
-                    _open_models.pop(directory, None)
-                    if attempt == 2:
-                        raise
-                    continue
-                if rows is None:
-                    _open_models.pop(directory, None)
-                else:
-                    _open_models[directory] = rows
-                    if rows is not known and rows.n_lost:
-                        self._warn_of_damage(rows.n_lost)
-                return rows
-        raise AssertionError("unreachable")
-
-    def _count(self, indices: np.ndarray, damaged: np.ndarray) -> None:
-        hits = int((indices >= 0).sum())
-        with _lock:
-            counts = _lookups.setdefault(self.path.absolute(), {"hits": 0, "misses": 0})
-            counts["hits"] += hits
-            counts["misses"] += len(indices) - hits
-        if len(damaged):
-            self._warn_of_damage(len(damaged))
-
-    def _warn_of_damage(self, n_rows: int) -> None:
-        warnings.warn(
-            f"{n_rows} rows in {self} are damaged: a file differs from what was written. They are "
-            "not used, and are computed again when their features are needed.",
-            stacklevel=4,
-        )
-
-    def _directory(self, model: bytes) -> Path:
-        return self.path / model.hex()
-
-    def _models(self) -> list[bytes]:
-        if not self.path.is_dir():
-            return []
-        names = sorted(path.name for path in self.path.iterdir() if path.is_dir())
-        return [bytes.fromhex(name) for name in names if _is_digest(name)]
-
-    def _description(self, model: bytes) -> dict[str, Any] | None:
-        """Return the registered description; None if there is none or the file is damaged."""
-        try:
-            text = (self._directory(model) / "model.json").read_text(encoding="utf-8")
-            description = json.loads(text)
-            is_intact = model == model_digest(description["fingerprint"], description["dtype"])
-            return description if is_intact else None
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-    def _name(self, model: bytes) -> str:
-        description = self._description(model)
-        return description["name"] if description else ""
-
-    def _last_used(self, model: bytes) -> float:
-        path = self._directory(model)
-        description = path / "model.json"
-        return (description if description.exists() else path).stat().st_mtime
-
-    def _make_directory(self, path: Path) -> None:
-        try:
-            for directory in (self.path, path):
-                directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            if error.errno in _DISK_FULL:
-                raise
-            message = _UNUSABLE.format(error.strerror)
-            raise type(error)(error.errno, message, str(self.path)) from error
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Re-raise errors of writing with an explanation of what to do."""
-        try:
-            yield
-        except OSError as error:
-            if error.errno in _DISK_FULL:
-                raise OSError(
-                    error.errno,
-                    "The disk of the feature store is full. Features computed before this batch "
-                    "are kept: free space (FeatureStore.reduce_size, remove) and run again to "
-                    "resume, or give cache= a directory on another disk",
-                    str(self.path),
-                ) from error
-            if isinstance(error, PermissionError):
-                message = _UNUSABLE.format(error.strerror)
-                raise PermissionError(error.errno, message, str(self.path)) from error
-            raise
-
-
-@contextmanager
-def _home_needed() -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        raise RuntimeError(
-            f"There is no home directory to keep features in ({error}): give cache= (or the "
-            "variable SK_AFT_CACHE) an absolute path, or cache=None to keep features in memory."
-        ) from error
-
-
-def _expanded(path: str | os.PathLike) -> Path:
-    """Return a path in which "~" is replaced by the home directory."""
-    if not os.fspath(path):
-        raise ValueError("The directory of the feature store is an empty string: give a path.")
-    return Path(path).expanduser()
-
-
-def split_keys(keys: Sequence[bytes]) -> tuple[bytes, np.ndarray]:
-    """Return the model of all keys, and the digests of the rows as in `digest_array`."""
-    joined = b"".join(keys)
-    are_keys = set(map(len, keys)) == {KEY_SIZE}
-    words = np.frombuffer(joined, dtype="<u8").reshape(len(keys), -1) if are_keys else None
-    if words is None or (words[:, :2] != words[0, :2]).any():
-        raise ValueError(
-            f"Keys have to be {KEY_SIZE} bytes, a model's digest and a row's, of one model."
-        )
-    return joined[:DIGEST_SIZE], words[:, 2:]
-
-
-def _none_found(digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return np.full(len(digests), -1, dtype=np.int64), np.empty(0, dtype=np.int64)
-
-
-def _rewrite(rows: ModelRows, *, first: int) -> int:
-    """Keep the intact rows from ``first`` on, in new files; return the number of rows dropped."""
-    digests = rows.records["digest"][first:]
-    indices = rows.find(digests)[0]
-    # A row that was written twice is kept once; a damaged row is dropped.
-    kept = np.unique(indices[indices >= first])
-    files = RowFiles.next(rows.files.directory, rows.width, rows.files.dtype)
-    files.rewrite(rows, kept)
-    rows.files.keys.unlink()
-    rows.files.features.unlink(missing_ok=True)
-    return rows.n_rows - len(kept)
-
-
-def _bytes_of_a_row(files: RowFiles) -> int:
-    return files.row_bytes + RECORD.itemsize
-
-
-def _is_digest(name: str) -> bool:
-    return len(name) == 2 * DIGEST_SIZE and not set(name) - set("0123456789abcdef")
-
-
-def _differences(theirs: dict | None, ours: dict | None) -> dict[str, tuple[Any, Any]]:
-    if theirs is None or ours is None:
-        return {}
-    left = {"dtype": theirs["dtype"], **theirs["fingerprint"]}
-    right = {"dtype": ours["dtype"], **ours["fingerprint"]}
-    return {
-        name: (left.get(name), right.get(name))
-        for name in sorted({*left, *right})
-        if left.get(name) != right.get(name)
-    }
-
-
-def _reset_after_fork() -> None:
-    global _lock
-    _lock = threading.Lock()
-
-
-call_after_fork(_reset_after_fork)
+        return explanation(self._directory, *split_keys([key]))

@@ -1,5 +1,4 @@
 import io
-import re
 
 import datasets
 import numpy as np
@@ -54,9 +53,9 @@ def test_a_file_and_a_directory_are_read(folder, tmp_path):
 
 
 def test_missing_files_mixed_formats_and_missing_columns_are_errors(folder, tmp_path):
-    with pytest.raises(FileNotFoundError, match=re.escape("*.parquet, *.arrow")):
+    with pytest.raises(FileNotFoundError, match="no file at"):
         rows_of(tmp_path / "none.parquet")
-    with pytest.raises(ValueError, match=r"give a pattern, as '\*.csv'"):
+    with pytest.raises(ValueError, match=r"the pattern '\*.csv'"):
         rows_of(folder)
     with pytest.raises(ValueError, match=r"\['review'\] are missing from X, which has \['text'"):
         rows_of(folder / "*.parquet", ["review"])

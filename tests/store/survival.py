@@ -13,7 +13,7 @@ import numpy as np
 
 from sk_aft import FoundationFeatureExtractor
 from sk_aft.backbones import CallableBackbone
-from sk_aft.store import FeatureStore
+from sk_aft.store import FeatureStore, _exchange, _merge
 
 TEXTS = [f"row {number}" for number in range(400)]
 WIDTH = 24
@@ -82,12 +82,24 @@ def assert_completed(path, model, texts=TEXTS):
     return kept
 
 
-def fill(path, model, texts, limit):
-    """Write until files may not grow any more, as on a full disk."""
+def until_full(limit, work, *arguments):
+    """Do something until files may not grow any more, as on a full disk."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     try:
-        precompute(path, model, texts)
+        work(*arguments)
     except OSError as error:
         is_explained = "Features computed before this batch are kept" in str(error)
         os._exit(42 if error.errno == errno.EFBIG and is_explained else 1)
+
+
+def merge_in_pieces(path, other):
+    """As `merge`, in commits of 20 rows."""
+    _merge.PIECE_BYTES = 20 * 4 * WIDTH
+    FeatureStore(path).merge(other)
+
+
+def import_in_pieces(path, file):
+    """As `import_features`, in commits of 20 rows."""
+    _exchange._PIECE_BYTES = 20 * 4 * WIDTH
+    FeatureStore(path).import_features(file)

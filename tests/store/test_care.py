@@ -178,6 +178,46 @@ def test_a_key_is_explained(store):
     assert store.explain_key(bytes(32))["name"] is None
 
 
+def test_two_versions_of_a_model_live_side_by_side(store):
+    """One name, two fingerprints, as after an update of a model's weights."""
+    old, new = (
+        [store.register_model({"weights": version}, name="a model") + bytes([9]) * 16]
+        for version in ("old", "new")
+    )
+    store.put_many(old, features_of([1]))
+    store.put_many(new, features_of([2], width=8))
+    models = store.stats()["models"]
+    assert [model["name"] for model in models] == ["a model", "a model"]
+    assert {model["model"]: model["width"] for model in models} == {
+        old[0][:16].hex(): 6,
+        new[0][:16].hex(): 8,
+    }
+    np.testing.assert_array_equal(store.get_many(old)[0], features_of([1]))
+    explained = store.explain_key(old[0])
+    assert explained["fingerprint"] == {"weights": "old"}
+    assert explained["other_models"] == {"a model": {"weights": ("new", "old")}}
+    assert store.remove(model=old[0][:16].hex()) == 1
+    assert len(store.missing(old)) == 1
+    np.testing.assert_array_equal(store.get_many(new)[0], features_of([2], width=8))
+    assert [model["model"] for model in store.stats()["models"]] == [new[0][:16].hex()]
+
+
+def test_a_key_is_compared_with_every_version_of_a_model(store):
+    keys = [
+        store.register_model({"weights": version}, name="a model") + bytes([9]) * 16
+        for version in ("1", "2", "3")
+    ]
+    for key in keys:
+        store.put_many([key], features_of([1]))
+    others = store.explain_key(keys[0])["other_models"]
+    assert sorted(others.values(), key=str) == [
+        {"weights": ("2", "1")},
+        {"weights": ("3", "1")},
+    ]
+    assert "a model" in others
+    assert any(name.startswith("a model (") for name in others)
+
+
 def test_the_extractor_tells_its_keys(store):
     models = [
         CallableBackbone(

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sk_aft._data._rows import Rows
-from sk_aft.store import FeatureStore, _store, default_store_path, model_digest, row_digests
-from sk_aft.store._store import split_keys
+from sk_aft.store import FeatureStore, _directory, default_store_path, model_digest, row_digests
+from sk_aft.store._keys import split_keys
 
 
 def keys_of(numbers, model="a model"):
@@ -182,7 +182,7 @@ def fresh_processes():
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sk_aft.store"])
+    context.set_forkserver_preload(["sk_aft._extractor", "sk_aft.backbones._callable"])
     return context
 
 
@@ -285,7 +285,7 @@ def fork_while_another_thread_reads(path):
     """Return whether a child could read that was made while a thread held the store's lock."""
     store = FeatureStore(path)
     read(store, range(3))
-    with _store._lock:
+    with _directory._lock:
         child = os.fork()
         if child == 0:
             store.stats()

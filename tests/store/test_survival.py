@@ -22,15 +22,18 @@ from survival import (
     assert_completed,
     assert_intact,
     extractor_of,
-    fill,
+    import_in_pieces,
+    merge_in_pieces,
     precompute,
     precompute_until_interrupted,
+    until_full,
 )
 
 
 def processes():
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sk_aft"])
+    # Names of sk_aft import torch and scikit-learn when they are first used.
+    context.set_forkserver_preload(["sk_aft._extractor", "sk_aft.backbones._callable"])
     return context
 
 
@@ -66,6 +69,73 @@ def test_kills_lose_no_committed_row(tmp_path, n_harms):
     assert n_rounds >= n_harms // 20
     # A killed process loses what it had claimed, 8 rows, and no more.
     assert sum(n - 1 for n in model.count().values()) <= 8 * n_kills
+
+
+def test_kills_among_workers_that_share_the_work_lose_and_double_no_row(tmp_path, n_harms):
+    model = Logged(tmp_path / "log", seconds_per_row=0.001)
+    path, rng, context = tmp_path / "store", random.Random(1), processes()
+    n_kills, n_rounds = 0, 0
+
+    def started(texts):
+        worker = context.Process(target=precompute, args=(path, model, texts))
+        worker.start()
+        return worker
+
+    while n_kills < n_harms:
+        texts = [f"{text} of round {n_rounds}" for text in TEXTS]
+        workers = [started(texts) for _ in range(3)]
+        for _ in range(10):
+            time.sleep(rng.uniform(0.02, 0.15))
+            victim = workers.pop(rng.randrange(3))
+            victim.kill()
+            victim.join()
+            n_kills += victim.exitcode == -signal.SIGKILL
+            workers.append(started(texts))
+        for worker in workers:
+            worker.join(120)
+        assert [worker.exitcode for worker in workers] == [0] * 3
+        assert assert_intact(path, model, texts) == 400
+        n_rounds += 1
+    assert FeatureStore(path).stats()["rows"] == 400 * n_rounds
+    assert FeatureStore(path).verify()["damaged"] == 0
+    assert list((path / "locks").rglob("*.rows")) == []
+    # A killed process loses what it had claimed, 8 rows, and no more.
+    assert sum(n - 1 for n in model.count().values()) <= 8 * n_kills
+
+
+def test_kills_of_merges_lose_and_double_no_row(tmp_path, n_harms):
+    model = Logged(tmp_path / "log")
+    texts = [f"{text} of part {part}" for part in range(2) for text in TEXTS]
+    path, other = tmp_path / "store", tmp_path / "other"
+    precompute(other, model, texts)
+    rng, context, kept, n_kills, n_rounds = random.Random(2), processes(), 0, 0, 0
+    while n_kills < n_harms:
+        process = context.Process(target=merge_in_pieces, args=(path, other))
+        process.start()
+        while process.is_alive() and stored_bytes(path) == 24 * kept:
+            time.sleep(0.0005)  # importing what it needs
+        time.sleep(rng.uniform(0, 0.05))
+        process.kill()
+        process.join()
+        n_kills += process.exitcode == -signal.SIGKILL
+        now = assert_intact(path, model, texts)
+        report = FeatureStore(path).verify()
+        assert (report["rows"], report["damaged"]) == (now, 0)
+        assert now >= kept
+        kept = now
+        if kept > len(texts) // 4:
+            assert FeatureStore(path).merge(other) == len(texts) - kept
+            assert assert_intact(path, model, texts) == len(texts)
+            assert FeatureStore(path).stats()["rows"] == len(texts)
+            FeatureStore(path).remove(model="Logged")
+            n_rounds, kept = n_rounds + 1, 0
+    assert n_rounds > 0
+    assert FeatureStore(other).verify() == {"rows": len(texts), "damaged": 0, "models": []}
+
+
+def stored_bytes(path):
+    """Return the size of the list of rows."""
+    return sum(file.stat().st_size for file in path.rglob("*.keys"))
 
 
 def test_eight_processes_embed_each_row_once(tmp_path):
@@ -169,13 +239,34 @@ def test_damage_is_reported(tmp_path):
 def test_a_full_disk_keeps_what_was_committed(tmp_path):
     model = Logged(tmp_path / "log")
     limit = 150 * 4 * WIDTH + 50
-    args = (tmp_path / "store", model, TEXTS, limit)
-    process = processes().Process(target=fill, args=args)
+    args = (limit, precompute, tmp_path / "store", model, TEXTS)
+    process = processes().Process(target=until_full, args=args)
     process.start()
     process.join(60)
     assert process.exitcode == 42
     # One row was embedded first for its width, then 18 commits of 8 rows fitted in.
     assert assert_completed(tmp_path / "store", model) == 145
+
+
+@pytest.mark.parametrize("work", [merge_in_pieces, import_in_pieces])
+def test_a_disk_that_fills_while_rows_are_copied_keeps_what_was_committed(tmp_path, work):
+    model = Logged(tmp_path / "log")
+    other, path = FeatureStore(tmp_path / "other"), tmp_path / "store"
+    precompute(other.path, model, TEXTS)
+    source = other.path
+    if work is import_in_pieces:
+        source = tmp_path / "file.safetensors"
+        assert other.export_features(source, model="Logged") == 400
+    limit = 150 * 4 * WIDTH + 50
+    process = processes().Process(target=until_full, args=(limit, work, path, source))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 42
+    assert assert_intact(path, model) == 140  # 7 commits of 20 rows
+    assert FeatureStore(path).verify()["damaged"] == 0
+    work(path, source)
+    assert assert_intact(path, model) == FeatureStore(path).stats()["rows"] == 400
+    assert model.count() == collections.Counter(TEXTS)
 
 
 TINY = """
