@@ -144,8 +144,8 @@ class FeatureSource(NamedTuple):
         Where features are kept; None keeps them in memory only.
     batch_size : int or "auto"
         Rows per batch; "auto" is each model's own, halved each time memory runs out.
-    device : str
-        Where the models run.
+    device : str or tuple of str
+        Where the models run; of several devices, each gets a process.
     verbose : int
         0 is silent, 1 shows a progress bar.
     on_error : {"raise", "mask"}
@@ -155,7 +155,7 @@ class FeatureSource(NamedTuple):
     readers: Sequence[Reader]
     cache: Any
     batch_size: Any
-    device: str
+    device: str | tuple[str, ...]
     verbose: int
     on_error: str = "raise"
 
@@ -243,6 +243,8 @@ class Embedding:
             fingerprint = model_fingerprint(backbone, rows)
             self._model = store.register_model(fingerprint, name=backbone.name)
         self._rows_run: list[np.ndarray] = []
+        # Whether a worker process, which has loaded the model, has something to say of the rows.
+        self._workers_note = False
         # Digest of a row that the model cannot read -> (row, error).
         self._failures: dict[bytes, tuple[int, Exception]] = {}
         self._width: int | None = None
@@ -272,8 +274,11 @@ class Embedding:
         todo = self._readable(self._distinct(np.flatnonzero(indices < 0)))
         if len(todo):
             n_hits = len(indices) - int((indices < 0).sum())
-            with store.claims(model) as claims, self._progress(len(todo), n_hits) as progress:
-                self._fill(store, model, claims.claim, todo, progress.update)
+            with self._progress(len(todo), n_hits) as progress:
+                if self._n_devices > 1:
+                    todo = self._fill_by_workers(store, todo, progress.update)
+                with store.claims(model) as claims:
+                    self._fill(store, model, claims.claim, todo, progress.update)
             matrix, indices = store.locate(model, self.digests, count=False)
         for row in np.flatnonzero(indices < 0).tolist():
             if self._digest(row) not in self._failures:
@@ -305,7 +310,7 @@ class Embedding:
         run = {self._digest(row) for rows in self._rows_run for row in rows}
         # A row that is given several times has run once, and counts each time.
         given = [row for row in range(len(self._rows)) if self._digest(row) in run]
-        note = self._backbone.note(self._rows.take(np.array(given))) if given else None
+        note = self._note(self._rows.take(np.array(given))) if given else None
         if note is not None:
             warnings.warn(f"Model {self._backbone.name!r}: {note}", stacklevel=2)
         if not missing_mask.any():
@@ -321,6 +326,13 @@ class Embedding:
             f"{self._rows.position(row)}: {_reason(error)}.",
             stacklevel=2,
         )
+
+    def _note(self, rows: Rows) -> str | None:
+        if not self._workers_note:
+            return self._backbone.note(rows)
+        from sk_aft._embedding_workers import note_of_worker
+
+        return note_of_worker(self, rows)
 
     def _fill(
         self,
@@ -343,6 +355,30 @@ class Embedding:
             advance(len(chunk) - len(others))
             # These are checked again at the end: by then they are stored, or their process died.
             todo = np.concatenate([todo, chunk[others]])
+
+    @property
+    def _n_devices(self) -> int:
+        return len(self._source.device) if isinstance(self._source.device, tuple) else 1
+
+    def _fill_by_workers(
+        self, store: FeatureStore, todo: np.ndarray, advance: Callable[[int], Any]
+    ) -> np.ndarray:
+        """Compute rows in one process for each device; return those that are left to this one."""
+        from sk_aft._embedding_workers import can_start_workers, computed_by_workers
+
+        while len(todo) >= self._n_devices * self._rows_per_commit and can_start_workers():
+            done, failed = computed_by_workers(self, store, todo, advance)
+            if len(done):
+                self._has_succeeded = True
+                self._rows_run.append(done)
+            todo = todo[~np.isin(todo, done)]
+            if not len(failed):
+                break
+            # Here, because errors and warnings name rows that failed.
+            with store.claims(self._model) as claims:
+                self._fill(store, self._model, claims.claim, failed, advance)
+            todo = todo[~np.isin(todo, failed)]
+        return todo
 
     def _embed(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield (row numbers, features), leaving out rows that the model cannot read."""
