@@ -13,10 +13,10 @@ import pickle
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -28,25 +28,19 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from joblib.parallel import get_active_backend
 
 from sk_aft._data._rows import Rows
-from sk_aft._embedding import Embedding
 from sk_aft._runtime._device import resolve_device
 from sk_aft._runtime._memory import release_memory
 from sk_aft._runtime._placement import placed_device
 from sk_aft.backbones import Backbone
 from sk_aft.store import FeatureStore
 
-# Few enough that no device waits long for another at the end.
-_PIECES_PER_DEVICE = 16
-# Enough that handing out pieces takes no time, and few enough that they need little memory.
-_MOST_COMMITS_IN_A_PIECE = 8
-
 # The process that started workers and the directory of their places.
 _started: tuple[int, Path] | None = None
 # In a worker: the models that it has loaded, by the digest of their pickles, oldest first.
-_loaded: dict[str, _LoadedModel] = {}
+_loaded: dict[str, LoadedModel] = {}
 
 
-class _LoadedModel:
+class LoadedModel:
     """A model in a worker process.
 
     Parameters
@@ -78,21 +72,20 @@ class _Model(NamedTuple):
     n_kept: int
 
     @classmethod
-    def of(cls, whole: Embedding) -> _Model:
-        """Return the model of some rows."""
-        content = dumps(whole._backbone)  # by value what workers cannot import
-        n_kept = max(1, len(whole._source.readers))
+    def of(cls, backbone: Backbone, n_kept: int) -> _Model:
+        """Return a model."""
+        content = dumps(backbone)  # by value what workers cannot import
         digest = xxhash.xxh3_128_hexdigest(content)
         return cls(np.frombuffer(content, dtype=np.uint8), digest, n_kept)
 
-    def loaded(self, device: torch.device) -> _LoadedModel:
+    def loaded(self, device: torch.device) -> LoadedModel:
         """Return the model, which stays in memory until others take its place."""
         model = _loaded.pop(self.digest, None)
         if model is None:
             while len(_loaded) >= self.n_kept:
                 del _loaded[next(iter(_loaded))]
                 release_memory(device)
-            model = _LoadedModel(pickle.loads(self.content.data))
+            model = LoadedModel(pickle.loads(self.content.data))
         _loaded[self.digest] = model
         return model
 
@@ -115,10 +108,8 @@ class _Workers(NamedTuple):
     n_threads: int
 
     @classmethod
-    def of(cls, whole: Embedding) -> _Workers:
-        """Return the processes that compute some rows."""
-        devices = whole._source.device
-        assert isinstance(devices, tuple)
+    def of(cls, devices: tuple[str, ...]) -> _Workers:
+        """Return the processes of some devices."""
         n_on_cpu = sum(name.startswith("cpu") for name in devices)
         return cls(devices, _places(), max(1, torch.get_num_threads() // max(1, n_on_cpu)))
 
@@ -130,90 +121,11 @@ class _Workers(NamedTuple):
             yield device
 
 
-class _Done(NamedTuple):
-    """What a worker did of a piece.
+class Piece(Protocol):
+    """Some rows, to be computed in another process."""
 
-    Parameters
-    ----------
-    rows : ndarray of int
-        Numbers of the rows that it computed, in the whole.
-    failed : ndarray of int
-        Numbers of the rows for which the model failed, or which it did not try for this reason.
-    n_rows : int
-        Number of rows in the piece; those missing here are computed by other programs.
-    has_note : bool
-        Whether the model has something to say of the rows.
-    """
-
-    rows: np.ndarray
-    failed: np.ndarray
-    n_rows: int
-    has_note: bool
-
-
-class _RowFailedError(Exception):
-    """The model failed for a row of a piece."""
-
-
-class _Piece(Embedding):
-    """Some rows of an `Embedding`, which a worker computes.
-
-    Parameters
-    ----------
-    whole : Embedding
-        All rows.
-    rows : ndarray of int
-        Numbers of the rows.
-    """
-
-    def __init__(self, whole: Embedding, rows: np.ndarray) -> None:
-        vars(self).update(vars(whole))
-        self._numbers = rows
-        self._rows = whole._rows.take(rows)
-        self.digests = whole.digests[rows]
-        self._source = whole._source._replace(readers=(), cache=None, verbose=0)
-        self._backbone: Any = None
-        self._rows_run = []
-        self._failures = {}
-        self._failed: list[int] = []
-
-    def computed(self, model: _LoadedModel, device: torch.device) -> _Done:
-        """Compute the rows, except those that other programs are computing."""
-        self._backbone = model.backbone
-        self._source = self._source._replace(device=str(device))
-        self._batch_size = model.batch_size or self._batch_size
-        assert self._store is not None
-        n_rows = len(self._numbers)
-        try:
-            with self._store.claims(self._model) as claims:
-                for start in range(0, n_rows, self._rows_per_commit):
-                    self._compute(np.arange(n_rows)[start : start + self._rows_per_commit], claims)
-            failed = np.array(self._failed, dtype=np.int64)
-        except _RowFailedError:
-            failed = np.setdiff1d(np.arange(n_rows), self._done)
-        model.batch_size = self._batch_size
-        done = self._done
-        note = self._backbone.note(self._rows.take(done)) if len(done) else None
-        return _Done(self._numbers[done], self._numbers[failed], n_rows, note is not None)
-
-    def _compute(self, chunk: np.ndarray, claims: Any) -> None:
-        assert self._store is not None
-        store, model = self._store, self._model
-        names = [self._digest(row) for row in chunk]
-        keys = [model + name for name in names]
-        mine, _ = claims.claim(names, lambda: store.missing(keys))
-        for done, features in self._embed(chunk[mine]):
-            store.put_many([model + self._digest(row) for row in done], features)
-
-    @property
-    def _done(self) -> np.ndarray:
-        return _joined(self._rows_run)
-
-    def _fail(self, row: int, error: Exception) -> None:
-        # The process that started this one tries the row again, and says what is wrong with it.
-        if self._source.on_error == "raise":
-            raise _RowFailedError from error
-        self._failed.append(row)
+    def computed(self, model: LoadedModel, device: torch.device) -> Any:
+        """Compute them, and return what the process that started the workers has to know."""
 
 
 def can_start_workers() -> bool:
@@ -233,65 +145,52 @@ def can_start_workers() -> bool:
 
 
 def computed_by_workers(
-    whole: Embedding, store: FeatureStore, todo: np.ndarray, advance: Callable[[int], Any]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Compute rows in one process for each device.
+    pieces: Iterable[Piece],
+    backbone: Backbone,
+    devices: tuple[str, ...],
+    *,
+    n_kept: int,
+    store: FeatureStore,
+) -> Iterator[Any]:
+    """Compute pieces in one process for each device, each of which takes one after the other.
 
     Parameters
     ----------
-    whole : Embedding
-        All rows, and how the model is run.
+    pieces : iterable of Piece
+        Read a few pieces ahead.
+    backbone : Backbone
+        The model, loaded by each process when it is first needed, and kept between calls.
+    devices : tuple of str
+        Where the processes run.
+    n_kept : int
+        How many models a process keeps loaded.
     store : FeatureStore
-        Where the features are written.
-    todo : ndarray of int
-        Numbers of the rows.
-    advance : callable
-        Called with the number of rows after each piece.
+        Where the features are written; for messages.
 
-    Returns
-    -------
-    done : ndarray of int
-        Rows whose features were written.
-    failed : ndarray of int
-        Rows for which the model failed. If such rows raise errors, or if the model has failed for
-        all rows so far, no other pieces are begun.
+    Yields
+    ------
+    done : object
+        What ``computed`` of a piece returned; in the order in which pieces are ready.
 
     Raises
     ------
     RuntimeError
         If a process died.
     """
-    model, workers = _Model.of(whole), _Workers.of(whole)
-    n_devices = len(workers.devices)
-    n_commits = len(todo) // (whole._rows_per_commit * n_devices * _PIECES_PER_DEVICE)
-    size = whole._rows_per_commit * min(max(1, n_commits), _MOST_COMMITS_IN_A_PIECE)
-    done: list[np.ndarray] = []
-    failed: list[np.ndarray] = []
-
-    def pieces() -> Iterator[Any]:
-        for start in range(0, len(todo), size):
-            is_hopeless = whole._source.on_error == "raise" or not (whole._has_succeeded or done)
-            if failed and is_hopeless:
-                return
-            yield delayed(_compute)(_Piece(whole, todo[start : start + size]), model, workers)
-
-    with _dead_worker_explained(whole, store):
-        for piece in _parallel(n_devices)(pieces()):
-            if len(piece.rows):
-                done.append(piece.rows)
-            if len(piece.failed):
-                failed.append(piece.failed)
-            whole._workers_note |= piece.has_note
-            advance(len(piece.rows))
-    return _joined(done), np.sort(_joined(failed))
+    model, workers = _Model.of(backbone, n_kept), _Workers.of(devices)
+    with _dead_worker_explained(backbone, devices, store):
+        yield from _parallel(len(devices))(
+            delayed(_compute)(piece, model, workers) for piece in pieces
+        )
 
 
-def note_of_worker(whole: Embedding, rows: Rows) -> str | None:
+def note_of_worker(
+    rows: Rows, backbone: Backbone, devices: tuple[str, ...], *, n_kept: int, store: FeatureStore
+) -> str | None:
     """Return what a user should know of rows, from a worker, which has loaded the model."""
-    assert whole._store is not None
-    model, workers = _Model.of(whole), _Workers.of(whole)
-    with _dead_worker_explained(whole, whole._store):
-        (note,) = _parallel(len(workers.devices))([delayed(_note)(rows, model, workers)])
+    model, workers = _Model.of(backbone, n_kept), _Workers.of(devices)
+    with _dead_worker_explained(backbone, devices, store):
+        (note,) = _parallel(len(devices))([delayed(_note)(rows, model, workers)])
     return note
 
 
@@ -305,7 +204,7 @@ def end_workers() -> None:
     _started = None
 
 
-def _compute(piece: _Piece, model: _Model, workers: _Workers) -> _Done:
+def _compute(piece: Piece, model: _Model, workers: _Workers) -> Any:
     with workers.device() as device:
         return piece.computed(model.loaded(device), device)
 
@@ -315,10 +214,6 @@ def _note(rows: Rows, model: _Model, workers: _Workers) -> str | None:
         backbone = model.loaded(device).backbone
         backbone.prepare(device)
         return backbone.note(rows)
-
-
-def _joined(numbers: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate([np.empty(0, np.int64), *numbers])
 
 
 def _parallel(n_devices: int) -> Parallel:
@@ -333,14 +228,16 @@ def _parallel(n_devices: int) -> Parallel:
 
 
 @contextmanager
-def _dead_worker_explained(whole: Embedding, store: FeatureStore) -> Iterator[None]:
+def _dead_worker_explained(
+    backbone: Backbone, devices: tuple[str, ...], store: FeatureStore
+) -> Iterator[None]:
     try:
         yield
     except TerminatedWorkerError as error:
         codes = str(error).partition("exit codes of the workers are ")[2].partition("\n")[0]
         raise RuntimeError(
-            f"A process that ran model {whole._backbone.name!r} on one of the devices "
-            f"{list(whole._source.device)} died (exit codes {codes or 'unknown'}). SIGKILL often "
+            f"A process that ran model {backbone.name!r} on one of the devices "
+            f"{list(devices)} died (exit codes {codes or 'unknown'}). SIGKILL often "
             "means that the computer's memory ran out: a smaller batch_size or fewer devices need "
             f"less. The features computed so far are in {store}; run again to resume."
         ) from error

@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from sk_aft._data._containers import is_frame, require_columns, select_columns
 from sk_aft._data._rows import Rows, as_rows, check_finite, named
 from sk_aft._embedding import OR_MASK, FeatureSource, Reader, model_fingerprint
+from sk_aft._embedding_workers import end_workers
 from sk_aft._feature_blocks import Blocks, names_of
 from sk_aft._features import FeatureBlocks, FoundationFeatures
 from sk_aft._predictors._soft_targets import (
@@ -456,8 +457,6 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         for backbone in self.backbones_:
             backbone.unload()
         if isinstance(self.device, (list, tuple)):
-            from sk_aft._embedding_workers import end_workers
-
             end_workers()
 
     def store_keys(self, X: Any) -> dict[str, list[bytes]]:
