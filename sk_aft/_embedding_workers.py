@@ -82,7 +82,7 @@ class _Model(NamedTuple):
         """Return the model, which stays in memory until others take its place."""
         model = _loaded.pop(self.digest, None)
         if model is None:
-            while len(_loaded) >= self.n_kept:
+            while _loaded and len(_loaded) >= self.n_kept:
                 del _loaded[next(iter(_loaded))]
                 release_memory(device)
             model = LoadedModel(pickle.loads(self.content.data))
