@@ -116,8 +116,10 @@ class AFTClassifier(StudentEstimator, NeuralNetClassifier):
     random_state : int, RandomState or None, default=None
         Determines initial weights, batches and the validation split. Global random states do not
         change.
-    device : str, default="auto"
-        Where to train and predict. "auto" uses a GPU if there is one.
+    device : str, torch.device or list of these, default="auto"
+        Where to train and predict. "auto" uses a GPU if there is one. Processes, such as those of
+        a search with n_jobs, take the devices of a list in turn: ["cuda:0", "cuda:1"]. Ray shows
+        each process a GPU of its own, so use "auto" there.
     precision : {"float32", "bf16-mixed", "16-mixed"}, default="float32"
         Number format of the network in training. Weights and predictions stay float32.
 

@@ -20,6 +20,12 @@ from sk_aft._data._feature_rows import MatrixInMemory, StoredRows
 from sk_aft._data._images import has_image_suffix, open_image
 from sk_aft._data._joined_warnings import joined_warnings
 from sk_aft._data._rows import Rows, as_rows
+from sk_aft._embedding_workers import (
+    LoadedModel,
+    can_start_workers,
+    computed_by_workers,
+    note_of_worker,
+)
 from sk_aft._runtime._device import resolve_device
 from sk_aft._runtime._memory import is_out_of_memory, release_memory
 from sk_aft.backbones import Backbone
@@ -33,6 +39,10 @@ from sk_aft.store._process import process_store
 # interrupted, and enough for a text model to sort them by length.
 _BATCHES_PER_COMMIT = 8
 _ROWS_PER_DIGEST = 65_536
+# Few enough that no device waits long for another at the end.
+_PIECES_PER_DEVICE = 16
+# Enough that handing out pieces takes no time, and few enough that they need little memory.
+_MOST_COMMITS_IN_A_PIECE = 8
 # If a model fails for a row, this many others are tried to tell whether the row is to blame.
 _ROWS_TRIED = 10
 # The end of messages about a missing row.
@@ -41,6 +51,7 @@ _SECONDS_BETWEEN_LOOKS = 0.05
 # In a file, each update of a progress bar is a new line, so updates are rarer.
 _SECONDS_BETWEEN_LINES = 30.0
 _NO_ROWS = MatrixInMemory(np.empty((0, 0), dtype=np.float32))
+_NO_NUMBERS: np.ndarray = np.empty(0, dtype=np.int64)
 # A GPU benefits from larger batches than a CPU; they are halved if they do not fit.
 _LARGER_ON_CUDA = 4
 
@@ -145,8 +156,8 @@ class FeatureSource(NamedTuple):
         Where features are kept; None keeps them in memory only.
     batch_size : int or "auto"
         Rows per batch; "auto" is each model's own, halved each time memory runs out.
-    device : str
-        Where the models run.
+    device : str or tuple of str
+        Where the models run; of several devices, each gets a process.
     verbose : int
         0 is silent, 1 shows a progress bar.
     on_error : {"raise", "mask"}
@@ -156,7 +167,7 @@ class FeatureSource(NamedTuple):
     readers: Sequence[Reader]
     cache: Any
     batch_size: Any
-    device: str
+    device: str | tuple[str, ...]
     verbose: int
     on_error: str = "raise"
 
@@ -274,6 +285,8 @@ class Embedding:
             fingerprint = model_fingerprint(backbone, rows)
             self._model = store.register_model(fingerprint, name=backbone.name)
         self._rows_run: list[np.ndarray] = []
+        # Whether a worker process, which has loaded the model, has something to say of the rows.
+        self._workers_note = False
         # Digest of a row that the model cannot read -> (row, error).
         self._failures: dict[bytes, tuple[int, Exception]] = {}
         self._width: int | None = None
@@ -304,8 +317,11 @@ class Embedding:
         if len(todo):
             self._check_may_compute(store, len(todo))
             n_hits = len(indices) - int((indices < 0).sum())
-            with store.claims(model) as claims, self._progress(len(todo), n_hits) as progress:
-                self._fill(store, model, claims.claim, todo, progress.update)
+            with self._progress(len(todo), n_hits) as progress:
+                if self._n_devices > 1:
+                    todo = self._fill_by_workers(store, todo, progress.update)
+                with store.claims(model) as claims:
+                    self._fill(store, model, claims.claim, todo, progress.update)
             matrix, indices = store.locate(model, self.digests, count=False)
         for row in np.flatnonzero(indices < 0).tolist():
             if self._digest(row) not in self._failures:
@@ -349,7 +365,7 @@ class Embedding:
         run = {self._digest(row) for rows in self._rows_run for row in rows}
         # A row that is given several times has run once, and counts each time.
         given = [row for row in range(len(self._rows)) if self._digest(row) in run]
-        note = self._backbone.note(self._rows.take(np.array(given))) if given else None
+        note = self._note(self._rows.take(np.array(given))) if given else None
         if note is not None:
             warnings.warn(f"Model {self._backbone.name!r}: {note}", stacklevel=2)
         if not missing_mask.any():
@@ -364,6 +380,13 @@ class Embedding:
             f"{self._backbone.name!r} and take no part in the transfer term. The first is row "
             f"{self._rows.position(row)}: {_reason(error)}.",
             stacklevel=2,
+        )
+
+    def _note(self, rows: Rows) -> str | None:
+        return (
+            note_of_worker(rows, **self._workers)
+            if self._workers_note
+            else (self._backbone.note(rows))
         )
 
     def _fill(
@@ -387,6 +410,64 @@ class Embedding:
             advance(len(chunk) - len(others))
             # These are checked again at the end: by then they are stored, or their process died.
             todo = np.concatenate([todo, chunk[others]])
+
+    @property
+    def _n_devices(self) -> int:
+        return len(self._source.device) if isinstance(self._source.device, tuple) else 1
+
+    @property
+    def _workers(self) -> dict[str, Any]:
+        return {
+            "backbone": self._backbone,
+            "devices": self._source.device,
+            "n_kept": len(self._source.readers),
+            "store": self._store,
+        }
+
+    def _fill_by_workers(
+        self, store: FeatureStore, todo: np.ndarray, advance: Callable[[int], Any]
+    ) -> np.ndarray:
+        """Compute rows in one process for each device; return those that are left to this one."""
+        while len(todo) >= self._n_devices * self._rows_per_commit and can_start_workers():
+            done, failed = self._computed_by_workers(todo, advance)
+            todo = todo[~np.isin(todo, done)]
+            if not len(failed):
+                break
+            # Here, because errors and warnings name rows that failed.
+            with store.claims(self._model) as claims:
+                self._fill(store, self._model, claims.claim, failed, advance)
+            todo = todo[~np.isin(todo, failed)]
+        return todo
+
+    def _computed_by_workers(
+        self, todo: np.ndarray, advance: Callable[[int], Any]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows that worker processes computed, and those for which the model failed.
+
+        No other pieces are begun if a failed row raises an error, or if the model has failed for
+        all rows so far. The others of the rows are computed by other programs, or not begun.
+        """
+        n_commits = len(todo) // (self._rows_per_commit * self._n_devices * _PIECES_PER_DEVICE)
+        size = self._rows_per_commit * min(max(1, n_commits), _MOST_COMMITS_IN_A_PIECE)
+        before, failed = len(self._rows_run), [_NO_NUMBERS]
+
+        def pieces() -> Iterator[_Piece]:
+            for start in range(0, len(todo), size):
+                is_hopeless = self._source.on_error == "raise" or not self._has_succeeded
+                if len(failed) > 1 and is_hopeless:
+                    return
+                yield _Piece(self, todo[start : start + size])
+
+        for piece in computed_by_workers(pieces(), **self._workers):
+            if len(piece.rows):
+                self._has_succeeded = True
+                self._rows_run.append(piece.rows)
+            if len(piece.failed):
+                failed.append(piece.failed)
+            self._workers_note |= piece.has_note
+            advance(len(piece.rows))
+        done = np.concatenate([_NO_NUMBERS, *self._rows_run[before:]])
+        return done, np.sort(np.concatenate(failed))
 
     def _embed(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield (row numbers, features), leaving out rows that the model cannot read."""
@@ -565,6 +646,89 @@ class Embedding:
             disable=not self._source.verbose,
             mininterval=seconds_between_updates(),
         )
+
+
+class _Computed(NamedTuple):
+    """What a worker process did of a piece.
+
+    Parameters
+    ----------
+    rows : ndarray of int
+        Numbers of the rows that it computed, among all rows.
+    failed : ndarray of int
+        Numbers of the rows for which the model failed, or which it did not try for this reason.
+    has_note : bool
+        Whether the model has something to say of the rows.
+    """
+
+    rows: np.ndarray
+    failed: np.ndarray
+    has_note: bool
+
+
+class _RowFailedError(Exception):
+    """The model failed for a row of a piece."""
+
+
+class _Piece(Embedding):
+    """Some rows of an `Embedding`, which a worker process computes.
+
+    Parameters
+    ----------
+    whole : Embedding
+        All rows.
+    numbers : ndarray of int
+        Numbers of the rows.
+    """
+
+    def __init__(self, whole: Embedding, numbers: np.ndarray) -> None:
+        vars(self).update(vars(whole))
+        self._numbers = numbers
+        self._rows = whole._rows.take(numbers)
+        self.digests = whole.digests[numbers]
+        self._source = whole._source._replace(readers=(), cache=None)
+        self._backbone: Any = None  # the worker has it
+        self._rows_run = []
+        self._failures = {}
+        self._failed: list[int] = []
+
+    def computed(self, model: LoadedModel, device: torch.device) -> _Computed:
+        """Compute the rows, except those that other programs are computing."""
+        self._backbone = model.backbone
+        self._source = self._source._replace(device=str(device))
+        self._batch_size = model.batch_size or self._batch_size
+        assert self._store is not None
+        rows = np.arange(len(self._numbers))
+        try:
+            with self._store.claims(self._model) as claims:
+                for start in range(0, len(rows), self._rows_per_commit):
+                    self._commit(rows[start : start + self._rows_per_commit], claims.claim)
+            failed = np.array(self._failed, dtype=np.int64)
+        except _RowFailedError:
+            failed = np.setdiff1d(rows, self._done)
+        model.batch_size = self._batch_size
+        done = self._done
+        note = self._backbone.note(self._rows.take(done)) if len(done) else None
+        return _Computed(self._numbers[done], self._numbers[failed], note is not None)
+
+    @property
+    def _done(self) -> np.ndarray:
+        return np.concatenate([_NO_NUMBERS, *self._rows_run])
+
+    def _commit(self, chunk: np.ndarray, claim: Callable) -> None:
+        assert self._store is not None
+        store, model = self._store, self._model
+        names = [self._digest(row) for row in chunk]
+        keys = [model + name for name in names]
+        mine, _ = claim(names, lambda: store.missing(keys))
+        for done, features in self._embed(chunk[mine]):
+            store.put_many([model + self._digest(row) for row in done], features)
+
+    def _fail(self, row: int, error: Exception) -> None:
+        # The process that started this one tries the row again, and says what is wrong with it.
+        if self._source.on_error == "raise":
+            raise _RowFailedError from error
+        self._failed.append(row)
 
 
 def seconds_between_updates() -> float:

@@ -30,6 +30,7 @@ from sk_aft._embedding import (
     model_fingerprint,
     seconds_between_updates,
 )
+from sk_aft._embedding_workers import end_workers
 from sk_aft._feature_blocks import Blocks, names_of
 from sk_aft._features import FeatureBlocks, FoundationFeatures
 from sk_aft._predictors._soft_targets import (
@@ -40,7 +41,7 @@ from sk_aft._predictors._soft_targets import (
     teachers_among,
 )
 from sk_aft._predictors._teacher_predictions import TeacherPredictions
-from sk_aft._runtime._device import resolve_device
+from sk_aft._runtime._device import check_device, device_names
 from sk_aft.backbones import Backbone, resolve_backbone
 from sk_aft.backbones._base import FeatureShapeError
 from sk_aft.backbones._layers import check_layers, layers_to_store
@@ -100,8 +101,10 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     batch_size : int or "auto", default="auto"
         Number of rows per batch of a model; it does not change the features. "auto" is each
         model's own batch size, larger on a CUDA GPU, and halved when memory runs out.
-    device : str or torch.device, default="auto"
-        Where the models run. "auto" uses a GPU if there is one.
+    device : str, torch.device or list of these, default="auto"
+        Where the models run. "auto" uses a GPU if there is one. Of a list, such as
+        ["cuda:0", "cuda:1"], each device gets a process that computes missing features; worker
+        processes of a search take one device each, in turn. See Notes.
     verbose : int, default=0
         1 shows a progress bar while a model runs, with rows per second and the time left.
     on_error : {"raise", "mask"}, default="raise"
@@ -188,6 +191,12 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     later "auto". ``layers=[-1]`` stores the last layer alone, which takes about half of the disk
     space.
 
+    Several devices are used if rows are missing for at least one group of 8 batches on each. The
+    processes are joblib's: they load the models once, and end with ``precompute``, or after 5
+    minutes without work. The order of the rows and the errors are those of one device. If a process
+    dies, a RuntimeError says so; the features of other batches are in the store, and the next call
+    resumes. Ray shows each process a GPU of its own, so use "auto" there.
+
     Models are frozen, so clones of an extractor share them. A function, or a module with a
     preprocessing function, is not recognised in another run unless a fingerprint is declared
     (see `sk_aft.backbones.CallableBackbone`); its features are kept only for this process.
@@ -209,7 +218,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         "model": "no_validation",  # resolve_backbone explains what it can be
         "cache": [StrOptions({"auto"}), str, os.PathLike, FeatureStore, None],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "device": [str, torch.device],
+        "device": [str, torch.device, list, tuple],
         "verbose": ["verbose"],
         "on_error": [StrOptions({"raise", "mask"})],
         "inputs": "no_validation",  # names of columns may be of any type
@@ -234,7 +243,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         *,
         cache: Any = "auto",
         batch_size: int | str = "auto",
-        device: str | torch.device = "auto",
+        device: Any = "auto",
         verbose: int = 0,
         on_error: str = "raise",
         inputs: Any = None,
@@ -294,7 +303,13 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
 
     def _fit(self, X: Any, y: Any = None, groups: Any = None) -> _Seen:
         """Do the work of ``fit``; return the rows, so that they are recognised only once."""
-        resolve_device(self.device)
+        check_device(self.device)
+        if self.cache is None and isinstance(self.device, (list, tuple)) and len(self.device) > 1:
+            raise ValueError(
+                f"device={self.device!r} names {len(self.device)} devices, whose processes share "
+                "their work in a store, but cache=None has none: use cache='auto', a directory or "
+                "one device."
+            )
         if isinstance(self.batch_size, bool):  # an int to the check of parameters
             raise ValueError(f"batch_size has to be 'auto' or a number, got {self.batch_size}.")
         if not self._models():
@@ -451,9 +466,15 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
                     seen = self._fit(X, y, groups)
                     self._source().compute(seen.read)
             finally:
-                for backbone in getattr(self, "backbones_", ()):
-                    backbone.unload()
+                self._unload()
         return self
+
+    def _unload(self) -> None:
+        """Free the memory of the models, in worker processes, too."""
+        for backbone in getattr(self, "backbones_", ()):
+            backbone.unload()
+        if isinstance(self.device, (list, tuple)):
+            end_workers()
 
     def _precompute_stream(self, X: Any) -> None:
         """Fit to the first batch of a stream, and compute the features of each."""
@@ -608,7 +629,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             self._readers if readers is None else readers,
             self.cache,
             self.batch_size,
-            str(self.device),
+            device_names(self.device),
             self.verbose,
             self.on_error,
         )

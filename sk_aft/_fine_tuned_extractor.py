@@ -8,7 +8,6 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import type_of_target
@@ -68,8 +67,9 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
         fine-tunes once for each split. An interrupted training resumes.
     batch_size : int or "auto", default="auto"
         Number of rows per batch when features are computed, as in `FoundationFeatureExtractor`.
-    device : str or torch.device, default="auto"
-        Where the model is trained and runs. "auto" uses a GPU if there is one.
+    device : str, torch.device or list of these, default="auto"
+        Where the model is trained, on one device, and runs. "auto" uses a GPU if there is one. A
+        list is used as in `FoundationFeatureExtractor`.
     verbose : int, default=0
         1 shows progress bars with the time left.
     on_error : {"raise", "mask"}, default="raise"
@@ -170,7 +170,7 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
         cv: int | str = "auto",
         cache: Any = "auto",
         batch_size: int | str = "auto",
-        device: str | torch.device = "auto",
+        device: Any = "auto",
         verbose: int = 0,
         on_error: str = "raise",
         inputs: Any = None,
@@ -268,8 +268,7 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
                 rows.teacher_features._computed()
                 _ = rows.soft_targets
             finally:
-                for backbone in self.backbones_:
-                    backbone.unload()
+                self._unload()
         return self
 
     def _fit(self, X: Any, y: Any = None, groups: Any = None) -> _Seen:

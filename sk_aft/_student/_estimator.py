@@ -26,6 +26,7 @@ from sk_aft._data._rows import Rows
 from sk_aft._deployment._methods import DeploymentMethods
 from sk_aft._deployment._teachers import with_teachers
 from sk_aft._features import FoundationFeatures
+from sk_aft._runtime._device import check_device
 from sk_aft._runtime._processes import current_processes
 from sk_aft._runtime._seeds import draw_seed, seeded_torch
 from sk_aft._runtime._threads import fitting_threads, flushed_denormals
@@ -104,7 +105,7 @@ class StudentEstimator(DeploymentMethods, SkorchHooks):
         "mixup": [Interval(Real, 0, None, closed="left")],
         "callbacks": [list, None],
         "random_state": ["random_state"],
-        "device": [str, torch.device],
+        "device": [str, torch.device, list, tuple],
         "precision": [StrOptions(PRECISIONS)],
         "compile": ["boolean"],
         "verbose": ["verbose"],
@@ -132,6 +133,8 @@ class StudentEstimator(DeploymentMethods, SkorchHooks):
         _components.reject_unused_hooks(type(self))
         parameters = self._settings()
         resumed = self._fitted if incremental or self.warm_start else None
+        if resumed is None:
+            check_device(self.device)
         built_with_module = self.get_params_for("module")
         named = named_network(self.module, built_with_module) if resumed is None else None
         if resumed is None and self.module == "auto":

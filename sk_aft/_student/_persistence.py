@@ -13,7 +13,7 @@ from skorch.history import History
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from sk_aft._runtime._device import resolve_device
+from sk_aft._runtime._device import check_device, resolve_device
 from sk_aft._student._state import StudentState
 
 _BITS = {1: torch.uint8, 2: torch.int16}
@@ -148,7 +148,14 @@ def _without_optimizer(callback: Any) -> Any:
 
 def available_device(device: Any) -> torch.device:
     """Return the device to use in this process, which may lack the training device."""
+    if isinstance(device, (list, tuple)):
+        device = [one for one in device if _is_available(one)] or "cpu"
+    return resolve_device(device) if _is_available(device) else torch.device("cpu")
+
+
+def _is_available(device: Any) -> bool:
     try:
-        return resolve_device(device)
+        check_device(device)
     except ValueError:
-        return torch.device("cpu")
+        return False
+    return True

@@ -1,0 +1,268 @@
+"""Several devices: one process for each computes rows that are missing in the store.
+
+The processes are joblib's. Each takes one piece of the rows after the other, and writes features
+to the store, where the process that started them finds all rows in their order.
+"""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import pickle
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+import xxhash
+from joblib import Parallel, delayed
+from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky.backend.reduction import dumps
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from joblib.parallel import get_active_backend
+
+from sk_aft._data._rows import Rows
+from sk_aft._runtime._device import resolve_device
+from sk_aft._runtime._memory import release_memory
+from sk_aft._runtime._placement import placed_device
+from sk_aft.backbones import Backbone
+from sk_aft.store import FeatureStore
+
+# The process that started workers and the directory of their places.
+_started: tuple[int, Path] | None = None
+# In a worker: the models that it has loaded, by the digest of their pickles, oldest first.
+_loaded: dict[str, LoadedModel] = {}
+
+
+class LoadedModel:
+    """A model in a worker process.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The model.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
+        self.batch_size: int | None = None  # the largest that fits, once it is known
+
+
+class _Model(NamedTuple):
+    """What a worker needs to load a model.
+
+    Parameters
+    ----------
+    content : ndarray of uint8
+        The pickle of the model; joblib writes a large one to a file once for all workers.
+    digest : str
+        Identifies the content.
+    n_kept : int
+        How many models a worker keeps loaded.
+    """
+
+    content: np.ndarray
+    digest: str
+    n_kept: int
+
+    @classmethod
+    def of(cls, backbone: Backbone, n_kept: int) -> _Model:
+        """Return a model."""
+        content = dumps(backbone)  # by value what workers cannot import
+        digest = xxhash.xxh3_128_hexdigest(content)
+        return cls(np.frombuffer(content, dtype=np.uint8), digest, n_kept)
+
+    def loaded(self, device: torch.device) -> LoadedModel:
+        """Return the model, which stays in memory until others take its place."""
+        model = _loaded.pop(self.digest, None)
+        if model is None:
+            while _loaded and len(_loaded) >= self.n_kept:
+                del _loaded[next(iter(_loaded))]
+                release_memory(device)
+            model = LoadedModel(pickle.loads(self.content.data))
+        _loaded[self.digest] = model
+        return model
+
+
+class _Workers(NamedTuple):
+    """The processes, which are the same for all calls.
+
+    Parameters
+    ----------
+    devices : tuple of str
+        Where they run.
+    places : Path
+        Directory of their places.
+    n_threads : int
+        Number of threads that each of them may use on a CPU.
+    """
+
+    devices: tuple[str, ...]
+    places: Path
+    n_threads: int
+
+    @classmethod
+    def of(cls, devices: tuple[str, ...]) -> _Workers:
+        """Return the processes of some devices."""
+        n_on_cpu = sum(name.startswith("cpu") for name in devices)
+        return cls(devices, _places(), max(1, torch.get_num_threads() // max(1, n_on_cpu)))
+
+    @contextmanager
+    def device(self) -> Iterator[torch.device]:
+        """Yield the device of this worker."""
+        device = resolve_device(placed_device(self.devices, self.places))
+        with _threads(self.n_threads) if device.type == "cpu" else nullcontext():
+            yield device
+
+
+class Piece(Protocol):
+    """Some rows, to be computed in another process."""
+
+    def computed(self, model: LoadedModel, device: torch.device) -> Any:
+        """Compute them, and return what the process that started the workers has to know."""
+
+
+def can_start_workers() -> bool:
+    """Return whether this process is not itself a worker of a search or a cluster."""
+    if multiprocessing.current_process().daemon or get_active_backend()[0].nesting_level:
+        return False
+    distributed, ray = sys.modules.get("distributed"), sys.modules.get("ray")
+    if distributed is not None:
+        try:
+            distributed.get_worker()
+            return False
+        except ValueError:
+            pass
+    if ray is None or not ray.is_initialized():
+        return True
+    return ray.get_runtime_context().worker.mode != ray.WORKER_MODE
+
+
+def computed_by_workers(
+    pieces: Iterable[Piece],
+    backbone: Backbone,
+    devices: tuple[str, ...],
+    *,
+    n_kept: int,
+    store: FeatureStore,
+) -> Iterator[Any]:
+    """Compute pieces in one process for each device, each of which takes one after the other.
+
+    Parameters
+    ----------
+    pieces : iterable of Piece
+        Read a few pieces ahead.
+    backbone : Backbone
+        The model, loaded by each process when it is first needed, and kept between calls.
+    devices : tuple of str
+        Where the processes run.
+    n_kept : int
+        How many models a process keeps loaded.
+    store : FeatureStore
+        Where the features are written; for messages.
+
+    Yields
+    ------
+    done : object
+        What ``computed`` of a piece returned; in the order in which pieces are ready.
+
+    Raises
+    ------
+    RuntimeError
+        If a process died.
+    """
+    model, workers = _Model.of(backbone, n_kept), _Workers.of(devices)
+    with _dead_worker_explained(backbone, devices, store):
+        yield from _parallel(len(devices))(
+            delayed(_compute)(piece, model, workers) for piece in pieces
+        )
+
+
+def note_of_worker(
+    rows: Rows, backbone: Backbone, devices: tuple[str, ...], *, n_kept: int, store: FeatureStore
+) -> str | None:
+    """Return what a user should know of rows, from a worker, which has loaded the model."""
+    model, workers = _Model.of(backbone, n_kept), _Workers.of(devices)
+    with _dead_worker_explained(backbone, devices, store):
+        (note,) = _parallel(len(devices))([delayed(_note)(rows, model, workers)])
+    return note
+
+
+def end_workers() -> None:
+    """End the processes, if there are any, which frees the memory of their models."""
+    global _started
+    if _started is None or _started[0] != os.getpid():
+        return
+    get_reusable_executor(reuse=True).shutdown(wait=True)
+    _remove(*_started)
+    _started = None
+
+
+def _compute(piece: Piece, model: _Model, workers: _Workers) -> Any:
+    with workers.device() as device:
+        return piece.computed(model.loaded(device), device)
+
+
+def _note(rows: Rows, model: _Model, workers: _Workers) -> str | None:
+    with workers.device() as device:
+        backbone = model.loaded(device).backbone
+        backbone.prepare(device)
+        return backbone.note(rows)
+
+
+def _parallel(n_devices: int) -> Parallel:
+    # Models may write to their rows, as they may in one process; hence the mode.
+    return Parallel(
+        n_devices,
+        backend="loky",
+        return_as="generator_unordered",
+        batch_size=1,
+        mmap_mode="c",
+    )
+
+
+@contextmanager
+def _dead_worker_explained(
+    backbone: Backbone, devices: tuple[str, ...], store: FeatureStore
+) -> Iterator[None]:
+    try:
+        yield
+    except TerminatedWorkerError as error:
+        codes = str(error).partition("exit codes of the workers are ")[2].partition("\n")[0]
+        raise RuntimeError(
+            f"A process that ran model {backbone.name!r} on one of the devices "
+            f"{list(devices)} died (exit codes {codes or 'unknown'}). SIGKILL often "
+            "means that the computer's memory ran out: a smaller batch_size or fewer devices need "
+            f"less. The features computed so far are in {store}; run again to resume."
+        ) from error
+
+
+@contextmanager
+def _threads(n_threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _places() -> Path:
+    """Return the directory of the places of this process's workers."""
+    global _started
+    if _started is None or _started[0] != os.getpid():
+        _started = os.getpid(), Path(tempfile.mkdtemp(prefix="sk_aft-places-"))
+        atexit.register(_remove, *_started)
+    return _started[1]
+
+
+def _remove(creator: int, directory: Path) -> None:
+    # A forked child inherits the exit handler, but only the creator may remove the directory.
+    if os.getpid() == creator:
+        shutil.rmtree(directory, ignore_errors=True)
