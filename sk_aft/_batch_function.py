@@ -10,7 +10,8 @@ import copy
 import pickle
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any
@@ -23,7 +24,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from sk_aft._data._pixels import Ranges
 from sk_aft._data._record_batches import RecordBatch, record_batch
-from sk_aft._data._rows import named
 from sk_aft._embedding import NoRowReadError, Reader
 from sk_aft._predictors._soft_targets import is_predictor
 from sk_aft._runtime._threads import call_after_fork
@@ -124,11 +124,10 @@ class BatchFunction:
         n_rows = len(records)
         if n_rows == 0:  # engines ask for the types of the columns in this way
             return np.empty((0, self.n_features), np.float32), np.zeros(0, dtype=bool)
-        if self._by_column:
-            return self._loaded.run(records.frame(self.columns), n_rows)
-        (column,) = self.columns
-        with named(column):
-            return self._loaded.run(records.column(column), n_rows)
+        with _naming(n_rows, None if self._by_column else self.columns[0]):
+            if self._by_column:
+                return self._loaded.run(records.frame(self.columns), n_rows)
+            return self._loaded.run(records.column(self.columns[0]), n_rows)
 
     @cached_property
     def _loaded(self) -> _Loaded:
@@ -155,7 +154,7 @@ class _Loaded:
 
     @cached_property
     def _extractor(self) -> Any:
-        return _with_own_files(pickle.loads(self._pickled))
+        return _on_this_machine(pickle.loads(self._pickled))
 
     def run(self, X: Any, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
         """Return features in memory, and which rows have none."""
@@ -171,6 +170,16 @@ class _Loaded:
                     (n_rows, extractor.n_features_out_), np.nan, np.float32
                 )
                 return nothing, np.ones(n_rows, dtype=bool)
+
+
+@contextmanager
+def _naming(n_rows: int, column: Any) -> Iterator[None]:
+    """Say in an error about a row that its number is that in the batch, and name the column."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        where = "" if column is None else f"column {column!r}: "
+        raise ValueError(f"In a batch of {n_rows} rows: {where}{error}") from error
 
 
 def _columns_read(extractor: Any, column: Any) -> list:
@@ -255,12 +264,14 @@ def _portable(fitted: Any) -> Any:
     other = copy.copy(fitted)
     other.inputs = None  # the batch need not have the columns of the student
     other.verbose = 0
-    other._soft_targets = other._teacher = None
+    other._teacher = None
+    del other._soft_targets  # a fine-tuned extractor's hold a model
     return other
 
 
-def _with_own_files(extractor: Any) -> Any:
+def _on_this_machine(extractor: Any) -> Any:
     """Find the files of models by name: another machine may have them in another directory."""
+    extractor._soft_targets = None
     models = (model for _, model in extractor._models())
     extractor._readers = [
         reader._replace(backbone=resolve_backbone(model).of_kind(str(reader.kind)))
