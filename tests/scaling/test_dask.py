@@ -29,7 +29,7 @@ def client():
     with (
         dask.config.set(SETTINGS),
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
@@ -92,7 +92,7 @@ def test_no_row_is_lost_or_doubled_after_20_kills(client, tmp_path):
     model = CountedModel(tmp_path / "log", seconds=0.3)
     extractor = extractor_of(model, cache=tmp_path / "store")
     killed, is_done = [], threading.Event()
-    killer = threading.Thread(target=kill_at_random, args=(client.cluster, killed, is_done))
+    killer = threading.Thread(target=kill_at_random, args=(client, killed, is_done))
     killer.start()
     number = 0
     try:
@@ -107,16 +107,17 @@ def test_no_row_is_lost_or_doubled_after_20_kills(client, tmp_path):
         killer.join()
 
 
-def kill_at_random(cluster, killed, is_done):
+def kill_at_random(client, killed, is_done):
     """Kill a random worker every second or so, 20 in all."""
     draw = random.Random(0)
     while not is_done.wait(draw.uniform(0.5, 1.5)) and len(killed) < 20:
-        alive = [nanny.pid for nanny in cluster.workers.values() if nanny.pid is not None]
-        if alive:
-            pid = draw.choice(alive)
+        # One that is still starting would not be replaced.
+        working = client.scheduler_info(n_workers=-1)["workers"]
+        nannies = [n for n in client.cluster.workers.values() if n.worker_address in working]
+        if nannies:
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-                killed.append(pid)
+                os.kill(draw.choice(nannies).pid, signal.SIGKILL)
+                killed.append(True)
 
 
 def test_an_unreadable_row_is_named_to_the_driver(client, tmp_path):
