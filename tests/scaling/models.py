@@ -46,9 +46,9 @@ class CountedModel:
         return sum(line.startswith(word) for line in lines)
 
     def processes(self):
-        """Return the processes that embedded a batch."""
+        """Return the process of each batch, in order."""
         lines = (self.directory / "log").read_text().splitlines()
-        return {int(line.split()[-1]) for line in lines if line.startswith("batch")}
+        return [int(line.split()[-1]) for line in lines if line.startswith("batch")]
 
     def has_died(self):
         """Return whether a process was killed."""

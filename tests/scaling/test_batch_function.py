@@ -49,6 +49,18 @@ def names_of(batch):
     return list(batch)
 
 
+def missing_in(batch):
+    """Return which rows of any batch have no features."""
+    column = batch["features"]
+    if isinstance(batch, dict):
+        assert column.dtype == np.float32
+        return np.isnan(column).all(axis=1).tolist()
+    if isinstance(batch, pandas.DataFrame):
+        return column.isna().tolist()
+    rows = column.to_list() if isinstance(batch, polars.DataFrame) else column.to_pylist()
+    return [row is None for row in rows]
+
+
 @pytest.fixture
 def bert(encoder_directory):
     return FoundationFeatureExtractor(encoder_directory("bert"), cache=None)
@@ -220,17 +232,6 @@ def test_a_row_that_one_of_two_models_cannot_read_is_null_as_a_whole():
     function = extractor.fit(["a"]).as_batch_function("text")
     assert missing_in(function({"text": ["a", "x"]})) == [False, True]
     assert missing_in(function({"text": ["x"]})) == [True]
-
-
-def missing_in(batch):
-    column = batch["features"]
-    if isinstance(batch, dict):
-        assert column.dtype == np.float32
-        return np.isnan(column).all(axis=1).tolist()
-    if isinstance(batch, pandas.DataFrame):
-        return column.isna().tolist()
-    rows = column.to_list() if isinstance(batch, polars.DataFrame) else column.to_pylist()
-    return [row is None for row in rows]
 
 
 def test_rows_are_read_as_in_fit(make):
