@@ -244,6 +244,10 @@ def model_fingerprint(backbone: Backbone, rows: Rows) -> dict[str, Any]:
     return fingerprint
 
 
+class NoRowReadError(ValueError):
+    """A model could read none of the rows, although such rows are left out."""
+
+
 class Embedding:
     """Computes the features of some rows by one model.
 
@@ -372,7 +376,7 @@ class Embedding:
             return
         row, error = min(self._failures.values(), key=lambda failure: failure[0])
         if missing_mask.all():
-            raise ValueError(
+            raise NoRowReadError(
                 f"Model {self._backbone.name!r} cannot read any of these {len(self._rows)} rows."
             ) from error
         warnings.warn(

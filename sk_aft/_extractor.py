@@ -18,6 +18,7 @@ from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from tqdm.auto import tqdm
 
+from sk_aft._batch_function import BatchFunction
 from sk_aft._data._containers import is_frame, require_columns, select_columns
 from sk_aft._data._joined_warnings import joined_warnings
 from sk_aft._data._lazy_columns import opened
@@ -531,6 +532,63 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
                 model = model_digest(model_fingerprint(reader.model, rows), store.dtype)
                 keys[name] = [model + digest for digest in row_digests(rows)]
         return keys
+
+    def as_batch_function(self, column: Any = None, output: str = "features") -> BatchFunction:
+        """Return a function that adds features to batches, for Ray Data, Dask, Spark and others.
+
+        It can be pickled. Each process of a cluster loads the models when its first batch comes,
+        and keeps them. Threads of one process take turns, so give each worker process one thread.
+
+        Parameters
+        ----------
+        column : str, optional
+            The column that the models read. None is for a mapping as ``model``, which names them.
+        output : str, default="features"
+            The new column.
+
+        Returns
+        -------
+        function : callable
+            Takes a dict of columns, a DataFrame of pandas or polars, or a Table or RecordBatch of
+            pyarrow, and returns the same with the new column. In a dict it is a float32 array
+            (n_rows, n_features). In other types it is a column of lists of one length, as which
+            Parquet keeps it. With ``on_error="mask"``, rows that cannot be read are null, in a
+            dict NaN, even if it is a whole batch.
+
+        Raises
+        ------
+        ValueError
+            If the extractor has to be fitted first, see Notes, or has no features.
+
+        Notes
+        -----
+        A fitted extractor reads every batch as it read the rows of `fit`. An extractor that is not
+        fitted needs models that know what they read, such as "minilm". Functions, torch modules and
+        fine-tuned models need `fit` on a few rows, and so do images that are floats or have more
+        than 8 bits, which every batch would otherwise scale on its own.
+
+        Features go to the store of the machine that computes them, as ``cache`` says: "auto" is a
+        directory on each node, a path on a shared file system is shared, and None stores nothing.
+
+        An empty batch returns at once and loads no model. Dask takes the types of the columns from
+        it: ``frame.map_partitions(function, meta=function(frame._meta))``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sk_aft import FoundationFeatureExtractor
+        >>> def count_letters(texts):
+        ...     return np.array([[text.count(letter) for letter in "abc"] for text in texts])
+        >>> extractor = FoundationFeatureExtractor(count_letters, cache=None).fit(["a text"])
+        >>> function = extractor.as_batch_function("text", output="letters")
+        >>> batch = function({"id": [1, 2], "text": ["aa", "cab"]})
+        >>> sorted(batch)
+        ['id', 'letters', 'text']
+        >>> print(batch["letters"])
+        [[2. 0. 0.]
+         [1. 1. 1.]]
+        """
+        return BatchFunction(self, column, output)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the names of the columns: the model's name and a number.
