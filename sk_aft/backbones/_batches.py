@@ -84,7 +84,15 @@ def index_batches(n_rows: int, batch_size: int) -> list[range]:
 
 def _pinned(batches: Iterable[Inputs]) -> Iterator[Inputs]:
     for batch in batches:
-        yield tuple(tensor.pin_memory() for tensor in batch)
+        yield tuple(_pinned_tensor(tensor) for tensor in batch)
+
+
+def _pinned_tensor(tensor: Tensor) -> Tensor:
+    """Return a tensor in pinned memory; one that a user's preprocessing put on a GPU stays there.
+
+    Expanded tensors share elements and cannot be pinned as they are.
+    """
+    return tensor.contiguous().pin_memory() if tensor.device.type == "cpu" else tensor
 
 
 @torch.inference_mode()
