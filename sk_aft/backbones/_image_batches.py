@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,18 +53,7 @@ def image_batches(
     if n_workers == 0:
         yield map(prepare, batches)
         return
-    # Forked processes share the images and what prepares them, so neither has to be pickled.
-    loader: Any = iter(
-        DataLoader(
-            _Batches(prepare, batches),
-            batch_size=None,
-            collate_fn=_unchanged,
-            num_workers=n_workers,
-            prefetch_factor=_BATCHES_AHEAD,
-            multiprocessing_context="fork",
-            generator=torch.Generator(),  # else it draws from the user's
-        )
-    )
+    loader = _started(_Batches(prepare, batches), n_workers)
     try:
         # An error is raised where it keeps its type, its message and its traceback: here.
         yield (
@@ -72,6 +62,26 @@ def image_batches(
         )
     finally:
         loader._shutdown_workers()
+
+
+def _started(dataset: Dataset, n_workers: int) -> Any:
+    """Start processes that make the items of a data set.
+
+    They are forked, so they share the images and what prepares them, and neither has to be pickled.
+    """
+    loader = DataLoader(
+        dataset,
+        batch_size=None,
+        collate_fn=_unchanged,
+        num_workers=n_workers,
+        prefetch_factor=_BATCHES_AHEAD,
+        multiprocessing_context="fork",
+        generator=torch.Generator(),  # else it draws from the user's
+    )
+    with warnings.catch_warnings():
+        # Python 3.12 warns of every fork beside threads. These processes take no lock of theirs.
+        warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
+        return iter(loader)
 
 
 def n_decoding_workers(device: torch.device, n_batches: int, n_bytes: int) -> int:
