@@ -29,8 +29,10 @@ from sk_aft._embedding_workers import (
 from sk_aft._runtime._device import resolve_device
 from sk_aft._runtime._memory import is_out_of_memory, release_memory
 from sk_aft.backbones import Backbone
-from sk_aft.backbones._base import FeatureShapeError
+from sk_aft.backbones._base import FeatureShapeError, ModelFaultError
+from sk_aft.backbones._image_batches import is_lost_worker
 from sk_aft.backbones._layers import LayersOfModel
+from sk_aft.backbones._precision import InHalfPrecision
 from sk_aft.exceptions import MissingFeaturesError, SeveralKindsError
 from sk_aft.store import FeatureStore, digest_array, row_digests
 from sk_aft.store._process import process_store
@@ -52,8 +54,10 @@ _SECONDS_BETWEEN_LOOKS = 0.05
 _SECONDS_BETWEEN_LINES = 30.0
 _NO_ROWS = MatrixInMemory(np.empty((0, 0), dtype=np.float32))
 _NO_NUMBERS: np.ndarray = np.empty(0, dtype=np.int64)
-# A GPU benefits from larger batches than a CPU; they are halved if they do not fit.
+# A GPU benefits from larger batches than a CPU; they are halved if they do not fit. Each group of
+# rows waits for its last batch and for the processes that decode images, so it is larger, too.
 _LARGER_ON_CUDA = 4
+_ROWS_PER_COMMIT_ON_CUDA = 4096
 
 
 class Reader(NamedTuple):
@@ -71,6 +75,8 @@ class Reader(NamedTuple):
         Its layers that are computed and stored side by side; empty for its own output alone.
     shown : slice, default=slice(None)
         Which of these columns are features; `FoundationFeatures.teacher_features` has all.
+    precision : {"float32", "bfloat16", "float16"}, default="float32"
+        Numbers that the model computes with, if it runs in PyTorch.
     """
 
     backbone: Backbone
@@ -78,11 +84,15 @@ class Reader(NamedTuple):
     kind: str | None = None
     layers: tuple[int, ...] = ()
     shown: slice = slice(None)
+    precision: str = "float32"
 
     @property
     def model(self) -> Backbone:
         """What computes the stored columns."""
-        return LayersOfModel(self.backbone, self.layers) if self.layers else self.backbone
+        model = LayersOfModel(self.backbone, self.layers) if self.layers else self.backbone
+        if self.precision == "float32" or not self.backbone.runs_in_torch:
+            return model
+        return InHalfPrecision(model, self.precision, self.backbone)
 
     def rows(self, rows: Rows) -> Rows:
         """Return the part of the rows that the model reads, checked; categories as texts."""
@@ -352,8 +362,9 @@ class Embedding:
         chunks = []
         index_of: dict[bytes, int] = {}
         with self._progress(len(todo), 0) as progress:
-            for start in range(0, len(todo), self._rows_per_commit):
-                chunk = todo[start : start + self._rows_per_commit]
+            n_together = self._n_together()
+            for start in range(0, len(todo), n_together):
+                chunk = todo[start : start + n_together]
                 for done, features in self._embed(chunk):
                     chunks.append(features)
                     first = len(index_of)
@@ -402,8 +413,9 @@ class Embedding:
         advance: Callable[[int], Any],
     ) -> None:
         """Compute rows, except those that other processes are computing."""
+        n_together = self._n_together()
         while len(todo):
-            chunk, todo = todo[: self._rows_per_commit], todo[self._rows_per_commit :]
+            chunk, todo = todo[:n_together], todo[n_together:]
             names = [self._digest(row) for row in chunk]
             keys = [model + name for name in names]
             mine, others = claim(names, lambda keys=keys: store.missing(keys))
@@ -473,6 +485,11 @@ class Embedding:
         done = np.concatenate([_NO_NUMBERS, *self._rows_run[before:]])
         return done, np.sort(np.concatenate(failed))
 
+    def _n_together(self) -> int:
+        """Return how many rows are run before their features are kept."""
+        on_cuda = resolve_device(self._source.device).type == "cuda"
+        return max(self._rows_per_commit, _ROWS_PER_COMMIT_ON_CUDA if on_cuda else 0)
+
     def _embed(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield (row numbers, features), leaving out rows that the model cannot read."""
         if len(rows):
@@ -525,6 +542,8 @@ class Embedding:
                     self._rows.take(rows), batch_size=self._batch_size, device=device
                 )
             except Exception as error:
+                if is_lost_worker(error):
+                    raise self._lost_worker(error) from error
                 if not is_out_of_memory(error):
                     raise
                 if not automatic or batch_size == 1:
@@ -532,6 +551,13 @@ class Embedding:
             # Outside the handler, because the error keeps the tensors of the failed batch alive.
             self._batch_size = batch_size // 2
             release_memory(device)
+
+    def _lost_worker(self, error: Exception) -> ChildProcessError:
+        return ChildProcessError(
+            f"A process that prepares images for model {self._backbone.name!r} ended before it was "
+            f"done ({_reason(error)}). If the machine ran out of memory, a smaller batch_size "
+            "takes less of it."
+        )
 
     def _out_of_memory(self, batch_size: int, device: torch.device) -> MemoryError:
         what = f"Model {self._backbone.name!r} ran out of memory on device {str(device)!r}"
@@ -748,7 +774,7 @@ def _may_be_a_rows_fault(error: Exception) -> bool:
     Missing memory, packages, disk or network, or a wrong shape of features are not the row's
     fault. A file that a function cannot find or that Pillow cannot read is.
     """
-    if isinstance(error, (ImportError, MemoryError, FeatureShapeError)):
+    if isinstance(error, (ImportError, MemoryError, ModelFaultError)):
         return False
     if not isinstance(error, OSError) or isinstance(error, FileNotFoundError):
         return True

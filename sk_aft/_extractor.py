@@ -43,8 +43,9 @@ from sk_aft._predictors._soft_targets import (
 )
 from sk_aft._predictors._teacher_predictions import TeacherPredictions
 from sk_aft._runtime._device import check_device, device_names
+from sk_aft._runtime._half_precision import HALF
 from sk_aft.backbones import Backbone, resolve_backbone
-from sk_aft.backbones._base import FeatureShapeError
+from sk_aft.backbones._base import ModelFaultError
 from sk_aft.backbones._layers import check_layers, layers_to_store
 from sk_aft.exceptions import MissingFeaturesError
 from sk_aft.store import FeatureStore, model_digest, row_digests
@@ -123,6 +124,11 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         - "last": the model's own output, with its own pooling.
         - "auto": a middle layer and the last.
         - A list: layers by number; -1 is the last.
+    precision : {"float32", "bfloat16", "float16"}, default="float32"
+        Numbers that models of PyTorch compute with; see Notes. Features are float32 arrays.
+
+        - "float32": features agree on all devices and are exact.
+        - "bfloat16" or "float16": faster on a GPU; features are rounded.
 
     Attributes
     ----------
@@ -198,6 +204,13 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     dies, a RuntimeError says so; the features of other batches are in the store, and the next call
     resumes. Ray shows each process a GPU of its own, so use "auto" there.
 
+    In half precision, PyTorch's autocast runs the models; their weights stay float32. The first 32
+    rows of each model also run in float32, once in a process. An error says so if the cosine of a
+    row's features with those in float32 is below 0.99, or if features are not finite. EfficientNet
+    needs "float16"; models that were trained in bfloat16 may overflow in it. The store keeps
+    rounded features apart from exact ones. ONNX files, functions and transformers of scikit-learn
+    compute as they always do. On a CPU, float32 is usually faster, because ONNX Runtime runs it.
+
     Models are frozen, so clones of an extractor share them. A function, or a module with a
     preprocessing function, is not recognised in another run unless a fingerprint is declared
     (see `sk_aft.backbones.CallableBackbone`); its features are kept only for this process.
@@ -224,6 +237,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         "on_error": [StrOptions({"raise", "mask"})],
         "inputs": "no_validation",  # names of columns may be of any type
         "layers": "no_validation",  # check_layers says what it can be
+        "precision": [StrOptions({"float32", *HALF})],
     }
 
     # Set by fit.
@@ -249,6 +263,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         on_error: str = "raise",
         inputs: Any = None,
         layers: Any = "last",
+        precision: str = "float32",
     ) -> None:
         self.model = model
         self.cache = cache
@@ -258,6 +273,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         self.on_error = on_error
         self.inputs = inputs
         self.layers = layers
+        self.precision = precision
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any = None, *, groups: Any = None) -> FoundationFeatureExtractor:
@@ -361,7 +377,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     def _resolved(self) -> tuple[list[Reader], list[Teacher]]:
         """Return the models with features and those that predict; nothing is loaded."""
         readers = [
-            Reader(resolve_backbone(model), column)
+            Reader(resolve_backbone(model), column, precision=self.precision)
             for column, model in self._models()
             if not is_predictor(model)
         ]
@@ -700,7 +716,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             try:
                 # Through the store, because the row is needed there anyway.
                 return source.compute(rows[row : row + 1])[0].matrix.width
-            except FeatureShapeError:
+            except ModelFaultError:
                 raise
             except MissingFeaturesError:
                 source.compute(rows)  # this raises, and counts all rows that are missing

@@ -147,7 +147,7 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
         **{
             name: constraint
             for name, constraint in FoundationFeatureExtractor._parameter_constraints.items()
-            if name != "layers"
+            if name not in ("layers", "precision")
         },
         "objective": [StrOptions({"auto", *OBJECTIVES})],
         "n_steps": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],

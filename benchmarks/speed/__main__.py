@@ -13,7 +13,7 @@ import sys
 
 from benchmarks.speed._timing import options
 
-ON_ANY_DEVICE = ("training", "transfer_terms", "prediction", "callbacks", "growth")
+ON_ANY_DEVICE = ("training", "transfer_terms", "prediction", "callbacks", "growth", "throughput")
 ON_A_CPU = (
     "embedding",
     "text_prediction",

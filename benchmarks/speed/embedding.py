@@ -47,14 +47,14 @@ def main() -> None:
 def test_images(directory: str | None) -> tuple[str, np.ndarray]:
     """Return the first test images."""
     if directory is None:
-        return "Fashion-MNIST", load_fashion_mnist().X_test[:N_IMAGES]
+        return "Fashion-MNIST", load_fashion_mnist(subset="test").data[:N_IMAGES]
     return "CIFAR-10", load("cifar10", directory).test_rows[:N_IMAGES]
 
 
 def test_texts(directory: str | None) -> Iterator[tuple[str, list[str]]]:
     """Yield the first test texts of each data set, without repetitions."""
     if directory is None:
-        sets = [("Banking77", load_banking77().X_test)]
+        sets = [("Banking77", load_banking77(subset="test").data)]
     else:
         names = (("Banking77", "banking77"), ("SST-2", "sst2"))
         sets = [(title, load(name, directory).test_rows) for title, name in names]

@@ -11,16 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sk_aft._runtime._half_precision import has_bfloat16
+
 _DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 PRECISIONS = {"float32", *_DTYPES}
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Return whether a device has instructions for bfloat16, as far as torch can tell."""
-    capabilities = getattr(torch.cpu, "get_capabilities", None)  # since torch 2.11
-    if device.type != "cpu" or capabilities is None:
-        return True
-    return any(has for name, has in capabilities().items() if "bf16" in name)
 
 
 class MixedPrecision:

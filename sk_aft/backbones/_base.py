@@ -33,11 +33,15 @@ class Backbone(ABC):
         Default number of rows in a batch.
     reads_pairs : bool
         Whether a model of texts reads two texts together, too: rows of kind "pair".
+    runs_in_torch : bool
+        Whether the ``precision`` of an extractor applies to it; a model that does not run in
+        PyTorch computes in a precision of its own.
     """
 
     name: str
     kind: str | None = None
     reads_pairs: bool = False
+    runs_in_torch: bool = True
     batch_size: int = 64
     # Where the middle layer is, as a fraction of the layers.
     _middle: float = 2 / 3
@@ -202,11 +206,12 @@ class Backbone(ABC):
         return f"<{type(self).__name__} {self.name!r}>"
 
 
-class FeatureShapeError(ValueError):
-    """A model returned something else than a matrix with as many rows as it was given.
+class ModelFaultError(ValueError):
+    """A fault of the model, which is not looked for in single rows."""
 
-    This is a fault of the model, so it is not looked for in single rows.
-    """
+
+class FeatureShapeError(ModelFaultError):
+    """A model returned something else than a matrix with as many rows as it was given."""
 
 
 def as_matrix(features: Any, n_rows: int, name: str) -> np.ndarray:

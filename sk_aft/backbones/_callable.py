@@ -39,6 +39,8 @@ class CallableBackbone(HoldsObjects):
      [3. 1.]]
     """
 
+    runs_in_torch = False  # or in a precision that the function chooses
+
     def __init__(self, function: Callable[[Any], Any], fingerprint: str | None = None) -> None:
         self.function = function
         self._declared = fingerprint

@@ -181,7 +181,9 @@ def encode_layers(
     """
     with one_at_a_time(model):
         if not layers:
-            return np.asarray(model.encode(list(texts), **how), dtype=np.float32)
+            # As a tensor, features stay on the device until all texts are encoded.
+            features = model.encode(list(texts), convert_to_tensor=True, **how)
+            return features.float().cpu().numpy()
         return _encode_inner_layers(model, layers, texts, **how)
 
 

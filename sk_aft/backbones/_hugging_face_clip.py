@@ -12,6 +12,7 @@ import torch
 
 from sk_aft._data._rows import Rows
 from sk_aft.backbones._base import FeatureShapeError
+from sk_aft.backbones._batches import index_batches, run_batches
 from sk_aft.backbones._hugging_face import (
     check_has_no_prefix,
     load_config,
@@ -23,6 +24,7 @@ from sk_aft.backbones._hugging_face import (
 )
 from sk_aft.backbones._hugging_face_images import load_image_processor, processed
 from sk_aft.backbones._image import ImageBackbone
+from sk_aft.backbones._image_batches import image_batches
 from sk_aft.backbones._licences import licence_of_files
 from sk_aft.backbones._tokens import truncation_note
 
@@ -130,28 +132,42 @@ class Towers(NamedTuple):
     processor: Any
     tokenizer: Any
 
-    @torch.inference_mode()
     def embed(self, rows: Rows, batch_size: int, device: torch.device) -> np.ndarray:
         """Return the projected features of images or texts, (n_rows, n_features) float32."""
-        is_image = rows.kind == "image"
-        compute = self.model.get_image_features if is_image else self.model.get_text_features
-        batches = []
-        for start in range(0, len(rows), batch_size):
-            indices = range(start, min(start + batch_size, len(rows)))
-            if is_image:
-                inputs = processed(self.processor, rows, indices)
-            else:
-                inputs = self.tokenized([rows.values[row] for row in indices])
-            features = compute(**{name: tensor.to(device) for name, tensor in inputs.items()})
-            # Versions before 5 return the features alone.
-            features = getattr(features, "pooler_output", features)
-            if not isinstance(features, torch.Tensor) or features.ndim != 2:
-                raise FeatureShapeError(
-                    f"{type(self.model).__name__} has no projected vector for {rows.kind} rows: "
-                    "give a function that computes features as the model."
-                )
-            batches.append(features.float().cpu().numpy())
-        return np.concatenate(batches)
+        batches = index_batches(len(rows), batch_size)
+        names = list(self.inputs(rows, batches[0][:1]))  # those of all batches
+
+        def prepare(indices: range) -> tuple[torch.Tensor, ...]:
+            inputs = self.inputs(rows, indices)
+            return tuple(inputs[name] for name in names)
+
+        def compute(*tensors: torch.Tensor) -> torch.Tensor:
+            return self.projected(rows.kind, dict(zip(names, tensors, strict=True)))
+
+        if rows.kind == "text":
+            return np.concatenate(list(run_batches(compute, map(prepare, batches), device)))
+        with image_batches(prepare, batches, device) as inputs:
+            return np.concatenate(list(run_batches(compute, inputs, device)))
+
+    def inputs(self, rows: Rows, indices: Sequence[int]) -> dict[str, torch.Tensor]:
+        """Return the tensors of some images or texts, by name."""
+        if rows.kind == "image":
+            return processed(self.processor, rows, indices)
+        return self.tokenized([rows.values[row] for row in indices])
+
+    def projected(self, kind: str, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the features of images or texts, (n, n_features)."""
+        model = self.model
+        compute = model.get_image_features if kind == "image" else model.get_text_features
+        features = compute(**inputs)
+        # Versions before 5 return the features alone.
+        features = getattr(features, "pooler_output", features)
+        if not isinstance(features, torch.Tensor) or features.ndim != 2:
+            raise FeatureShapeError(
+                f"{type(model).__name__} has no projected vector for {kind} rows: give a function "
+                "that computes features as the model."
+            )
+        return features
 
     def tokenized(self, texts: list[str]) -> dict[str, torch.Tensor]:
         """Return the tensors of some texts."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from sk_aft._data._pixels import RANGES, UNSCALED, Ranges
 from sk_aft._data._rows import Rows
 from sk_aft._optional import import_optional
 from sk_aft.backbones._base import LayeredModel, LoadedOnDemand
+from sk_aft.backbones._batches import index_batches
+from sk_aft.backbones._image_batches import image_batches
 from sk_aft.backbones._network import Network
 
 if TYPE_CHECKING:
@@ -78,12 +80,19 @@ class ImageBackbone(LayeredModel, LoadedOnDemand):
         network.export(n_rows, lambda: (self.to_tensor(rows, range(n_shown)),))
         if network.session is not None:
             batch_size = min(batch_size, _IMAGES_PER_CORE)
-        starts = range(0, n_rows, batch_size)
-        batches = (
-            (self.to_tensor(rows, range(start, min(start + batch_size, n_rows))),)
-            for start in starts
-        )
-        return np.concatenate(list(network.run(batches)))
+        return run_on_images(network, lambda some: self.to_tensor(rows, some), n_rows, batch_size)
+
+
+def run_on_images(
+    network: Network,
+    to_tensor: Callable[[range], torch.Tensor],
+    n_images: int,
+    batch_size: int,
+) -> np.ndarray:
+    """Return the features of images, of which ``to_tensor`` makes those of some indices."""
+    batches = index_batches(n_images, batch_size)
+    with image_batches(lambda some: (to_tensor(some),), batches, network.device) as inputs:
+        return np.concatenate(list(network.run(inputs)))
 
 
 def pil_image(rows: Rows, row: int) -> Image.Image:

@@ -22,7 +22,7 @@ from sk_aft.backbones._hugging_face_images import (
     processed,
     widths_of,
 )
-from sk_aft.backbones._image import ImageBackbone
+from sk_aft.backbones._image import ImageBackbone, run_on_images
 from sk_aft.backbones._loaded_models import LoadedModel
 from sk_aft.backbones._text_objects import tokenizer_digest
 from sk_aft.backbones._torch import borrowed
@@ -84,12 +84,9 @@ class TransformersImageObject(LoadedModel, VisionModel):
         """Run the model on the images, batch by batch."""
         with borrowed(self.model, device), without_traces(self.model):
             network = image_network(self.model, device, _POOLING).of_layers(layers)
-            starts = range(0, len(rows), batch_size)
-            batches = (
-                (self.to_tensor(rows, range(start, min(start + batch_size, len(rows)))),)
-                for start in starts
+            return run_on_images(
+                network, lambda some: self.to_tensor(rows, some), len(rows), batch_size
             )
-            return np.concatenate(list(network.run(batches)))
 
 
 class TransformersClipObject(LoadedModel, ImageBackbone):

@@ -10,14 +10,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from sk_aft._runtime._half_precision import is_half_precision
 from sk_aft._runtime._threads import one_thread
-from sk_aft.backbones._onnx import (
-    Inputs,
-    OnnxSession,
-    as_outputs,
-    export_to_onnx,
-    side_by_side,
-)
+from sk_aft.backbones._batches import run_batches
+from sk_aft.backbones._onnx import Inputs, OnnxSession, export_to_onnx
 
 
 class Network:
@@ -55,13 +51,22 @@ class Network:
     ) -> None:
         self.module = module.eval()
         self.device = device
-        self.session: OnnxSession | None = None
+        self._session: OnnxSession | None = None
         self._varying_axes = varying_axes
         self._n_rows_before_export = n_rows_worth_export
         self._may_export = device.type == "cpu"
         self._select = select
         self._n_layers = n_layers
         self._of_layers: dict[tuple[int, ...], Network] = {}
+
+    @property
+    def session(self) -> OnnxSession | None:
+        """What runs in ONNX Runtime; None in PyTorch, which half precision needs."""
+        return None if is_half_precision() else self._session
+
+    @session.setter
+    def session(self, session: OnnxSession | None) -> None:
+        self._session = session
 
     def of_layers(self, layers: Sequence[int]) -> Network:
         """Return a network of the same weights that returns several layers; itself for none."""
@@ -88,6 +93,8 @@ class Network:
         example : callable
             Returns a batch of some of them, on which the export has to agree with PyTorch.
         """
+        if is_half_precision():
+            return
         if self.session is None:
             self.session = self._session_of_layers()
         self._n_rows_before_export -= n_rows
@@ -98,7 +105,7 @@ class Network:
     def run(self, batches: Iterable[Inputs]) -> Iterator[np.ndarray]:
         """Yield the features of each batch, in order."""
         if self.session is None:
-            yield from map(self._run_in_torch, batches)
+            yield from run_batches(self.module, batches, self.device)
             return
         # One thread per batch is faster than all threads on one batch: threads wait less, and the
         # next batches are built meanwhile. The number in flight is bounded, and so is memory.
@@ -111,10 +118,6 @@ class Network:
                     yield in_flight.popleft().result()
             while in_flight:
                 yield in_flight.popleft().result()
-
-    @torch.inference_mode()
-    def _run_in_torch(self, batch: Inputs) -> np.ndarray:
-        return side_by_side(as_outputs(self.module(*(tensor.to(self.device) for tensor in batch))))
 
     def _session_of_layers(self) -> OnnxSession | None:
         """Return the exported last layer of several, which is what this network returns."""

@@ -91,6 +91,8 @@ class OnnxBackbone(Backbone):
     ValueError: There is no ONNX file 'missing.onnx': expected the path of a file.
     """
 
+    runs_in_torch = False
+
     def __init__(
         self,
         path: Any,

@@ -112,8 +112,7 @@ class SentenceTransformerBackbone(EncoderBackbone, LoadedOnDemand):
         tokenizer = getattr(model, "tokenizer", None)
         if hasattr(tokenizer, "all_special_tokens"):  # of transformers
             check_knows_words(tokenizer, self.full_name)
-        is_plain = device.type == "cpu" and _is_mean_over_tokens(model)
-        if not is_plain:
+        if not _is_mean_over_tokens(model):
             return model, None
         module = _OnTokens(model)
         return model, token_network(

@@ -33,6 +33,7 @@ class SklearnBackbone(HoldsObjects):
         If it is not fitted.
     """
 
+    runs_in_torch = False
     batch_size = 1024
 
     def __init__(self, transformer: Any) -> None:

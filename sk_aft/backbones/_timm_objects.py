@@ -16,7 +16,7 @@ from torch import nn
 from sk_aft._data._resize import height_and_width
 from sk_aft._data._rows import Rows
 from sk_aft.backbones._fingerprint import module_digest
-from sk_aft.backbones._image import ImageBackbone
+from sk_aft.backbones._image import ImageBackbone, run_on_images
 from sk_aft.backbones._loaded_models import LoadedModel
 from sk_aft.backbones._network import Network
 from sk_aft.backbones._timm import (
@@ -93,12 +93,9 @@ class TimmObject(LoadedModel, ImageBackbone):
                 select=partial(PooledMaps, self.model, len(self._known.widths)),
                 n_layers=self.n_layers,
             ).of_layers(layers)
-            starts = range(0, len(rows), batch_size)
-            batches = (
-                (self.to_tensor(rows, range(start, min(start + batch_size, len(rows)))).to(dtype),)
-                for start in starts
+            return run_on_images(
+                network, lambda some: self.to_tensor(rows, some).to(dtype), len(rows), batch_size
             )
-            return np.concatenate(list(network.run(batches)))
 
     @cached_property
     def _known(self) -> KnownNetwork:

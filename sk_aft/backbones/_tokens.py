@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sk_aft.backbones._network import Network
+from sk_aft.backbones._onnx import Inputs
 
 INPUTS = _IDS, _MASK, _TYPES = ("input_ids", "attention_mask", "token_type_ids")
 # Tensors of the rows with these indices.
@@ -59,11 +60,35 @@ def embed_texts(
     features : ndarray of shape (n_texts, n_features), float32
         One vector for each text.
     """
+    if network.device.type == "cuda":
+        return embed_as_tokenized(network, tokenize, texts, batch_size=batch_size)
     parts = []
     for start in range(0, len(texts), _TEXTS_TOKENIZED):
         tokens = tokenize(list(texts[start : start + _TEXTS_TOKENIZED]))
         parts.append(_embed(network, tokens, batch_size))
     return np.concatenate(parts)
+
+
+def embed_as_tokenized(
+    network: Network,
+    tokenize: Callable[[list], Mapping[str, Tensor]],
+    texts: Sequence[Any],
+    *,
+    batch_size: int,
+) -> np.ndarray:
+    """Return the features of texts, which are tokenized batch by batch while a GPU computes.
+
+    Batches hold texts of a similar number of characters, which is known before they are tokenized.
+    Parameters are those of `embed_texts`.
+    """
+    lengths = np.array([sum(map(len, row)) for row in zip(*text_arguments(texts), strict=True)])
+    batches = list(_batches_of_similar_length(lengths, batch_size, None))
+    inputs = (_tokenized(tokenize, [texts[row] for row in batch]) for batch in batches)
+    return _in_order(batches, network.run(inputs))
+
+
+def _tokenized(tokenize: Callable[[list], Mapping[str, Tensor]], texts: list) -> Inputs:
+    return take_tokens(tokenize(texts))(np.arange(len(texts)))
 
 
 def text_arguments(texts: Sequence[Any]) -> list[list[str]]:
@@ -129,11 +154,15 @@ def _embed(network: Network, tokens: Mapping[str, Tensor], batch_size: int) -> n
     network.export(len(lengths), lambda: take(np.argsort(-lengths)[:4]))
     budget = None if network.session is None else _TOKENS_PER_CORE
     batches = list(_batches_of_similar_length(lengths, batch_size, budget))
-    matrices = network.run(map(take, batches))
+    return _in_order(batches, network.run(map(take, batches)))
+
+
+def _in_order(batches: Sequence[np.ndarray], matrices: Iterator[np.ndarray]) -> np.ndarray:
+    """Return the features of batches in the order of the rows, whose indices the batches are."""
     features: np.ndarray | None = None
     for batch, matrix in zip(batches, matrices, strict=True):
         if features is None:
-            features = np.empty((len(lengths), matrix.shape[1]), dtype=np.float32)
+            features = np.empty((sum(map(len, batches)), matrix.shape[1]), dtype=np.float32)
         features[batch] = matrix
     assert features is not None
     return features

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,9 @@ from sk_aft._data._pixels import n_bands, to_floats
 from sk_aft._data._rows import Rows
 from sk_aft._runtime._threads import one_at_a_time
 from sk_aft.backbones._base import FeatureShapeError, HoldsObjects, as_matrix
+from sk_aft.backbones._batches import index_batches, run_batches
 from sk_aft.backbones._fingerprint import describe_classes, is_digestible, module_digest
+from sk_aft.backbones._image_batches import image_batches
 from sk_aft.store._process import process_token
 
 
@@ -84,23 +86,32 @@ class TorchBackbone(HoldsObjects):
     def embed(self, rows: Rows, *, batch_size: int, device: torch.device) -> np.ndarray:
         """Run the module on each batch, in evaluation mode and without gradients."""
         floating = [p.dtype for p in self.module.parameters() if p.is_floating_point()]
-        matrices = []
-        with borrowed(self.module, device), torch.inference_mode():
-            for start in range(0, len(rows.values), batch_size):
-                batch = self._to_tensor(rows, range(start, min(start + batch_size, len(rows))))
-                if floating and batch.is_floating_point():
-                    batch = batch.to(floating[0])
-                features = self.module(batch.to(device))
-                shape = getattr(features, "shape", type(features).__name__)
-                if not isinstance(features, torch.Tensor) or (
-                    features.ndim != 2 and shape != (len(batch),)
-                ):
-                    raise FeatureShapeError(
-                        f"{self.name} returned {shape}, expected a tensor of shape "
-                        "(n_rows, n_features). Wrap the module so that it pools its output."
-                    )
-                matrices.append(as_matrix(features, len(batch), self.name))
-        return np.concatenate(matrices)
+
+        @torch.no_grad()  # the preprocessing may be a module
+        def prepare(indices: range) -> tuple[torch.Tensor]:
+            batch = self._to_tensor(rows, indices)
+            return (batch.to(floating[0]) if floating and batch.is_floating_point() else batch,)
+
+        batches = index_batches(len(rows), batch_size)
+        are_images = rows.kind == "image"
+        making = image_batches(prepare, batches, device) if are_images else nullcontext()
+        with borrowed(self.module, device), making as made:
+            inputs = map(prepare, batches) if made is None else made
+            return np.concatenate(list(run_batches(self._features, inputs, device)))
+
+    def _features(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return (n_rows, n_features); raise FeatureShapeError for another shape."""
+        features = self.module(batch)
+        shape = getattr(features, "shape", type(features).__name__)
+        is_tensor = isinstance(features, torch.Tensor)
+        if not is_tensor or (features.ndim != 2 and shape != (len(batch),)):
+            raise FeatureShapeError(
+                f"{self.name} returned {shape}, expected a tensor of shape "
+                "(n_rows, n_features). Wrap the module so that it pools its output."
+            )
+        if len(shape) != 2 or len(features) != len(batch):
+            as_matrix(features, len(batch), self.name)  # raises
+        return features
 
     def _to_tensor(self, rows: Rows, indices: range) -> torch.Tensor:
         if self.preprocess is not None:
