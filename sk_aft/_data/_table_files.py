@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -15,8 +14,9 @@ ARROW_SUFFIXES = (".arrow", ".feather", ".ipc")
 def table_files(path: str | os.PathLike, suffixes: Collection[str]) -> list[Path]:
     """Return the files of tables that a path means, in the order of their names.
 
-    Numbers in names count as numbers: "part.2" comes before "part.10". Directories are searched
-    with their folders; names that begin with "." or "_" are skipped.
+    The order is that of pandas, polars, pyarrow and datasets, so that rows and features of the
+    same files match: letter by letter, "part.10" before "part.2". Directories are searched with
+    their folders; names that begin with "." or "_" are skipped.
 
     Parameters
     ----------
@@ -58,14 +58,8 @@ def table_files(path: str | os.PathLike, suffixes: Collection[str]) -> list[Path
             f"{str(path)!r} means {len(files)} files with the suffixes {found}: expected files of "
             f"one suffix, such as those of the pattern '*{found[0]}'."
         )
-    return sorted(files, key=_order)
+    return sorted(files, key=str)
 
 
 def _is_hidden(path: Path) -> bool:
     return any(part.startswith((".", "_")) for part in path.parts)
-
-
-def _order(path: Path) -> list[tuple]:
-    """Return what sorts paths by their parts, and numbers in these by value."""
-    parts = re.split(r"(\d+)", str(path))
-    return [(int(part), part) if part.isdecimal() else (0, part) for part in parts]

@@ -31,7 +31,7 @@ def read_features(path: str | os.PathLike, column: str = "features") -> np.ndarr
     ----------
     path : path-like
         A file; or a directory or glob of Parquet or Arrow files, which are read in the order of
-        their names, in which numbers count as numbers: "part.2" comes before "part.10".
+        their names, as by pandas, polars, pyarrow and datasets: "part.10" before "part.2".
         Directories are searched with their folders; names that begin with "." or "_" are skipped.
     column : str, default="features"
         The column, which holds a list of numbers in each row, or the tensor of a .safetensors

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from joblib import Parallel, delayed
 from safetensors.numpy import save_file
@@ -107,16 +108,20 @@ def test_bfloat16_is_read(tmp_path):
     )
 
 
-def test_files_of_a_cluster_are_read_in_the_order_of_their_numbers(tmp_path):
-    """Dask writes part.10 after part.9, and Spark a _SUCCESS beside the parts."""
+def test_files_of_a_cluster_are_read_in_the_order_in_which_pandas_reads_them(tmp_path):
+    """That is part.10 before part.2. Spark writes a _SUCCESS beside the parts."""
     for number in range(12):
         rows = FEATURES[number * 10 : number * 10 + 10]
-        pq.write_table(table_of(rows), tmp_path / f"part.{number}.parquet")
+        table = table_of(rows).append_column("row", [np.arange(number * 10, number * 10 + 10)])
+        pq.write_table(table, tmp_path / f"part.{number}.parquet")
     (tmp_path / "_SUCCESS").touch()
     (tmp_path / "_metadata.parquet").touch()
     (tmp_path / ".part.0.parquet.crc").touch()
-    np.testing.assert_array_equal(read_features(tmp_path), FEATURES[:120])
-    np.testing.assert_array_equal(read_features(f"{tmp_path}/part.*.parquet"), FEATURES[:120])
+    order = pd.read_parquet(tmp_path, columns=["row"]).row.to_numpy()
+    assert order[10] == 10
+    assert order[20] == 100
+    np.testing.assert_array_equal(read_features(tmp_path), FEATURES[order])
+    np.testing.assert_array_equal(read_features(f"{tmp_path}/part.*.parquet"), FEATURES[order])
     np.testing.assert_array_equal(read_features(f"{tmp_path}/part.1*.parquet"), np.concatenate(
         [FEATURES[10:20], FEATURES[100:120]]))  # fmt: skip
 
