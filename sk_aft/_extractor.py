@@ -18,21 +18,21 @@ from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from tqdm.auto import tqdm
 
-from sk_aft._batch_function import BatchFunction
 from sk_aft._data._containers import is_frame, require_columns, select_columns
 from sk_aft._data._joined_warnings import joined_warnings
 from sk_aft._data._lazy_columns import opened
 from sk_aft._data._rows import Rows, as_rows, check_finite, named
 from sk_aft._data._streams import batches_of, is_stream
-from sk_aft._embedding import (
+from sk_aft._extraction._batch_function import BatchFunction
+from sk_aft._extraction._device_workers import end_workers
+from sk_aft._extraction._embedding import (
     OR_MASK,
     FeatureSource,
     Reader,
     model_fingerprint,
     seconds_between_updates,
 )
-from sk_aft._embedding_workers import end_workers
-from sk_aft._feature_blocks import Blocks, names_of
+from sk_aft._extraction._feature_blocks import Blocks, names_of
 from sk_aft._features import FeatureBlocks, FoundationFeatures
 from sk_aft._predictors._soft_targets import (
     Lesson,

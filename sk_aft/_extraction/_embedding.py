@@ -20,7 +20,7 @@ from sk_aft._data._feature_rows import MatrixInMemory, StoredRows
 from sk_aft._data._images import has_image_suffix, open_image
 from sk_aft._data._joined_warnings import joined_warnings
 from sk_aft._data._rows import Rows, as_rows
-from sk_aft._embedding_workers import (
+from sk_aft._extraction._device_workers import (
     LoadedModel,
     can_start_workers,
     computed_by_workers,

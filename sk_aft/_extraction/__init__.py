@@ -1,0 +1,1 @@
+"""From rows to foundation features: what each model reads, looking it up, computing it."""
