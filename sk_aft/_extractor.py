@@ -25,14 +25,10 @@ from sk_aft._data._rows import Rows, as_rows, check_finite, named
 from sk_aft._data._streams import batches_of, is_stream
 from sk_aft._extraction._batch_function import BatchFunction
 from sk_aft._extraction._device_workers import end_workers
-from sk_aft._extraction._embedding import (
-    OR_MASK,
-    FeatureSource,
-    Reader,
-    model_fingerprint,
-    seconds_between_updates,
-)
 from sk_aft._extraction._feature_blocks import Blocks, names_of
+from sk_aft._extraction._reader import Reader, model_fingerprint
+from sk_aft._extraction._row_faults import OR_MASK
+from sk_aft._extraction._source import FeatureSource
 from sk_aft._features import FeatureBlocks, FoundationFeatures
 from sk_aft._predictors._soft_targets import (
     Lesson,
@@ -44,6 +40,7 @@ from sk_aft._predictors._soft_targets import (
 from sk_aft._predictors._teacher_predictions import TeacherPredictions
 from sk_aft._runtime._device import check_device, device_names
 from sk_aft._runtime._half_precision import HALF
+from sk_aft._runtime._progress import seconds_between_updates
 from sk_aft.backbones import Backbone, resolve_backbone
 from sk_aft.backbones._base import ModelFaultError
 from sk_aft.backbones._layers import check_layers, layers_to_store

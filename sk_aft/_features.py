@@ -13,7 +13,8 @@ from sklearn.utils import _safe_indexing
 from sk_aft._data._feature_rows import StoredRows
 from sk_aft._data._rows import Rows, as_rows
 from sk_aft._data._soft_targets import SoftTargetSource
-from sk_aft._extraction._embedding import FeatureSource, Reader
+from sk_aft._extraction._reader import Reader
+from sk_aft._extraction._source import FeatureSource
 from sk_aft.store._model_rows import ModelRows
 
 

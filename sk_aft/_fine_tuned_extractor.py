@@ -19,7 +19,7 @@ from sk_aft._data._labels import (
     labeled_mask,
     warn_of_mark,
 )
-from sk_aft._extraction._embedding import Reader
+from sk_aft._extraction._reader import Reader
 from sk_aft._extractor import FoundationFeatureExtractor, _Seen
 from sk_aft._features import FeatureBlocks, FoundationFeatures
 from sk_aft._fine_tuning._backbone import LabeledRows

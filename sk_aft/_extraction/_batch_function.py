@@ -24,7 +24,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from sk_aft._data._pixels import Ranges
 from sk_aft._data._record_batches import RecordBatch, record_batch
-from sk_aft._extraction._embedding import NoRowReadError, Reader
+from sk_aft._extraction._reader import Reader
+from sk_aft._extraction._row_faults import NoRowReadError
 from sk_aft._predictors._soft_targets import is_predictor
 from sk_aft._runtime._threads import call_after_fork
 from sk_aft.backbones import resolve_backbone

@@ -1,41 +1,31 @@
-"""Rows -> features: look up each row in the store, and run the model on the missing rows."""
+"""The features of rows by one model: look up each row in the store, and compute the missing."""
 
 from __future__ import annotations
 
-import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import replace
-from pathlib import Path
-from traceback import walk_tb
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from tqdm.auto import tqdm
 
 from sk_aft._data._feature_rows import MatrixInMemory, StoredRows
-from sk_aft._data._images import has_image_suffix, open_image
-from sk_aft._data._joined_warnings import joined_warnings
-from sk_aft._data._rows import Rows, as_rows
+from sk_aft._data._rows import Rows
+from sk_aft._extraction._destination import Destination
 from sk_aft._extraction._device_workers import (
-    LoadedModel,
+    Piece,
     can_start_workers,
     computed_by_workers,
     note_of_worker,
 )
-from sk_aft._runtime._device import resolve_device
-from sk_aft._runtime._memory import is_out_of_memory, release_memory
+from sk_aft._extraction._model_run import ModelRun
+from sk_aft._extraction._reader import model_fingerprint
+from sk_aft._extraction._row_faults import RowFaults
+from sk_aft._runtime._progress import seconds_between_updates
 from sk_aft.backbones import Backbone
-from sk_aft.backbones._base import FeatureShapeError, ModelFaultError
-from sk_aft.backbones._image_batches import is_lost_worker
-from sk_aft.backbones._layers import LayersOfModel
-from sk_aft.backbones._precision import InHalfPrecision
-from sk_aft.exceptions import MissingFeaturesError, SeveralKindsError
+from sk_aft.exceptions import MissingFeaturesError
 from sk_aft.store import FeatureStore, digest_array, row_digests
-from sk_aft.store._process import process_store
 
 # Rows are committed to the store in groups of this many batches: few enough to lose little when
 # interrupted, and enough for a text model to sort them by length.
@@ -45,217 +35,35 @@ _ROWS_PER_DIGEST = 65_536
 _PIECES_PER_DEVICE = 16
 # Enough that handing out pieces takes no time, and few enough that they need little memory.
 _MOST_COMMITS_IN_A_PIECE = 8
-# If a model fails for a row, this many others are tried to tell whether the row is to blame.
-_ROWS_TRIED = 10
-# The end of messages about a missing row.
-OR_MASK = " on_error='mask' keeps the row without features."
 _SECONDS_BETWEEN_LOOKS = 0.05
-# In a file, each update of a progress bar is a new line, so updates are rarer.
-_SECONDS_BETWEEN_LINES = 30.0
 _NO_ROWS = MatrixInMemory(np.empty((0, 0), dtype=np.float32))
 _NO_NUMBERS: np.ndarray = np.empty(0, dtype=np.int64)
-# A GPU benefits from larger batches than a CPU; they are halved if they do not fit. Each group of
-# rows waits for its last batch and for the processes that decode images, so it is larger, too.
-_LARGER_ON_CUDA = 4
+# On a GPU groups are larger: each waits for its last batch and for processes that decode images.
 _ROWS_PER_COMMIT_ON_CUDA = 4096
 
 
-class Reader(NamedTuple):
-    """A backbone and the part of the rows that it reads.
+class RunOptions(NamedTuple):
+    """How to run a model.
 
     Parameters
     ----------
-    backbone : Backbone
-        The model.
-    column : object, optional
-        The column of a DataFrame that it reads, or a tuple of columns; default: whole rows.
-    kind : {"text", "pair", "image", "numeric"}, optional
-        The kind of rows that it reads; default: the backbone's, or else found from the rows.
-    layers : tuple of int, default=()
-        Its layers that are computed and stored side by side; empty for its own output alone.
-    shown : slice, default=slice(None)
-        Which of these columns are features; `FoundationFeatures.teacher_features` has all.
-    precision : {"float32", "bfloat16", "float16"}, default="float32"
-        Numbers that the model computes with, if it runs in PyTorch.
-    """
-
-    backbone: Backbone
-    column: Any = None
-    kind: str | None = None
-    layers: tuple[int, ...] = ()
-    shown: slice = slice(None)
-    precision: str = "float32"
-
-    @property
-    def model(self) -> Backbone:
-        """What computes the stored columns."""
-        model = LayersOfModel(self.backbone, self.layers) if self.layers else self.backbone
-        if self.precision == "float32" or not self.backbone.runs_in_torch:
-            return model
-        return InHalfPrecision(model, self.precision, self.backbone)
-
-    def rows(self, rows: Rows) -> Rows:
-        """Return the part of the rows that the model reads, checked; categories as texts."""
-        kind = self.kind or self.backbone.kind
-        is_tuple = isinstance(self.column, tuple) and len(self.column) > 1
-        if is_tuple and (kind in ("text", "image") or (kind is None and self._are_single(rows))):
-            check_reads_pair(self.backbone, self.column)
-            kind = "pair"
-        with _naming(self.backbone):
-            if self.column is not None:
-                rows = rows.column(self.column, kind=kind, missing=True)
-            elif rows.kind == "frame":
-                rows = as_rows(rows.values, kind=kind, missing=True)
-            elif kind is not None:
-                rows = rows.read_as(kind)
-            return rows.read_as("text") if rows.kind == "category" else rows
-
-    def _are_single(self, rows: Rows) -> bool:
-        """Return whether columns hold texts or images, of which each makes rows of its own."""
-        with suppress(ValueError):
-            rows.column(self.column, missing=True)
-            return False
-        kinds = {rows.column(name, missing=True).kind for name in self.column}
-        return bool(kinds & {"text", "image"})
-
-
-@contextmanager
-def _naming(backbone: Backbone) -> Iterator[None]:
-    """Prepend the name of a model to the message of an error about its rows."""
-    try:
-        yield
-    except SeveralKindsError:
-        raise
-    except ValueError as error:
-        raise ValueError(f"Model {backbone.name!r}: {error}") from error
-
-
-def check_reads_pair(backbone: Backbone, columns: tuple) -> None:
-    """Raise ValueError unless a text model can read the texts of these columns together."""
-    if backbone.reads_pairs and len(columns) == 2:
-        return
-    single = {"text": "single texts", "image": "single images", None: "single texts or images"}
-    reads = "a text or a pair of texts" if backbone.reads_pairs else single[backbone.kind]
-    pairs = "" if backbone.reads_pairs else _how_to_read_pairs(backbone)
-    each = ", ".join(f"{column!r}: ..." for column in columns)
-    raise ValueError(
-        f"Model {backbone.name!r} reads {reads}, but it was given the {len(columns)} columns "
-        f"{columns}: give each column a model of its own, as in model={{{each}}}.{pairs}"
-    )
-
-
-def _how_to_read_pairs(backbone: Backbone) -> str:
-    directory = Path(getattr(backbone, "name_or_path", ""))
-    is_users = backbone.kind == "text" and backbone.name == directory.name
-    if is_users and (directory / "config.json").is_file():
-        return (
-            " To read pairs with the transformer in this directory of sentence-transformers, write "
-            f"'hf:{directory}'."
-        )
-    return " Text models of transformers ('hf:NAME') read pairs."
-
-
-class FeatureSource(NamedTuple):
-    """What turns rows into features: backbones, a store and how to run them.
-
-    Parameters
-    ----------
-    readers : list of Reader
-        Backbones, whose features are concatenated, and what each reads.
-    cache : {"auto", None}, path-like or FeatureStore
-        Where features are kept; None keeps them in memory only.
     batch_size : int or "auto"
-        Rows per batch; "auto" is each model's own, halved each time memory runs out.
+        Rows per batch; "auto" is the model's own, halved each time memory runs out.
     device : str or tuple of str
-        Where the models run; of several devices, each gets a process.
+        Where the model runs; of several devices, each gets a process.
     verbose : int
         0 is silent, 1 shows a progress bar.
     on_error : {"raise", "mask"}
-        For rows that a model cannot read: raise an error, or keep them without features.
+        For rows that the model cannot read: raise an error, or keep them without features.
+    n_models : int
+        How many models are in use, which processes keep loaded.
     """
 
-    readers: Sequence[Reader]
-    cache: Any
     batch_size: Any
     device: str | tuple[str, ...]
     verbose: int
-    on_error: str = "raise"
-
-    def compute(self, rows: Rows) -> list[StoredRows]:
-        """Return the features of some rows, one item per backbone.
-
-        All rows are looked up and all stores are opened before the first model runs. Rows that are
-        read from a file go through this a few thousand at a time.
-        """
-        if rows.is_lazy and len(rows):
-            return self._compute_in_pieces(rows)
-        parts = [embedding.features() for embedding in self._embeddings(rows)]
-        return [
-            replace(part, columns=reader.shown)
-            for part, reader in zip(parts, self.readers, strict=True)
-        ]
-
-    def _compute_in_pieces(self, rows: Rows) -> list[StoredRows]:
-        quiet = self._replace(verbose=0)
-        computed, digests = [], []
-        with (
-            joined_warnings(),
-            tqdm(total=len(rows), unit="row", disable=not self.verbose) as progress,
-        ):
-            for piece in rows.pieces():
-                embeddings = quiet._embeddings(piece)
-                computed.append([embedding.features() for embedding in embeddings])
-                digests.append([embedding.digests for embedding in embeddings])
-                progress.update(len(piece))
-        parts = []
-        for number, reader in enumerate(self.readers):
-            mine = [piece[number] for piece in computed]
-            store = self.store(reader.backbone)
-            if store is None:
-                part = StoredRows.joined(mine)
-            else:
-                known = np.concatenate([piece[number] for piece in digests])
-                matrix, indices = store.locate(mine[0].model, known, count=False)
-                part = replace(mine[0], matrix=matrix or mine[0].matrix, indices=indices)
-            parts.append(replace(part, columns=reader.shown))
-        return parts
-
-    def _embeddings(self, rows: Rows) -> list[Embedding]:
-        return [
-            Embedding(
-                self,
-                reader.model,
-                reader.rows(rows),
-                self.store(reader.backbone),
-                column=reader.column,
-            )
-            for reader in self.readers
-        ]
-
-    def store(self, backbone: Backbone) -> FeatureStore | None:
-        """Return the store that keeps the features of a model, or None."""
-        if self.cache is None:
-            return None
-        if not backbone.is_persistent:
-            return process_store()
-        if isinstance(self.cache, FeatureStore):
-            return self.cache
-        return FeatureStore(None if self.cache == "auto" else self.cache)
-
-
-def model_fingerprint(backbone: Backbone, rows: Rows) -> dict[str, Any]:
-    """Return the fingerprint under which a model's features of such rows are kept.
-
-    The number of features may depend on a table's number of columns, so it is included.
-    """
-    fingerprint = dict(backbone.fingerprint())
-    if rows.kind == "numeric":
-        fingerprint["n_columns"] = rows.values.shape[1]
-    return fingerprint
-
-
-class NoRowReadError(ValueError):
-    """A model could read none of the rows, although such rows are left out."""
+    on_error: str
+    n_models: int
 
 
 class Embedding:
@@ -263,7 +71,7 @@ class Embedding:
 
     Parameters
     ----------
-    source : FeatureSource
+    options : RunOptions
         How to run the model.
     backbone : Backbone
         The model.
@@ -282,63 +90,64 @@ class Embedding:
 
     def __init__(
         self,
-        source: FeatureSource,
+        options: RunOptions,
         backbone: Backbone,
         rows: Rows,
         store: FeatureStore | None,
         *,
         column: Any = None,
     ) -> None:
-        self._source = source
+        self._options = options
         self._backbone = backbone
         self._rows = rows
-        self._column = column
-        self._store = store
-        self._model = b""
+        self.digests: np.ndarray = np.zeros((len(rows), 2), dtype=np.uint64)
+        self._destination: Destination | None = None
         if store is not None:
             fingerprint = model_fingerprint(backbone, rows)
-            self._model = store.register_model(fingerprint, name=backbone.name)
-        self._rows_run: list[np.ndarray] = []
+            model = store.register_model(fingerprint, name=backbone.name)
+            self._destination = Destination(store, model, self.digests)
         # Whether a worker process, which has loaded the model, has something to say of the rows.
         self._workers_note = False
-        # Digest of a row that the model cannot read -> (row, error).
-        self._failures: dict[bytes, tuple[int, Exception]] = {}
-        self._width: int | None = None
-        self._has_succeeded = False
-        automatic = source.batch_size == "auto"
-        batch_size = backbone.batch_size if automatic else source.batch_size
-        self._rows_per_commit = batch_size * _BATCHES_PER_COMMIT
-        # "auto" is resolved when the model runs, because looking up rows needs no device.
-        self._batch_size: int | None = None if automatic else batch_size
-        self.digests: np.ndarray = np.zeros((len(rows), 2), dtype=np.uint64)
+        self._run = ModelRun(backbone, rows, batch_size=options.batch_size, device=options.device)
+        self._rows_per_commit = _BATCHES_PER_COMMIT * (
+            backbone.batch_size if options.batch_size == "auto" else options.batch_size
+        )
+        self._faults = RowFaults(
+            self._run,
+            self.digests,
+            column=column,
+            on_error=options.on_error,
+            n_hopeless=self._rows_per_commit,
+        )
         for start in range(0, len(rows), _ROWS_PER_DIGEST):
             some = np.arange(start, min(start + _ROWS_PER_DIGEST, len(rows)))
-            digests = row_digests(rows.take(some), first_row=start, on_error=self._cannot_read)
+            on_error = self._faults.cannot_read
+            digests = row_digests(rows.take(some), first_row=start, on_error=on_error)
             self.digests[some] = digest_array(digests)
-        for row in np.flatnonzero(rows.missing_mask).tolist():
-            self._cannot_read(row, self._missing(row))
+        self._faults.check_missing()
 
     def features(self) -> StoredRows:
         """Return the features; those that are not in the store are computed and added to it."""
-        found = self._in_memory() if self._store is None else self._through(self._store)
-        self._report(found.missing_mask)
+        destination = self._destination
+        found = self._in_memory() if destination is None else self._through(destination)
+        self._give_note()
+        self._faults.report(found.missing_mask)
         return found
 
-    def _through(self, store: FeatureStore) -> StoredRows:
-        model = self._model
+    def _through(self, destination: Destination) -> StoredRows:
+        store, model, _ = destination
         matrix, indices = store.locate(model, self.digests)
-        todo = self._readable(self._distinct(np.flatnonzero(indices < 0)))
+        todo = self._faults.readable(self._distinct(np.flatnonzero(indices < 0)))
         if len(todo):
             self._check_may_compute(store, len(todo))
             n_hits = len(indices) - int((indices < 0).sum())
             with self._progress(len(todo), n_hits) as progress:
                 if self._n_devices > 1:
-                    todo = self._fill_by_workers(store, todo, progress.update)
-                with store.claims(model) as claims:
-                    self._fill(store, model, claims.claim, todo, progress.update)
+                    todo = self._fill_by_workers(destination, todo, progress.update)
+                self._fill(destination, todo, progress.update)
             matrix, indices = store.locate(model, self.digests, count=False)
         for row in np.flatnonzero(indices < 0).tolist():
-            if self._digest(row) not in self._failures:
+            if row not in self._faults:
                 raise RuntimeError(
                     f"The features of row {row} were written to {store} but cannot be read back: "
                     "is the disk damaged, or was the directory removed?"
@@ -358,14 +167,14 @@ class Embedding:
             )
 
     def _in_memory(self) -> StoredRows:
-        todo = self._readable(self._distinct(np.arange(len(self._rows))))
+        todo = self._faults.readable(self._distinct(np.arange(len(self._rows))))
         chunks = []
         index_of: dict[bytes, int] = {}
         with self._progress(len(todo), 0) as progress:
             n_together = self._n_together()
             for start in range(0, len(todo), n_together):
                 chunk = todo[start : start + n_together]
-                for done, features in self._embed(chunk):
+                for done, features in self._run.embed(chunk, self._faults.model_failed):
                     chunks.append(features)
                     first = len(index_of)
                     index_of.update({self._digest(row): first + i for i, row in enumerate(done)})
@@ -375,88 +184,39 @@ class Embedding:
         indices = [index_of.get(self._digest(row), -1) for row in range(len(self._rows))]
         return StoredRows(MatrixInMemory(matrix), np.array(indices, dtype=np.int64))
 
-    def _report(self, missing_mask: np.ndarray) -> None:
-        """Say how many rows have no features, and what the model made of the others."""
-        run = {self._digest(row) for rows in self._rows_run for row in rows}
-        # A row that is given several times has run once, and counts each time.
-        given = [row for row in range(len(self._rows)) if self._digest(row) in run]
-        note = self._note(self._rows.take(np.array(given))) if given else None
-        if note is not None:
-            warnings.warn(f"Model {self._backbone.name!r}: {note}", stacklevel=2)
-        if not missing_mask.any():
-            return
-        row, error = min(self._failures.values(), key=lambda failure: failure[0])
-        if missing_mask.all():
-            raise NoRowReadError(
-                f"Model {self._backbone.name!r} cannot read any of these {len(self._rows)} rows."
-            ) from error
-        warnings.warn(
-            f"{missing_mask.sum()} of {len(self._rows)} rows have no features of model "
-            f"{self._backbone.name!r} and take no part in the transfer term. The first is row "
-            f"{self._rows.position(row)}: {_reason(error)}.",
-            stacklevel=2,
-        )
-
-    def _note(self, rows: Rows) -> str | None:
-        return (
-            note_of_worker(rows, **self._workers)
-            if self._workers_note
-            else (self._backbone.note(rows))
-        )
-
     def _fill(
-        self,
-        store: FeatureStore,
-        model: bytes,
-        claim: Callable,
-        todo: np.ndarray,
-        advance: Callable[[int], Any],
+        self, destination: Destination, todo: np.ndarray, advance: Callable[[int], Any]
     ) -> None:
-        """Compute rows, except those that other processes are computing."""
+        """Compute rows in this process, and wait for those that other processes are computing."""
         n_together = self._n_together()
-        while len(todo):
-            chunk, todo = todo[:n_together], todo[n_together:]
-            names = [self._digest(row) for row in chunk]
-            keys = [model + name for name in names]
-            mine, others = claim(names, lambda keys=keys: store.missing(keys))
-            for done, features in self._embed(chunk[mine]):
-                store.put_many([model + self._digest(row) for row in done], features)
-            if len(others) == len(chunk):
-                time.sleep(_SECONDS_BETWEEN_LOOKS)
-            advance(len(chunk) - len(others))
-            # These are checked again at the end: by then they are stored, or their process died.
-            todo = np.concatenate([todo, chunk[others]])
-
-    @property
-    def _n_devices(self) -> int:
-        return len(self._source.device) if isinstance(self._source.device, tuple) else 1
-
-    @property
-    def _workers(self) -> dict[str, Any]:
-        return {
-            "backbone": self._backbone,
-            "devices": self._source.device,
-            "n_kept": len(self._source.readers),
-            "store": self._store,
-        }
+        with destination.store.claims(destination.model) as claims:
+            while len(todo):
+                chunk, todo = todo[:n_together], todo[n_together:]
+                others = destination.commit(
+                    self._run, chunk, claims.claim, self._faults.model_failed
+                )
+                if len(others) == len(chunk):
+                    time.sleep(_SECONDS_BETWEEN_LOOKS)
+                advance(len(chunk) - len(others))
+                # Checked again at the end: by then they are stored, or their process died.
+                todo = np.concatenate([todo, chunk[others]])
 
     def _fill_by_workers(
-        self, store: FeatureStore, todo: np.ndarray, advance: Callable[[int], Any]
+        self, destination: Destination, todo: np.ndarray, advance: Callable[[int], Any]
     ) -> np.ndarray:
         """Compute rows in one process for each device; return those that are left to this one."""
         while len(todo) >= self._n_devices * self._rows_per_commit and can_start_workers():
-            done, failed = self._computed_by_workers(todo, advance)
+            done, failed = self._computed_by_workers(destination, todo, advance)
             todo = todo[~np.isin(todo, done)]
             if not len(failed):
                 break
             # Here, because errors and warnings name rows that failed.
-            with store.claims(self._model) as claims:
-                self._fill(store, self._model, claims.claim, failed, advance)
+            self._fill(destination, failed, advance)
             todo = todo[~np.isin(todo, failed)]
         return todo
 
     def _computed_by_workers(
-        self, todo: np.ndarray, advance: Callable[[int], Any]
+        self, destination: Destination, todo: np.ndarray, advance: Callable[[int], Any]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows that worker processes computed, and those for which the model failed.
 
@@ -465,196 +225,62 @@ class Embedding:
         """
         n_commits = len(todo) // (self._rows_per_commit * self._n_devices * _PIECES_PER_DEVICE)
         size = self._rows_per_commit * min(max(1, n_commits), _MOST_COMMITS_IN_A_PIECE)
-        before, failed = len(self._rows_run), [_NO_NUMBERS]
+        stops = self._options.on_error == "raise"
+        done, failed = [_NO_NUMBERS], [_NO_NUMBERS]
 
-        def pieces() -> Iterator[_Piece]:
+        def pieces() -> Iterator[Piece]:
             for start in range(0, len(todo), size):
-                is_hopeless = self._source.on_error == "raise" or not self._has_succeeded
-                if len(failed) > 1 and is_hopeless:
+                if len(failed) > 1 and (stops or not self._run.has_succeeded):
                     return
-                yield _Piece(self, todo[start : start + size])
+                numbers = todo[start : start + size]
+                yield Piece(
+                    numbers,
+                    self._run.part(numbers),
+                    destination._replace(digests=self.digests[numbers]),
+                    self._rows_per_commit,
+                    stops,
+                )
 
-        for piece in computed_by_workers(pieces(), **self._workers):
+        for piece in computed_by_workers(pieces(), **self._workers(destination)):
             if len(piece.rows):
-                self._has_succeeded = True
-                self._rows_run.append(piece.rows)
+                done.append(piece.rows)
+                self._run.done.append(piece.rows)
             if len(piece.failed):
                 failed.append(piece.failed)
             self._workers_note |= piece.has_note
             advance(len(piece.rows))
-        done = np.concatenate([_NO_NUMBERS, *self._rows_run[before:]])
-        return done, np.sort(np.concatenate(failed))
+        return np.concatenate(done), np.sort(np.concatenate(failed))
+
+    def _workers(self, destination: Destination) -> dict[str, Any]:
+        return {
+            "backbone": self._backbone,
+            "devices": self._options.device,
+            "n_kept": self._options.n_models,
+            "store": destination.store,
+        }
+
+    def _give_note(self) -> None:
+        """Warn of what the model has made of the rows, such as texts that it cut."""
+        run = {self._digest(row) for rows in self._run.done for row in rows}
+        # A row that is given several times has run once, and counts each time.
+        given = [row for row in range(len(self._rows)) if self._digest(row) in run]
+        note = self._note(self._rows.take(np.array(given))) if given else None
+        if note is not None:
+            warnings.warn(f"Model {self._backbone.name!r}: {note}", stacklevel=2)
+
+    def _note(self, rows: Rows) -> str | None:
+        if self._destination is not None and self._workers_note:
+            return note_of_worker(rows, **self._workers(self._destination))
+        return self._backbone.note(rows)
 
     def _n_together(self) -> int:
         """Return how many rows are run before their features are kept."""
-        on_cuda = resolve_device(self._source.device).type == "cuda"
+        on_cuda = self._run.device.type == "cuda"
         return max(self._rows_per_commit, _ROWS_PER_COMMIT_ON_CUDA if on_cuda else 0)
 
-    def _embed(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield (row numbers, features), leaving out rows that the model cannot read."""
-        if len(rows):
-            self._backbone.prepare(resolve_device(self._source.device))
-            yield from self._embed_some(rows)
-
-    def _embed_some(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        try:
-            features = self._run(rows)
-        except Exception as error:
-            if not _may_be_a_rows_fault(error):
-                raise
-            if len(rows) == 1:
-                self._fail(int(rows[0]), error)
-                return
-            # Halve the rows to find the one that fails, and keep the features of the others.
-            for half in np.array_split(rows, 2):
-                yield from self._embed_some(half)
-            return
-        if features.ndim != 2 or len(features) != len(rows):
-            raise FeatureShapeError(
-                f"Model {self._backbone.name!r} returned features of shape {features.shape} for "
-                f"{len(rows)} rows: expected ({len(rows)}, n_features)."
-            )
-        if self._width not in (None, features.shape[1]):
-            raise FeatureShapeError(
-                f"Model {self._backbone.name!r} returned {features.shape[1]} features per row, but "
-                f"{self._width} for earlier rows: expected the same number for all rows."
-            )
-        self._width = features.shape[1]
-        finite = np.isfinite(features).all(axis=1)
-        if finite.any():
-            self._has_succeeded = True
-            self._rows_run.append(rows[finite])
-            yield rows[finite], features[finite]
-        for row in rows[~finite]:
-            self._fail(int(row), ValueError("it returned NaN or infinite features"))
-
-    def _run(self, rows: np.ndarray) -> np.ndarray:
-        """Run the model on rows; if memory runs out, use smaller batches from then on."""
-        device = resolve_device(self._source.device)
-        automatic = self._source.batch_size == "auto"
-        if self._batch_size is None:
-            factor = _LARGER_ON_CUDA if device.type == "cuda" else 1
-            self._batch_size = self._backbone.batch_size * factor
-        while True:
-            batch_size = min(self._batch_size, len(rows))
-            try:
-                return self._backbone.embed(
-                    self._rows.take(rows), batch_size=self._batch_size, device=device
-                )
-            except Exception as error:
-                if is_lost_worker(error):
-                    raise self._lost_worker(error) from error
-                if not is_out_of_memory(error):
-                    raise
-                if not automatic or batch_size == 1:
-                    raise self._out_of_memory(batch_size, device) from error
-            # Outside the handler, because the error keeps the tensors of the failed batch alive.
-            self._batch_size = batch_size // 2
-            release_memory(device)
-
-    def _lost_worker(self, error: Exception) -> ChildProcessError:
-        return ChildProcessError(
-            f"A process that prepares images for model {self._backbone.name!r} ended before it was "
-            f"done ({_reason(error)}). If the machine ran out of memory, a smaller batch_size "
-            "takes less of it."
-        )
-
-    def _out_of_memory(self, batch_size: int, device: torch.device) -> MemoryError:
-        what = f"Model {self._backbone.name!r} ran out of memory on device {str(device)!r}"
-        if batch_size == 1:
-            return MemoryError(
-                f"{what} with a single row at a time: use a smaller model, smaller rows or "
-                "another device."
-            )
-        return MemoryError(
-            f"{what} with {batch_size} rows at a time: use a smaller batch_size, or 'auto', which "
-            "finds one that fits."
-        )
-
-    def _fail(self, row: int, error: Exception) -> None:
-        """Record a row that the model failed for; raise unless such rows are masked."""
-        position = self._rows.position(row)
-        if str(error).startswith(f"Row {position} "):
-            self._cannot_read(row, error)
-            return
-        if self._rows.kind == "numeric" and not np.isfinite(self._rows.values[row]).all():
-            self._cannot_read(row, self._not_finite(row))
-            return
-        if self._source.on_error == "raise":
-            others = [other for other in range(len(self._rows)) if other != row][:_ROWS_TRIED]
-            if others and not self._has_succeeded and not any(map(self._can_embed, others)):
-                raise self._not_a_rows_fault(1 + len(others), error) from error
-            raise ValueError(
-                f"Model {self._backbone.name!r} failed for row {position} "
-                f"({_excerpt(self._rows.values[row])}): {_reason(error)}. Repair "
-                "the row or leave it out; on_error='mask' keeps it without features."
-            ) from error
-        self._leave_out(row, error)
-
-    def _not_finite(self, row: int) -> ValueError:
-        """Return an error that names the number in a row that is not finite."""
-        values = self._rows.values[row]
-        column = int(np.flatnonzero(~np.isfinite(values))[0])
-        names = self._column if isinstance(self._column, tuple) else [self._column]
-        name = column if self._column is None else names[column]
-        return ValueError(
-            f"Row {self._rows.position(row)} of X holds {values[column]} in column {name!r}, which "
-            f"model {self._backbone.name!r} cannot read: fill it before the extractor."
-            f"{self._or_mask}"
-        )
-
     @property
-    def _or_mask(self) -> str:
-        return OR_MASK if self._source.on_error == "raise" else ""
-
-    def _missing(self, row: int) -> ValueError:
-        """Return the error for a missing row."""
-        error = self._rows.missing_error(row, self._or_mask)
-        return error if self._column is None else ValueError(f"column {self._column!r}: {error}")
-
-    def _can_embed(self, row: int) -> bool:
-        try:
-            features = self._run(np.array([row]))
-        except Exception as error:
-            if not _may_be_a_rows_fault(error):
-                raise
-            return False
-        return bool(np.isfinite(features).all())
-
-    def _not_a_rows_fault(self, n_rows: int, error: Exception) -> ValueError:
-        return ValueError(
-            f"Model {self._backbone.name!r} failed for each of {n_rows} rows, so the rows are "
-            f"probably not the cause: {_reason(error)}."
-        )
-
-    def _cannot_read(self, row: int, error: Exception) -> None:
-        """Record a row that cannot be read, as ``error`` describes; raise unless masked."""
-        value = self._rows.values[row]
-        if self._rows.kind == "image" and isinstance(value, str) and not has_image_suffix(value):
-            error = ValueError(
-                f"{error} Model {self._backbone.name!r} reads images and takes strings as their "
-                "paths: texts need a text model, such as 'minilm'."
-            )
-        if self._source.on_error == "raise":
-            raise error
-        self._leave_out(row, error)
-
-    def _leave_out(self, row: int, error: Exception) -> None:
-        self._failures.setdefault(self._digest(row), (row, error))
-        if len(self._failures) >= self._rows_per_commit and not self._has_succeeded:
-            raise self._not_a_rows_fault(len(self._failures), error) from error
-
-    def _readable(self, todo: np.ndarray) -> np.ndarray:
-        """Leave out image files that cannot be opened, before any model has run for hours."""
-        is_file = self._rows.kind == "image" and self._rows.values.dtype == object
-        for row in todo if is_file else ():
-            value = self._rows.values[row]
-            if not (value is None or isinstance(value, np.ndarray)):
-                try:
-                    open_image(value, self._rows.position(row))
-                except ValueError as error:
-                    self._cannot_read(row, error)
-        return np.array([row for row in todo if self._digest(row) not in self._failures], np.int64)
+    def _n_devices(self) -> int:
+        return len(self._options.device) if isinstance(self._options.device, tuple) else 1
 
     def _distinct(self, rows: np.ndarray) -> np.ndarray:
         """Return the first row with each digest."""
@@ -673,119 +299,6 @@ class Embedding:
             desc=self._backbone.name,
             unit="row",
             postfix=hits,
-            disable=not self._source.verbose,
+            disable=not self._options.verbose,
             mininterval=seconds_between_updates(),
         )
-
-
-class _Computed(NamedTuple):
-    """What a worker process did of a piece.
-
-    Parameters
-    ----------
-    rows : ndarray of int
-        Numbers of the rows that it computed, among all rows.
-    failed : ndarray of int
-        Numbers of the rows for which the model failed, or which it did not try for this reason.
-    has_note : bool
-        Whether the model has something to say of the rows.
-    """
-
-    rows: np.ndarray
-    failed: np.ndarray
-    has_note: bool
-
-
-class _RowFailedError(Exception):
-    """The model failed for a row of a piece."""
-
-
-class _Piece(Embedding):
-    """Some rows of an `Embedding`, which a worker process computes.
-
-    Parameters
-    ----------
-    whole : Embedding
-        All rows.
-    numbers : ndarray of int
-        Numbers of the rows.
-    """
-
-    def __init__(self, whole: Embedding, numbers: np.ndarray) -> None:
-        vars(self).update(vars(whole))
-        self._numbers = numbers
-        self._rows = whole._rows.take(numbers)
-        self.digests = whole.digests[numbers]
-        self._source = whole._source._replace(readers=(), cache=None)
-        self._backbone: Any = None  # the worker has it
-        self._rows_run = []
-        self._failures = {}
-        self._failed: list[int] = []
-
-    def computed(self, model: LoadedModel, device: torch.device) -> _Computed:
-        """Compute the rows, except those that other programs are computing."""
-        self._backbone = model.backbone
-        self._source = self._source._replace(device=str(device))
-        self._batch_size = model.batch_size or self._batch_size
-        assert self._store is not None
-        rows = np.arange(len(self._numbers))
-        try:
-            with self._store.claims(self._model) as claims:
-                for start in range(0, len(rows), self._rows_per_commit):
-                    self._commit(rows[start : start + self._rows_per_commit], claims.claim)
-            failed = np.array(self._failed, dtype=np.int64)
-        except _RowFailedError:
-            failed = np.setdiff1d(rows, self._done)
-        model.batch_size = self._batch_size
-        done = self._done
-        note = self._backbone.note(self._rows.take(done)) if len(done) else None
-        return _Computed(self._numbers[done], self._numbers[failed], note is not None)
-
-    @property
-    def _done(self) -> np.ndarray:
-        return np.concatenate([_NO_NUMBERS, *self._rows_run])
-
-    def _commit(self, chunk: np.ndarray, claim: Callable) -> None:
-        assert self._store is not None
-        store, model = self._store, self._model
-        names = [self._digest(row) for row in chunk]
-        keys = [model + name for name in names]
-        mine, _ = claim(names, lambda: store.missing(keys))
-        for done, features in self._embed(chunk[mine]):
-            store.put_many([model + self._digest(row) for row in done], features)
-
-    def _fail(self, row: int, error: Exception) -> None:
-        # The process that started this one tries the row again, and says what is wrong with it.
-        if self._source.on_error == "raise":
-            raise _RowFailedError from error
-        self._failed.append(row)
-
-
-def seconds_between_updates() -> float:
-    """Return how often a progress bar is drawn: rarely in a file, where it cannot be redrawn."""
-    is_widget = any("notebook" in base.__module__ for base in tqdm.__mro__)
-    is_shown_live = is_widget or getattr(sys.stderr, "isatty", bool)()
-    return 0.1 if is_shown_live else _SECONDS_BETWEEN_LINES
-
-
-def _may_be_a_rows_fault(error: Exception) -> bool:
-    """Return whether an error may be caused by the row rather than the model or the machine.
-
-    Missing memory, packages, disk or network, or a wrong shape of features are not the row's
-    fault. A file that a function cannot find or that Pillow cannot read is.
-    """
-    if isinstance(error, (ImportError, MemoryError, ModelFaultError)):
-        return False
-    if not isinstance(error, OSError) or isinstance(error, FileNotFoundError):
-        return True
-    raised_in = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
-    return raised_in[-1].startswith("PIL.")
-
-
-def _reason(error: Exception) -> str:
-    return (str(error) or repr(error)).splitlines()[0].rstrip(".")
-
-
-def _excerpt(value: Any) -> str:
-    text = repr(value) if isinstance(value, (str, bytes)) else type(value).__name__
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sk_aft._extraction._embedding import Reader
+from sk_aft._extraction._reader import Reader
 
 
 @dataclass
