@@ -16,17 +16,17 @@ from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted, validate_data
-from tqdm.auto import tqdm
 
-from sk_aft._data._joined_warnings import joined_warnings
-from sk_aft._data._streams import batches_of, is_stream
+from sk_aft._data._rows import Rows
+from sk_aft._data._streams import is_stream
 from sk_aft._extraction._batch_function import BatchFunction
 from sk_aft._extraction._device_workers import end_workers
 from sk_aft._extraction._door import Door, Known, Seen, check_complete, columns_of_models
 from sk_aft._extraction._feature_blocks import FeatureBlocks
 from sk_aft._extraction._fitted_readers import fitted_readers
-from sk_aft._extraction._reader import Reader, model_fingerprint
+from sk_aft._extraction._reader import Reader, agreed_kinds, model_fingerprint
 from sk_aft._extraction._source import FeatureSource
+from sk_aft._extraction._stream import compute_stream
 from sk_aft._features import FoundationFeatures
 from sk_aft._predictors._soft_targets import (
     Lesson,
@@ -38,7 +38,6 @@ from sk_aft._predictors._soft_targets import (
 from sk_aft._predictors._teacher_predictions import TeacherPredictions
 from sk_aft._runtime._device import check_device, device_names
 from sk_aft._runtime._half_precision import HALF
-from sk_aft._runtime._progress import seconds_between_updates
 from sk_aft.backbones import Backbone, resolve_backbone
 from sk_aft.backbones._layers import check_layers
 from sk_aft.store import FeatureStore, model_digest, row_digests
@@ -308,7 +307,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         readers, self._teachers = self._resolved()
         self._check_models(readers)
         self._readers = readers
-        self._kinds = _agreed_kinds(readers)
+        self._kinds = agreed_kinds(readers)
         seen = self._check_rows(X, reset=True)
         for teacher in self._teachers:
             rows = teacher.part.recognised(seen.read)
@@ -432,21 +431,14 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
                 "precompute of a stream runs foundation models only: TeacherPredictions learn from "
                 "all rows at once, so give them to fit."
             )
-        n_rows = 0
-        with joined_warnings(), self._progress_of_stream(X) as progress:
-            for batch in batches_of(X, columns_of_models(self.model)):
-                with _counted_from(n_rows):
-                    seen = self._check_rows(batch, reset=False) if n_rows else self._fit(batch)
-                self._source()._replace(verbose=0).compute(seen.read.counted_from(n_rows))
-                n_rows += len(seen.read)
-                progress.update(len(seen.read))
-        if not n_rows:
-            raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
 
-    def _progress_of_stream(self, X: Any) -> tqdm:
-        n_rows = len(X) if hasattr(X, "__len__") and not isinstance(X, str) else None
-        interval = seconds_between_updates()
-        return tqdm(total=n_rows, unit="row", disable=not self.verbose, mininterval=interval)
+        def read(batch: Any, is_first: bool) -> Rows:
+            return (self._fit(batch) if is_first else self._check_rows(batch, reset=False)).read
+
+        def compute(rows: Rows) -> None:
+            self._source()._replace(verbose=0).compute(rows)
+
+        compute_stream(X, columns_of_models(self.model), read, compute, verbose=self.verbose)
 
     def store_keys(self, X: Any) -> dict[str, list[bytes]]:
         """Return the keys of rows in the store, for `FeatureStore.explain_key` and similar methods.
@@ -697,32 +689,6 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         tags.transformer_tags.preserves_dtype = []
         tags.requires_fit = True
         return tags
-
-
-@contextmanager
-def _counted_from(first: int) -> Iterator[None]:
-    """Say in errors about a batch of a stream where its rows stand."""
-    try:
-        yield
-    except ValueError as error:
-        if not first:
-            raise
-        raise ValueError(
-            f"{error} Rows are counted from the beginning of a batch here, which is row {first} of "
-            "the stream."
-        ) from error
-
-
-def _agreed_kinds(readers: list[Reader]) -> dict[Any, str]:
-    """Return, by column, the kind that its models read, if they agree on one."""
-    kinds: dict[Any, set] = {}
-    for reader in readers:
-        kinds.setdefault(reader.column, set()).add(reader.backbone.kind)
-    return {
-        column: kind
-        for column, (kind, *others) in kinds.items()
-        if kind in ("text", "image") and not others
-    }
 
 
 def _is_known_by_content(model: Any) -> bool:

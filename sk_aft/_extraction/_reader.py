@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -118,3 +118,15 @@ def model_fingerprint(backbone: Backbone, rows: Rows) -> dict[str, Any]:
     if rows.kind == "numeric":
         fingerprint["n_columns"] = rows.values.shape[1]
     return fingerprint
+
+
+def agreed_kinds(readers: Sequence[Reader]) -> dict[Any, str]:
+    """Return, by column, the kind that its models read, if they agree on one."""
+    kinds: dict[Any, set] = {}
+    for reader in readers:
+        kinds.setdefault(reader.column, set()).add(reader.backbone.kind)
+    return {
+        column: kind
+        for column, (kind, *others) in kinds.items()
+        if kind in ("text", "image") and not others
+    }
