@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from numbers import Integral
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.base import TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -24,6 +23,7 @@ from sk_aft._extraction._device_workers import end_workers
 from sk_aft._extraction._door import Door, Known, Seen, check_complete, columns_of_models
 from sk_aft._extraction._feature_blocks import FeatureBlocks
 from sk_aft._extraction._fitted_readers import fitted_readers
+from sk_aft._extraction._frozen_models import FrozenModels
 from sk_aft._extraction._reader import Reader, agreed_kinds, model_fingerprint
 from sk_aft._extraction._source import FeatureSource
 from sk_aft._extraction._stream import compute_stream
@@ -38,13 +38,12 @@ from sk_aft._predictors._soft_targets import (
 from sk_aft._predictors._teacher_predictions import TeacherPredictions
 from sk_aft._runtime._device import check_device, device_names
 from sk_aft._runtime._half_precision import HALF
-from sk_aft.backbones import Backbone, resolve_backbone
+from sk_aft.backbones import resolve_backbone
 from sk_aft.backbones._layers import check_layers
 from sk_aft.store import FeatureStore, model_digest, row_digests
-from sk_aft.store._process import inherit, process_state
 
 
-class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
+class FoundationFeatureExtractor(TransformerMixin, FrozenModels):
     """Add the features of frozen foundation models to the raw rows.
 
     ``fit_transform`` looks up each row in a store on disk by its content, runs the models on
@@ -562,53 +561,6 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             self._sklearn_output_config = {"transform": transform}
         return self
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters, without those of the models, which are frozen.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-            Not used; part of scikit-learn's signature.
-
-        Returns
-        -------
-        parameters : dict
-            Names and values.
-        """
-        return super().get_params(deep=False)
-
-    def set_params(self, **params: Any) -> FoundationFeatureExtractor:
-        """Set parameters of the extractor.
-
-        Parameters
-        ----------
-        **params
-            Names and values. Parameters of a model cannot be set: it is frozen, and shared with
-            the extractor's clones.
-
-        Returns
-        -------
-        self : FoundationFeatureExtractor
-            The transformer itself.
-        """
-        nested = [name for name in params if name.startswith("model__")]
-        if nested:
-            raise ValueError(
-                f"Invalid parameter {nested[0]!r} for estimator {self}: foundation models are "
-                "frozen, and clones share them. Search over whole models instead, as values of "
-                "'model', such as [TeacherPredictions(one), TeacherPredictions(other)]."
-            )
-        return super().set_params(**params)
-
-    def _models(self) -> list[tuple[Any, Any]]:
-        """Return pairs of a column (None for whole rows) and a model."""
-        by_column = self.model if isinstance(self.model, Mapping) else {None: self.model}
-        return [
-            (column, model)
-            for column, models in by_column.items()
-            for model in (models if isinstance(models, (list, tuple)) else [models])
-        ]
-
     def _source(self, readers: list[Reader] | None = None) -> FeatureSource:
         return FeatureSource(
             self._readers if readers is None else readers,
@@ -653,30 +605,6 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         frames = _get_output_config("transform", self)["dense"] != "default"
         return np.asarray(rows) if frames else rows
 
-    def __sklearn_clone__(self) -> FoundationFeatureExtractor:
-        # Parameters are shared: a frozen model need not be copied for every fold, and a
-        # copied function would not be recognised as the same one.
-        clone = type(self)(**self.get_params(deep=False))
-        for name in ("_metadata_request", "_sklearn_output_config"):
-            if name in vars(self):
-                setattr(clone, name, copy.deepcopy(getattr(self, name)))
-        return clone
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        return {**state, "_session": process_state(self._known_by_identity())}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        state = dict(state)
-        session = state.pop("_session", {})
-        super().__setstate__(state)
-        inherit(self._known_by_identity(), session)
-
-    def _known_by_identity(self) -> list:
-        """Return the functions and transformers whose copies a worker process must recognise."""
-        models = (model for _, model in self._models() if not is_predictor(model))
-        return [model for model in models if not _is_known_by_content(model)]
-
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
@@ -689,12 +617,3 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         tags.transformer_tags.preserves_dtype = []
         tags.requires_fit = True
         return tags
-
-
-def _is_known_by_content(model: Any) -> bool:
-    if isinstance(model, (str, Backbone)):
-        return True
-    try:
-        return resolve_backbone(model).is_persistent
-    except (TypeError, ValueError):  # not a model; fit will say so
-        return False
