@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import copy
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.base import TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
-from tqdm.auto import tqdm
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sk_aft._batch_function import BatchFunction
-from sk_aft._data._containers import is_frame, require_columns, select_columns
-from sk_aft._data._joined_warnings import joined_warnings
-from sk_aft._data._lazy_columns import opened
-from sk_aft._data._rows import Rows, as_rows, check_finite, named
-from sk_aft._data._streams import batches_of, is_stream
-from sk_aft._embedding import (
-    OR_MASK,
-    FeatureSource,
-    Reader,
-    model_fingerprint,
-    seconds_between_updates,
-)
-from sk_aft._embedding_workers import end_workers
-from sk_aft._feature_blocks import Blocks, names_of
-from sk_aft._features import FeatureBlocks, FoundationFeatures
+from sk_aft._data._rows import Rows
+from sk_aft._data._streams import is_stream
+from sk_aft._extraction._batch_function import BatchFunction
+from sk_aft._extraction._device_workers import end_workers
+from sk_aft._extraction._door import Door, Known, Seen, check_complete, columns_of_models
+from sk_aft._extraction._feature_blocks import FeatureBlocks
+from sk_aft._extraction._fitted_readers import fitted_readers
+from sk_aft._extraction._frozen_models import FrozenModels
+from sk_aft._extraction._reader import Reader, agreed_kinds, model_fingerprint
+from sk_aft._extraction._source import FeatureSource
+from sk_aft._extraction._stream import compute_stream
+from sk_aft._features import FoundationFeatures
 from sk_aft._predictors._soft_targets import (
     Lesson,
     Teacher,
@@ -44,36 +38,12 @@ from sk_aft._predictors._soft_targets import (
 from sk_aft._predictors._teacher_predictions import TeacherPredictions
 from sk_aft._runtime._device import check_device, device_names
 from sk_aft._runtime._half_precision import HALF
-from sk_aft.backbones import Backbone, resolve_backbone
-from sk_aft.backbones._base import ModelFaultError
-from sk_aft.backbones._layers import check_layers, layers_to_store
-from sk_aft.exceptions import MissingFeaturesError
+from sk_aft.backbones import resolve_backbone
+from sk_aft.backbones._layers import check_layers
 from sk_aft.store import FeatureStore, model_digest, row_digests
-from sk_aft.store._process import inherit, process_state
-
-# The first row tells the width of a model's features. If rows may be broken, more are tried.
-_ROWS_TRIED_FOR_WIDTH = 100
 
 
-class _Seen(NamedTuple):
-    """Rows that the extractor has checked.
-
-    Parameters
-    ----------
-    inputs : array-like, list, Series or DataFrame of n_rows rows
-        What the student gets, as it was given.
-    rows : Rows
-        The same, recognised.
-    read : Rows
-        What the models read.
-    """
-
-    inputs: Any
-    rows: Rows
-    read: Rows
-
-
-class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
+class FoundationFeatureExtractor(TransformerMixin, FrozenModels):
     """Add the features of frozen foundation models to the raw rows.
 
     ``fit_transform`` looks up each row in a store on disk by its content, runs the models on
@@ -318,7 +288,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             self.__dict__.update(before)
             raise
 
-    def _fit(self, X: Any, y: Any = None, groups: Any = None) -> _Seen:
+    def _fit(self, X: Any, y: Any = None, groups: Any = None) -> Seen:
         """Do the work of ``fit``; return the rows, so that they are recognised only once."""
         check_device(self.device)
         if self.cache is None and isinstance(self.device, (list, tuple)) and len(self.device) > 1:
@@ -336,41 +306,22 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         readers, self._teachers = self._resolved()
         self._check_models(readers)
         self._readers = readers
-        self._kinds = _agreed_kinds(readers)
+        self._kinds = agreed_kinds(readers)
         seen = self._check_rows(X, reset=True)
         for teacher in self._teachers:
-            self._check_complete(teacher.part.recognised(seen.read), teacher.part.column)
+            rows = teacher.part.recognised(seen.read)
+            check_complete(rows, self.on_error, teacher.part.column)
         lessons = [Lesson.of(teacher, seen.read, y, groups) for teacher in self._teachers]
-        readers = [self._of_rows(reader, seen.read) for reader in readers]
-        self._model_names = names_of(readers)
-        float_ranges = {}
-        shown, stored = Blocks(), Blocks()
-        for number, (reader, name) in enumerate(zip(readers, self._model_names, strict=True)):
-            backbone, column = reader.backbone, reader.column
-            rows = reader.rows(seen.read)
-            self._check_complete(rows, column)
-            if rows.kind == "image":
-                float_ranges[column] = rows.float_range
-            reader = reader._replace(kind=rows.kind)
-            backbone.check_rows(rows, self._columns_read(column))
-            widths = self._widths(reader, name, seen.read)
-            stored.add(widths, column)
-            if reader.layers and isinstance(self.layers, str) and self.layers == "last":
-                last = widths.popitem()
-                reader = reader._replace(shown=slice(sum(widths.values()), None))
-                widths = dict([last])
-            shown.add(widths, column)
-            readers[number] = reader
-        self._readers = readers
-        self._float_ranges = float_ranges
-        self._teacher = None
-        if stored != shown:
-            whole = [reader._replace(shown=slice(None)) for reader in readers]
-            self._teacher = FeatureBlocks(whole, stored.feature_slices, stored.column_slices)
-        self.feature_slices_ = shown.feature_slices
-        self.column_slices_ = shown.column_slices
-        self.backbones_ = [reader.backbone for reader in readers]
-        self.n_features_out_ = shown.width
+        names = getattr(self, "feature_names_in_", None)
+        fitted = fitted_readers(self._source(), seen.read, self.layers, names)
+        self._readers = fitted.readers
+        self._model_names = fitted.names
+        self._float_ranges = fitted.float_ranges
+        self._teacher = fitted.teacher
+        self.feature_slices_ = fitted.shown.feature_slices
+        self.column_slices_ = fitted.shown.column_slices
+        self.backbones_ = [reader.backbone for reader in fitted.readers]
+        self.n_features_out_ = fitted.shown.width
         self._soft_targets = fitted_teachers(lessons, verbose=self.verbose)
         return seen
 
@@ -382,27 +333,6 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             if not is_predictor(model)
         ]
         return readers, teachers_among(self._models())
-
-    def _of_rows(self, reader: Reader, rows: Rows) -> Reader:
-        """Return the part of a model that reads such rows, and its layers."""
-        backbone = reader.backbone.of_kind(reader.rows(rows).kind)
-        return reader._replace(backbone=backbone, layers=layers_to_store(backbone, self.layers))
-
-    def _widths(self, reader: Reader, name: str, rows: Rows) -> dict[str, int]:
-        """Return the width of each layer that is stored, by its name."""
-        backbone, widths = reader.backbone, {name: reader.backbone.n_features_out}
-        if reader.layers:
-            last = widths.pop(name)
-            for layer in reader.layers:
-                if layer == backbone.n_layers:
-                    widths[name] = last
-                else:
-                    widths[f"{name}_layer{layer}"] = backbone.layer_width(layer)
-        known = {key: width for key, width in widths.items() if width is not None}
-        if len(known) == len(widths):
-            return known
-        rest = self._width(reader, rows) - sum(known.values())
-        return {key: rest if width is None else width for key, width in widths.items()}
 
     def _check_models(self, readers: Sequence[Reader]) -> None:
         """Raise ValueError if such models cannot be used; called before any row is read."""
@@ -500,28 +430,14 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
                 "precompute of a stream runs foundation models only: TeacherPredictions learn from "
                 "all rows at once, so give them to fit."
             )
-        n_rows = 0
-        with joined_warnings(), self._progress_of_stream(X) as progress:
-            for batch in batches_of(X, self._columns_of_models()):
-                with _counted_from(n_rows):
-                    seen = self._check_rows(batch, reset=False) if n_rows else self._fit(batch)
-                self._source()._replace(verbose=0).compute(seen.read.counted_from(n_rows))
-                n_rows += len(seen.read)
-                progress.update(len(seen.read))
-        if not n_rows:
-            raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
 
-    def _progress_of_stream(self, X: Any) -> tqdm:
-        n_rows = len(X) if hasattr(X, "__len__") and not isinstance(X, str) else None
-        interval = seconds_between_updates()
-        return tqdm(total=n_rows, unit="row", disable=not self.verbose, mininterval=interval)
+        def read(batch: Any, is_first: bool) -> Rows:
+            return (self._fit(batch) if is_first else self._check_rows(batch, reset=False)).read
 
-    def _columns_of_models(self) -> list[Any] | None:
-        """Return the columns that the models read; None if they read whole rows."""
-        if not isinstance(self.model, Mapping):
-            return None
-        read = [name for column in self.model for name in self._columns_read(column)]
-        return list(dict.fromkeys(read))
+        def compute(rows: Rows) -> None:
+            self._source()._replace(verbose=0).compute(rows)
+
+        compute_stream(X, columns_of_models(self.model), read, compute, verbose=self.verbose)
 
     def store_keys(self, X: Any) -> dict[str, list[bytes]]:
         """Return the keys of rows in the store, for `FeatureStore.explain_key` and similar methods.
@@ -645,59 +561,6 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             self._sklearn_output_config = {"transform": transform}
         return self
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters, without those of the models, which are frozen.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-            Not used; part of scikit-learn's signature.
-
-        Returns
-        -------
-        parameters : dict
-            Names and values.
-        """
-        return super().get_params(deep=False)
-
-    def set_params(self, **params: Any) -> FoundationFeatureExtractor:
-        """Set parameters of the extractor.
-
-        Parameters
-        ----------
-        **params
-            Names and values. Parameters of a model cannot be set: it is frozen, and shared with
-            the extractor's clones.
-
-        Returns
-        -------
-        self : FoundationFeatureExtractor
-            The transformer itself.
-        """
-        nested = [name for name in params if name.startswith("model__")]
-        if nested:
-            raise ValueError(
-                f"Invalid parameter {nested[0]!r} for estimator {self}: foundation models are "
-                "frozen, and clones share them. Search over whole models instead, as values of "
-                "'model', such as [TeacherPredictions(one), TeacherPredictions(other)]."
-            )
-        return super().set_params(**params)
-
-    def _models(self) -> list[tuple[Any, Any]]:
-        """Return pairs of a column (None for whole rows) and a model."""
-        by_column = self.model if isinstance(self.model, Mapping) else {None: self.model}
-        return [
-            (column, model)
-            for column, models in by_column.items()
-            for model in (models if isinstance(models, (list, tuple)) else [models])
-        ]
-
-    def _columns_read(self, column: Any) -> Any:
-        """Return the names of the columns that a model reads, or None if they have no names."""
-        if column is None:
-            return getattr(self, "feature_names_in_", None)
-        return column if isinstance(column, tuple) else [column]
-
     def _source(self, readers: list[Reader] | None = None) -> FeatureSource:
         return FeatureSource(
             self._readers if readers is None else readers,
@@ -708,25 +571,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             self.on_error,
         )
 
-    def _width(self, reader: Reader, rows: Rows) -> int:
-        """Run a model to find the width of what is stored of it."""
-        source = self._source([reader])._replace(verbose=0, on_error="raise")
-        n_tried = 1 if self.on_error == "raise" else min(len(rows), _ROWS_TRIED_FOR_WIDTH)
-        for row in range(n_tried):
-            try:
-                # Through the store, because the row is needed there anyway.
-                return source.compute(rows[row : row + 1])[0].matrix.width
-            except ModelFaultError:
-                raise
-            except MissingFeaturesError:
-                source.compute(rows)  # this raises, and counts all rows that are missing
-                raise
-            except ValueError:
-                continue
-        # This raises; the other rows tell whether the first is to blame.
-        return source.compute(rows[:_ROWS_TRIED_FOR_WIDTH])[0].matrix.width
-
-    def _beside_features(self, seen: _Seen) -> FoundationFeatures:
+    def _beside_features(self, seen: Seen) -> FoundationFeatures:
         """Return rows with features that are not computed yet."""
         return FoundationFeatures(
             seen.inputs,
@@ -739,122 +584,26 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             teacher=self._teacher,
         )
 
-    def _check_rows(self, X: Any, *, reset: bool) -> _Seen:
+    def _check_rows(self, X: Any, *, reset: bool) -> Seen:
         """Recognise and check the rows; all rows pass through here once."""
-        names = self._columns_of_models()
-        X = opened(X, names and self._columns_to_open(names, X, reset=reset))
-        if names is not None:
-            # At prediction, columns that only the models read may be missing.
-            if reset or not is_frame(X):
-                require_columns(X, names)
-            seen = self._columns_of_frame(
-                X, dict.fromkeys(self.model) if reset else self._float_ranges
-            )
-            if reset:
-                validate_data(self, X, reset=True, skip_check_array=True)
-            return seen
-        if self.inputs is not None:
-            raise ValueError(
-                f"inputs={self.inputs!r} names columns of a DataFrame, so model has to be a "
-                "mapping such as {'text': 'minilm'}, which says which column each model reads."
-            )
-        # Texts are paths if all of them end in ".png"; a few rows cannot tell, so fit decides.
-        reads_frame = bool(self._teachers) and is_frame(X)
-        rows = as_rows(X, kind=None if reset else self._rows_kind, frames=reads_frame, missing=True)
-        X = rows.values if rows.is_lazy else X
-        self._check_complete(rows)
-        if reset and rows.holds_strings:
-            rows = rows.read_as(self._kinds.get(None, rows.kind))
-        if rows.kind == "image":
-            rows = rows.in_float_range(None if reset else self._float_ranges.get(None))
-        if rows.kind in ("numeric", "category", "frame"):
-            self._check_table(X if is_frame(X) else rows.values, rows, reset=reset)
+        door = Door(
+            self.model,
+            self.inputs,
+            self.on_error,
+            self._kinds,
+            has_readers=bool(self._readers),
+            reads_frames=bool(self._teachers),
+        )
+        known = None if reset else Known(self._rows_kind, self._float_ranges)
+        seen = door.seen(X, known, partial(validate_data, self, reset=reset, skip_check_array=True))
         if reset:
-            self._rows_kind = rows.kind
-        inputs = X if hasattr(X, "__getitem__") else np.asarray(X)
-        # An estimator reads the DataFrame itself.
-        return _Seen(inputs, rows, as_rows(X, kind="frame") if reads_frame else rows)
-
-    def _columns_to_open(self, names: list[Any], X: Any, *, reset: bool) -> list[Any]:
-        """Return the columns of a stream that the models and the student read."""
-        of_student = self.inputs if isinstance(self.inputs, list) else [self.inputs]
-        known = getattr(X, "column_names", None)
-        if known is not None and not reset:
-            names = [name for name in names if name in known]
-        return list(dict.fromkeys([*names, *(name for name in of_student or () if name)]))
-
-    def _check_table(self, table: Any, rows: Rows, *, reset: bool) -> None:
-        validate_data(self, table, reset=reset, skip_check_array=True)
-        if rows.kind != "numeric":
-            return
-        check_array(rows.values, ensure_all_finite=False)
-        # Estimators say themselves whether they read NaN.
-        if self.on_error == "raise" and self._readers:
-            columns = list(table.columns) if is_frame(table) else None
-            advice = f"fill it before the extractor.{OR_MASK}"
-            check_finite(rows.values, columns=columns, advice=advice)
-
-    def _check_complete(self, rows: Rows, column: Any = None) -> None:
-        """Raise if a row is missing, before a model runs."""
-        if self.on_error == "raise":
-            with named(column) if column is not None else nullcontext():
-                rows.check_complete(OR_MASK)
-
-    def _columns_of_frame(self, X: Any, float_ranges: dict[Any, Any]) -> _Seen:
-        """Return the columns of a DataFrame that the student and the models get."""
-        # What models take a column for, the student does, too.
-        rows = as_rows(X, kind="frame")
-        read = replace(rows, float_range=float_ranges, column_kinds=self._kinds)
-        is_one = self.inputs is not None and not isinstance(self.inputs, list)
-        names = list(X.columns) if self.inputs is None else [self.inputs] if is_one else self.inputs
-        require_columns(X, names)
-        if is_one:
-            return _Seen(X[self.inputs], read.column(self.inputs, missing=True), read)
-        frame = X if self.inputs is None else select_columns(X, self.inputs)
-        if len(names) == 1:
-            rows = read.column(names[0], missing=True)
-            return _Seen(rows.values if rows.is_lazy else frame, rows, read)
-        if read.is_lazy:
-            raise ValueError(
-                f"A student cannot read the columns {names} of a stream together: name the one "
-                "that it reads, as in inputs="
-                f"{names[0]!r}, give a DataFrame, or call partial_fit with one DataFrame after "
-                "another."
-            )
-        rows = as_rows(frame, frames=True)
-        if rows.kind != "frame":
-            return _Seen(frame, rows, read)
-        # They share the columns that are recognised already.
-        return _Seen(frame, replace(read, values=frame), read)
+            self._rows_kind = seen.rows.kind
+        return seen
 
     def _output(self, rows: FoundationFeatures) -> Any:
         # scikit-learn wraps the output in a frame, but only if it is an array.
         frames = _get_output_config("transform", self)["dense"] != "default"
         return np.asarray(rows) if frames else rows
-
-    def __sklearn_clone__(self) -> FoundationFeatureExtractor:
-        # Parameters are shared: a frozen model need not be copied for every fold, and a
-        # copied function would not be recognised as the same one.
-        clone = type(self)(**self.get_params(deep=False))
-        for name in ("_metadata_request", "_sklearn_output_config"):
-            if name in vars(self):
-                setattr(clone, name, copy.deepcopy(getattr(self, name)))
-        return clone
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        return {**state, "_session": process_state(self._known_by_identity())}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        state = dict(state)
-        session = state.pop("_session", {})
-        super().__setstate__(state)
-        inherit(self._known_by_identity(), session)
-
-    def _known_by_identity(self) -> list:
-        """Return the functions and transformers whose copies a worker process must recognise."""
-        models = (model for _, model in self._models() if not is_predictor(model))
-        return [model for model in models if not _is_known_by_content(model)]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -868,38 +617,3 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         tags.transformer_tags.preserves_dtype = []
         tags.requires_fit = True
         return tags
-
-
-@contextmanager
-def _counted_from(first: int) -> Iterator[None]:
-    """Say in errors about a batch of a stream where its rows stand."""
-    try:
-        yield
-    except ValueError as error:
-        if not first:
-            raise
-        raise ValueError(
-            f"{error} Rows are counted from the beginning of a batch here, which is row {first} of "
-            "the stream."
-        ) from error
-
-
-def _agreed_kinds(readers: list[Reader]) -> dict[Any, str]:
-    """Return, by column, the kind that its models read, if they agree on one."""
-    kinds: dict[Any, set] = {}
-    for reader in readers:
-        kinds.setdefault(reader.column, set()).add(reader.backbone.kind)
-    return {
-        column: kind
-        for column, (kind, *others) in kinds.items()
-        if kind in ("text", "image") and not others
-    }
-
-
-def _is_known_by_content(model: Any) -> bool:
-    if isinstance(model, (str, Backbone)):
-        return True
-    try:
-        return resolve_backbone(model).is_persistent
-    except (TypeError, ValueError):  # not a model; fit will say so
-        return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from sklearn.utils import _safe_indexing
@@ -13,26 +13,10 @@ from sklearn.utils import _safe_indexing
 from sk_aft._data._feature_rows import StoredRows
 from sk_aft._data._rows import Rows, as_rows
 from sk_aft._data._soft_targets import SoftTargetSource
-from sk_aft._embedding import FeatureSource, Reader
+from sk_aft._extraction._feature_blocks import FeatureBlocks
+from sk_aft._extraction._reader import Reader
+from sk_aft._extraction._source import FeatureSource
 from sk_aft.store._model_rows import ModelRows
-
-
-class FeatureBlocks(NamedTuple):
-    """Layers of models, and which columns each of them has.
-
-    Parameters
-    ----------
-    readers : sequence of Reader
-        The models and their layers.
-    feature_slices : dict of str to slice
-        Which columns belong to which layer of which model.
-    column_slices : dict of str to slice
-        Which features come from which column of a DataFrame.
-    """
-
-    readers: Sequence[Reader]
-    feature_slices: dict[str, slice]
-    column_slices: dict[Any, slice]
 
 
 class FoundationFeatures:

@@ -19,9 +19,11 @@ from sk_aft._data._labels import (
     labeled_mask,
     warn_of_mark,
 )
-from sk_aft._embedding import Reader
-from sk_aft._extractor import FoundationFeatureExtractor, _Seen
-from sk_aft._features import FeatureBlocks, FoundationFeatures
+from sk_aft._extraction._door import Seen
+from sk_aft._extraction._feature_blocks import FeatureBlocks
+from sk_aft._extraction._reader import Reader
+from sk_aft._extractor import FoundationFeatureExtractor
+from sk_aft._features import FoundationFeatures
 from sk_aft._fine_tuning._backbone import LabeledRows
 from sk_aft._fine_tuning._objectives import OBJECTIVES
 from sk_aft._fine_tuning._soft_targets import TunedSoftTargets
@@ -271,7 +273,7 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
                 self._unload()
         return self
 
-    def _fit(self, X: Any, y: Any = None, groups: Any = None) -> _Seen:
+    def _fit(self, X: Any, y: Any = None, groups: Any = None) -> Seen:
         """Check rows and labels, and choose the objective."""
         for name in ("n_steps", "lr"):
             if isinstance(getattr(self, name), bool):  # a number to the check of parameters
@@ -358,7 +360,7 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
         return numbers.astype(np.int64), labeled
 
     def _labeled_rows(
-        self, reader: Reader, seen: _Seen, labels: np.ndarray, labeled: np.ndarray
+        self, reader: Reader, seen: Seen, labels: np.ndarray, labeled: np.ndarray
     ) -> LabeledRows:
         """Return the labelled rows that the model can read."""
         indices = np.flatnonzero(labeled)

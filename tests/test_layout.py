@@ -18,6 +18,7 @@ ESTIMATORS = {"sk_aft._student._estimator", "sk_aft._classifier", "sk_aft._regre
 BELOW_THE_ESTIMATOR = (
     *(
         "_data",
+        "_extraction",
         "_fine_tuning",
         "_runtime",
         "_student",

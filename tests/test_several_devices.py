@@ -26,7 +26,7 @@ from sk_aft import (
     FineTunedFeatureExtractor,
     FoundationFeatureExtractor,
 )
-from sk_aft._embedding_workers import can_start_workers, end_workers
+from sk_aft._extraction._device_workers import can_start_workers, end_workers
 from sk_aft._runtime._device import check_device, device_names, resolve_device
 from sk_aft._runtime._placement import placed_device
 from sk_aft.backbones import CallableBackbone, HuggingFaceBackbone

@@ -22,7 +22,7 @@ from typing import Any
 
 from torch import nn
 
-from sk_aft._embedding import Reader, model_fingerprint
+from sk_aft._extraction._reader import Reader, model_fingerprint
 from sk_aft._features import FoundationFeatures
 from sk_aft.backbones import Backbone, resolve_backbone
 from sk_aft.backbones._efficientnet import EfficientNetLiteBackbone

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sk_aft._data._rows import Rows
-from sk_aft._embedding import FeatureSource
+from sk_aft._extraction._source import FeatureSource
 from sk_aft._fine_tuning._training import (
     TuningSettings,
     fine_tune,

@@ -11,7 +11,8 @@ import numpy as np
 
 from sk_aft._data._feature_rows import StoredRows
 from sk_aft._data._rows import Rows
-from sk_aft._embedding import FeatureSource, Reader
+from sk_aft._extraction._reader import Reader
+from sk_aft._extraction._source import FeatureSource
 from sk_aft._fine_tuning._backbone import FineTunedBackbone, LabeledRows
 from sk_aft.store import row_digests
 from sk_aft.transfer._pool import SMALLEST_PROBABILITY

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sk_aft._embedding import FeatureSource, Reader
+from sk_aft._extraction._reader import Reader
+from sk_aft._extraction._source import FeatureSource
 from sk_aft._fine_tuning._backbone import FineTunedBackbone, LabeledRows
 from sk_aft._fine_tuning._objectives import BATCH_SIZE, MOST_CLASSES_IN_PAIRS, OBJECTIVES
 from sk_aft._fine_tuning._soft_targets import (

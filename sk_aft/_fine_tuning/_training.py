@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from sk_aft._data._rows import Rows
-from sk_aft._embedding import seconds_between_updates
 from sk_aft._fine_tuning._objectives import OBJECTIVES
+from sk_aft._runtime._progress import seconds_between_updates
 from sk_aft._runtime._threads import flushed_denormals
 from sk_aft.backbones._tunable import TakeTensors, TunableModel
 from sk_aft.exceptions import DivergenceError

@@ -11,7 +11,8 @@ from torch import nn
 
 from sk_aft._data._rows import as_rows
 from sk_aft._data._tensors import InputTensors, PartTensors, SequenceTensors
-from sk_aft._embedding import FeatureSource, Reader
+from sk_aft._extraction._reader import Reader
+from sk_aft._extraction._source import FeatureSource
 from sk_aft._student._inputs import column_steps, subword_tokenizer
 from sk_aft.backbones import Backbone, resolve_backbone
 from sk_aft.modules._mixed_net import MixedNet

@@ -8,7 +8,8 @@ from PIL import Image
 from sk_aft import FoundationFeatureExtractor
 from sk_aft._data._feature_rows import MatrixInMemory, StoredRows
 from sk_aft._data._rows import as_rows
-from sk_aft._embedding import FeatureSource, Reader
+from sk_aft._extraction._reader import Reader
+from sk_aft._extraction._source import FeatureSource
 from sk_aft.backbones import CallableBackbone, TorchBackbone
 from sk_aft.store import FeatureStore
 

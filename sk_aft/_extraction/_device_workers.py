@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from joblib.parallel import get_active_backend
 
 from sk_aft._data._rows import Rows
+from sk_aft._extraction._destination import Destination
+from sk_aft._extraction._model_run import ModelRun
 from sk_aft._runtime._device import resolve_device
 from sk_aft._runtime._memory import release_memory
 from sk_aft._runtime._placement import placed_device
@@ -121,11 +123,76 @@ class _Workers(NamedTuple):
             yield device
 
 
-class Piece(Protocol):
-    """Some rows, to be computed in another process."""
+class Computed(NamedTuple):
+    """What a worker process did of a piece.
 
-    def computed(self, model: LoadedModel, device: torch.device) -> Any:
-        """Compute them, and return what the process that started the workers has to know."""
+    Parameters
+    ----------
+    rows : ndarray of int
+        Numbers of the rows that it computed, among all rows.
+    failed : ndarray of int
+        Numbers of the rows for which the model failed, or which it did not try for this reason.
+    has_note : bool
+        Whether the model has something to say of the rows.
+    """
+
+    rows: np.ndarray
+    failed: np.ndarray
+    has_note: bool
+
+
+class Piece(NamedTuple):
+    """Some rows, to be computed in a worker process.
+
+    Parameters
+    ----------
+    numbers : ndarray of int
+        Numbers of the rows, among all rows.
+    run : ModelRun
+        The rows, without the model, which the worker has.
+    destination : Destination
+        Where their features are written.
+    rows_per_commit : int
+        How many rows are computed before they are written.
+    stops : bool
+        Whether to try no other row after one that the model fails for.
+    """
+
+    numbers: np.ndarray
+    run: ModelRun
+    destination: Destination
+    rows_per_commit: int
+    stops: bool
+
+    def computed(self, model: LoadedModel, device: torch.device) -> Computed:
+        """Compute the rows, except those that other programs are computing."""
+        run, store = self.run, self.destination.store
+        run.place(model.backbone, device, model.batch_size)
+        rows = np.arange(len(self.numbers))
+        failures: list[int] = []
+
+        def fail(row: int, error: Exception) -> None:
+            # The process that started this one tries the row again, and says what is wrong with it.
+            if self.stops:
+                raise _RowFailedError from error
+            failures.append(row)
+
+        try:
+            with store.claims(self.destination.model) as claims:
+                for start in range(0, len(rows), self.rows_per_commit):
+                    chunk = rows[start : start + self.rows_per_commit]
+                    self.destination.commit(run, chunk, claims.claim, fail)
+            failed = np.array(failures, dtype=np.int64)
+        except _RowFailedError:
+            failed = np.setdiff1d(rows, _joined(run.done))
+        model.batch_size = run.batch_size
+        done = _joined(run.done)
+        note = run.backbone.note(run.rows.take(done)) if len(done) else None
+        return Computed(self.numbers[done], self.numbers[failed], note is not None)
+
+
+class _RowFailedError(Exception):
+    """The model failed for a row of a piece."""
 
 
 def can_start_workers() -> bool:
@@ -151,7 +218,7 @@ def computed_by_workers(
     *,
     n_kept: int,
     store: FeatureStore,
-) -> Iterator[Any]:
+) -> Iterator[Computed]:
     """Compute pieces in one process for each device, each of which takes one after the other.
 
     Parameters
@@ -169,8 +236,8 @@ def computed_by_workers(
 
     Yields
     ------
-    done : object
-        What ``computed`` of a piece returned; in the order in which pieces are ready.
+    done : Computed
+        What was done of a piece; in the order in which pieces are ready.
 
     Raises
     ------
@@ -204,7 +271,7 @@ def end_workers() -> None:
     _started = None
 
 
-def _compute(piece: Piece, model: _Model, workers: _Workers) -> Any:
+def _compute(piece: Piece, model: _Model, workers: _Workers) -> Computed:
     with workers.device() as device:
         return piece.computed(model.loaded(device), device)
 
@@ -241,6 +308,10 @@ def _dead_worker_explained(
             "means that the computer's memory ran out: a smaller batch_size or fewer devices need "
             f"less. The features computed so far are in {store}; run again to resume."
         ) from error
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.empty(0, dtype=np.int64), *parts])
 
 
 @contextmanager

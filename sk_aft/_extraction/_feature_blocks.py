@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from sk_aft._embedding import Reader
+from sk_aft._extraction._reader import Reader
+
+
+class FeatureBlocks(NamedTuple):
+    """Layers of models, and which columns each of them has.
+
+    Parameters
+    ----------
+    readers : sequence of Reader
+        The models and their layers.
+    feature_slices : dict of str to slice
+        Which columns belong to which layer of which model.
+    column_slices : dict of str to slice
+        Which features come from which column of a DataFrame.
+    """
+
+    readers: Sequence[Reader]
+    feature_slices: dict[str, slice]
+    column_slices: dict[Any, slice]
 
 
 @dataclass

@@ -24,7 +24,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from sk_aft._data._pixels import Ranges
 from sk_aft._data._record_batches import RecordBatch, record_batch
-from sk_aft._embedding import NoRowReadError, Reader
+from sk_aft._extraction._door import columns_of, columns_of_models
+from sk_aft._extraction._reader import Reader
+from sk_aft._extraction._row_faults import NoRowReadError
 from sk_aft._predictors._soft_targets import is_predictor
 from sk_aft._runtime._threads import call_after_fork
 from sk_aft.backbones import resolve_backbone
@@ -183,18 +185,14 @@ def _naming(n_rows: int, column: Any) -> Iterator[None]:
 
 
 def _columns_read(extractor: Any, column: Any) -> list:
-    if isinstance(extractor.model, Mapping):
+    names = columns_of_models(extractor.model)
+    if names is not None:
         if column is not None:
             raise ValueError(
                 f"column={column!r} was given, but model is a mapping, which names the columns: "
                 "leave column out."
             )
-        names = [
-            name
-            for columns in extractor.model
-            for name in (columns if isinstance(columns, tuple) else (columns,))
-        ]
-        return list(dict.fromkeys(names))
+        return names
     if column is None or isinstance(column, (list, tuple)):
         raise ValueError(
             f"column={column!r} has to be the name of one column. For models of several columns "
@@ -254,7 +252,7 @@ def _example_rows(readers: Sequence[Reader]) -> Any:
     columns = {
         name: [_EXAMPLES[reader.backbone.kind]]
         for reader in readers
-        for name in (reader.column if isinstance(reader.column, tuple) else (reader.column,))
+        for name in columns_of(reader.column)
     }
     return record_batch(columns).frame(list(columns))
 

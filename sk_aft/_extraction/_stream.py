@@ -1,0 +1,69 @@
+"""The features of a stream, which is read once, batch after batch, and not kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from sk_aft._data._joined_warnings import joined_warnings
+from sk_aft._data._rows import Rows
+from sk_aft._data._streams import batches_of
+from sk_aft._runtime._progress import seconds_between_updates
+
+
+def compute_stream(
+    X: Any,
+    columns: list[Any] | None,
+    read: Callable[[Any, bool], Rows],
+    compute: Callable[[Rows], Any],
+    *,
+    verbose: int,
+) -> None:
+    """Compute the features of each batch of a stream.
+
+    Parameters
+    ----------
+    X : stream
+        Batches or single rows.
+    columns : list or None
+        The columns that the models read; None if they read whole rows.
+    read : callable
+        Takes a batch and whether it is the first, and returns its rows, checked.
+    compute : callable
+        Computes the features of rows, which are numbered as in the stream.
+    verbose : int
+        0 is silent, 1 shows a progress bar.
+    """
+    n_rows = 0
+    with joined_warnings(), _progress(X, verbose) as progress:
+        for batch in batches_of(X, columns):
+            with _counted_from(n_rows):
+                rows = read(batch, not n_rows)
+            compute(rows.counted_from(n_rows))
+            n_rows += len(rows)
+            progress.update(len(rows))
+    if not n_rows:
+        raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
+
+
+def _progress(X: Any, verbose: int) -> tqdm:
+    n_rows = len(X) if hasattr(X, "__len__") and not isinstance(X, str) else None
+    interval = seconds_between_updates()
+    return tqdm(total=n_rows, unit="row", disable=not verbose, mininterval=interval)
+
+
+@contextmanager
+def _counted_from(first: int) -> Iterator[None]:
+    """Say in errors about a batch of a stream where its rows stand."""
+    try:
+        yield
+    except ValueError as error:
+        if not first:
+            raise
+        raise ValueError(
+            f"{error} Rows are counted from the beginning of a batch here, which is row {first} of "
+            "the stream."
+        ) from error
