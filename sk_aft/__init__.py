@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sk_aft._fine_tuned_extractor import FineTunedFeatureExtractor
     from sk_aft._predictors._teacher_predictions import TeacherPredictions
     from sk_aft._regressor import AFTRegressor
+    from sk_aft._runtime._processes import fit_together
 
 __version__ = "0.2.dev0"
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "FoundationFeatureExtractor",
     "FoundationFeatures",
     "TeacherPredictions",
+    "fit_together",
 ]
 
 _MODULES = {
@@ -40,6 +42,7 @@ _MODULES = {
     "FoundationFeatureExtractor": "sk_aft._extractor",
     "FoundationFeatures": "sk_aft._features",
     "TeacherPredictions": "sk_aft._predictors._teacher_predictions",
+    "fit_together": "sk_aft._runtime._processes",
 }
 
 

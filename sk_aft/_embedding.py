@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from sk_aft._data._feature_rows import MatrixInMemory, StoredRows
 from sk_aft._data._images import has_image_suffix, open_image
+from sk_aft._data._joined_warnings import joined_warnings
 from sk_aft._data._rows import Rows, as_rows
 from sk_aft._runtime._device import resolve_device
 from sk_aft._runtime._memory import is_out_of_memory, release_memory
@@ -162,9 +163,44 @@ class FeatureSource(NamedTuple):
     def compute(self, rows: Rows) -> list[StoredRows]:
         """Return the features of some rows, one item per backbone.
 
-        All rows are looked up and all stores are opened before the first model runs.
+        All rows are looked up and all stores are opened before the first model runs. Rows that are
+        read from a file go through this a few thousand at a time.
         """
-        embeddings = [
+        if rows.is_lazy and len(rows):
+            return self._compute_in_pieces(rows)
+        parts = [embedding.features() for embedding in self._embeddings(rows)]
+        return [
+            replace(part, columns=reader.shown)
+            for part, reader in zip(parts, self.readers, strict=True)
+        ]
+
+    def _compute_in_pieces(self, rows: Rows) -> list[StoredRows]:
+        quiet = self._replace(verbose=0)
+        computed, digests = [], []
+        with (
+            joined_warnings(),
+            tqdm(total=len(rows), unit="row", disable=not self.verbose) as progress,
+        ):
+            for piece in rows.pieces():
+                embeddings = quiet._embeddings(piece)
+                computed.append([embedding.features() for embedding in embeddings])
+                digests.append([embedding.digests for embedding in embeddings])
+                progress.update(len(piece))
+        parts = []
+        for number, reader in enumerate(self.readers):
+            mine = [piece[number] for piece in computed]
+            store = self.store(reader.backbone)
+            if store is None:
+                part = StoredRows.joined(mine)
+            else:
+                known = np.concatenate([piece[number] for piece in digests])
+                matrix, indices = store.locate(mine[0].model, known, count=False)
+                part = replace(mine[0], matrix=matrix or mine[0].matrix, indices=indices)
+            parts.append(replace(part, columns=reader.shown))
+        return parts
+
+    def _embeddings(self, rows: Rows) -> list[Embedding]:
+        return [
             Embedding(
                 self,
                 reader.model,
@@ -173,11 +209,6 @@ class FeatureSource(NamedTuple):
                 column=reader.column,
             )
             for reader in self.readers
-        ]
-        parts = [embedding.features() for embedding in embeddings]
-        return [
-            replace(part, columns=reader.shown)
-            for part, reader in zip(parts, self.readers, strict=True)
         ]
 
     def store(self, backbone: Backbone) -> FeatureStore | None:

@@ -16,10 +16,20 @@ from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from tqdm.auto import tqdm
 
 from sk_aft._data._containers import is_frame, require_columns, select_columns
+from sk_aft._data._joined_warnings import joined_warnings
+from sk_aft._data._lazy_columns import opened
 from sk_aft._data._rows import Rows, as_rows, check_finite, named
-from sk_aft._embedding import OR_MASK, FeatureSource, Reader, model_fingerprint
+from sk_aft._data._streams import batches_of, is_stream
+from sk_aft._embedding import (
+    OR_MASK,
+    FeatureSource,
+    Reader,
+    model_fingerprint,
+    seconds_between_updates,
+)
 from sk_aft._feature_blocks import Blocks, names_of
 from sk_aft._features import FeatureBlocks, FoundationFeatures
 from sk_aft._predictors._soft_targets import (
@@ -411,12 +421,14 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
     ) -> FoundationFeatureExtractor:
         """Fill the store ahead of a search, then free the models' memory.
 
-        It is resumable. Several processes may share the work by calling it with the same rows.
+        It is resumable: called again with the same rows, it runs the models only on those that are
+        missing. Several processes may share the work by calling it with the same rows.
 
         Parameters
         ----------
-        X : list, array, Series or DataFrame of n_rows rows
-            As for `fit`.
+        X : list, array, Series or DataFrame of n_rows rows, or a stream
+            As for `fit`. A stream is read once, a few thousand rows at a time, and the rows are
+            not kept. Iterators may yield batches (lists, arrays, frames) or single rows.
         y : array-like of shape (n_rows,) or (n_rows, n_targets), optional
             As for `fit`.
         groups : array-like of shape (n_rows,), optional
@@ -430,13 +442,46 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         if self.cache is None:
             raise ValueError("cache=None keeps no features, so there is nothing to precompute.")
         with self._restored_on_error():
-            seen = self._fit(X, y, groups)
             try:
-                self._source().compute(seen.read)
+                if is_stream(X):
+                    self._precompute_stream(X)
+                else:
+                    seen = self._fit(X, y, groups)
+                    self._source().compute(seen.read)
             finally:
-                for backbone in self.backbones_:
+                for backbone in getattr(self, "backbones_", ()):
                     backbone.unload()
         return self
+
+    def _precompute_stream(self, X: Any) -> None:
+        """Fit to the first batch of a stream, and compute the features of each."""
+        if any(is_predictor(model) for _, model in self._models()):
+            raise ValueError(
+                "precompute of a stream runs foundation models only: TeacherPredictions learn from "
+                "all rows at once, so give them to fit."
+            )
+        n_rows = 0
+        with joined_warnings(), self._progress_of_stream(X) as progress:
+            for batch in batches_of(X, self._columns_of_models()):
+                with _counted_from(n_rows):
+                    seen = self._check_rows(batch, reset=False) if n_rows else self._fit(batch)
+                self._source()._replace(verbose=0).compute(seen.read.counted_from(n_rows))
+                n_rows += len(seen.read)
+                progress.update(len(seen.read))
+        if not n_rows:
+            raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
+
+    def _progress_of_stream(self, X: Any) -> tqdm:
+        n_rows = len(X) if hasattr(X, "__len__") and not isinstance(X, str) else None
+        interval = seconds_between_updates()
+        return tqdm(total=n_rows, unit="row", disable=not self.verbose, mininterval=interval)
+
+    def _columns_of_models(self) -> list[Any] | None:
+        """Return the columns that the models read; None if they read whole rows."""
+        if not isinstance(self.model, Mapping):
+            return None
+        read = [name for column in self.model for name in self._columns_read(column)]
+        return list(dict.fromkeys(read))
 
     def store_keys(self, X: Any) -> dict[str, list[bytes]]:
         """Return the keys of rows in the store, for `FeatureStore.explain_key` and similar methods.
@@ -596,11 +641,12 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
 
     def _check_rows(self, X: Any, *, reset: bool) -> _Seen:
         """Recognise and check the rows; all rows pass through here once."""
-        if isinstance(self.model, Mapping):
+        names = self._columns_of_models()
+        X = opened(X, names and self._columns_to_open(names, X, reset=reset))
+        if names is not None:
             # At prediction, columns that only the models read may be missing.
             if reset or not is_frame(X):
-                read = [name for column in self.model for name in self._columns_read(column)]
-                require_columns(X, list(dict.fromkeys(read)))
+                require_columns(X, names)
             seen = self._columns_of_frame(
                 X, dict.fromkeys(self.model) if reset else self._float_ranges
             )
@@ -615,6 +661,7 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         # Texts are paths if all of them end in ".png"; a few rows cannot tell, so fit decides.
         reads_frame = bool(self._teachers) and is_frame(X)
         rows = as_rows(X, kind=None if reset else self._rows_kind, frames=reads_frame, missing=True)
+        X = rows.values if rows.is_lazy else X
         self._check_complete(rows)
         if reset and rows.holds_strings:
             rows = rows.read_as(self._kinds.get(None, rows.kind))
@@ -627,6 +674,14 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         inputs = X if hasattr(X, "__getitem__") else np.asarray(X)
         # An estimator reads the DataFrame itself.
         return _Seen(inputs, rows, as_rows(X, kind="frame") if reads_frame else rows)
+
+    def _columns_to_open(self, names: list[Any], X: Any, *, reset: bool) -> list[Any]:
+        """Return the columns of a stream that the models and the student read."""
+        of_student = self.inputs if isinstance(self.inputs, list) else [self.inputs]
+        known = getattr(X, "column_names", None)
+        if known is not None and not reset:
+            names = [name for name in names if name in known]
+        return list(dict.fromkeys([*names, *(name for name in of_student or () if name)]))
 
     def _check_table(self, table: Any, rows: Rows, *, reset: bool) -> None:
         validate_data(self, table, reset=reset, skip_check_array=True)
@@ -657,7 +712,15 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
             return _Seen(X[self.inputs], read.column(self.inputs, missing=True), read)
         frame = X if self.inputs is None else select_columns(X, self.inputs)
         if len(names) == 1:
-            return _Seen(frame, read.column(names[0], missing=True), read)
+            rows = read.column(names[0], missing=True)
+            return _Seen(rows.values if rows.is_lazy else frame, rows, read)
+        if read.is_lazy:
+            raise ValueError(
+                f"A student cannot read the columns {names} of a stream together: name the one "
+                "that it reads, as in inputs="
+                f"{names[0]!r}, give a DataFrame, or call partial_fit with one DataFrame after "
+                "another."
+            )
         rows = as_rows(frame, frames=True)
         if rows.kind != "frame":
             return _Seen(frame, rows, read)
@@ -705,6 +768,20 @@ class FoundationFeatureExtractor(TransformerMixin, BaseEstimator):
         tags.transformer_tags.preserves_dtype = []
         tags.requires_fit = True
         return tags
+
+
+@contextmanager
+def _counted_from(first: int) -> Iterator[None]:
+    """Say in errors about a batch of a stream where its rows stand."""
+    try:
+        yield
+    except ValueError as error:
+        if not first:
+            raise
+        raise ValueError(
+            f"{error} Rows are counted from the beginning of a batch here, which is row {first} of "
+            "the stream."
+        ) from error
 
 
 def _agreed_kinds(readers: list[Reader]) -> dict[Any, str]:

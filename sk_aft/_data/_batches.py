@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sk_aft._data._feature_rows import FeatureRows
-from sk_aft._data._tensors import Inputs, InputTensors, in_batches
+from sk_aft._data._tensors import Inputs, InputsOnDemand, InputTensors, in_batches
 from sk_aft._runtime._device import has_room, to_device
 
 # Bytes gathered at a time: many small rows or few large ones. More would not fit the cache.
@@ -52,6 +52,7 @@ def batches_per_epoch(
     batch_size: int,
     unlabeled_fraction: float,
     drops_single_row: bool = True,
+    n_parts: int = 1,
 ) -> int:
     """Return the number of batches that cover every row at least once.
 
@@ -65,6 +66,8 @@ def batches_per_epoch(
         Share of rows without a target in a batch, if there are any.
     drops_single_row : bool, default=True
         Whether a last batch of one row is dropped, as by `RowBatches` in training.
+    n_parts : int, default=1
+        Number of equal parts of each batch, as in `RowBatches`.
 
     Returns
     -------
@@ -72,14 +75,25 @@ def batches_per_epoch(
         At least 1.
     """
     if not n_unlabeled:
-        leave_last = drops_single_row and n_labeled > 1 and n_labeled % batch_size == 1
-        return -(-(n_labeled - leave_last) // batch_size)
-    n_a_batch = _unlabeled_per_batch(batch_size, unlabeled_fraction)
+        n_left_out = _n_left_out(n_labeled, batch_size, n_parts) if drops_single_row else 0
+        return -(-(n_labeled - n_left_out) // batch_size)
+    n_a_batch = n_parts * _unlabeled_per_batch(batch_size // n_parts, unlabeled_fraction)
     return max(-(-n_labeled // (batch_size - n_a_batch)), -(-n_unlabeled // n_a_batch))
 
 
 def _unlabeled_per_batch(batch_size: int, unlabeled_fraction: float) -> int:
     return min(max(round(unlabeled_fraction * batch_size), 1), batch_size - 1)
+
+
+def _n_left_out(n_rows: int, batch_size: int, n_parts: int) -> int:
+    """Return how many rows of the last batch are left out of a pass over shuffled rows.
+
+    A part of a single row is not useful: it has no variance and no other row to compare with.
+    """
+    n_last = n_rows % batch_size
+    if n_rows == 1:
+        return 0
+    return n_last if n_last < 2 * n_parts else n_last % n_parts
 
 
 class RowBatches:
@@ -97,7 +111,7 @@ class RowBatches:
     weights : Tensor of shape (n_rows,), optional
         Weights of the rows.
     batch_size : int
-        Rows per batch.
+        Rows per batch, of all its parts.
     device : torch.device
         Where the batches go.
     soft_targets : ndarray of shape (n_rows, n_outputs), optional
@@ -111,6 +125,9 @@ class RowBatches:
         once, and repeats rows of the smaller kind.
     unlabeled_fraction : float, default=0.5
         Share of rows without targets in a batch.
+    part, n_parts : int, default=0 and 1
+        If processes share each batch, the number of this process and of all of them. Their parts
+        are equal, and the ``batch_size`` that is stored is that of a part.
     """
 
     def __init__(
@@ -126,12 +143,14 @@ class RowBatches:
         shuffle: np.random.RandomState | None = None,
         labeled_mask: np.ndarray | None = None,
         unlabeled_fraction: float = 0.5,
+        part: int = 0,
+        n_parts: int = 1,
     ) -> None:
         self.inputs = inputs
         self.targets = targets
         self.features = features
         self.weights = weights
-        self.batch_size = batch_size
+        self.batch_size = batch_size // n_parts
         self.device = device
         self.soft_targets = soft_targets
         self.shuffle = shuffle
@@ -140,22 +159,28 @@ class RowBatches:
         )
         self._n_labeled: int | None = None
         if not self.labeled_mask.all():
-            self._n_labeled = batch_size - _unlabeled_per_batch(batch_size, unlabeled_fraction)
+            n_unlabeled = _unlabeled_per_batch(self.batch_size, unlabeled_fraction)
+            self._n_labeled = self.batch_size - n_unlabeled
         self._unlabeled_fraction = unlabeled_fraction
+        self._part = part
+        self._n_parts = n_parts
 
     def __len__(self) -> int:
         n_labeled = int(self.labeled_mask.sum())
         return batches_per_epoch(
             n_labeled,
             len(self.inputs) - n_labeled,
-            batch_size=self.batch_size,
+            batch_size=self._whole_batch,
             unlabeled_fraction=self._unlabeled_fraction,
             drops_single_row=self.shuffle is not None,
+            n_parts=self._n_parts,
         )
 
     def __iter__(self) -> Iterator[Batch]:
         n_rows = self._rows_per_gather()
         order = np.arange(self._n_rows) if self.shuffle is None else self._order(self.shuffle)
+        # Batches are multiples of the number of parts, so this takes a part of each of them.
+        order = order[self._part :: self._n_parts]
         pieces = [order[start : start + n_rows] for start in range(0, len(order), n_rows)]
         if not self._is_slow:
             return chain.from_iterable(map(self._gather, pieces))
@@ -204,15 +229,20 @@ class RowBatches:
 
     @property
     def _n_rows(self) -> int:
-        # A single row is not a useful batch: it has no variance and no other row to compare with.
         n_rows = len(self.inputs)
-        leave_last = self.shuffle is not None and n_rows > 1 and n_rows % self.batch_size == 1
-        return n_rows - leave_last
+        if self.shuffle is None:
+            return n_rows
+        return n_rows - _n_left_out(n_rows, self._whole_batch, self._n_parts)
+
+    @property
+    def _whole_batch(self) -> int:
+        return self.batch_size * self._n_parts
 
     @property
     def _is_slow(self) -> bool:
         """Whether to fetch the next rows while the network trains on the current ones."""
-        return self.device.type != "cpu" or self._reads_disk
+        is_on_demand = isinstance(self.inputs, InputsOnDemand)
+        return self.device.type != "cpu" or self._reads_disk or is_on_demand
 
     @property
     def _reads_disk(self) -> bool:
@@ -230,7 +260,7 @@ class RowBatches:
         if self._n_labeled is None:
             order = random.permutation(len(self.inputs))[: self._n_rows]
             if self.inputs.lengths is not None:
-                return bucketed(order, self.inputs.lengths, self.batch_size, random)
+                return bucketed(order, self.inputs.lengths, self._whole_batch, random)
             return order
         halves = []
         for rows, n_a_batch in (
@@ -238,9 +268,10 @@ class RowBatches:
             (np.flatnonzero(~self.labeled_mask), self.batch_size - self._n_labeled),
         ):
             # All rows, repeated as often as needed, each time in a new order.
-            n_times = -(-len(self) * n_a_batch // len(rows))
+            n_taken = len(self) * n_a_batch * self._n_parts
+            n_times = -(-n_taken // len(rows))
             several = np.concatenate([random.permutation(rows) for _ in range(n_times)])
-            halves.append(several[: len(self) * n_a_batch].reshape(-1, n_a_batch))
+            halves.append(several[:n_taken].reshape(len(self), -1))
         return np.concatenate(halves, axis=1).ravel()
 
     def _gather(self, rows: np.ndarray) -> Iterator[Batch]:
@@ -250,7 +281,7 @@ class RowBatches:
         if self._n_labeled is not None:
             known = rows.reshape(-1, self.batch_size)[:, : self._n_labeled].ravel()
             n_known = self._n_labeled
-        targets, weights = (self._part(x, known, n_known) for x in (self.targets, self.weights))
+        targets, weights = (self._some_of(x, known, n_known) for x in (self.targets, self.weights))
         features: Any = repeat(None)
         if self.features is not None:
             features = in_batches(self._features_of(rows), self.batch_size)
@@ -262,7 +293,7 @@ class RowBatches:
             return self.features.index_select(0, torch.from_numpy(rows).to(self.features.device))
         return to_device(torch.from_numpy(self.features.take(rows)), self.device)
 
-    def _part(self, values: Tensor | None, rows: np.ndarray, n_rows: int) -> Any:
+    def _some_of(self, values: Tensor | None, rows: np.ndarray, n_rows: int) -> Any:
         if values is None:
             return repeat(None)
         some = values[torch.from_numpy(rows).to(values.device)]

@@ -49,9 +49,8 @@ def check_is_collected(X: Any) -> None:
         raise ValueError(f"X is a {name}, which is not computed yet: call .collect() first.")
     if isinstance(X, Iterable):
         raise ValueError(
-            f"X is a {name}, which can only be read from its beginning to its end: make it a list "
-            "of rows. For a stream, call FoundationFeatureExtractor.precompute or partial_fit with "
-            "one list after another."
+            f"X is a {name}, which is no list of rows: make it a list, or an iterator with "
+            "iter(X), which is read as a stream."
         )
 
 

@@ -109,6 +109,19 @@ class StoredRows:
         matrix = MatrixInMemory(array.astype(np.float32, copy=False))
         return cls(matrix, np.where(np.isnan(array[:, 0]), -1, np.arange(len(array))))
 
+    @classmethod
+    def joined(cls, parts: Sequence[StoredRows]) -> StoredRows:
+        """Return the rows of several matrices in memory, one after another."""
+        matrices = [part.matrix.view(0, len(part)) for part in parts]
+        first = np.cumsum([0, *map(len, matrices)])
+        indices = [
+            np.where(part.indices < 0, -1, part.indices + start)
+            for part, start in zip(parts, first, strict=False)
+        ]
+        wide = [matrix for matrix in matrices if matrix.shape[1]]  # others have no rows
+        matrix = np.concatenate(wide) if wide else matrices[0]
+        return cls(MatrixInMemory(matrix), np.concatenate(indices), parts[0].model)
+
     @property
     def shape(self) -> tuple[int, int]:
         """Number of these rows and of features."""

@@ -24,6 +24,7 @@ from sk_aft._data._containers import (
     to_array,
 )
 from sk_aft._data._images import find_ranges, has_image_suffix, is_pil_image, load_image
+from sk_aft._data._lazy_columns import LazyColumn, LazyFrame, opened
 from sk_aft._data._missing import is_all_missing, missing_mask
 from sk_aft._data._pixels import (
     UNSCALED,
@@ -33,6 +34,7 @@ from sk_aft._data._pixels import (
     ranges_after_fit,
     read_pixels,
 )
+from sk_aft._data._streams import ROWS_PER_BATCH, several_columns
 from sk_aft.exceptions import SeveralKindsError
 
 _DATES = (
@@ -40,6 +42,8 @@ _DATES = (
     "(X['day'] - X['day'].min()).dt.days, or X['duration'].dt.total_seconds(). "
     "X['month'].dt.to_timestamp() converts periods to dates."
 )
+
+_IMAGES_PER_PIECE = 1024
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ class Rows:
         read together. "numeric": (n, p) numbers. "image": (n, height, width)
         or (n, height, width, channels) numbers, or (n,) objects, each a path, the bytes of an
         image file, a PIL image or an array. "category": (n, 1) objects of type str. "frame": a
-        DataFrame whose columns may be of any kind. A missing object is None.
+        DataFrame whose columns may be of any kind. A missing object is None. Texts and images may
+        be a `LazyColumn`, and frames a `LazyFrame`, whose rows are read when they are used.
     indices : ndarray of shape (n,), optional
         Where the rows stood in what the user gave, for messages; default: 0 to n - 1.
     float_range : Ranges, optional
@@ -98,6 +103,30 @@ class Rows:
         values = self._values_at(indices)
         return replace(self, values=values, indices=known[indices], _columns=columns)
 
+    def counted_from(self, first: int) -> Rows:
+        """Return the rows with other numbers in messages."""
+        columns = {name: rows.counted_from(first) for name, rows in self._columns.items()}
+        return replace(self, indices=np.arange(first, first + len(self)), _columns=columns)
+
+    @property
+    def is_lazy(self) -> bool:
+        """Whether the rows are read from a file when they are used."""
+        return isinstance(self.values, (LazyColumn, LazyFrame))
+
+    def pieces(self) -> Iterator[Rows]:
+        """Yield a few thousand rows at a time, in memory; fewer images, which are larger."""
+        n_rows = ROWS_PER_BATCH if self.kind == "text" else _IMAGES_PER_PIECE
+        for start in range(0, len(self), n_rows):
+            yield self.take(slice(start, start + n_rows)).loaded()
+
+    def loaded(self) -> Rows:
+        """Return the rows in memory."""
+        if not self.is_lazy:
+            return self
+        columns = {name: rows.loaded() for name, rows in self._columns.items()}
+        assert isinstance(self.values, (LazyColumn, LazyFrame))
+        return replace(self, values=self.values.loaded(), _columns=columns)
+
     def concat(self, others: Rows) -> Rows:
         """Return these rows and then others of the same kind."""
         if self.kind == "image" and _are_read_differently(self.float_range, others.float_range):
@@ -108,6 +137,9 @@ class Rows:
             float_range = Ranges(*(mine or theirs for mine, theirs in pairs))
         if self.kind != "frame":
             parts = [self.values, others.values]
+            if self.is_lazy or others.is_lazy:
+                parts = [x if x.dtype == object else as_objects(list(x)) for x in parts]
+                return Rows(self.kind, LazyColumn.chained(parts), float_range=float_range)
             if self.kind == "image" and len({(part.dtype, part.shape[1:]) for part in parts}) > 1:
                 # As one array, uint8 would become floats of another range.
                 parts = [as_objects(list(part)) for part in parts]
@@ -337,6 +369,7 @@ def as_rows(
     if isinstance(X, Rows):
         rows = X if kind is None else X.read_as(kind)
     else:
+        X = opened(X)
         check_is_collected(X)
         rows = _frame_rows(X) if kind == "frame" else _recognised(X, frames, kind or default_kind)
         rows = rows if kind is None else rows.read_as(kind)
@@ -416,6 +449,12 @@ def _frame_rows(X: Any) -> Rows:
 
 
 def _recognised(X: Any, frames: bool, kind: str | None) -> Rows:
+    if isinstance(X, LazyFrame):
+        if len(X.columns) > 1:
+            raise several_columns(X.columns)
+        X = X[X.columns[0]]
+    if isinstance(X, LazyColumn):
+        return _lazy_rows(X, kind)
     if is_category(X):
         values = category_names(X)[:, None]
         _check_not_empty(values)
@@ -455,7 +494,19 @@ def _recognised(X: Any, frames: bool, kind: str | None) -> Rows:
     )
 
 
-def _check_not_empty(values: np.ndarray) -> None:
+def _lazy_rows(column: LazyColumn, kind: str | None) -> Rows:
+    _check_not_empty(column)
+    present = (value for value in column if value is not None)
+    first = next(present, None)
+    if first is None:
+        return _missing_rows(kind or "text", len(column))
+    are_files = not isinstance(first, str)
+    if are_files or (has_image_suffix(first) and all(map(has_image_suffix, present))):
+        return Rows("image", column)
+    return Rows("text", column)
+
+
+def _check_not_empty(values: np.ndarray | LazyColumn) -> None:
     if values.ndim and len(values) == 0:
         raise ValueError(
             f"Found array with 0 sample(s) (shape={values.shape}) while a minimum of 1 is required."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from typing import Any, Protocol, TypeAlias, Union
 
 import numpy as np
@@ -213,6 +213,15 @@ class SequenceTensors:
         self.lengths = np.array([len(array) for array in arrays], dtype=np.int64)
         self._starts = np.cumsum(self.lengths) - self.lengths
 
+    @classmethod
+    def joined(cls, parts: Sequence[SequenceTensors]) -> SequenceTensors:
+        """Return the sequences of several pieces, one after another."""
+        joined = cls.__new__(cls)
+        joined._tokens = np.concatenate([part._tokens for part in parts])
+        joined.lengths = np.concatenate([part.lengths for part in parts])
+        joined._starts = np.cumsum(joined.lengths) - joined.lengths
+        return joined
+
     def __len__(self) -> int:
         return len(self.lengths)
 
@@ -312,6 +321,47 @@ class PartTensors:
         """Keep the parts on a device from now on."""
         for part in self.parts.values():
             part.move_to(device)
+
+
+class InputsOnDemand:
+    """Rows of a file that are preprocessed when a batch needs them, again in every pass.
+
+    Parameters
+    ----------
+    transform : callable
+        Returns the preprocessed rows of an array of their numbers.
+    rows : sized
+        The rows.
+    first : InputTensors
+        The first rows, which tell the sizes of all.
+    """
+
+    lengths = None
+
+    def __init__(
+        self, transform: Callable[[np.ndarray], InputTensors], rows: Sized, first: InputTensors
+    ) -> None:
+        self._transform = transform
+        self._rows = rows
+        self._first = first
+        self.dtype, self.sizes, self.row_bytes = first.dtype, first.sizes, first.row_bytes
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def take(self, indices: np.ndarray | slice, device: torch.device) -> Inputs:
+        """Return some rows as the student's inputs."""
+        return next(self.split(indices, max(len(self), 1), device))
+
+    def split(
+        self, indices: np.ndarray | slice, batch_size: int, device: torch.device
+    ) -> Iterator[Inputs]:
+        """Make all rows now, and return an iterator over batches of them."""
+        rows = np.arange(len(self))[indices]
+        return self._transform(rows).split(slice(0, len(rows)), batch_size, device)
+
+    def move_to(self, device: torch.device) -> None:
+        """Do nothing: the rows stay in their file."""
 
 
 def to_tensors(values: Any, *, integers: bool = True, dtype: Any = None) -> InputTensors:

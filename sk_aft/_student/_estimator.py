@@ -26,10 +26,11 @@ from sk_aft._data._rows import Rows
 from sk_aft._deployment._methods import DeploymentMethods
 from sk_aft._deployment._teachers import with_teachers
 from sk_aft._features import FoundationFeatures
-from sk_aft._runtime._device import resolve_device
+from sk_aft._runtime._processes import current_processes
 from sk_aft._runtime._seeds import draw_seed, seeded_torch
 from sk_aft._runtime._threads import fitting_threads, flushed_denormals
 from sk_aft._student import _callbacks, _components, _html, _persistence, _start, _training
+from sk_aft._student._agreement import facts_of
 from sk_aft._student._frozen_outputs import keep_frozen_outputs
 from sk_aft._student._inputs import last_step
 from sk_aft._student._mixed_precision import PRECISIONS
@@ -53,6 +54,7 @@ from sk_aft._student._state import (
     resume_student,
     start_student,
     student_batches,
+    tensors_of,
     tensors_of_vocabulary,
     unchanged_on_error,
 )
@@ -140,23 +142,28 @@ class StudentEstimator(DeploymentMethods, SkorchHooks):
             before, now = self._training.built_with, built_with(parameters)
             check_unchanged(before, now, built=resumed.built)
         rows = (X, y, features, sample_weight, X_unlabeled, soft_targets)
-        data, transfer = self._checked(*rows, parameters, resumed, incremental, classes)
-        if named is not None:
-            named.check_kind(data.schema.kind)
-        if resumed is not None:
-            random = copy.deepcopy(resumed.random)
-        else:
-            random = np.random.RandomState(draw_seed(self.random_state))
-        plan = TrainingPlan.of(
-            parameters,
-            data,
-            transfer,
-            device=resolve_device(self.device) if resumed is None else resumed.device,
-            random=random,
-            chooses_method=self.transfer == "auto" and resumed is None and not incremental,
-            split_seed=None if resumed is None else resumed.split_seed,
-            is_incremental=incremental,
-        )
+        processes = current_processes()
+        seed = processes.of_main(draw_seed(self.random_state) if resumed is None else None)
+        with processes.ending_together():
+            data, transfer = self._checked(*rows, parameters, resumed, incremental, classes)
+            if named is not None:
+                named.check_kind(data.schema.kind)
+            random = (
+                np.random.RandomState(seed) if resumed is None else copy.deepcopy(resumed.random)
+            )
+            plan = TrainingPlan.of(
+                parameters,
+                data,
+                transfer,
+                device=processes.device(self.device) if resumed is None else resumed.device,
+                processes=processes,
+                random=random,
+                chooses_method=self.transfer == "auto" and resumed is None and not incremental,
+                split_seed=None if resumed is None else resumed.split_seed,
+                is_incremental=incremental,
+            )
+        if processes.count > 1:
+            processes.check_same(facts_of(parameters, data, plan, y, sample_weight, soft_targets))
         if resumed is None:
             student, tensors = start_student(
                 data,
@@ -194,7 +201,7 @@ class StudentEstimator(DeploymentMethods, SkorchHooks):
                 preprocessor=student.inputs.preprocessor,
                 vocabulary=partial(tensors_of_vocabulary, student.inputs, tensors, data),
                 source=source,
-                verbose=self.verbose,
+                verbose=self._verbosity,
             )
         with self._runs(run, resumed) as former:
             self._build(former, resumes=resumed is not None)
@@ -203,7 +210,10 @@ class StudentEstimator(DeploymentMethods, SkorchHooks):
                 self._set_training(True)
                 with run.precision.autocast():
                     batches = keep_frozen_outputs(
-                        batches, student.module, n_epochs=schedule.n_epochs, verbose=self.verbose
+                        batches,
+                        student.module,
+                        n_epochs=schedule.n_epochs,
+                        verbose=self._verbosity,
                     )
             decides = resumed is None or resumed.transfer is None
             batches = self._scaled(batches, decides=decides)
@@ -237,8 +247,11 @@ class StudentEstimator(DeploymentMethods, SkorchHooks):
     ) -> tuple[TrainingData, TransferChoice]:
         """Return the training rows, and what is transferred."""
         owner = type(self).__name__
+        kept = {} if resumed is None else resumed.kept_transfer
         if all_layers is None:
-            all_layers = learns_from_all_layers(parameters)
+            known = kept.get("kept_method")
+            chosen = {} if known is None else {"transfer": known}
+            all_layers = learns_from_all_layers({**parameters, **chosen})
         allow_nan = not (self.preprocessor is None or isinstance(self.preprocessor, str))
         data = check_training_data(
             X,
@@ -254,7 +267,6 @@ class StudentEstimator(DeploymentMethods, SkorchHooks):
             all_layers=all_layers,
             owner=owner,
         )
-        kept = {} if resumed is None else resumed.kept_transfer
         takes = which_take(parameters, kept.get("kept_method"))
         if takes and not any(takes):
             check_has_features(X, self.transfer)
@@ -377,7 +389,7 @@ class StudentEstimator(DeploymentMethods, SkorchHooks):
             and (isinstance(self.module, str) or inspect.isclass(self.module)),
         )
         pool = pool_of(student.transfer)
-        if self.verbose and pool is not None:
+        if self._verbosity and pool is not None:
             print(pool.summary())
         student.replaces_features = targets is not None
         if targets is None:
@@ -414,8 +426,15 @@ class StudentEstimator(DeploymentMethods, SkorchHooks):
             if history and "train_loss" not in history[-1]:
                 del history[-1]
 
+        processes = run.plan.processes
+        if processes.count > 1:
+            self._set_training(False)
+            with torch.no_grad():
+                self.infer(run.example)  # lazy layers get their weights
+        processes.copy_from_main(tensors_of(self._learned_modules()))
         try:
-            with run.precision.quiet():
+            own_random_numbers = processes.own_random_numbers(run.plan.seed, run.plan.device)
+            with run.precision.quiet(), own_random_numbers:
                 _training.train(
                     run.schedule.n_epochs,
                     batches,
@@ -426,12 +445,15 @@ class StudentEstimator(DeploymentMethods, SkorchHooks):
                     notify=self.notify,
                     datasets=datasets,
                     given=given,
+                    processes=processes,
                     drop_unfinished=drop_unfinished,
                     is_stopped=lambda: any(_callbacks.has_stopped(cb) for _, cb in run.callbacks),
                 )
         finally:
             run.network.close()
             self._set_training(False)
+        # A callback may have restored the weights of another epoch than in the main process.
+        processes.copy_from_main(tensors_of(self._learned_modules()))
         with torch.inference_mode():
             outputs, _ = self.infer(run.example)
             _training.check_outputs(outputs, student.beta, run.schedule.lr)

@@ -14,8 +14,15 @@ from sklearn.pipeline import Pipeline
 
 from sk_aft._data._batches import RowBatches
 from sk_aft._data._feature_rows import RowSubset
+from sk_aft._data._joined_warnings import joined_warnings
 from sk_aft._data._rows import Rows, filled_by, rows_for
-from sk_aft._data._tensors import InputTensors, are_between_0_and_1, to_tensors
+from sk_aft._data._tensors import (
+    InputsOnDemand,
+    InputTensors,
+    SequenceTensors,
+    are_between_0_and_1,
+    to_tensors,
+)
 from sk_aft._student._schema import RowSchema
 from sk_aft._student._training_data import TrainingData
 from sk_aft.preprocessing import (
@@ -25,6 +32,7 @@ from sk_aft.preprocessing import (
 )
 from sk_aft.preprocessing._auto import transform_checked
 
+_ROWS_TRIED = 256
 _NEED_A_PREPROCESSOR = {
     "text": "texts",
     "category": "categories",
@@ -108,7 +116,9 @@ class StudentInputs:
             )
 
     def transform(self, rows: Rows) -> InputTensors:
-        """Return rows as the numbers that the network reads."""
+        """Return rows as the numbers that the network reads; of a file, a piece at a time."""
+        if rows.is_lazy:
+            return self._transform_in_pieces(rows)
         values: Any = rows.values
         if self.preprocessor is not None:
             if self.schema.kind == "numeric" and self.is_automatic:
@@ -138,6 +148,19 @@ class StudentInputs:
                 "one row for each."
             )
         return tensors
+
+    def _transform_in_pieces(self, rows: Rows) -> InputTensors:
+        """Return tokens, which are small, of all rows; other inputs are made for each batch."""
+        first = self.transform(rows.take(slice(0, _ROWS_TRIED)).loaded())
+        if not isinstance(first, SequenceTensors):
+
+            def transform(indices: np.ndarray) -> InputTensors:
+                return self.transform(rows.take(indices).loaded())
+
+            return InputsOnDemand(transform, rows, first)
+        with joined_warnings():
+            pieces = [self.transform(piece) for piece in rows.pieces()]
+        return SequenceTensors.joined([p for p in pieces if isinstance(p, SequenceTensors)])
 
     def _given(self, rows: Rows) -> Any:
         """Return the input of the preprocessor; a frame if the rows were one."""
@@ -193,6 +216,8 @@ def make_batches(
     device: torch.device,
     unlabeled_fraction: float = 0.5,
     shuffle: np.random.RandomState | None = None,
+    part: int = 0,
+    n_parts: int = 1,
 ) -> RowBatches:
     """Return batches of some rows, with their targets and weights."""
     features = soft_targets = None
@@ -212,4 +237,6 @@ def make_batches(
         shuffle=shuffle,
         labeled_mask=data.labeled_mask[indices],
         unlabeled_fraction=unlabeled_fraction,
+        part=part,
+        n_parts=n_parts,
     )

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from sk_aft._runtime._processes import Processes
 from sk_aft._student._training_data import Split, TrainingData, split_rows
 from sk_aft.transfer import default_beta
 from sk_aft.transfer._methods import which_have
@@ -62,6 +63,8 @@ class TrainingPlan:
         Seed of the validation split.
     is_incremental : bool
         Whether this is one pass of ``partial_fit``.
+    processes : Processes
+        Those that share each batch.
     """
 
     transfer: TransferChoice
@@ -75,6 +78,7 @@ class TrainingPlan:
     seed: int
     split_seed: int | None
     is_incremental: bool
+    processes: Processes
 
     @classmethod
     def of(
@@ -84,6 +88,7 @@ class TrainingPlan:
         transfer: TransferChoice,
         *,
         device: torch.device,
+        processes: Processes,
         random: np.random.RandomState,
         chooses_method: bool = False,
         split_seed: int | None = None,
@@ -99,6 +104,7 @@ class TrainingPlan:
             transfer = transfer._replace(method="aft")  # no probe can be fitted
             if parameters["beta"] == "auto" and transfer.beta > 0:
                 transfer = transfer._replace(beta=default_beta("aft"))
+        processes.check_batches(parameters["batch_size"], len(split.train))
         labeled = data.labeled_mask[split.train]
         n_labeled = int(labeled.sum())
         # partial_fit uses sample weights as given; fit normalises them to mean 1.
@@ -117,6 +123,7 @@ class TrainingPlan:
             seed=seed,
             split_seed=split_seed,
             is_incremental=is_incremental,
+            processes=processes,
         )
 
 

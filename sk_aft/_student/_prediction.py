@@ -36,6 +36,7 @@ def network_outputs(
     for start in range(0, len(rows), _ROWS_PER_PIECE):
         is_whole = len(rows) <= _ROWS_PER_PIECE
         piece = rows if is_whole else rows.take(slice(start, start + _ROWS_PER_PIECE))
+        piece = piece.loaded()
         tensors = inputs.transform(piece)
         if tensors.lengths is not None:
             yield _outputs_by_length(tensors, infer, batch_size=batch_size, device=device)

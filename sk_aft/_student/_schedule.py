@@ -86,6 +86,7 @@ def batches_of(plan: TrainingPlan) -> tuple[int, int]:
         plan.n_labeled,
         batch_size=plan.batch_size,
         unlabeled_fraction=plan.unlabeled_fraction,
+        n_parts=plan.processes.count,
     )
     # One unlabelled row fits into the first batch, so only the labelled rows count.
     return count(plan.n_unlabeled), count(min(plan.n_unlabeled, 1))

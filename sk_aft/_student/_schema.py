@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, validate_data
 
 from sk_aft._data._containers import is_frame, select_columns
+from sk_aft._data._lazy_columns import opened
 from sk_aft._data._rows import Rows, as_rows, check_finite
 from sk_aft._features import FoundationFeatures
 
@@ -71,6 +72,7 @@ def check_rows(
     ValueError
         If the rows cannot be read, or do not match those that the student was trained on.
     """
+    X = opened(X)
     given = X.inputs if isinstance(X, FoundationFeatures) else X
     if schema is not None and schema.kind == "frame":
         return _like_frame(X, given, schema.columns), schema

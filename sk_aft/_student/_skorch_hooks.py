@@ -17,6 +17,7 @@ from sk_aft._data._batches import Batch
 from sk_aft._data._tensors import Inputs
 from sk_aft._deployment._teachers import started_from
 from sk_aft._parameters import PrefixedParameters, reject_unknown
+from sk_aft._runtime._processes import current_processes
 from sk_aft._student import _callbacks, _components, _training
 from sk_aft._student._attributes import FittedAttributes
 from sk_aft._student._mixed_precision import MixedPrecision
@@ -102,7 +103,7 @@ class SkorchHooks(FittedAttributes, PrefixedParameters, NeuralNet):
             falls=self.lr_schedule == "cosine" and not keeps_lr,
             max_gradient_norm=None if keeps_norms else run.schedule.max_gradient_norm,
             patience=self.n_iter_no_change if self.early_stopping else None,
-            verbose=self.verbose,
+            verbose=self._verbosity,
         )
 
     def initialize_callbacks(self) -> SkorchHooks:
@@ -124,6 +125,7 @@ class SkorchHooks(FittedAttributes, PrefixedParameters, NeuralNet):
         takes_sparse = getattr(self.optimizer, "supports_sparse", False)
         # Callbacks that read gradients, such as GradientNormClipping, need dense ones.
         takes_sparse = takes_sparse and not self._listeners("on_grad_computed")
+        takes_sparse = takes_sparse and self._run.plan.processes.count == 1
         parameters = self.get_params_for("module")
         self.module_ = _components.build_module(
             _components.network_to_build(self.module, parameters, student.inputs),
@@ -203,6 +205,11 @@ class SkorchHooks(FittedAttributes, PrefixedParameters, NeuralNet):
         with self._current_init_context("optimizer"):
             self.initialize_optimizer()
 
+    @property
+    def _verbosity(self) -> int:
+        """``verbose`` in the main process; the others are silent."""
+        return 0 if current_processes().index else self.verbose
+
     # Hooks of skorch: training. Arguments and results are skorch's, except that a batch is
     # a `Batch` with inputs, targets, features and weights.
 
@@ -218,7 +225,8 @@ class SkorchHooks(FittedAttributes, PrefixedParameters, NeuralNet):
             is_training=training,
             **self._batch_callers(training, prefix),
         )
-        for name, mean in result.means.items():
+        processes = self._run.plan.processes
+        for name, mean in processes.mean_of(result.means).items():
             self.history.record(f"{prefix}_{name}", mean)
         losses = self.history[:, f"{prefix}_loss"]
         self.history.record(f"{prefix}_loss_best", losses[-1] == min(losses))
@@ -230,10 +238,11 @@ class SkorchHooks(FittedAttributes, PrefixedParameters, NeuralNet):
             if iterator.features is not None:
                 slices = self._run.feature_slices
                 records |= _training.mean_feature_weights(student.transfer, slices)
+            processes.copy_from_main(student.module.buffers())
         else:
             outputs, targets = torch.cat(result.outputs), torch.cat(result.targets)
             score = student.targets.score(outputs, targets, iterator.weights)
-            records = {"valid_score": score}
+            records = dict(processes.mean_of({"valid_score": score}))
         for name, value in records.items():
             self.history.record(name, value)
 
@@ -247,7 +256,13 @@ class SkorchHooks(FittedAttributes, PrefixedParameters, NeuralNet):
                 notify(self, named_parameters=named, batch=batch, training=True)
 
         step = partial(self.train_step_single, batch)
-        made = _training.make_step(run.optimizer, run.precision, step, at_gradients=at_gradients)
+        made = _training.make_step(
+            run.optimizer,
+            run.precision,
+            step,
+            processes=run.plan.processes,
+            at_gradients=at_gradients,
+        )
         student = self._student
         if not student.has_checked_outputs:
             student.has_checked_outputs = self._check_outputs(made["y_pred"].detach())

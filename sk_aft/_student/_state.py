@@ -272,6 +272,8 @@ def student_batches(
         device=plan.device,
         unlabeled_fraction=plan.unlabeled_fraction,
         shuffle=student.random,
+        part=plan.processes.index,
+        n_parts=plan.processes.count,
     )
     if held_out is None:
         return batches, None
@@ -284,15 +286,20 @@ def student_batches(
     )
 
 
-@contextmanager
-def unchanged_on_error(modules: Iterable[nn.Module], optimizer: Any) -> Iterator[None]:
-    """Restore weights, buffers and an optimizer's moments if the block fails."""
-    tensors = [
-        (tensor, tensor.detach().clone())
+def tensors_of(modules: Iterable[nn.Module]) -> list[Tensor]:
+    """Return all weights and buffers that exist."""
+    return [
+        tensor
         for module in modules
         for tensor in (*module.parameters(), *module.buffers())
         if not is_lazy(tensor)
     ]
+
+
+@contextmanager
+def unchanged_on_error(modules: Iterable[nn.Module], optimizer: Any) -> Iterator[None]:
+    """Restore weights, buffers and an optimizer's moments if the block fails."""
+    tensors = [(tensor, tensor.detach().clone()) for tensor in tensors_of(modules)]
     # Keyed by the parameters themselves, which are not copied.
     moments = {
         parameter: {name: _copied(value) for name, value in values.items()}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sk_aft._data._batches import Batch, RowBatches
 from sk_aft._data._tensors import Inputs
 from sk_aft._runtime._dtype import float32_by_default
+from sk_aft._runtime._processes import Processes, StoppedElsewhere
 from sk_aft._student._components import Infer
 from sk_aft._student._losses import task_loss, transfer_loss
 from sk_aft._student._mixed_precision import MixedPrecision
@@ -107,6 +108,7 @@ def train(
     notify: Callable[..., None],
     datasets: Mapping[str, Any],
     given: Mapping[str, Any],
+    processes: Processes,
     drop_unfinished: Callable[[], None],
     is_stopped: Callable[[], bool],
 ) -> None:
@@ -126,7 +128,10 @@ def train(
             notify("on_epoch_begin", **datasets)
             epoch(batches, True, "train", train_step)
             epoch(held_out, False, "valid", validation_step)
-            notify("on_epoch_end", **datasets)
+            with processes.ending_together():
+                notify("on_epoch_end", **datasets)
+    except StoppedElsewhere:
+        pass
     except KeyboardInterrupt as error:
         interruption = None if is_stopped() else error
     finally:
@@ -213,19 +218,22 @@ def make_step(
     precision: MixedPrecision,
     loss_and_gradients: Callable[[], Step],
     *,
+    processes: Processes,
     at_gradients: Callable[[], None],
 ) -> Step:
     """Run one step of the optimizer."""
     steps: list[Step] = []
 
     def closure() -> Tensor:
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                parameter.grad = None
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        for parameter in parameters:
+            parameter.grad = None
         steps.append(loss_and_gradients())
+        # Before infinite ones are looked for, so that all processes find the same.
+        loss = processes.average_gradients(parameters, steps[-1]["loss"])
         precision.unscale(optimizer)
         at_gradients()
-        return steps[-1]["loss"]
+        return loss
 
     precision.step(optimizer, closure)
     return steps[0]

@@ -1,0 +1,284 @@
+"""Columns of a data set on disk, whose rows are read when they are used."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from sk_aft._data._containers import as_objects
+from sk_aft._data._streams import (
+    ROWS_PER_BATCH,
+    batches_of,
+    column_values,
+    holds_objects,
+    is_stream,
+    several_columns,
+)
+from sk_aft._optional import import_optional
+
+_PURPOSE = "training on rows from a file or a stream"
+
+
+class _Reader(Protocol):
+    """Reads values by their numbers."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, indices: np.ndarray) -> list:
+        """Return some values in this order."""
+
+
+class LazyColumn:
+    """Texts or images that are read when they are used; as an array of objects, (n,).
+
+    Parameters
+    ----------
+    reader : _Reader
+        Reads the values.
+    indices : ndarray of shape (n,), int64, optional
+        Which of them these are; default: all.
+    """
+
+    dtype = np.dtype(object)
+    ndim = 1
+
+    def __init__(self, reader: _Reader, indices: np.ndarray | None = None) -> None:
+        self._reader = reader
+        self._indices = np.arange(len(reader)) if indices is None else indices
+
+    @classmethod
+    def chained(cls, parts: Sequence[Any]) -> LazyColumn:
+        """Return the values of several arrays of objects or columns, one after another."""
+        return cls(_Chain(parts))
+
+    @property
+    def shape(self) -> tuple[int]:
+        """Number of values."""
+        return (len(self),)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, (int, np.integer)):
+            return self._reader.read(self._indices[[key]])[0]
+        return LazyColumn(self._reader, self._indices[key])
+
+    def __iter__(self) -> Iterator[Any]:
+        for start in range(0, len(self), ROWS_PER_BATCH):
+            yield from self._reader.read(self._indices[start : start + ROWS_PER_BATCH])
+
+    def loaded(self) -> np.ndarray:
+        """Return the values as an array in memory."""
+        return as_objects(self._reader.read(self._indices))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self.loaded().astype(object if dtype is None else dtype, copy=False)
+
+    def __repr__(self) -> str:
+        return f"LazyColumn({len(self)} rows)"
+
+
+class LazyFrame:
+    """Columns of a data set, which are read when they are used.
+
+    Parameters
+    ----------
+    dataset : datasets.Dataset
+        The data set.
+    indices : ndarray of shape (n,), int64, optional
+        Which of its rows these are; default: all.
+    file : _TemporaryFile, optional
+        The file of the data set, if it has to be removed.
+    """
+
+    def __init__(
+        self, dataset: Any, indices: np.ndarray | None = None, file: _TemporaryFile | None = None
+    ) -> None:
+        self._dataset = dataset
+        self._file = file
+        self._indices = np.arange(len(dataset)) if indices is None else indices
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns."""
+        return list(self._dataset.column_names)
+
+    @property
+    def dtypes(self) -> list[Any]:
+        """The types of the columns in pyarrow."""
+        return list(self._dataset.features.arrow_schema.types)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows and of columns."""
+        return len(self._indices), len(self.columns)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, list):
+            return LazyFrame(self._dataset.select_columns(key), self._indices, self._file)
+        if isinstance(key, str):
+            return self._column(key)
+        return LazyFrame(self._dataset, self._indices[key], self._file)
+
+    def _column(self, name: str) -> Any:
+        one = self._dataset.select_columns([name])
+        (kind,) = one.features.arrow_schema.types
+        if holds_objects(kind):
+            return LazyColumn(_ColumnOfDataset(one, name, self._file), self._indices)
+        table = one.with_format("arrow")[:]  # numbers and categories are small
+        return table.column(name).take(self._indices).to_pandas()
+
+    def loaded(self) -> Any:
+        """Return the columns as a DataFrame in memory."""
+        pandas = import_optional("pandas", extra="streams", purpose=_PURPOSE)
+        columns = {}
+        for name in self.columns:
+            column = self._column(name)
+            is_lazy = isinstance(column, LazyColumn)
+            columns[name] = pandas.Series(column.loaded(), dtype=object) if is_lazy else column
+        return pandas.DataFrame(columns)
+
+
+class _ColumnOfDataset:
+    """A column of a data set of Hugging Face, which maps its file into memory.
+
+    Parameters
+    ----------
+    dataset : datasets.Dataset
+        A data set of this column alone.
+    name : str
+        Its name.
+    file : _TemporaryFile or None
+        The file of the data set, if it has to be removed.
+    """
+
+    def __init__(self, dataset: Any, name: str, file: _TemporaryFile | None) -> None:
+        self._dataset = dataset.with_format("arrow")
+        self._name = name
+        self._file = file
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def read(self, indices: np.ndarray) -> list:
+        """Return some values in this order."""
+        if not len(indices):
+            return []
+        first, last = int(indices[0]), int(indices[-1])
+        is_range = len(indices) == last - first + 1 and bool((np.diff(indices) == 1).all())
+        key: Any = slice(first, last + 1) if is_range else indices.tolist()
+        return column_values(self._dataset[key].column(self._name))
+
+
+class _TemporaryFile:
+    """A file of rows that is removed with the last object that refers to it."""
+
+    def __init__(self) -> None:
+        directory = tempfile.mkdtemp(prefix="sk_aft_rows_")
+        self.path = str(Path(directory, "rows.arrow"))
+        weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
+
+    def __reduce__(self) -> Any:
+        return type(None), ()  # a copy in another process does not remove it
+
+    def __deepcopy__(self, memo: Any) -> _TemporaryFile:
+        return self
+
+
+class _Chain:
+    """Values of several arrays of objects or columns, one after another."""
+
+    def __init__(self, parts: Sequence[Any]) -> None:
+        self._parts = list(parts)
+        self._stops = np.cumsum([len(part) for part in parts])
+
+    def __len__(self) -> int:
+        return int(self._stops[-1])
+
+    def read(self, indices: np.ndarray) -> list:
+        """Return some values in this order."""
+        values: np.ndarray = np.empty(len(indices), dtype=object)
+        part_of = np.searchsorted(self._stops, indices, side="right")
+        for number, part in enumerate(self._parts):
+            mine = np.flatnonzero(part_of == number)
+            if len(mine):
+                first = self._stops[number] - len(part)
+                some = part[indices[mine] - first]
+                values[mine] = some.loaded() if isinstance(some, LazyColumn) else some
+        return list(values)
+
+
+def opened(X: Any, columns: Sequence[str] | None = None) -> Any:
+    """Return a stream as rows that can be read in any order; other rows as they are.
+
+    Data sets of Hugging Face are read where they are. Other streams are written to a temporary
+    file first, because they may be read only once or only from their beginning.
+
+    Parameters
+    ----------
+    X : object
+        Rows of any container; see `is_stream`.
+    columns : sequence of str, optional
+        The columns to read of a stream; default: all.
+
+    Returns
+    -------
+    X : LazyColumn, LazyFrame, DataFrame or object
+        A stream of several columns of numbers is read into a DataFrame.
+    """
+    if not is_stream(X):
+        return X
+    datasets = import_optional("datasets", extra="streams", purpose=_PURPOSE)
+    file = None
+    if not isinstance(X, datasets.Dataset):
+        file = _TemporaryFile()
+        _write(X, columns, file.path)
+        X = datasets.Dataset.from_file(file.path)
+    if columns is not None:
+        missing = [name for name in columns if name not in X.column_names]
+        if missing:
+            raise ValueError(f"columns {missing} are missing from X, which has {X.column_names}.")
+        return LazyFrame(X.select_columns(list(dict.fromkeys(columns))), file=file)
+    frame = LazyFrame(X, file=file)
+    if not any(map(holds_objects, frame.dtypes)):
+        return frame.loaded()
+    if len(frame.columns) > 1:
+        raise several_columns(frame.columns)
+    return frame[frame.columns[0]]
+
+
+def _write(X: Any, columns: Sequence[str] | None, path: str) -> None:
+    """Write a stream to a file of Arrow."""
+    arrow = import_optional("pyarrow", extra="streams", purpose=_PURPOSE)
+    tables = (_as_table(batch, arrow) for batch in batches_of(X, columns))
+    first = next(tables, None)
+    if first is None:
+        raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
+    with arrow.ipc.new_stream(path, first.schema) as writer:
+        for table in chain([first], tables):
+            writer.write_table(table.cast(first.schema))
+
+
+def _as_table(batch: Any, arrow: Any) -> Any:
+    """Return a batch of a stream as a table of pyarrow."""
+    if hasattr(batch, "columns"):
+        return arrow.Table.from_pandas(batch, preserve_index=False)
+    values = [os.fspath(row) if isinstance(row, os.PathLike) else row for row in batch]
+    if not all(row is None or isinstance(row, (str, bytes)) for row in values):
+        raise ValueError(
+            f"X yields rows of type {type(values[0]).__name__}, which cannot be kept in a file "
+            "while a student trains: make it a list, or yield texts, paths or bytes of files."
+        )
+    return arrow.table({"rows": values})

@@ -1,0 +1,297 @@
+"""Rows that are read batch by batch: files of tables, data sets and iterators."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sk_aft._data._containers import as_objects, is_frame
+from sk_aft._data._images import is_pil_image
+from sk_aft._optional import import_optional
+
+ROWS_PER_BATCH = 8192
+# A batch of images or long texts has fewer rows, so that it does not fill the memory.
+_BYTES_PER_BATCH = 64 << 20
+_ROWS_PER_READ = 1024
+_FORMATS = {".parquet": "parquet", ".arrow": "ipc", ".feather": "ipc", ".csv": "csv"}
+_PURPOSE = "rows from files of tables"
+
+
+def is_stream(X: Any) -> bool:
+    """Return whether these are rows that are read batch by batch.
+
+    Files of tables (a path, a directory or a pattern), tables and data sets of pyarrow, data sets
+    of Hugging Face, and iterators are; collections in memory are not.
+    """
+    return (
+        is_path(X)
+        or is_hugging_face(X)
+        or _is_arrow(X)
+        or (isinstance(X, Iterator) and not is_frame(X))
+    )
+
+
+def is_path(X: Any) -> bool:
+    """Return whether this names files of tables, a directory of them, or a pattern of their names.
+
+    Other strings are none: a single text is a mistake that has an explanation of its own.
+    """
+    if isinstance(X, os.PathLike):
+        return True
+    return isinstance(X, str) and (Path(X).suffix in _FORMATS or os.path.isdir(X))
+
+
+def is_hugging_face(X: Any) -> bool:
+    """Return whether this is a `datasets.Dataset` or a `datasets.IterableDataset`."""
+    is_theirs = any(base.__module__.startswith("datasets.") for base in type(X).__mro__)
+    return is_theirs and hasattr(X, "column_names") and hasattr(X, "iter")
+
+
+def batches_of(X: Any, columns: Sequence[str] | None = None) -> Iterator[Any]:
+    """Yield the rows of a stream in lists or DataFrames of at most 8,192 rows.
+
+    Parameters
+    ----------
+    X : path, pattern, data set, table or iterator
+        See `is_stream`. An iterator yields rows (strings, bytes, paths, PIL images, or dicts of
+        columns), or batches of them (lists, arrays, DataFrames, tables of pyarrow), which are
+        passed on as they are.
+    columns : sequence of str, optional
+        The columns to read, which come as a DataFrame. By default, there may be only one, which
+        comes as a list, or columns of numbers.
+
+    Yields
+    ------
+    batch : list, array or DataFrame
+        Rows.
+
+    Raises
+    ------
+    FileNotFoundError
+        If no file has such a name.
+    ValueError
+        If a column is missing, or there are several and ``columns`` does not name any.
+    """
+    if is_path(X):
+        X = _dataset_of_files(X)
+    if _is_arrow(X):
+        yield from _of_tables(_arrow_batches(X, columns), columns)
+    elif is_hugging_face(X):
+        yield from _of_hugging_face(X, columns)
+    else:
+        yield from _of_iterator(X, columns)
+
+
+def table_rows(table: Any, columns: Sequence[str] | None) -> Any:
+    """Return the rows of a table or record batch of pyarrow: a list, or a DataFrame."""
+    names = table.schema.names
+    chosen = _chosen(names, columns, lambda: _are_numbers(table.schema.types))
+    if columns is None and len(chosen) == 1 and not _are_numbers(table.schema.types):
+        return column_values(table.column(chosen[0]))
+    pandas = import_optional("pandas", extra="streams", purpose=_PURPOSE)
+    return pandas.DataFrame({name: _series(table.column(name), pandas) for name in chosen})
+
+
+def column_values(column: Any) -> list:
+    """Return the texts or images of an array of pyarrow; an image as the bytes of its file."""
+    values = column.to_pylist()
+    return [_file_of(value) for value in values] if is_image_struct(column.type) else values
+
+
+def holds_objects(kind: Any) -> bool:
+    """Return whether a type of pyarrow is that of texts, of bytes, or of images."""
+    types = import_optional("pyarrow", extra="streams", purpose=_PURPOSE).types
+    are_objects = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
+    return any(is_type(kind) for is_type in are_objects) or is_image_struct(kind)
+
+
+def is_image_struct(kind: Any) -> bool:
+    """Return whether a type of pyarrow is that in which Hugging Face keeps images."""
+    types = import_optional("pyarrow", extra="streams", purpose=_PURPOSE).types
+    return types.is_struct(kind) and {field.name for field in kind} == {"bytes", "path"}
+
+
+def several_columns(names: Sequence[Any]) -> ValueError:
+    """Return the error for rows of several columns, of which none is named."""
+    return ValueError(
+        f"X has the columns {list(names)}: say which column a model reads, as in "
+        "FoundationFeatureExtractor({'text': 'minilm'}, inputs='text'), or give rows of one column."
+    )
+
+
+def _is_arrow(X: Any) -> bool:
+    is_theirs = any(base.__module__.startswith("pyarrow") for base in type(X).__mro__)
+    known = ("to_batches", "read_next_batch", "num_rows")  # tables, readers, record batches
+    return is_theirs and any(hasattr(X, name) for name in known)
+
+
+def _dataset_of_files(X: Any) -> Any:
+    path = os.path.expanduser(os.fspath(X))
+    pattern = os.path.join(path, "**", "*.*") if os.path.isdir(path) else path
+    found = [path] if os.path.isfile(path) else sorted(glob.glob(pattern, recursive=True))
+    files = [name for name in found if Path(name).suffix in _FORMATS]
+    if not files:
+        readable = ", ".join(f"*{suffix}" for suffix in _FORMATS)
+        raise FileNotFoundError(f"No file of {readable} is found at {path!r}.")
+    suffixes = sorted({Path(name).suffix for name in files})
+    formats = {_FORMATS[suffix] for suffix in suffixes}
+    if len(formats) > 1:
+        raise ValueError(f"{path!r} has files of {suffixes}: give a pattern, as '*{suffixes[0]}'.")
+    dataset = import_optional("pyarrow.dataset", extra="streams", purpose=_PURPOSE)
+    return dataset.dataset(files, format=formats.pop())
+
+
+def _arrow_batches(X: Any, columns: Sequence[str] | None) -> Iterator[Any]:
+    if not (hasattr(X, "scanner") and hasattr(X, "schema")):  # a table, a reader or a scanner
+        if hasattr(X, "to_batches"):
+            return X.to_batches()
+        return iter([X]) if hasattr(X, "num_rows") else iter(X)
+    chosen = _chosen(X.schema.names, columns, lambda: _are_numbers(X.schema.types))
+    # Reading ahead by default holds several files in memory.
+    return X.to_batches(
+        columns=chosen, batch_size=_ROWS_PER_READ, batch_readahead=2, fragment_readahead=1
+    )
+
+
+def _of_hugging_face(X: Any, columns: Sequence[str] | None) -> Iterator[Any]:
+    if X.column_names is not None:
+        X = X.select_columns(_chosen(X.column_names, columns, lambda: _holds_numbers(X)))
+    is_transformed = (getattr(X, "format", None) or {}).get("type") == "custom"
+    if getattr(X, "features", None) is not None and not is_transformed:
+        # Images come as the bytes of their files, which decodes them only if they are not stored.
+        yield from _of_tables(X.with_format("arrow").iter(_ROWS_PER_READ), columns)
+        return
+    rows = (
+        dict(zip(batch, values, strict=True))
+        for batch in X.iter(_ROWS_PER_READ)
+        for values in zip(*batch.values(), strict=True)
+    )
+    yield from _of_iterator(rows, columns)
+
+
+def _holds_numbers(X: Any) -> bool:
+    features = getattr(X, "features", None)
+    return features is not None and _are_numbers(features.arrow_schema.types)
+
+
+def _of_tables(tables: Iterable[Any], columns: Sequence[str] | None) -> Iterator[Any]:
+    """Join small tables to batches."""
+    arrow = import_optional("pyarrow", extra="streams", purpose=_PURPOSE)
+    joined: list[Any] = []
+    n_rows = n_bytes = 0
+    for read in tables:
+        whole = read if isinstance(read, arrow.Table) else arrow.Table.from_batches([read])
+        for start in range(0, whole.num_rows, ROWS_PER_BATCH):
+            table = whole.slice(start, ROWS_PER_BATCH)
+            if joined and n_rows + table.num_rows > ROWS_PER_BATCH:
+                yield table_rows(arrow.concat_tables(joined), columns)
+                joined, n_rows, n_bytes = [], 0, 0
+            joined.append(table)
+            n_rows, n_bytes = n_rows + table.num_rows, n_bytes + table.nbytes
+            if n_bytes >= _BYTES_PER_BATCH:
+                yield table_rows(arrow.concat_tables(joined), columns)
+                joined, n_rows, n_bytes = [], 0, 0
+    if n_rows:
+        yield table_rows(arrow.concat_tables(joined), columns)
+
+
+def _of_iterator(X: Iterator[Any], columns: Sequence[str] | None) -> Iterator[Any]:
+    rows: list[Any] = []
+    n_bytes = 0
+    for item in X:
+        if _is_arrow(item):
+            item = table_rows(item, columns)
+        elif not _is_batch(item):
+            rows.append(item)
+            n_bytes += _size_of(item)
+            if len(rows) >= ROWS_PER_BATCH or n_bytes >= _BYTES_PER_BATCH:
+                yield _collected(rows, columns)
+                rows, n_bytes = [], 0
+            continue
+        if rows:
+            yield _collected(rows, columns)
+            rows, n_bytes = [], 0
+        if len(item):
+            yield item
+    if rows:
+        yield _collected(rows, columns)
+
+
+def _is_batch(item: Any) -> bool:
+    if isinstance(item, (str, bytes, bytearray, memoryview, os.PathLike, Mapping)):
+        return False
+    if isinstance(item, tuple):
+        raise ValueError(
+            "X yields tuples, which may be rows with their labels, or batches: yield rows alone, "
+            "or lists of rows."
+        )
+    return item is not None and not is_pil_image(item) and hasattr(item, "__len__")
+
+
+def _collected(rows: list[Any], columns: Sequence[str] | None) -> Any:
+    """Return single rows as a list, or a DataFrame of their columns."""
+    if not isinstance(rows[0], Mapping):
+        return rows
+    names = _chosen(list(rows[0]), columns, lambda: _are_all_numbers(rows[0].values()))
+    try:
+        values = {name: [_file_of(row[name]) for row in rows] for name in names}
+    except KeyError as error:
+        raise ValueError(f"Some rows of the stream have no column {error}.") from None
+    if columns is None and len(names) == 1 and not _are_all_numbers([values[names[0]][0]]):
+        return values[names[0]]
+    pandas = import_optional("pandas", extra="streams", purpose=_PURPOSE)
+    are_numbers = {name: _are_all_numbers(column[:1]) for name, column in values.items()}
+    return pandas.DataFrame(
+        {
+            name: column if are_numbers[name] else pandas.Series(as_objects(column), dtype=object)
+            for name, column in values.items()
+        }
+    )
+
+
+def _chosen(names: Sequence[str], columns: Sequence[str] | None, are_numbers: Any) -> list[str]:
+    """Return the names of the columns to read."""
+    if columns is None:
+        if len(names) > 1 and not are_numbers():
+            raise several_columns(names)
+        return list(names)
+    missing = [name for name in columns if name not in names]
+    if missing:
+        raise ValueError(f"columns {missing} are missing from X, which has {list(names)}.")
+    return list(columns)
+
+
+def _series(column: Any, pandas: Any) -> Any:
+    if not holds_objects(column.type):
+        return column.to_pandas()
+    return pandas.Series(as_objects(column_values(column)), dtype=object)
+
+
+def _are_numbers(kinds: Iterable[Any]) -> bool:
+    types = import_optional("pyarrow", extra="streams", purpose=_PURPOSE).types
+    are_numbers = (types.is_integer, types.is_floating, types.is_boolean)
+    return all(any(is_type(kind) for is_type in are_numbers) for kind in kinds)
+
+
+def _are_all_numbers(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, (int, float, np.number, np.bool_)) for value in values)
+
+
+def _file_of(value: Any) -> Any:
+    """Return the bytes or the path of an image that Hugging Face has not decoded."""
+    if not (isinstance(value, Mapping) and set(value) == {"bytes", "path"}):
+        return value
+    return value["path"] if value["bytes"] is None else value["bytes"]
+
+
+def _size_of(value: Any) -> int:
+    if isinstance(value, Mapping):
+        return sum(map(_size_of, value.values()))
+    if is_pil_image(value):
+        return 4 * value.width * value.height
+    return len(value) if isinstance(value, (str, bytes, bytearray, memoryview)) else 0

@@ -1,0 +1,103 @@
+import gc
+import os
+import pickle
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from sk_aft._data._lazy_columns import LazyColumn, LazyFrame, opened
+from sk_aft._data._rows import as_rows
+
+TEXTS = [f"text {number}" for number in range(20)]
+
+
+@pytest.fixture
+def column():
+    return opened(datasets.Dataset.from_dict({"text": TEXTS}))
+
+
+def test_a_column_is_indexed_as_an_array(column):
+    expected = np.array(TEXTS, dtype=object)
+    assert column[3] == "text 3"
+    assert column[-1] == "text 19"
+    for key in (slice(2, 9, 3), [4, 0, 4], np.arange(20) % 3 == 0, slice(5, 5)):
+        assert list(column[key]) == list(expected[key])
+    assert list(column[5:][[1, 0]]) == ["text 6", "text 5"]
+    np.testing.assert_array_equal(np.asarray(column), expected)
+    assert (column.shape, column.ndim, column.dtype) == ((20,), 1, object)
+
+
+def test_columns_are_chained_with_arrays(column):
+    chained = LazyColumn.chained([np.array(["a", None], dtype=object), column[:2], column[5:6]])
+    assert list(chained) == ["a", None, "text 0", "text 1", "text 5"]
+    assert list(chained[[4, 1, 2]]) == ["text 5", None, "text 0"]
+
+
+def test_a_stream_is_kept_in_a_temporary_file_while_it_is_used(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    column = opened(iter(TEXTS))
+    copied = pickle.loads(pickle.dumps(column))
+    some = column[3:5]
+    del column
+    assert list(copied) == TEXTS
+    assert list(some) == TEXTS[3:5]
+    del copied
+    assert len(os.listdir(tmp_path)) == 1
+    del some
+    gc.collect()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_temporary_file_is_removed_if_the_stream_fails(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def fails():
+        yield from TEXTS
+        raise OSError("the connection was lost")
+
+    with pytest.raises(OSError, match="connection was lost"):
+        opened(fails())
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_pickle_of_a_file_holds_its_path_only(tmp_path):
+    long = ["a long text " * 100 + str(number) for number in range(200)]
+    datasets.Dataset.from_dict({"text": long}).save_to_disk(tmp_path)
+    column = opened(datasets.load_from_disk(tmp_path))
+    pickled = pickle.dumps(column)
+    assert len(pickled) < 20_000
+    assert list(pickle.loads(pickled)[198:]) == long[198:]
+
+
+def test_a_frame_gives_columns_and_rows():
+    dataset = datasets.Dataset.from_dict({"text": TEXTS, "size": list(range(20)), "x": TEXTS})
+    frame = opened(dataset, ["text", "size"])
+    assert (frame.columns, frame.shape) == (["text", "size"], (20, 2))
+    some = frame[np.array([7, 2])]
+    assert list(some["text"]) == ["text 7", "text 2"]
+    assert some["size"].tolist() == [7, 2]
+    loaded = some[["size"]].loaded()
+    assert loaded.to_dict("list") == {"size": [7, 2]}
+    assert isinstance(frame["text"], LazyColumn)
+    assert isinstance(frame[["text"]], LazyFrame)
+
+
+def test_rows_of_a_stream_are_recognised():
+    assert as_rows(datasets.Dataset.from_dict({"text": TEXTS})).kind == "text"
+    assert as_rows(pa.table({"path": ["a.png", "b.PNG"]})).kind == "image"
+    assert as_rows(pa.table({"file": [b"1", None]}), missing=True).kind == "image"
+    assert as_rows(pa.table({"a": [1, 2], "b": [3, 4]})).kind == "numeric"
+    with pytest.raises(ValueError, match="Row 1 of X is missing"):
+        as_rows(pa.table({"text": ["a", None]}))
+    with pytest.raises(ValueError, match="minimum of 1"):
+        as_rows(pa.table({"text": pa.array([], pa.string())}))
+
+
+def test_rows_in_memory_and_of_a_file_are_joined():
+    rows = as_rows(TEXTS[:2]).concat(as_rows(iter(TEXTS[2:4])))
+    assert rows.is_lazy
+    assert list(rows.values) == TEXTS[:4]
+    assert not rows.loaded().is_lazy
+    assert [len(piece) for piece in rows.pieces()] == [4]

@@ -1,0 +1,246 @@
+import pickle
+import warnings
+
+import datasets
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import sklearn
+from PIL import Image
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline, make_pipeline
+
+from sk_aft import (
+    AFTClassifier,
+    FineTunedFeatureExtractor,
+    FoundationFeatureExtractor,
+    TeacherPredictions,
+)
+from sk_aft._data._streams import ROWS_PER_BATCH
+from sk_aft.backbones import CallableBackbone
+from sk_aft.modules import ResNet
+from sk_aft.preprocessing import ImageResizer
+from sk_aft.store import FeatureStore
+from tests._data.test_streams import png
+
+rng = np.random.default_rng(0)
+WORDS = np.array(["card", "lost", "bank", "rate", "euro", "pay", "new", "stolen"])
+TEXTS = [" ".join(rng.choice(WORDS, 5)) + f" {number}" for number in range(60)]
+LABELS = np.array([text.count("card") > 0 for text in TEXTS]).astype(int)
+
+
+def count_letters(texts):
+    return np.array([[text.count(letter) for letter in "abcdeklnrt"] for text in texts])
+
+
+def colour(images):
+    return np.array([np.asarray(image).mean((0, 1)) for image in images])
+
+
+@pytest.fixture
+def letters(tmp_path):
+    model = CallableBackbone(count_letters, fingerprint="letters")
+    return lambda columns=None, **options: FoundationFeatureExtractor(
+        model if columns is None else {columns: model}, cache=tmp_path / "store", **options
+    )
+
+
+def n_stored(tmp_path):
+    return FeatureStore(tmp_path / "store").stats()["rows"]
+
+
+def sources(tmp_path):
+    """The same texts, once as a column of a table and as rows alone."""
+    table = pa.table({"text": TEXTS, "label": LABELS})
+    pq.write_table(table.slice(0, 25), tmp_path / "0.parquet")
+    pq.write_table(table.slice(25), tmp_path / "1.parquet")
+    dataset = datasets.Dataset(table)
+    return {
+        "files": (str(tmp_path / "*.parquet"), "text"),
+        "data set": (dataset, "text"),
+        "iterable data set": (dataset.to_iterable_dataset(), "text"),
+        "table": (table, "text"),
+        "dicts": (iter(table.to_pylist()), "text"),
+        "texts": (iter(TEXTS), None),
+        "lists": (iter([TEXTS[:10], TEXTS[10:]]), None),
+        "column": (dataset.select_columns("text"), None),
+    }
+
+
+SOURCES = [
+    "files",
+    "data set",
+    "iterable data set",
+    "table",
+    "dicts",
+    "texts",
+    "lists",
+    "column",
+]
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_precompute_stores_the_features_of_a_stream(letters, tmp_path, name):
+    X, column = sources(tmp_path)[name]
+    letters(column).precompute(X)
+    assert n_stored(tmp_path) == 60
+    rows = letters().fit_transform(TEXTS)
+    np.testing.assert_array_equal(rows.features, count_letters(TEXTS))
+    assert n_stored(tmp_path) == 60
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_student_of_a_stream_is_that_of_a_list(letters, tmp_path, name):
+    X, column = sources(tmp_path)[name]
+    options = {"random_state": 0, "max_epochs": 3, "beta": 1}
+    expected = make_pipeline(letters(), AFTClassifier(**options)).fit(TEXTS, LABELS)
+    student = make_pipeline(letters(column, inputs=column), AFTClassifier(**options))
+    student.fit(X, LABELS)
+    np.testing.assert_array_equal(
+        student[-1].predict_proba(TEXTS), expected[-1].predict_proba(TEXTS)
+    )
+    X, _ = sources(tmp_path)[name]
+    np.testing.assert_array_equal(student.predict(X), expected.predict(TEXTS))
+
+
+def test_a_stream_is_resumed(letters, tmp_path):
+    def fails_after(n_rows):
+        yield from TEXTS[:n_rows]
+        raise OSError("the connection was lost")
+
+    batches = (TEXTS[start : start + 20] for start in (0, 20))
+    letters().precompute(batches)
+    assert n_stored(tmp_path) == 40
+    with pytest.raises(OSError, match="connection was lost"):
+        letters().precompute(fails_after(50))
+    letters().precompute(iter(TEXTS))
+    assert n_stored(tmp_path) == 60
+
+
+def test_errors_and_warnings_count_the_rows_of_the_whole_stream(letters):
+    texts = [f"text {number}" for number in range(ROWS_PER_BATCH + 100)]
+    texts[5] = texts[ROWS_PER_BATCH + 7] = None
+    with pytest.warns(UserWarning, match=rf"2 of {len(texts)} rows .* is row 5") as caught:
+        letters(on_error="mask").precompute(iter(texts))
+    assert len(caught) == 1
+    texts[5] = "a text"
+    with pytest.warns(UserWarning, match=rf"The first is row {ROWS_PER_BATCH + 7}:"):
+        letters(on_error="mask").precompute(iter(texts))
+    with pytest.raises(ValueError, match=rf"Row 7 .* row {ROWS_PER_BATCH} of the stream"):
+        letters().precompute(iter(texts))
+
+
+def test_what_cannot_be_a_stream_says_why(letters, tmp_path):
+    with pytest.raises(ValueError, match="minimum of 1 is required"):
+        letters().precompute(iter([]))
+    with pytest.raises(ValueError, match="X is a single string"):
+        letters().precompute("a text")
+    with pytest.raises(ValueError, match="X yields rows of type Image, which cannot be kept"):
+        letters().fit(iter([Image.new("RGB", (4, 4))]))
+    teacher = TeacherPredictions(make_pipeline(TfidfVectorizer(), LogisticRegression()))
+    with pytest.raises(ValueError, match="TeacherPredictions learn from all rows at once"):
+        FoundationFeatureExtractor(teacher, cache=tmp_path).precompute(iter(TEXTS))
+    two = datasets.Dataset.from_dict({"a": TEXTS, "b": TEXTS})
+    with pytest.raises(ValueError, match=r"cannot read the columns \['a', 'b'\] of a stream"):
+        FoundationFeatureExtractor({"a": len, "b": len}).fit(two)
+
+
+def test_rows_without_labels_may_be_a_stream(letters):
+    options = {"random_state": 0, "max_epochs": 3}
+    with sklearn.config_context(enable_metadata_routing=True):
+        student = AFTClassifier(**options).set_fit_request(X_unlabeled=True)
+        pipe = Pipeline(
+            [("extractor", letters()), ("student", student)], transform_input=["X_unlabeled"]
+        )
+        pipe.fit(TEXTS[:30], LABELS[:30], X_unlabeled=TEXTS[30:])
+        expected = pipe.predict_proba(TEXTS)
+        pipe.fit(TEXTS[:30], LABELS[:30], X_unlabeled=iter(TEXTS[30:]))
+    np.testing.assert_array_equal(pipe.predict_proba(TEXTS), expected)
+
+
+def test_a_search_reads_the_rows_of_a_data_set(letters):
+    dataset = datasets.Dataset.from_dict({"text": TEXTS})
+    student = AFTClassifier(random_state=0, max_epochs=2)
+    scores = [
+        GridSearchCV(student, {"beta": [0, 1]}, cv=2, n_jobs=n_jobs)
+        .fit(letters().fit_transform(X), LABELS)
+        .cv_results_["mean_test_score"]
+        for X, n_jobs in ((TEXTS, 1), (dataset, 1), (dataset, 2))
+    ]
+    np.testing.assert_array_equal(scores[1], scores[0])
+    np.testing.assert_array_equal(scores[2], scores[0])
+
+
+def test_features_without_a_store_are_joined(letters):
+    extractor = letters().set_params(cache=None)
+    texts = [f"{text} {number}" for number in range(150) for text in TEXTS]
+    assert len(texts) > ROWS_PER_BATCH
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rows = extractor.fit_transform(iter(texts))
+    np.testing.assert_array_equal(rows.features, count_letters(texts))
+    np.testing.assert_array_equal(rows[8190:8200].features, count_letters(texts[8190:8200]))
+
+
+def test_rows_with_features_are_pickled_with_their_file(letters):
+    rows = letters().fit_transform(iter(TEXTS))
+    copied = pickle.loads(pickle.dumps(rows))
+    np.testing.assert_array_equal(copied.features, count_letters(TEXTS))
+    assert list(copied[3:5].inputs) == TEXTS[3:5]
+
+
+def test_images_are_decoded_for_each_batch(tmp_path):
+    files = [png(level) for level in range(0, 240, 4)]
+    labels = np.arange(60) // 30
+    images = datasets.Dataset.from_dict({"image": [{"bytes": f, "path": None} for f in files]})
+    images = images.cast_column("image", datasets.Image())
+    model = CallableBackbone(colour, fingerprint="colour")
+    options = {"random_state": 0, "max_epochs": 3, "early_stopping": True, "module": ResNet}
+    options |= {"preprocessor": ImageResizer()}
+    students = []
+    for X in (files, images):
+        extractor = FoundationFeatureExtractor(model, cache=tmp_path)
+        pipe = make_pipeline(extractor, AFTClassifier(**options)).fit(X, labels)
+        students.append(pipe)
+    expected, student = students
+    np.testing.assert_array_equal(student.predict_proba(images), expected.predict_proba(files))
+
+
+def test_an_unreadable_image_of_a_stream_is_named(tmp_path):
+    model = CallableBackbone(colour, fingerprint="colour")
+    extractor = FoundationFeatureExtractor(model, cache=tmp_path)
+    with pytest.raises(ValueError, match=r"Row 2 \(bytes\) is not a readable image"):
+        extractor.precompute(iter([png(1), png(2), b"no image"]))
+
+
+def test_a_model_is_tuned_on_the_rows_of_a_data_set(encoder_directory):
+    dataset = datasets.Dataset.from_dict({"text": TEXTS})
+    features = [
+        FineTunedFeatureExtractor(f"hf:{encoder_directory('bert')}", n_steps=2, cache=None, cv=2)
+        .fit_transform(X, LABELS)
+        .features
+        for X in (TEXTS, dataset)
+    ]
+    np.testing.assert_array_equal(features[1], features[0])
+
+
+def test_a_table_of_numbers_is_read_whole():
+    table = pa.table({"a": rng.normal(size=60), "b": np.arange(60)})
+    student = AFTClassifier(beta=0, max_epochs=2, random_state=0).fit(table, LABELS)
+    assert student.n_features_in_ == 2
+    np.testing.assert_array_equal(student.predict(table), student.predict(table.to_pandas()))
+
+
+def test_pieces_of_a_stream_train_with_partial_fit(letters):
+    dataset = datasets.Dataset.from_dict({"text": TEXTS, "label": LABELS})
+    extractor = letters().fit(TEXTS[:10])
+    student = AFTClassifier(random_state=0)
+    for batch in dataset.iter(20):
+        rows = extractor.transform(batch["text"])
+        student.partial_fit(rows, batch["label"], classes=[0, 1])
+    assert len(student.history_) == 3
+    assert isinstance(pd.Series(student.predict(TEXTS)).sum(), np.integer)
