@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sk_aft._data._rows import Rows
 from sk_aft.preprocessing._columns import dense_one_hot_encoder
-from sk_aft.transfer._memory import remembered
+from sk_aft.transfer._teacher_memory import remembered
 
 # Latent dimensions of texts: 384 were no better with 10 and 50 labels a class.
 _N_COMPONENTS = 128

@@ -12,8 +12,8 @@ from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, Str
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sk_aft.transfer._centroid_probe import CentroidProbe
-from sk_aft.transfer._memory import remembered
 from sk_aft.transfer._pool import SMALLEST_PROBABILITY
+from sk_aft.transfer._teacher_memory import remembered
 
 _MAX_FOLDS = 5
 _INVERSE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # C of the logistic regression

@@ -15,7 +15,7 @@ from sk_aft import AFTClassifier, AFTRegressor, FoundationFeatureExtractor
 from sk_aft.model_selection import LabeledFold
 from sk_aft.store import FeatureStore
 from sk_aft.transfer import _probe
-from sk_aft.transfer._memory import forget
+from sk_aft.transfer._teacher_memory import forget_teachers
 
 WORDS = [["card", "lost", "stolen"], ["rate", "euro", "exchange"], ["why", "app", "login"]]
 
@@ -60,9 +60,9 @@ def assert_equal(some, others):
 
 @pytest.fixture(autouse=True)
 def empty():
-    forget()
+    forget_teachers()
     yield
-    forget()
+    forget_teachers()
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def trained(monkeypatch):
 def test_teachers_are_not_trained_again_by_another(parameters, trained):
     rows = make_rows()
     changed = found(student(**parameters).fit(**rows), rows["X"])
-    forget()
+    forget_teachers()
     student().fit(**rows)
     assert len(trained) == 4  # of the features and of the texts, twice
     again = found(student(**parameters).fit(**rows), rows["X"])
@@ -153,7 +153,7 @@ def test_other_rows_have_other_teachers(change):
     others = copy.deepcopy(rows)
     change(others)
     expected = found(student(beta=3).fit(**others), rows["X"])
-    forget()
+    forget_teachers()
     former = found(student(beta=3).fit(**rows), rows["X"])
     assert_equal(found(student(beta=3).fit(**others), rows["X"]), expected)
     assert_equal(found(student(beta=3).fit(**rows), rows["X"]), former)
@@ -174,7 +174,7 @@ def test_other_rows_have_other_teachers(change):
 def test_another_seed_or_transfer_learns_what_it_would_alone(parameters):
     rows = make_rows()
     expected = found(student(**parameters).fit(**rows), rows["X"])
-    forget()
+    forget_teachers()
     former = found(student().fit(**rows), rows["X"])
     again = found(student(**parameters).fit(**rows), rows["X"])
     assert_equal(again, expected)
@@ -187,7 +187,7 @@ def test_soft_targets_are_one_more_teacher(trained):
     rows["soft_targets"] = np.random.default_rng(0).dirichlet(np.ones(3), size=90)
     again = found(student(transfer="pooled-kd").fit(**rows), rows["X"])
     assert len(trained) == 2
-    forget()
+    forget_teachers()
     assert_equal(found(student(transfer="pooled-kd").fit(**rows), rows["X"]), again)
     assert "soft targets" in again["teacher_weights"]
 
@@ -195,7 +195,7 @@ def test_soft_targets_are_one_more_teacher(trained):
 def test_more_classes_than_labels_show_are_another_result():
     rows = make_rows()
     expected = found(student().partial_fit(**rows, classes=[0, 1, 2, 3]), rows["X"])
-    forget()
+    forget_teachers()
     student().partial_fit(**rows, classes=[0, 1, 2])
     again = found(student().partial_fit(**rows, classes=[0, 1, 2, 3]), rows["X"])
     assert again["probabilities"].shape == (90, 4)
@@ -213,7 +213,7 @@ def test_training_that_resumes_is_unaffected(method):
             classes = {"classes": [0, 1, 2]} if method == "partial_fit" else {}
             getattr(own, method)(**piece, **classes)
             if not remembers:
-                forget()
+                forget_teachers()
         return found(own, rows["X"])
 
     expected = twice(remembers=False)
@@ -231,7 +231,7 @@ def test_numbers_are_remembered_too(trained):
         return own.predict(rows["X"]), own.transfer_.teacher_weights
 
     expected = predictions(beta=3)
-    forget()
+    forget_teachers()
     predictions(beta=1)
     assert len(trained) == 4
     assert_equal(predictions(beta=3), expected)
@@ -256,7 +256,7 @@ def test_a_search_finds_the_same(n_jobs, tmp_path, trained):
         for train, test in folds:
             pipe = extracting(tmp_path).set_params(aftclassifier__beta=beta)
             expected.append(pipe.fit(X[train], y[train]).score(X[test], y[test]))
-            forget()
+            forget_teachers()
     trained.clear()
     grid = {"aftclassifier__beta": betas}
     search = GridSearchCV(extracting(tmp_path), grid, cv=folds, n_jobs=n_jobs).fit(X, y)
@@ -265,7 +265,7 @@ def test_a_search_finds_the_same(n_jobs, tmp_path, trained):
     np.testing.assert_array_equal(scores.ravel(), expected)
     if n_jobs == 1:
         assert len(trained) == 4 * 2  # three folds, and the refit
-    forget()
+    forget_teachers()
     best = extracting(tmp_path).set_params(**search.best_params_).fit(X, y)
     np.testing.assert_array_equal(search.predict_proba(X), best.predict_proba(X))
 
@@ -275,9 +275,9 @@ def test_students_of_several_threads_are_those_of_one():
     betas = [0.1, 1, 3, 10]
     expected = []
     for beta in betas:
-        forget()
+        forget_teachers()
         expected.append(found(student(beta=beta).fit(**rows), rows["X"]))
-    forget()
+    forget_teachers()
     fits = (joblib.delayed(student(beta=beta).fit)(**rows) for beta in betas)
     for fitted, alone in zip(joblib.Parallel(2, "threading")(fits), expected, strict=True):
         assert_equal(found(fitted, rows["X"]), alone)

@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import pytest
 
-from sk_aft.transfer._memory import _results, forget, remembered
+from sk_aft.transfer._teacher_memory import _results, forget_teachers, remembered
 
 MEGABYTE = 1 << 20
 calls = []
@@ -17,10 +17,10 @@ calls = []
 
 @pytest.fixture(autouse=True)
 def empty():
-    forget()
+    forget_teachers()
     calls.clear()
     yield
-    forget()
+    forget_teachers()
 
 
 def double(*arguments):
@@ -209,7 +209,7 @@ def test_an_object_that_has_no_content_is_an_error():
 def test_a_forked_process_begins_with_nothing():
     code = """
 import os
-from sk_aft.transfer import _memory
+from sk_aft.transfer import _teacher_memory as _memory
 def double(value):
     return 2 * value
 _memory.remembered(double, 3)

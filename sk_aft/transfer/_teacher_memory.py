@@ -82,7 +82,7 @@ def remembered(train: Callable[..., Result], *arguments: Any) -> Result:
     return result
 
 
-def forget() -> None:
+def forget_teachers() -> None:
     """Remove everything, for example before measuring the time of a fit."""
     with _lock:
         _results.clear()
