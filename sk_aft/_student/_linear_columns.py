@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sk_aft._data._rows import Rows
 from sk_aft.preprocessing._columns import dense_one_hot_encoder
+from sk_aft.transfer._teacher_memory import remembered
 
 # Latent dimensions of texts: 384 were no better with 10 and 50 labels a class.
 _N_COMPONENTS = 128
@@ -48,7 +49,7 @@ def _parts(rows: Rows, seed: int) -> list[np.ndarray | None]:
         return [part for column in columns if column is not None for part in _parts(column, seed)]
     if rows.kind == "text":
         texts = ["" if text is None else text for text in rows.values]
-        return [_components(texts, seed)]
+        return [remembered(_components, texts, seed)]
     if rows.kind == "numeric":
         numbers = np.where(np.isfinite(rows.values), rows.values, np.nan).astype(np.float64)
         fill = SimpleImputer(keep_empty_features=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from sk_aft.modules._training_defaults import TrainingDefaults
@@ -234,17 +235,82 @@ class WeightedBag(nn.Module):
             places, is_known = find_pairs(tokens, self.pairs, self.n_tokens)
             indices = torch.cat([tokens, self.n_tokens + places], dim=1)
             weights = torch.cat([weights, is_known * is_token[:, 1:]], dim=1)
+        if self.training and self.sparse:
+            weights = F.dropout(weights, self.token_dropout)
+            return sum_of_rows(self.weight, self.log_weights, indices, weights)
         weights = weights * self.log_weights[indices].exp()
         if self.training:
             weights = F.dropout(weights, self.token_dropout)
         if torch.onnx.is_in_onnx_export():
             return weighted_sum(self.weight, indices, weights)
-        if not (self.training and self.sparse):
-            return F.embedding_bag(indices, self.weight, mode="sum", per_sample_weights=weights)
-        # One gradient for each distinct token of the batch, not for each occurrence.
-        distinct, inverse = indices.unique(return_inverse=True)
-        vectors = F.embedding(distinct, self.weight, sparse=True)
-        return F.embedding_bag(inverse, vectors, mode="sum", per_sample_weights=weights)
+        return F.embedding_bag(indices, self.weight, mode="sum", per_sample_weights=weights)
+
+
+class _SumOfRows(torch.autograd.Function):
+    """See `sum_of_rows`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, vectors: Tensor, log_weights: Tensor, indices: Tensor, shares: Tensor
+    ) -> Tensor:
+        is_read = shares != 0  # most of a batch is padding, and pairs that have no vector
+        n_rows, rows = is_read.sum(dim=1), indices[is_read]
+        weights = shares[is_read] * log_weights[rows].exp()
+        ctx.save_for_backward(vectors, log_weights, rows, weights, n_rows)
+        starts = n_rows.cumsum(0) - n_rows
+        return F.embedding_bag(rows, vectors, starts, mode="sum", per_sample_weights=weights)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        vectors, log_weights, rows, weights, n_rows = ctx.saved_tensors
+        # The gradient of a vector is the sum over the texts that it is in, which is a bag, too.
+        ordered, order = rows.sort(stable=True)
+        distinct, n_texts = ordered.unique_consecutive(return_counts=True)
+        of_vectors = F.embedding_bag(
+            torch.repeat_interleave(n_rows)[order],
+            gradients,
+            n_texts.cumsum(0) - n_texts,
+            mode="sum",
+            per_sample_weights=weights[order],
+        )
+        of_weights = torch.zeros_like(log_weights)
+        # A vector times e^w: the derivative by w is the product with that by the vector.
+        of_weights[distinct] = (vectors[distinct] * of_vectors).sum(dim=1)
+        sparse = torch.sparse_coo_tensor(
+            distinct[None],
+            of_vectors,
+            vectors.shape,
+            check_invariants=False,  # torch warns unless it is set
+        )
+        return sparse, of_weights, None, None
+
+
+@torch.compiler.disable
+def sum_of_rows(vectors: Tensor, log_weights: Tensor, indices: Tensor, shares: Tensor) -> Tensor:
+    """Return weighted sums of vectors, whose gradients are sparse.
+
+    They are those of ``weighted_sum(vectors, indices, shares * log_weights[indices].exp())``, with
+    one gradient for each vector of the batch, whatever the number of its occurrences.
+
+    Parameters
+    ----------
+    vectors : Tensor of shape (n_vectors, width)
+        The vectors; their gradient is sparse.
+    log_weights : Tensor of shape (n_vectors,)
+        Logarithms of their weights; their gradient is dense.
+    indices : Tensor of shape (B, longest), int64
+        Which vectors.
+    shares : Tensor of shape (B, longest)
+        Further weights, which have no gradient; vectors of share 0 are not read.
+
+    Returns
+    -------
+    sums : Tensor of shape (B, width)
+        The weighted sums.
+    """
+    sums: Tensor = _SumOfRows.apply(vectors, log_weights, indices, shares)
+    return sums
 
 
 def weighted_sum(vectors: Tensor, indices: Tensor, weights: Tensor) -> Tensor:

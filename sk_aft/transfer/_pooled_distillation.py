@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sk_aft.transfer._base import TransferRows
 from sk_aft.transfer._pool import OF_NUMBERS, OF_PROBABILITIES, drawn
-from sk_aft.transfer._probe import Folds, default_folds, equal_rows, make_probe
+from sk_aft.transfer._probe import Folds, default_folds, equal_rows, trained_probe
 from sk_aft.transfer._probe_distillation import ProbeDistillation
 
 SOFT_TARGETS = "soft targets"
@@ -184,7 +184,7 @@ class _Probe:
     ) -> None:
         self._take, self._known_mask = take, known_mask
         self._n_classes = n_classes
-        self._probe = make_probe(n_classes, standardises=standardises)
+        self._standardises = standardises
 
     def fit(self, labeled: _Labeled, *, is_last: bool) -> np.ndarray | None:
         """Return out-of-fold predictions of the labelled rows, NaN for none.
@@ -198,10 +198,15 @@ class _Probe:
         self._width = self._n_classes or targets.shape[1]
         columns = self._take(labeled.indices[known])
         predictions = np.full((len(known), self._width), np.nan, np.float32)
-        folds = _restricted(labeled.folds, known)
-        predictions[known] = self._probe.out_of_fold(columns, targets, folds, weights)
-        if not is_last:
-            self._probe.fit(columns, targets, weights)
+        predictions[known], self._probe = trained_probe(
+            columns,
+            targets,
+            _restricted(labeled.folds, known),
+            weights,
+            n_classes=self._n_classes,
+            standardises=self._standardises,
+            predicts=not is_last,
+        )
         return predictions
 
     def predict(self, indices: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sk_aft.transfer._centroid_probe import CentroidProbe
 from sk_aft.transfer._pool import SMALLEST_PROBABILITY
+from sk_aft.transfer._teacher_memory import remembered
 
 _MAX_FOLDS = 5
 _INVERSE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # C of the logistic regression
@@ -240,6 +241,60 @@ def make_probe(n_classes: int | None, *, standardises: bool = True) -> Probe:
     if n_classes > _MOST_CLASSES:
         return CentroidProbe(n_classes, standardises=standardises)
     return ClassProbe(n_classes, standardises=standardises)
+
+
+def trained_probe(
+    columns: np.ndarray,
+    targets: np.ndarray,
+    folds: Folds,
+    sample_weight: np.ndarray | None = None,
+    *,
+    n_classes: int | None,
+    standardises: bool = True,
+    predicts: bool,
+) -> tuple[np.ndarray, Probe]:
+    """Return out-of-fold predictions, and a probe of all rows; both are remembered.
+
+    Parameters
+    ----------
+    columns : ndarray of shape (n, d)
+        Features.
+    targets : ndarray of shape (n,) or (n, n_targets)
+        Class indices, or numbers.
+    folds : sequence of (train, test)
+        Indices of training and held-out rows.
+    sample_weight : ndarray of shape (n,), optional
+        Weights of the rows, 1 on average.
+    n_classes, standardises
+        See `make_probe`.
+    predicts : bool
+        Whether the probe will predict other rows; otherwise it is not fitted to all rows.
+
+    Returns
+    -------
+    predictions : ndarray of shape (n, n_classes) or (n, n_targets), float32
+        NaN for rows that no fold holds out, and for those whose class their fold lacks.
+    probe : ClassProbe, CentroidProbe or RidgeProbe
+        The probe.
+    """
+    settings = (n_classes, standardises, predicts)
+    return remembered(_train, columns, targets, folds, sample_weight, *settings)
+
+
+def _train(
+    columns: np.ndarray,
+    targets: np.ndarray,
+    folds: Folds,
+    sample_weight: np.ndarray | None,
+    n_classes: int | None,
+    standardises: bool,
+    predicts: bool,
+) -> tuple[np.ndarray, Probe]:
+    probe = make_probe(n_classes, standardises=standardises)
+    predictions = probe.out_of_fold(columns, targets, folds, sample_weight)
+    if predicts:
+        probe.fit(columns, targets, sample_weight)
+    return predictions.astype(np.float32), probe
 
 
 def equal_rows(matrix: np.ndarray) -> np.ndarray:

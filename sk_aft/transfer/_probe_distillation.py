@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from sk_aft.transfer._base import TransferMethod, TransferRows
 from sk_aft.transfer._precision import in_full_precision
-from sk_aft.transfer._probe import default_folds, equal_rows, make_probe
+from sk_aft.transfer._probe import default_folds, equal_rows, trained_probe
 from sk_aft.transfer._targets import labeled_rows, predicted_targets
 
 
@@ -117,19 +117,18 @@ class ProbeDistillation(TransferMethod):
             return rows.soft_targets
         indices, matrix = labeled_rows(rows)
         features, targets = rows.features.take(indices), rows.targets[indices]
-        probe = make_probe(rows.n_classes)
         folds = default_folds(
             targets,
             stratify=rows.n_classes is not None,
             seed=rows.seed,
             groups=equal_rows(features),
         )
-        out_of_fold = probe.out_of_fold(features, targets, folds)
+        others = rows.known_mask & ~rows.labeled_mask
+        out_of_fold, probe = trained_probe(
+            features, targets, folds, n_classes=rows.n_classes, predicts=bool(others.any())
+        )
         # Nothing predicts the only row of a class.
         out_of_fold = np.where(np.isnan(out_of_fold), matrix, out_of_fold)
-        others = rows.known_mask & ~rows.labeled_mask
-        if others.any():
-            probe.fit(features, targets)
         predictions = predicted_targets(rows, probe.predict, matrix.shape[1], others)
         predictions[indices] = out_of_fold
         return predictions

@@ -1,3 +1,4 @@
+import functools
 import os
 import re
 import subprocess
@@ -19,6 +20,7 @@ from sk_aft import AFTClassifier, AFTRegressor
 from sk_aft.datasets import load_banking77
 from sk_aft.model_selection import TransferComparison, compare_transfer
 from sk_aft.store import FeatureStore
+from sk_aft.transfer import _probe
 
 FEW = ["linear", "student-alone", "student"]
 COLUMNS = [
@@ -361,6 +363,25 @@ def test_rare_classes_and_few_rows_are_compared(counts, iris):
         X, y, candidates=["linear", "student-alone", "student"], cv=2, verbose=0, random_state=2
     )
     assert set(comparison.scores_) == {"linear", "student-alone", "student"}
+
+
+def test_the_time_of_a_fit_includes_its_teachers(tmp_path, monkeypatch):
+    """Although an earlier comparison in this process trained the same ones."""
+    texts, labels = intents()
+    n_trained = []
+    train = _probe._train
+
+    @functools.wraps(train)
+    def counted(*arguments):
+        n_trained[-1] += 1
+        return train(*arguments)
+
+    monkeypatch.setattr(_probe, "_train", counted)
+    for name in ("first", "second"):
+        monkeypatch.setenv("SK_AFT_CACHE", str(tmp_path / name))
+        n_trained.append(0)
+        compare_transfer(texts, labels, candidates=["student"], cv=2, verbose=0)
+    assert n_trained[0] == n_trained[1] > 0
 
 
 def test_a_changed_picture_is_scored_anew(tmp_path, own_cache):

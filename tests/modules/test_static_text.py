@@ -131,6 +131,45 @@ def test_sparse_gradients_are_the_dense_ones(n_bigrams):
     torch.testing.assert_close(gradients[0].to_dense(), gradients[1])
 
 
+def test_sparse_gradients_hold_each_vector_of_the_batch_once():
+    bag = random_bag(sparse=True).train()
+    bag(*batch([[1, 2, 5, 1], [4, 4, 4], []])).sum().backward()
+    pairs = [bag.pairs.tolist().index(first * N_TOKENS + second) for first, second in PAIRS]
+    # Neither padding nor pairs without a vector: only 1, 2, 4, 5, (1, 2) and (4, 4).
+    expected = [1, 2, 4, 5, *sorted([N_TOKENS + pairs[0], N_TOKENS + pairs[2]])]
+    assert bag.weight.grad._indices()[0].tolist() == expected
+
+
+def test_a_batch_without_tokens_has_an_empty_sparse_gradient():
+    bag = random_bag(sparse=True).train()
+    sums = bag(*batch([[], []]))
+    sums.sum().backward()
+    assert not sums.any()
+    assert not bag.log_weights.grad.any()
+    assert bag.weight.grad._nnz() == 0
+
+
+def test_dropped_tokens_have_no_sparse_gradient():
+    bags = [random_bag(sparse=sparse, token_dropout=0.5).train() for sparse in (True, False)]
+    for bag in bags:
+        torch.manual_seed(0)
+        bag(*batch([[1, 2, 5, 1, 7, 8, 9, 10], [4, 4, 4]])).square().sum().backward()
+    sparse, dense = bags
+    torch.testing.assert_close(sparse.weight.grad.to_dense(), dense.weight.grad)
+    torch.testing.assert_close(sparse.log_weights.grad, dense.log_weights.grad)
+    assert sparse.weight.grad._nnz() == dense.weight.grad.any(dim=1).sum()
+
+
+def test_a_compiled_network_has_the_same_sparse_gradients():
+    inputs = batch([[1, 2, 5, 1], [4, 4, 4], []])
+    plain, compiled = (random_bag(sparse=True).train() for _ in range(2))
+    plain(*inputs).square().sum().backward()
+    torch.compile(compiled, backend="eager")(*inputs).square().sum().backward()
+    assert compiled.weight.grad.is_sparse
+    torch.testing.assert_close(compiled.weight.grad.to_dense(), plain.weight.grad.to_dense())
+    torch.testing.assert_close(compiled.log_weights.grad, plain.log_weights.grad)
+
+
 def gradients_of_weights(n_bigrams):
     bag = random_bag(n_bigrams)
     total = sum(naive_with_gradients(bag, text).square().sum() for text in ([1, 2, 5, 1], [4] * 3))

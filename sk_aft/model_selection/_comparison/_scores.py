@@ -27,6 +27,7 @@ from sk_aft.model_selection._comparison._candidate import ADDED, Candidate, Line
 from sk_aft.model_selection._comparison._data import ComparisonData
 from sk_aft.model_selection._comparison._deployment_cost import DeploymentCost, deployment_cost
 from sk_aft.store import default_store_path
+from sk_aft.transfer._teacher_memory import forget_teachers
 
 ALL, HALF_THE_LABELS, HALF_THE_OTHERS = "all", "half of the labels", "half of the others"
 _FOLDER = "comparisons"
@@ -233,6 +234,7 @@ def _scored(
     X_test, y_test = data.test_rows(test)
     with naming(candidate.name, f"in fold {fold}"):
         estimator = clone(candidate.estimator)
+        forget_teachers()  # what another candidate trained is no time of this one
         start = time.perf_counter()
         estimator.fit(X, y)
         seconds = time.perf_counter() - start

@@ -22,6 +22,7 @@ from sk_aft.model_selection._comparison._candidate import ADDED, Candidate
 from sk_aft.model_selection._comparison._data import ComparisonData
 from sk_aft.model_selection._model_speed import rows_per_second
 from sk_aft.store import FeatureStore
+from sk_aft.transfer._teacher_memory import forget_teachers
 
 _SAMPLE = 100
 _EPOCHS = 3
@@ -122,6 +123,7 @@ def _seconds_of_fit(
         estimator = Pipeline([("frozen", frozen), *estimator.steps[1:]])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        forget_teachers()
         start = time.perf_counter()
         try:
             estimator.fit(X, y)
