@@ -15,7 +15,12 @@ from sk_aft import AFTClassifier, FineTunedFeatureExtractor, FoundationFeatureEx
 from sk_aft._data._rows import as_rows
 from sk_aft._runtime._half_precision import half_precision, is_half_precision
 from sk_aft.backbones import CallableBackbone, HuggingFaceBackbone, TorchBackbone
-from sk_aft.backbones._precision import InHalfPrecision, PrecisionError, cosines_of
+from sk_aft.backbones._precision import (
+    InHalfPrecision,
+    PrecisionError,
+    cosines_of,
+    smallest_cosines,
+)
 from sk_aft.store import FeatureStore
 from tests.conftest import TEXTS
 
@@ -225,3 +230,10 @@ def test_half_precision_ends_with_its_block():
     half.embed(rows, batch_size=50, device=CPU)
     assert not is_half_precision()
     assert not torch.is_autocast_enabled("cpu")
+
+
+def test_each_layer_has_to_agree_by_itself():
+    exact = np.array([[1.0, 2.0, 3.0, 0.0, 0.1]])
+    features = np.array([[1.0, 2.0, 3.0, 0.1, 0.0]])
+    assert cosines_of(features, exact)[0] > 0.99
+    assert smallest_cosines(features, exact, [3, 2])[0] == pytest.approx(0.0)
