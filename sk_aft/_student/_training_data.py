@@ -25,6 +25,7 @@ from sk_aft._features import FoundationFeatures
 from sk_aft._student._schema import RowSchema, check_rows
 from sk_aft._student._targets import ClassTargets, Targets
 from sk_aft.store import read_features
+from sk_aft.store._feature_files import are_exported
 
 _ROWS_PER_CHECK = 8192
 
@@ -408,6 +409,12 @@ def _check_features(features: Any, n_rows: int) -> FeatureRows:
         _check_length(features, n_rows)  # the extractor has checked that they are finite or missing
         return features
     if isinstance(features, (str, os.PathLike)):
+        if are_exported(features):
+            raise ValueError(
+                f"{str(features)!r} was exported by a store, whose rows are in an order of their "
+                "own: bring it into a store with FeatureStore.import_features, where the rows of X "
+                "are found by their content."
+            )
         matrix = read_features(features)
         if len(matrix) != n_rows:
             raise ValueError(

@@ -21,7 +21,7 @@ from sk_aft.store._removal import chosen_models
 
 _FORMATS: dict[str, ModuleType] = {".safetensors": _safetensors, ".parquet": _parquet}
 # What marks a file of features among the entries of its metadata.
-_ENTRY = "sk_aft.features"
+EXPORTED = "sk_aft.features"
 _VERSION = 1
 _PIECE_BYTES = 32 * 1024 * 1024
 
@@ -41,18 +41,18 @@ class _Model(NamedTuple):
 
     def as_metadata(self) -> dict[str, str]:
         content = {**self.description, "digest": self.digest.hex(), "version": _VERSION}
-        return {_ENTRY: json.dumps(content)}
+        return {EXPORTED: json.dumps(content)}
 
     @classmethod
     def of(cls, metadata: dict[str, str], path: Path) -> _Model:
-        if _ENTRY not in metadata:
+        if EXPORTED not in metadata:
             raise ValueError(
                 f"{path} was not written by FeatureStore.export_features: its metadata has no "
-                f"entry {_ENTRY!r}. To train on features in your own order, read them with "
+                f"entry {EXPORTED!r}. To train on features in your own order, read them with "
                 "sk_aft.store.read_features."
             )
         try:
-            content = json.loads(metadata[_ENTRY])
+            content = json.loads(metadata[EXPORTED])
             version = content.pop("version")
             model = cls(**{**content, "digest": bytes.fromhex(content["digest"])})
         except (ValueError, LookupError, TypeError, AttributeError) as error:

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from sk_aft._data._table_files import ARROW_SUFFIXES, PARQUET_SUFFIXES, table_files
+from sk_aft.store import _parquet, _safetensors
+from sk_aft.store._exchange import EXPORTED
 from sk_aft.store._feature_columns import open_column, read_columns
 from sk_aft.store._model_rows import as_float32
 from sk_aft.store._safetensors import map_tensor
@@ -69,6 +71,14 @@ def read_features(path: str | os.PathLike, column: str = "features") -> np.ndarr
         return _checked(_map_array(files[0]), files[0])
     dtype, array = map_tensor(files[0], column)
     return _checked(as_float32(array, "bfloat16") if dtype == "BF16" else array, files[0])
+
+
+def are_exported(path: str | os.PathLike) -> bool:
+    """Return whether a store exported these features, whose rows are then in its own order."""
+    file = _files_of(path)[0]
+    if file.suffix == ".safetensors":
+        return EXPORTED in _safetensors.read_metadata(file)
+    return file.suffix in PARQUET_SUFFIXES and EXPORTED in _parquet.read_metadata(file)
 
 
 def _map_array(path: Path) -> np.ndarray:

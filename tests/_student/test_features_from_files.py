@@ -6,7 +6,7 @@ from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV
 
 from sk_aft import AFTClassifier, AFTRegressor
-from sk_aft.store import read_features
+from sk_aft.store import FeatureStore, read_features
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -113,3 +113,15 @@ def test_a_student_reads_a_mapped_file_while_it_trains(tmp_path):
     mapped = student().fit(X, Y, features=path)
     expected = student().fit(X, Y, features=FEATURES)
     np.testing.assert_array_equal(mapped.predict_proba(X), expected.predict_proba(X))
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "safetensors"])
+def test_features_that_a_store_exported_are_refused(tmp_path, suffix):
+    """Their rows are in the order of the store."""
+    store = FeatureStore(tmp_path / "store")
+    model = store.register_model({"weights": "none"}, name="none")
+    store.put_many([model + bytes([row]) * 16 for row in range(4)], np.eye(4))
+    path = tmp_path / f"features.{suffix}"
+    store.export_features(path, model=model)
+    with pytest.raises(ValueError, match=r"was exported by a store.*import_features"):
+        AFTClassifier().fit(np.eye(4), [0, 1, 0, 1], features=path)
