@@ -244,3 +244,55 @@ def test_pieces_of_a_stream_train_with_partial_fit(letters):
         student.partial_fit(rows, batch["label"], classes=[0, 1])
     assert len(student.history_) == 3
     assert isinstance(pd.Series(student.predict(TEXTS)).sum(), np.integer)
+
+
+def shouted(batch):
+    return {"text": [text.upper() for text in batch["text"]]}
+
+
+@pytest.mark.parametrize("columns", [None, "text"])
+def test_a_transform_of_a_data_set_is_honoured(tmp_path, columns):
+    def first_letters(texts):
+        return np.array([[ord(letter) for letter in text[:3]] for text in texts])
+
+    dataset = datasets.Dataset.from_dict({"text": TEXTS}).with_transform(shouted)
+    upper = [text.upper() for text in TEXTS]
+    model = CallableBackbone(first_letters, fingerprint="first letters")
+    model = model if columns is None else {columns: model}
+    extractor = FoundationFeatureExtractor(model, inputs=columns, cache=tmp_path / "store")
+    rows = extractor.fit_transform(dataset)
+    np.testing.assert_array_equal(rows.features, first_letters(upper))
+    assert list(rows.inputs) == upper
+    n_rows = n_stored(tmp_path)
+    extractor.precompute(dataset)
+    assert n_stored(tmp_path) == n_rows
+
+
+def test_a_transform_may_return_a_column_of_its_own(letters):
+    dataset = datasets.Dataset.from_dict({"text": TEXTS, "size": [1] * 60}).with_transform(
+        lambda batch: {"shouted": [text.upper() for text in batch["text"]]}
+    )
+    extractor = letters("shouted", inputs="shouted").fit(dataset)
+    assert list(extractor.transform(dataset).inputs) == [text.upper() for text in TEXTS]
+
+
+@pytest.mark.parametrize("column", ["size", ("size", "price")])
+def test_columns_of_numbers_are_read_from_files_and_data_sets(tmp_path, column):
+    def as_numbers(rows):
+        return np.asarray(rows, float)
+
+    frame = pd.DataFrame({"text": TEXTS, "size": np.arange(60), "price": rng.normal(size=60)})
+    frame.to_parquet(tmp_path / "rows.parquet")
+    models = {
+        "text": CallableBackbone(count_letters, fingerprint="letters"),
+        column: CallableBackbone(as_numbers, fingerprint="numbers"),
+    }
+    inputs = list(column) if isinstance(column, tuple) else column
+    for of_student in ("text", inputs):
+        extractor = FoundationFeatureExtractor(models, inputs=of_student)
+        expected = extractor.fit_transform(frame)
+        for X in (datasets.Dataset.from_pandas(frame), tmp_path / "rows.parquet"):
+            rows = extractor.fit_transform(X)
+            np.testing.assert_array_equal(rows.features, expected.features)
+            np.testing.assert_array_equal(np.asarray(rows.inputs), np.asarray(expected.inputs))
+            np.testing.assert_array_equal(rows[7:9].features, expected.features[7:9])

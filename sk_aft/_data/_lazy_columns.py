@@ -20,6 +20,7 @@ from sk_aft._data._streams import (
     column_values,
     holds_objects,
     is_stream,
+    is_transformed,
     several_columns,
 )
 from sk_aft._optional import import_optional
@@ -140,6 +141,19 @@ class LazyFrame:
         table = one.with_format("arrow")[:]  # numbers and categories are small
         return table.column(name).take(self._indices).to_pandas()
 
+    @property
+    def is_small(self) -> bool:
+        """Whether these are numbers and categories only, which fit into memory."""
+        return not any(map(holds_objects, self.dtypes))
+
+    def as_rows(self) -> Any:
+        """Return the only column, or a DataFrame of numbers and categories."""
+        if self.is_small:
+            return self.loaded()
+        if len(self.columns) > 1:
+            raise several_columns(self.columns)
+        return self[self.columns[0]]
+
     def loaded(self) -> Any:
         """Return the columns as a DataFrame in memory."""
         pandas = import_optional("pandas", extra="streams", purpose=_PURPOSE)
@@ -223,8 +237,9 @@ class _Chain:
 def opened(X: Any, columns: Sequence[str] | None = None) -> Any:
     """Return a stream as rows that can be read in any order; other rows as they are.
 
-    Data sets of Hugging Face are read where they are. Other streams are written to a temporary
-    file first, because they may be read only once or only from their beginning.
+    Data sets of Hugging Face are read where they are, unless they transform their rows. Other
+    streams are written to a temporary file first, because they may be read only once or only from
+    their beginning.
 
     Parameters
     ----------
@@ -242,7 +257,7 @@ def opened(X: Any, columns: Sequence[str] | None = None) -> Any:
         return X
     datasets = import_optional("datasets", extra="streams", purpose=_PURPOSE)
     file = None
-    if not isinstance(X, datasets.Dataset):
+    if not isinstance(X, datasets.Dataset) or is_transformed(X):
         file = _TemporaryFile()
         _write(X, columns, file.path)
         X = datasets.Dataset.from_file(file.path)
@@ -251,12 +266,7 @@ def opened(X: Any, columns: Sequence[str] | None = None) -> Any:
         if missing:
             raise ValueError(f"columns {missing} are missing from X, which has {X.column_names}.")
         return LazyFrame(X.select_columns(list(dict.fromkeys(columns))), file=file)
-    frame = LazyFrame(X, file=file)
-    if not any(map(holds_objects, frame.dtypes)):
-        return frame.loaded()
-    if len(frame.columns) > 1:
-        raise several_columns(frame.columns)
-    return frame[frame.columns[0]]
+    return LazyFrame(X, file=file).as_rows()
 
 
 def _write(X: Any, columns: Sequence[str] | None, path: str) -> None:
@@ -279,6 +289,7 @@ def _as_table(batch: Any, arrow: Any) -> Any:
     if not all(row is None or isinstance(row, (str, bytes)) for row in values):
         raise ValueError(
             f"X yields rows of type {type(values[0]).__name__}, which cannot be kept in a file "
-            "while a student trains: make it a list, or yield texts, paths or bytes of files."
+            "while a student trains: make it a list, yield texts, paths or bytes of files, or "
+            "replace a transform of a datasets.Dataset by ds.map(...)."
         )
     return arrow.table({"rows": values})

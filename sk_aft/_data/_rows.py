@@ -34,7 +34,7 @@ from sk_aft._data._pixels import (
     ranges_after_fit,
     read_pixels,
 )
-from sk_aft._data._streams import ROWS_PER_BATCH, several_columns
+from sk_aft._data._streams import ROWS_PER_BATCH
 from sk_aft.exceptions import SeveralKindsError
 
 _DATES = (
@@ -450,9 +450,7 @@ def _frame_rows(X: Any) -> Rows:
 
 def _recognised(X: Any, frames: bool, kind: str | None) -> Rows:
     if isinstance(X, LazyFrame):
-        if len(X.columns) > 1:
-            raise several_columns(X.columns)
-        X = X[X.columns[0]]
+        X = X.as_rows()
     if isinstance(X, LazyColumn):
         return _lazy_rows(X, kind)
     if is_category(X):

@@ -19,6 +19,7 @@ ROWS_PER_BATCH = 8192
 # A batch of images or long texts has fewer rows, so that it does not fill the memory.
 _BYTES_PER_BATCH = 64 << 20
 _ROWS_PER_READ = 1024
+_ROWS_PER_TRANSFORM = 64  # which may decode images
 _FORMATS = {
     ".csv": "csv",
     **dict.fromkeys(PARQUET_SUFFIXES, "parquet"),
@@ -55,6 +56,11 @@ def is_hugging_face(X: Any) -> bool:
     """Return whether this is a `datasets.Dataset` or a `datasets.IterableDataset`."""
     is_theirs = any(base.__module__.startswith("datasets.") for base in type(X).__mro__)
     return is_theirs and hasattr(X, "column_names") and hasattr(X, "iter")
+
+
+def is_transformed(X: Any) -> bool:
+    """Return whether a data set of Hugging Face computes its rows when they are read."""
+    return (getattr(X, "format", None) or {}).get("type") == "custom"
 
 
 def batches_of(X: Any, columns: Sequence[str] | None = None) -> Iterator[Any]:
@@ -192,16 +198,16 @@ def _open_csv(fragment: Any, schema: Any, columns: list[str]) -> Iterator[Any]:
 
 
 def _of_hugging_face(X: Any, columns: Sequence[str] | None) -> Iterator[Any]:
-    if X.column_names is not None:
+    # A transform may read and return other columns than those that are stored.
+    if X.column_names is not None and not is_transformed(X):
         X = X.select_columns(_chosen(X.column_names, columns, lambda: _holds_numbers(X)))
-    is_transformed = (getattr(X, "format", None) or {}).get("type") == "custom"
-    if getattr(X, "features", None) is not None and not is_transformed:
+    if getattr(X, "features", None) is not None and not is_transformed(X):
         # Images come as the bytes of their files, which decodes them only if they are not stored.
         yield from _of_tables(X.with_format("arrow").iter(_ROWS_PER_READ), columns)
         return
     rows = (
         dict(zip(batch, values, strict=True))
-        for batch in X.iter(_ROWS_PER_READ)
+        for batch in X.iter(_ROWS_PER_TRANSFORM)
         for values in zip(*batch.values(), strict=True)
     )
     yield from _of_iterator(rows, columns)

@@ -11,8 +11,9 @@ import numpy as np
 from sklearn.utils.validation import check_array
 
 from sk_aft._data._containers import is_frame, require_columns, select_columns
-from sk_aft._data._lazy_columns import opened
+from sk_aft._data._lazy_columns import LazyFrame, opened
 from sk_aft._data._rows import Rows, as_rows, check_finite, named
+from sk_aft._data._streams import is_transformed
 from sk_aft._extraction._row_faults import OR_MASK
 
 
@@ -122,7 +123,7 @@ class Door(NamedTuple):
     def _columns_to_open(self, names: list[Any], X: Any, known: Known | None) -> list[Any]:
         """Return the columns of a stream that the models and the student read."""
         of_student = self.inputs if isinstance(self.inputs, list) else [self.inputs]
-        in_stream = getattr(X, "column_names", None)
+        in_stream = None if is_transformed(X) else getattr(X, "column_names", None)
         if in_stream is not None and known is not None:
             names = [name for name in names if name in in_stream]
         return list(dict.fromkeys([*names, *(name for name in of_student or () if name)]))
@@ -149,10 +150,12 @@ class Door(NamedTuple):
         if is_one:
             return Seen(X[self.inputs], read.column(self.inputs, missing=True), read)
         frame = X if self.inputs is None else select_columns(X, self.inputs)
+        if isinstance(frame, LazyFrame) and frame.is_small:
+            frame = frame.loaded()
         if len(names) == 1:
             rows = read.column(names[0], missing=True)
             return Seen(rows.values if rows.is_lazy else frame, rows, read)
-        if read.is_lazy:
+        if isinstance(frame, LazyFrame):
             raise ValueError(
                 f"A student cannot read the columns {names} of a stream together: name the one "
                 "that it reads, as in inputs="
