@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,11 +21,14 @@ from sk_aft._data._streams import (
     column_values,
     holds_objects,
     is_stream,
+    is_string,
     is_transformed,
+    missing_values,
     several_columns,
 )
 from sk_aft._optional import import_optional
 
+_ROWS_PER_MASK = 256
 _PURPOSE = "training on rows from a file or a stream"
 
 
@@ -32,6 +36,14 @@ class _Reader(Protocol):
     """Reads values by their numbers."""
 
     def __len__(self) -> int: ...
+
+    @property
+    def missing_mask(self) -> np.ndarray:
+        """Which values are missing, (n,) bool; they are not read for that."""
+
+    @property
+    def holds_strings(self) -> bool:
+        """Whether the values are strings."""
 
     def read(self, indices: np.ndarray) -> list:
         """Return some values in this order."""
@@ -64,6 +76,16 @@ class LazyColumn:
     def shape(self) -> tuple[int]:
         """Number of values."""
         return (len(self),)
+
+    @property
+    def missing_mask(self) -> np.ndarray:
+        """Which values are missing, (n,) bool; they are not read for that."""
+        return self._reader.missing_mask[self._indices]
+
+    @property
+    def holds_strings(self) -> bool:
+        """Whether the values are strings, possibly missing."""
+        return self._reader.holds_strings
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -186,6 +208,21 @@ class _ColumnOfDataset:
     def __len__(self) -> int:
         return len(self._dataset)
 
+    @cached_property
+    def missing_mask(self) -> np.ndarray:
+        """Which values are missing, (n,) bool."""
+        # A few rows at a time: those of selected rows are copied.
+        masks = [
+            missing_values(table.column(self._name)) for table in self._dataset.iter(_ROWS_PER_MASK)
+        ]
+        return np.concatenate([np.zeros(0, dtype=bool), *masks])
+
+    @property
+    def holds_strings(self) -> bool:
+        """Whether the values are strings."""
+        (kind,) = self._dataset.features.arrow_schema.types
+        return is_string(kind)
+
     def read(self, indices: np.ndarray) -> list:
         """Return some values in this order."""
         if not len(indices):
@@ -221,6 +258,16 @@ class _Chain:
     def __len__(self) -> int:
         return int(self._stops[-1])
 
+    @cached_property
+    def missing_mask(self) -> np.ndarray:
+        """Which values are missing, (n,) bool."""
+        return np.concatenate([which_are_missing(part) for part in self._parts])
+
+    @property
+    def holds_strings(self) -> bool:
+        """Whether the values are strings."""
+        return all(map(are_strings, self._parts))
+
     def read(self, indices: np.ndarray) -> list:
         """Return some values in this order."""
         values: np.ndarray = np.empty(len(indices), dtype=object)
@@ -232,6 +279,20 @@ class _Chain:
                 some = part[indices[mine] - first]
                 values[mine] = some.loaded() if isinstance(some, LazyColumn) else some
         return list(values)
+
+
+def which_are_missing(values: np.ndarray | LazyColumn) -> np.ndarray:
+    """Return which texts or images of an array of objects or of a column are None, (n,) bool."""
+    if isinstance(values, LazyColumn):
+        return values.missing_mask
+    return np.array([value is None for value in values], dtype=bool)
+
+
+def are_strings(values: np.ndarray | LazyColumn) -> bool:
+    """Return whether the first value of an array of objects, or a column, is a string."""
+    if isinstance(values, LazyColumn):
+        return values.holds_strings
+    return isinstance(next((value for value in values if value is not None), ""), str)
 
 
 def opened(X: Any, columns: Sequence[str] | None = None) -> Any:

@@ -60,7 +60,7 @@ def is_hugging_face(X: Any) -> bool:
 
 def is_transformed(X: Any) -> bool:
     """Return whether a data set of Hugging Face computes its rows when they are read."""
-    return (getattr(X, "format", None) or {}).get("type") == "custom"
+    return is_hugging_face(X) and (getattr(X, "format", None) or {}).get("type") == "custom"
 
 
 def batches_of(X: Any, columns: Sequence[str] | None = None) -> Iterator[Any]:
@@ -114,11 +114,26 @@ def column_values(column: Any) -> list:
     return [_file_of(value) for value in values] if is_image_struct(column.type) else values
 
 
+def missing_values(column: Any) -> np.ndarray:
+    """Return which texts or images of an array of pyarrow are missing, (n,) bool."""
+    compute = import_optional("pyarrow.compute", extra="streams", purpose=_PURPOSE)
+    if not is_image_struct(column.type):
+        return np.asarray(column.is_null(), dtype=bool)
+    contents = [compute.struct_field(column, name).is_null() for name in ("bytes", "path")]
+    return np.asarray(compute.and_(*contents), dtype=bool)
+
+
 def holds_objects(kind: Any) -> bool:
     """Return whether a type of pyarrow is that of texts, of bytes, or of images."""
     types = import_optional("pyarrow", extra="streams", purpose=_PURPOSE).types
-    are_objects = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
-    return any(is_type(kind) for is_type in are_objects) or is_image_struct(kind)
+    are_files = types.is_binary(kind) or types.is_large_binary(kind) or is_image_struct(kind)
+    return are_files or is_string(kind)
+
+
+def is_string(kind: Any) -> bool:
+    """Return whether a type of pyarrow is that of texts."""
+    types = import_optional("pyarrow", extra="streams", purpose=_PURPOSE).types
+    return types.is_string(kind) or types.is_large_string(kind)
 
 
 def is_image_struct(kind: Any) -> bool:

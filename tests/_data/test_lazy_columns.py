@@ -101,3 +101,48 @@ def test_rows_in_memory_and_of_a_file_are_joined():
     assert list(rows.values) == TEXTS[:4]
     assert not rows.loaded().is_lazy
     assert [len(piece) for piece in rows.pieces()] == [4]
+
+
+def test_the_mask_of_missing_values_follows_every_selection():
+    texts = ["a", None, "b", None, "c"]
+    dataset = datasets.Dataset.from_dict({"text": texts})
+    column = opened(dataset)
+    np.testing.assert_array_equal(column.missing_mask, [False, True, False, True, False])
+    np.testing.assert_array_equal(column[[3, 0]].missing_mask, [True, False])
+    np.testing.assert_array_equal(opened(dataset.select([1, 4])).missing_mask, [True, False])
+    chained = LazyColumn.chained([np.array([None, "x"], dtype=object), column[1:3]])
+    np.testing.assert_array_equal(chained[1:].missing_mask, [False, True, False])
+    assert chained.holds_strings
+
+
+def test_images_without_bytes_and_path_are_missing():
+    images = [{"bytes": b"1", "path": None}, None, {"bytes": None, "path": None}]
+    images.append({"bytes": None, "path": "a file without a suffix"})
+    dataset = datasets.Dataset.from_dict({"image": images}).cast_column("image", datasets.Image())
+    rows = as_rows(dataset, missing=True)
+    assert rows.kind == "image"
+    assert not rows.holds_strings
+    np.testing.assert_array_equal(rows.missing_mask, [False, True, True, False])
+
+
+class CountingDataset(datasets.Dataset):
+    """Counts the rows whose values are handed out."""
+
+    n_read = 0
+
+    def __getitem__(self, key):
+        table = super().__getitem__(key)
+        CountingDataset.n_read += len(table)
+        return table
+
+
+def test_files_are_not_read_to_recognise_them():
+    files = pa.table({"file": [b"1", None, b"2"] * 20})
+    frame = LazyFrame(CountingDataset(files))
+    CountingDataset.n_read = 0
+    rows = as_rows(frame, missing=True)
+    assert rows.missing_mask.sum() == 20
+    assert not rows.holds_strings
+    assert rows.read_as("image") is rows
+    assert CountingDataset.n_read == 0
+    assert len(rows.loaded()) == CountingDataset.n_read == 60
