@@ -20,6 +20,7 @@ ROWS_PER_BATCH = 8192
 _BYTES_PER_BATCH = 64 << 20
 _ROWS_PER_READ = 1024
 _ROWS_PER_TRANSFORM = 64  # which may decode images
+_READ_AHEAD = {"batch_size": _ROWS_PER_READ, "batch_readahead": 1, "fragment_readahead": 0}
 _FORMATS = {
     ".csv": "csv",
     **dict.fromkeys(PARQUET_SUFFIXES, "parquet"),
@@ -70,8 +71,8 @@ def batches_of(X: Any, columns: Sequence[str] | None = None) -> Iterator[Any]:
     ----------
     X : path, pattern, data set, table or iterator
         See `is_stream`. An iterator yields rows (strings, bytes, paths, PIL images, or dicts of
-        columns), or batches of them (lists, arrays, DataFrames, tables of pyarrow), which are
-        passed on as they are.
+        columns), or batches of them (lists, arrays, DataFrames), which are passed on as they are,
+        or tables of pyarrow.
     columns : sequence of str, optional
         The columns to read, which come as a DataFrame. By default, there may be only one, which
         comes as a list, or columns of numbers.
@@ -174,7 +175,11 @@ def _arrow_batches(X: Any, columns: Sequence[str] | None) -> Iterator[Any]:
             return X.to_batches()
         return iter([X]) if hasattr(X, "num_rows") else iter(X)
     chosen = _chosen(X.schema.names, columns, lambda: _are_numbers(X.schema.types))
-    return chain.from_iterable(_of_fragment(part, X, chosen) for part in X.get_fragments())
+    try:
+        fragments = list(X.get_fragments())
+    except ValueError:  # the data set is filtered
+        return X.to_batches(columns=chosen, **_READ_AHEAD)
+    return chain.from_iterable(_of_fragment(part, X, chosen) for part in fragments)
 
 
 def _of_fragment(fragment: Any, dataset: Any, columns: list[str]) -> Iterator[Any]:
@@ -190,13 +195,7 @@ def _of_fragment(fragment: Any, dataset: Any, columns: list[str]) -> Iterator[An
     else:
         groups = [fragment]
     for group in groups:
-        yield from group.to_batches(
-            schema=dataset.schema,
-            columns=columns,
-            batch_size=_ROWS_PER_READ,
-            batch_readahead=1,
-            fragment_readahead=0,
-        )
+        yield from group.to_batches(schema=dataset.schema, columns=columns, **_READ_AHEAD)
 
 
 def _is_csv(fragment: Any) -> bool:
@@ -240,16 +239,15 @@ def _of_tables(tables: Iterable[Any], columns: Sequence[str] | None) -> Iterator
     n_rows = n_bytes = 0
     for read in tables:
         whole = read if isinstance(read, arrow.Table) else arrow.Table.from_batches([read])
-        for start in range(0, whole.num_rows, ROWS_PER_BATCH):
-            table = whole.slice(start, ROWS_PER_BATCH)
-            if joined and n_rows + table.num_rows > ROWS_PER_BATCH:
-                yield table_rows(arrow.concat_tables(joined), columns)
-                joined, n_rows, n_bytes = [], 0, 0
-            joined.append(table)
+        fitting = whole.num_rows * _BYTES_PER_BATCH // max(whole.nbytes, 1)
+        step = min(max(fitting, 1), ROWS_PER_BATCH)
+        for start in range(0, whole.num_rows, step):
+            table = whole.slice(start, step)
             n_rows, n_bytes = n_rows + table.num_rows, n_bytes + table.nbytes
-            if n_bytes >= _BYTES_PER_BATCH:
+            if joined and (n_rows > ROWS_PER_BATCH or n_bytes > _BYTES_PER_BATCH):
                 yield table_rows(arrow.concat_tables(joined), columns)
-                joined, n_rows, n_bytes = [], 0, 0
+                joined, n_rows, n_bytes = [], table.num_rows, table.nbytes
+            joined.append(table)
     if n_rows:
         yield table_rows(arrow.concat_tables(joined), columns)
 
@@ -258,9 +256,8 @@ def _of_iterator(X: Iterator[Any], columns: Sequence[str] | None) -> Iterator[An
     rows: list[Any] = []
     n_bytes = 0
     for item in X:
-        if _is_arrow(item):
-            item = table_rows(item, columns)
-        elif not _is_batch(item):
+        is_arrow = _is_arrow(item)
+        if not (is_arrow or _is_batch(item)):
             rows.append(item)
             n_bytes += _size_of(item)
             if len(rows) >= ROWS_PER_BATCH or n_bytes >= _BYTES_PER_BATCH:
@@ -270,7 +267,9 @@ def _of_iterator(X: Iterator[Any], columns: Sequence[str] | None) -> Iterator[An
         if rows:
             yield _collected(rows, columns)
             rows, n_bytes = [], 0
-        if len(item):
+        if is_arrow:
+            yield from _of_tables([item], columns)
+        elif len(item):
             yield item
     if rows:
         yield _collected(rows, columns)
@@ -348,4 +347,6 @@ def _size_of(value: Any) -> int:
         return sum(map(_size_of, value.values()))
     if is_pil_image(value):
         return 4 * value.width * value.height
-    return len(value) if isinstance(value, (str, bytes, bytearray, memoryview)) else 0
+    if isinstance(value, (str, bytes, bytearray)):
+        return len(value)
+    return getattr(value, "nbytes", 0)

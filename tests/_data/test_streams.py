@@ -131,6 +131,27 @@ def test_batches_are_bounded_in_rows_and_bytes():
         assert [len(batch) for batch in batches_of(X)] == [ROWS_PER_BATCH, 5]
     large = (b"x" * (40 << 20) for _ in range(4))
     assert [len(batch) for batch in batches_of(large)] == [2, 2]
+    files = pa.table({"file": pa.array([bytes(1 << 20)] * 100, pa.binary())})
+    for X in (files, files.to_reader(30), iter([files])):
+        assert max(len(batch) for batch in batches_of(X)) <= 64
+    arrays = ({"image": np.zeros((1 << 10, 1 << 10), np.uint8)} for _ in range(100))
+    assert [len(batch) for batch in batches_of(arrays)] == [64, 36]
+
+
+def test_transformed_images_are_made_a_few_at_a_time():
+    sizes = []
+
+    def make(batch):
+        sizes.append(len(batch["text"]))
+        return batch
+
+    rows_of(datasets.Dataset.from_dict({"text": TEXTS * 10}).with_transform(make))
+    assert max(sizes) <= 64
+
+
+def test_a_filtered_data_set_is_read():
+    filtered = pa.dataset.dataset(TABLE).filter(pa.dataset.field("label") >= 15)
+    assert rows_of(filtered, ["text"]).text.tolist() == TEXTS[15:]
 
 
 def test_an_iterator_may_mix_rows_and_batches():
