@@ -296,3 +296,24 @@ def test_columns_of_numbers_are_read_from_files_and_data_sets(tmp_path, column):
             np.testing.assert_array_equal(rows.features, expected.features)
             np.testing.assert_array_equal(np.asarray(rows.inputs), np.asarray(expected.inputs))
             np.testing.assert_array_equal(rows[7:9].features, expected.features[7:9])
+
+
+def test_students_of_frames_predict_tables():
+    frame = pd.DataFrame(
+        {"size": rng.normal(size=60), "word": pd.Categorical(rng.choice(WORDS, 60))}
+    )
+    for columns in (["word"], ["size", "word"]):
+        student = AFTClassifier(beta=0, max_epochs=2, random_state=0).fit(frame[columns], LABELS)
+        table = pa.Table.from_pandas(frame[columns])
+        np.testing.assert_array_equal(student.predict(table), student.predict(frame[columns]))
+    words = pa.table({"word": WORDS[:5].tolist()})
+    student = AFTClassifier(beta=0, max_epochs=2, random_state=0).fit(frame[["word"]], LABELS)
+    assert student.predict(words).shape == (5,)
+
+
+def test_embeddings_in_a_data_set_are_read_as_a_table():
+    lists = rng.normal(size=(60, 3)).tolist()
+    dataset = datasets.Dataset.from_dict({"embedding": lists})
+    model = CallableBackbone(np.asarray, fingerprint="same")
+    rows = FoundationFeatureExtractor(model).fit_transform(dataset)
+    np.testing.assert_allclose(rows.features, lists, rtol=1e-6)

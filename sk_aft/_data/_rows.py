@@ -426,7 +426,8 @@ _HOW_TO_PASS_COLUMNS = (
 )
 _HOW_TO_CONVERT = {
     ("text", "numeric"): ": strings are not numbers, make them numbers with .astype(float).",
-    ("numeric", "text"): ": numbers are not texts, make them texts with .astype(str).",
+    ("numeric", "text"): ": numbers are not texts, make them texts with .astype(str); "
+    "of a CSV file, read it with pandas.read_csv(path, dtype=str).",
     ("numeric", "category"): ": make them categories with .astype('category').",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,13 @@ import numpy as np
 
 from sk_aft._data._containers import as_objects, is_frame
 from sk_aft._data._images import is_pil_image
-from sk_aft._data._table_files import ARROW_SUFFIXES, PARQUET_SUFFIXES, table_files
+from sk_aft._data._table_files import (
+    ARROW_SUFFIXES,
+    CSV_SUFFIXES,
+    PARQUET_SUFFIXES,
+    suffix_of,
+    table_files,
+)
 from sk_aft._optional import import_optional
 
 ROWS_PER_BATCH = 8192
@@ -22,7 +29,7 @@ _ROWS_PER_READ = 1024
 _ROWS_PER_TRANSFORM = 64  # which may decode images
 _READ_AHEAD = {"batch_size": _ROWS_PER_READ, "batch_readahead": 1, "fragment_readahead": 0}
 _FORMATS = {
-    ".csv": "csv",
+    **dict.fromkeys(CSV_SUFFIXES, "csv"),
     **dict.fromkeys(PARQUET_SUFFIXES, "parquet"),
     **dict.fromkeys(ARROW_SUFFIXES, "ipc"),
 }
@@ -50,13 +57,18 @@ def is_path(X: Any) -> bool:
     """
     if isinstance(X, os.PathLike):
         return True
-    return isinstance(X, str) and (Path(X).suffix in _FORMATS or os.path.isdir(X))
+    return isinstance(X, str) and (suffix_of(Path(X)) in _FORMATS or os.path.isdir(X))
 
 
 def is_hugging_face(X: Any) -> bool:
     """Return whether this is a `datasets.Dataset` or a `datasets.IterableDataset`."""
     is_theirs = any(base.__module__.startswith("datasets.") for base in type(X).__mro__)
     return is_theirs and hasattr(X, "column_names") and hasattr(X, "iter")
+
+
+def is_table(X: Any) -> bool:
+    """Return whether this is a table or a record batch of pyarrow, which is in memory."""
+    return _is_arrow(X) and hasattr(X, "num_rows")
 
 
 def is_transformed(X: Any) -> bool:
@@ -90,7 +102,7 @@ def batches_of(X: Any, columns: Sequence[str] | None = None) -> Iterator[Any]:
         If a column is missing, or there are several and ``columns`` does not name any.
     """
     if is_path(X):
-        X = _dataset_of_files(X)
+        X = opened_files(X)
     if _is_arrow(X):
         yield from _of_tables(_arrow_batches(X, columns), columns)
     elif is_hugging_face(X):
@@ -103,6 +115,8 @@ def table_rows(table: Any, columns: Sequence[str] | None) -> Any:
     """Return the rows of a table or record batch of pyarrow: a list, or a DataFrame."""
     names = table.schema.names
     chosen = _chosen(names, columns, lambda: _are_numbers(table.schema.types))
+    if columns is None and are_number_lists(table.schema.types):
+        return numbers_of_lists(table.column(0))
     if columns is None and len(chosen) == 1 and not _are_numbers(table.schema.types):
         return column_values(table.column(chosen[0]))
     pandas = import_optional("pandas", extra="streams", purpose=_PURPOSE)
@@ -113,6 +127,31 @@ def column_values(column: Any) -> list:
     """Return the texts or images of an array of pyarrow; an image as the bytes of its file."""
     values = column.to_pylist()
     return [_file_of(value) for value in values] if is_image_struct(column.type) else values
+
+
+def are_number_lists(kinds: Sequence[Any]) -> bool:
+    """Return whether these are the types of one column of lists of numbers, such as embeddings."""
+    types = import_optional("pyarrow", extra="streams", purpose=_PURPOSE).types
+    are_lists = (types.is_list, types.is_large_list, types.is_fixed_size_list)
+    return (
+        len(kinds) == 1
+        and any(is_type(kinds[0]) for is_type in are_lists)
+        and _are_numbers([kinds[0].value_type])
+    )
+
+
+def numbers_of_lists(column: Any) -> np.ndarray:
+    """Return an array of pyarrow that holds lists of numbers as a table, (n, p)."""
+    if not len(column):
+        return np.empty((0, 0))
+    lists = column.to_pandas().tolist()
+    lengths = {None if row is None else len(row) for row in lists}
+    if len(lengths) > 1 or None in lengths:
+        raise ValueError(
+            "X has one column of lists of numbers, which are the rows of a table if all of them "
+            "have the same length and none is missing."
+        )
+    return np.stack(lists)
 
 
 def missing_values(column: Any) -> np.ndarray:
@@ -147,7 +186,8 @@ def several_columns(names: Sequence[Any]) -> ValueError:
     """Return the error for rows of several columns, of which none is named."""
     return ValueError(
         f"X has the columns {list(names)}: say which column a model reads, as in "
-        "FoundationFeatureExtractor({'text': 'minilm'}, inputs='text'), or give rows of one column."
+        "FoundationFeatureExtractor({'text': 'minilm'}, inputs='text'), give a DataFrame, which "
+        "a student reads whole, or give rows of one column."
     )
 
 
@@ -157,16 +197,47 @@ def _is_arrow(X: Any) -> bool:
     return is_theirs and any(hasattr(X, name) for name in known)
 
 
-def _dataset_of_files(X: Any) -> Any:
+def opened_files(X: str | os.PathLike) -> Any:
+    """Return files of tables as a data set of pyarrow, or of Hugging Face, if these are theirs."""
+    _check_not_saved(Path(X))
     files = table_files(X, _FORMATS)
-    suffix = files[0].suffix
+    suffix = suffix_of(files[0])
     if suffix not in _FORMATS:
         raise ValueError(
             f"{os.fspath(X)!r} is no file of a table, which ends in one of {', '.join(_FORMATS)}: "
             "give paths of single rows, such as images, in a list."
         )
+    if suffix in ARROW_SUFFIXES and all(map(_is_arrow_stream, files)):
+        datasets = import_optional("datasets", extra="streams", purpose=_PURPOSE)
+        return datasets.concatenate_datasets([datasets.Dataset.from_file(str(f)) for f in files])
     dataset = import_optional("pyarrow.dataset", extra="streams", purpose=_PURPOSE)
-    return dataset.dataset([str(file) for file in files], format=_FORMATS[suffix])
+    with _explained(os.fspath(X)):
+        return dataset.dataset([str(file) for file in files], format=_FORMATS[suffix])
+
+
+def _check_not_saved(path: Path) -> None:
+    if any((path / name).exists() for name in ("state.json", "dataset_dict.json")):
+        raise ValueError(
+            f"{str(path)!r} is what datasets.Dataset.save_to_disk wrote: give "
+            f"datasets.load_from_disk({str(path)!r})."
+        )
+
+
+def _is_arrow_stream(path: Path) -> bool:
+    """Return whether a file of Arrow is in the stream format, which data sets are cached in."""
+    with open(path, "rb") as file:
+        return file.read(4) == b"\xff\xff\xff\xff"
+
+
+@contextmanager
+def _explained(path: str) -> Iterator[None]:
+    """Name the file in errors of pyarrow."""
+    arrow = import_optional("pyarrow", extra="streams", purpose=_PURPOSE)
+    try:
+        yield
+    except (arrow.ArrowInvalid, arrow.ArrowTypeError) as error:
+        advice = _HOW_TO_READ_TEXTS if "CSV conversion error" in str(error) else ""
+        raise ValueError(f"{path!r} cannot be read: {error}{advice}") from error
 
 
 def _arrow_batches(X: Any, columns: Sequence[str] | None) -> Iterator[Any]:
@@ -182,11 +253,23 @@ def _arrow_batches(X: Any, columns: Sequence[str] | None) -> Iterator[Any]:
     return chain.from_iterable(_of_fragment(part, X, chosen) for part in fragments)
 
 
+_HOW_TO_READ_TEXTS = (
+    " The first rows decide whether a column holds numbers or texts. To say that it holds texts, "
+    "give pandas.read_csv(path, dtype={'text': str}), or pyarrow.csv.read_csv(path, "
+    "convert_options=pyarrow.csv.ConvertOptions(column_types={'text': pyarrow.string()}))."
+)
+
+
 def _of_fragment(fragment: Any, dataset: Any, columns: list[str]) -> Iterator[Any]:
     """Yield the record batches of a file.
 
     A scanner of the whole data set reads up to a gigabyte ahead of a slow model.
     """
+    with _explained(getattr(fragment, "path", "X")):
+        yield from _batches_of_fragment(fragment, dataset, columns)
+
+
+def _batches_of_fragment(fragment: Any, dataset: Any, columns: list[str]) -> Iterator[Any]:
     if hasattr(fragment, "split_by_row_group"):
         groups = fragment.split_by_row_group(schema=dataset.schema)
     elif _is_csv(fragment) and set(columns) <= set(fragment.physical_schema.names):
@@ -207,7 +290,8 @@ def _open_csv(fragment: Any, schema: Any, columns: list[str]) -> Iterator[Any]:
     options = csv.ConvertOptions(
         include_columns=columns, column_types={name: schema.field(name).type for name in columns}
     )
-    with fragment.open() as file, csv.open_csv(file, convert_options=options) as reader:
+    opened_file = fragment.filesystem.open_input_stream(fragment.path)  # decompressed
+    with opened_file as file, csv.open_csv(file, convert_options=options) as reader:
         yield from reader
 
 

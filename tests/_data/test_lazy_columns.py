@@ -4,6 +4,8 @@ import pickle
 
 import datasets
 import numpy as np
+import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -146,3 +148,47 @@ def test_files_are_not_read_to_recognise_them():
     assert rows.read_as("image") is rows
     assert CountingDataset.n_read == 0
     assert len(rows.loaded()) == CountingDataset.n_read == 60
+
+
+@pytest.mark.parametrize("library", [pd, pl])
+def test_batches_may_be_frames_and_series_of_any_library(library):
+    frames = (library.DataFrame({"text": [text], "size": [1]}) for text in TEXTS)
+    frame = opened(frames, ["text"])
+    assert (frame.columns, list(frame["text"])) == (["text"], TEXTS)
+    assert list(opened(library.Series([text]) for text in TEXTS)) == TEXTS
+
+
+def test_the_types_of_batches_are_widened():
+    frames = [
+        pd.DataFrame({"text": [None], "size": [1], "price": [None]}),
+        pd.DataFrame({"size": [2.5], "price": [3], "text": ["a"]}),
+        pd.DataFrame({"text": ["b"], "size": [None], "price": [4]}),
+    ]
+    loaded = opened(iter(frames), ["text", "size", "price"]).loaded()
+    assert loaded.text.tolist() == [None, "a", "b"]
+    np.testing.assert_array_equal(loaded["size"], [1, 2.5, np.nan])
+    np.testing.assert_array_equal(loaded.price, [np.nan, 3, 4])
+    assert list(opened(iter([[None, None], ["a"]]))) == [None, None, "a"]
+
+
+def test_batches_that_cannot_be_joined_are_errors():
+    with pytest.raises(ValueError, match=r"batches whose types differ: .*string vs int64"):
+        opened(pd.DataFrame({"a": values}) for values in (["x"], [1]))
+    with pytest.raises(ValueError, match=r"different columns: \['a'\] and \['b'\]"):
+        opened(pd.DataFrame({name: [1]}) for name in "ab")
+
+
+def test_arrays_and_lists_of_numbers_are_tables():
+    table = np.arange(12.0).reshape(6, 2)
+    dataset = datasets.Dataset.from_dict({"e": table.tolist()})
+    for X in (iter([table[:4], table[4:]]), dataset, pa.table({"e": table.tolist()})):
+        rows = as_rows(X)
+        assert rows.kind == "numeric"
+        np.testing.assert_array_equal(rows.values, table)
+    np.testing.assert_array_equal(as_rows(iter([table[:4].astype(int), table[4:]])).values, table)
+
+
+def test_a_table_in_memory_is_a_frame():
+    table = pa.table({"text": TEXTS, "size": range(20)})
+    for X in (table, table.to_batches()[0]):
+        pd.testing.assert_frame_equal(opened(X), table.to_pandas(), check_dtype=False)
