@@ -1,6 +1,10 @@
 import gc
 import os
 import pickle
+import resource
+import signal
+import subprocess
+import sys
 
 import datasets
 import numpy as np
@@ -61,6 +65,48 @@ def test_a_temporary_file_is_removed_if_the_stream_fails(tmp_path, monkeypatch):
 
     with pytest.raises(OSError, match="connection was lost"):
         opened(fails())
+    assert os.listdir(tmp_path) == []
+
+
+READS_A_STREAM = """
+from sk_aft._data._lazy_columns import opened
+column = opened(iter(["a", "b"]))
+print("ready", flush=True)
+input()
+"""
+
+
+def test_temporary_files_of_killed_processes_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", READS_A_STREAM],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == b"ready\n"
+    (theirs,) = os.listdir(tmp_path)
+    mine = opened(iter(TEXTS))
+    assert theirs in os.listdir(tmp_path)
+    assert len(os.listdir(tmp_path)) == 2
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert theirs in os.listdir(tmp_path)
+    others = opened(iter(TEXTS))
+    assert theirs not in os.listdir(tmp_path)
+    assert list(mine) == list(others) == TEXTS
+
+
+def test_a_full_disk_is_explained(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"is full: .* TMPDIR .* datasets\.Dataset"):
+            opened(f"{number}" * 1000 for number in range(1000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert os.listdir(tmp_path) == []
 
 
