@@ -317,3 +317,38 @@ def test_embeddings_in_a_data_set_are_read_as_a_table():
     model = CallableBackbone(np.asarray, fingerprint="same")
     rows = FoundationFeatureExtractor(model).fit_transform(dataset)
     np.testing.assert_allclose(rows.features, lists, rtol=1e-6)
+
+
+@pytest.mark.parametrize("column", [None, "text"])
+def test_columns_of_a_csv_file_that_a_text_model_reads_are_texts(
+    tmp_path, encoder_directory, column
+):
+    (tmp_path / "0.csv").write_text("text\n007\n12\n")
+    (tmp_path / "1.csv").write_text("text\n3.50\nabc\n")
+    texts = ["007", "12", "3.50", "abc"]
+    model = f"hf:{encoder_directory('bert')}"
+    model = model if column is None else {column: model}
+    extractor = FoundationFeatureExtractor(model, inputs=column, cache=tmp_path / "store")
+    extractor.precompute(tmp_path / "*.csv")
+    rows = extractor.fit_transform(tmp_path / "*.csv")
+    assert list(rows.inputs) == texts
+    assert np.isfinite(rows.features).all()
+    assert n_stored(tmp_path) == 4
+    assert list(extractor.transform(tmp_path / "0.csv").inputs) == texts[:2]
+
+
+def test_columns_of_numbers_stay_numbers_beside_texts(tmp_path):
+    (tmp_path / "0.csv").write_text("text,size\nab,1\ncd,2\n")
+    models = {
+        "text": CallableBackbone(count_letters, fingerprint="letters"),
+        "size": CallableBackbone(np.asarray, fingerprint="same"),
+    }
+    extractor = FoundationFeatureExtractor(models, inputs="text", cache=tmp_path / "store")
+    extractor.fit(tmp_path / "0.csv")
+    features = extractor.transform(tmp_path / "0.csv").features
+    np.testing.assert_array_equal(features[:, -1], [1, 2])
+
+
+def test_numbers_in_a_csv_file_are_texts_if_the_rows_of_fit_were(letters, tmp_path):
+    (tmp_path / "0.csv").write_text("text\n007\n12\n")
+    assert list(letters().fit(TEXTS).transform(tmp_path / "0.csv").inputs) == ["007", "12"]

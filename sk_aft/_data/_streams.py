@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -197,8 +198,16 @@ def _is_arrow(X: Any) -> bool:
     return is_theirs and any(hasattr(X, name) for name in known)
 
 
-def opened_files(X: str | os.PathLike) -> Any:
-    """Return files of tables as a data set of pyarrow, or of Hugging Face, if these are theirs."""
+def opened_files(X: str | os.PathLike, texts: Collection[Any] = ()) -> Any:
+    """Return files of tables as a data set of pyarrow, or of Hugging Face, if these are theirs.
+
+    Parameters
+    ----------
+    X : path or pattern
+        The files.
+    texts : collection, default=()
+        Columns that hold texts, whatever the first rows of a CSV file look like; None is all.
+    """
     _check_not_saved(Path(X))
     files = table_files(X, _FORMATS)
     suffix = suffix_of(files[0])
@@ -211,8 +220,17 @@ def opened_files(X: str | os.PathLike) -> Any:
         datasets = import_optional("datasets", extra="streams", purpose=_PURPOSE)
         return datasets.concatenate_datasets([datasets.Dataset.from_file(str(f)) for f in files])
     dataset = import_optional("pyarrow.dataset", extra="streams", purpose=_PURPOSE)
+    read = partial(dataset.dataset, [str(file) for file in files], format=_FORMATS[suffix])
     with _explained(os.fspath(X)):
-        return dataset.dataset([str(file) for file in files], format=_FORMATS[suffix])
+        opened = read()
+        if not texts or suffix not in CSV_SUFFIXES:
+            return opened
+        arrow = import_optional("pyarrow", extra="streams", purpose=_PURPOSE)
+        fields = [
+            field.with_type(arrow.string()) if None in texts or field.name in texts else field
+            for field in opened.schema
+        ]
+        return read(schema=arrow.schema(fields))
 
 
 def _check_not_saved(path: Path) -> None:

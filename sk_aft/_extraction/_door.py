@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_array
 from sk_aft._data._containers import is_frame, require_columns, select_columns
 from sk_aft._data._lazy_columns import LazyFrame, opened
 from sk_aft._data._rows import Rows, as_rows, check_finite, named
-from sk_aft._data._streams import is_transformed
+from sk_aft._data._streams import is_path, is_transformed, opened_files
 from sk_aft._extraction._row_faults import OR_MASK
 
 
@@ -85,6 +85,8 @@ class Door(NamedTuple):
             Called with a table, to check its columns as scikit-learn does.
         """
         names = columns_of_models(self.model)
+        # Whole rows stay what the rows of fit were.
+        X = files_with_texts(X, self.kinds if known is None or names else {None: known.kind})
         X = opened(X, names and self._columns_to_open(names, X, known))
         if names is not None:
             # At prediction, columns that only the models read may be missing.
@@ -167,6 +169,22 @@ class Door(NamedTuple):
             return Seen(frame, rows, read)
         # They share the columns that are recognised already.
         return Seen(frame, replace(read, values=frame), read)
+
+
+def files_with_texts(X: Any, kinds: Mapping[Any, str]) -> Any:
+    """Return files as a data set, in which what models of texts read is text; others as they are.
+
+    Parameters
+    ----------
+    X : object
+        Rows of any container, or a path.
+    kinds : mapping of object to str
+        By column, the kind that its models read; that of whole rows is of None.
+    """
+    if not is_path(X):
+        return X
+    texts = [column for column, kind in kinds.items() if kind in ("text", "image")]
+    return opened_files(X, [name for column in texts for name in columns_of(column)])
 
 
 def columns_of_models(model: Any) -> list[Any] | None:
