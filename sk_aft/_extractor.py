@@ -20,7 +20,14 @@ from sk_aft._data._rows import Rows
 from sk_aft._data._streams import is_stream
 from sk_aft._extraction._batch_function import BatchFunction
 from sk_aft._extraction._device_workers import end_workers
-from sk_aft._extraction._door import Door, Known, Seen, check_complete, columns_of_models
+from sk_aft._extraction._door import (
+    Door,
+    Known,
+    Seen,
+    check_complete,
+    columns_of_models,
+    files_with_texts,
+)
 from sk_aft._extraction._feature_blocks import FeatureBlocks
 from sk_aft._extraction._fitted_readers import fitted_readers
 from sk_aft._extraction._frozen_models import FrozenModels
@@ -437,6 +444,7 @@ class FoundationFeatureExtractor(TransformerMixin, FrozenModels):
         def compute(rows: Rows) -> None:
             self._source()._replace(verbose=0).compute(rows)
 
+        X = files_with_texts(X, agreed_kinds(self._resolved()[0]))
         compute_stream(X, columns_of_models(self.model), read, compute, verbose=self.verbose)
 
     def store_keys(self, X: Any) -> dict[str, list[bytes]]:

@@ -244,3 +244,111 @@ def test_pieces_of_a_stream_train_with_partial_fit(letters):
         student.partial_fit(rows, batch["label"], classes=[0, 1])
     assert len(student.history_) == 3
     assert isinstance(pd.Series(student.predict(TEXTS)).sum(), np.integer)
+
+
+def shouted(batch):
+    return {"text": [text.upper() for text in batch["text"]]}
+
+
+@pytest.mark.parametrize("columns", [None, "text"])
+def test_a_transform_of_a_data_set_is_honoured(tmp_path, columns):
+    def first_letters(texts):
+        return np.array([[ord(letter) for letter in text[:3]] for text in texts])
+
+    dataset = datasets.Dataset.from_dict({"text": TEXTS}).with_transform(shouted)
+    upper = [text.upper() for text in TEXTS]
+    model = CallableBackbone(first_letters, fingerprint="first letters")
+    model = model if columns is None else {columns: model}
+    extractor = FoundationFeatureExtractor(model, inputs=columns, cache=tmp_path / "store")
+    rows = extractor.fit_transform(dataset)
+    np.testing.assert_array_equal(rows.features, first_letters(upper))
+    assert list(rows.inputs) == upper
+    n_rows = n_stored(tmp_path)
+    extractor.precompute(dataset)
+    assert n_stored(tmp_path) == n_rows
+
+
+def test_a_transform_may_return_a_column_of_its_own(letters):
+    dataset = datasets.Dataset.from_dict({"text": TEXTS, "size": [1] * 60}).with_transform(
+        lambda batch: {"shouted": [text.upper() for text in batch["text"]]}
+    )
+    extractor = letters("shouted", inputs="shouted").fit(dataset)
+    assert list(extractor.transform(dataset).inputs) == [text.upper() for text in TEXTS]
+
+
+@pytest.mark.parametrize("column", ["size", ("size", "price")])
+def test_columns_of_numbers_are_read_from_files_and_data_sets(tmp_path, column):
+    def as_numbers(rows):
+        return np.asarray(rows, float)
+
+    frame = pd.DataFrame({"text": TEXTS, "size": np.arange(60), "price": rng.normal(size=60)})
+    frame.to_parquet(tmp_path / "rows.parquet")
+    models = {
+        "text": CallableBackbone(count_letters, fingerprint="letters"),
+        column: CallableBackbone(as_numbers, fingerprint="numbers"),
+    }
+    inputs = list(column) if isinstance(column, tuple) else column
+    for of_student in ("text", inputs):
+        extractor = FoundationFeatureExtractor(models, inputs=of_student)
+        expected = extractor.fit_transform(frame)
+        for X in (datasets.Dataset.from_pandas(frame), tmp_path / "rows.parquet"):
+            rows = extractor.fit_transform(X)
+            np.testing.assert_array_equal(rows.features, expected.features)
+            np.testing.assert_array_equal(np.asarray(rows.inputs), np.asarray(expected.inputs))
+            np.testing.assert_array_equal(rows[7:9].features, expected.features[7:9])
+
+
+def test_students_of_frames_predict_tables():
+    frame = pd.DataFrame(
+        {"size": rng.normal(size=60), "word": pd.Categorical(rng.choice(WORDS, 60))}
+    )
+    for columns in (["word"], ["size", "word"]):
+        student = AFTClassifier(beta=0, max_epochs=2, random_state=0).fit(frame[columns], LABELS)
+        table = pa.Table.from_pandas(frame[columns])
+        np.testing.assert_array_equal(student.predict(table), student.predict(frame[columns]))
+    words = pa.table({"word": WORDS[:5].tolist()})
+    student = AFTClassifier(beta=0, max_epochs=2, random_state=0).fit(frame[["word"]], LABELS)
+    assert student.predict(words).shape == (5,)
+
+
+def test_embeddings_in_a_data_set_are_read_as_a_table():
+    lists = rng.normal(size=(60, 3)).tolist()
+    dataset = datasets.Dataset.from_dict({"embedding": lists})
+    model = CallableBackbone(np.asarray, fingerprint="same")
+    rows = FoundationFeatureExtractor(model).fit_transform(dataset)
+    np.testing.assert_allclose(rows.features, lists, rtol=1e-6)
+
+
+@pytest.mark.parametrize("column", [None, "text"])
+def test_columns_of_a_csv_file_that_a_text_model_reads_are_texts(
+    tmp_path, encoder_directory, column
+):
+    (tmp_path / "0.csv").write_text("text\n007\n12\n")
+    (tmp_path / "1.csv").write_text("text\n3.50\nabc\n")
+    texts = ["007", "12", "3.50", "abc"]
+    model = f"hf:{encoder_directory('bert')}"
+    model = model if column is None else {column: model}
+    extractor = FoundationFeatureExtractor(model, inputs=column, cache=tmp_path / "store")
+    extractor.precompute(tmp_path / "*.csv")
+    rows = extractor.fit_transform(tmp_path / "*.csv")
+    assert list(rows.inputs) == texts
+    assert np.isfinite(rows.features).all()
+    assert n_stored(tmp_path) == 4
+    assert list(extractor.transform(tmp_path / "0.csv").inputs) == texts[:2]
+
+
+def test_columns_of_numbers_stay_numbers_beside_texts(tmp_path):
+    (tmp_path / "0.csv").write_text("text,size\nab,1\ncd,2\n")
+    models = {
+        "text": CallableBackbone(count_letters, fingerprint="letters"),
+        "size": CallableBackbone(np.asarray, fingerprint="same"),
+    }
+    extractor = FoundationFeatureExtractor(models, inputs="text", cache=tmp_path / "store")
+    extractor.fit(tmp_path / "0.csv")
+    features = extractor.transform(tmp_path / "0.csv").features
+    np.testing.assert_array_equal(features[:, -1], [1, 2])
+
+
+def test_numbers_in_a_csv_file_are_texts_if_the_rows_of_fit_were(letters, tmp_path):
+    (tmp_path / "0.csv").write_text("text\n007\n12\n")
+    assert list(letters().fit(TEXTS).transform(tmp_path / "0.csv").inputs) == ["007", "12"]

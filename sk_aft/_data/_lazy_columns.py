@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
+import errno
+import glob
 import os
+import platform
+import re
 import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from sk_aft._data._containers import as_objects
+from sk_aft._data._containers import as_objects, is_frame, select_columns, to_array
+from sk_aft._data._missing import is_missing
 from sk_aft._data._streams import (
     ROWS_PER_BATCH,
+    are_number_lists,
     batches_of,
     column_values,
     holds_objects,
+    is_path,
     is_stream,
+    is_string,
+    is_table,
+    is_transformed,
+    missing_values,
+    numbers_of_lists,
+    opened_files,
     several_columns,
+    table_rows,
 )
 from sk_aft._optional import import_optional
 
+_DISK_IS_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+_ROWS_PER_MASK = 256
 _PURPOSE = "training on rows from a file or a stream"
 
 
@@ -31,6 +48,14 @@ class _Reader(Protocol):
     """Reads values by their numbers."""
 
     def __len__(self) -> int: ...
+
+    @property
+    def missing_mask(self) -> np.ndarray:
+        """Which values are missing, (n,) bool; they are not read for that."""
+
+    @property
+    def holds_strings(self) -> bool:
+        """Whether the values are strings."""
 
     def read(self, indices: np.ndarray) -> list:
         """Return some values in this order."""
@@ -63,6 +88,16 @@ class LazyColumn:
     def shape(self) -> tuple[int]:
         """Number of values."""
         return (len(self),)
+
+    @property
+    def missing_mask(self) -> np.ndarray:
+        """Which values are missing, (n,) bool; they are not read for that."""
+        return self._reader.missing_mask[self._indices]
+
+    @property
+    def holds_strings(self) -> bool:
+        """Whether the values are strings, possibly missing."""
+        return self._reader.holds_strings
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -138,7 +173,23 @@ class LazyFrame:
         if holds_objects(kind):
             return LazyColumn(_ColumnOfDataset(one, name, self._file), self._indices)
         table = one.with_format("arrow")[:]  # numbers and categories are small
-        return table.column(name).take(self._indices).to_pandas()
+        column = table.column(name).take(self._indices)
+        return numbers_of_lists(column) if are_number_lists([kind]) else column.to_pandas()
+
+    @property
+    def is_small(self) -> bool:
+        """Whether these are numbers and categories only, which fit into memory."""
+        return not any(map(holds_objects, self.dtypes))
+
+    def as_rows(self) -> Any:
+        """Return the only column, or a DataFrame of numbers and categories."""
+        if are_number_lists(self.dtypes):
+            return self[self.columns[0]]
+        if self.is_small:
+            return self.loaded()
+        if len(self.columns) > 1:
+            raise several_columns(self.columns)
+        return self[self.columns[0]]
 
     def loaded(self) -> Any:
         """Return the columns as a DataFrame in memory."""
@@ -147,7 +198,9 @@ class LazyFrame:
         for name in self.columns:
             column = self._column(name)
             is_lazy = isinstance(column, LazyColumn)
-            columns[name] = pandas.Series(column.loaded(), dtype=object) if is_lazy else column
+            if is_lazy:
+                column = pandas.Series(column.loaded(), dtype=object)
+            columns[name] = list(column) if np.ndim(column) == 2 else column
         return pandas.DataFrame(columns)
 
 
@@ -172,6 +225,21 @@ class _ColumnOfDataset:
     def __len__(self) -> int:
         return len(self._dataset)
 
+    @cached_property
+    def missing_mask(self) -> np.ndarray:
+        """Which values are missing, (n,) bool."""
+        # A few rows at a time: those of selected rows are copied.
+        masks = [
+            missing_values(table.column(self._name)) for table in self._dataset.iter(_ROWS_PER_MASK)
+        ]
+        return np.concatenate([np.zeros(0, dtype=bool), *masks])
+
+    @property
+    def holds_strings(self) -> bool:
+        """Whether the values are strings."""
+        (kind,) = self._dataset.features.arrow_schema.types
+        return is_string(kind)
+
     def read(self, indices: np.ndarray) -> list:
         """Return some values in this order."""
         if not len(indices):
@@ -183,18 +251,50 @@ class _ColumnOfDataset:
 
 
 class _TemporaryFile:
-    """A file of rows that is removed with the last object that refers to it."""
+    """A file of rows that is removed with the last object that refers to it.
+
+    Those of processes that were killed are removed with the next one that is made.
+    """
 
     def __init__(self) -> None:
-        directory = tempfile.mkdtemp(prefix="sk_aft_rows_")
+        host = re.sub(r"\W", "-", platform.node())  # processes of others may share the directory
+        prefix = f"sk_aft_rows_{host}_"
+        _remove_of_dead_processes(Path(tempfile.gettempdir()), prefix)
+        directory = tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}_")
         self.path = str(Path(directory, "rows.arrow"))
-        weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
+        weakref.finalize(self, _remove, directory, os.getpid())
 
     def __reduce__(self) -> Any:
         return type(None), ()  # a copy in another process does not remove it
 
     def __deepcopy__(self, memo: Any) -> _TemporaryFile:
         return self
+
+
+def _remove(directory: str, creator: int) -> None:
+    if os.getpid() == creator:  # and not a copy of the process
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _remove_of_dead_processes(parent: Path, prefix: str) -> None:
+    if os.name != "posix":
+        return
+    for directory in parent.glob(f"{glob.escape(prefix)}*"):
+        creator = directory.name.removeprefix(prefix).split("_")[0]
+        with suppress(OSError):  # another process has removed it
+            is_own = directory.stat().st_uid == os.getuid()
+            if is_own and creator.isdecimal() and not _is_alive(int(creator)):
+                shutil.rmtree(directory, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is another user's
+        return True
+    return True
 
 
 class _Chain:
@@ -206,6 +306,16 @@ class _Chain:
 
     def __len__(self) -> int:
         return int(self._stops[-1])
+
+    @cached_property
+    def missing_mask(self) -> np.ndarray:
+        """Which values are missing, (n,) bool."""
+        return np.concatenate([which_are_missing(part) for part in self._parts])
+
+    @property
+    def holds_strings(self) -> bool:
+        """Whether the values are strings."""
+        return all(map(are_strings, self._parts))
 
     def read(self, indices: np.ndarray) -> list:
         """Return some values in this order."""
@@ -220,11 +330,26 @@ class _Chain:
         return list(values)
 
 
+def which_are_missing(values: np.ndarray | LazyColumn) -> np.ndarray:
+    """Return which texts or images of an array of objects or of a column are None, (n,) bool."""
+    if isinstance(values, LazyColumn):
+        return values.missing_mask
+    return np.array([value is None for value in values], dtype=bool)
+
+
+def are_strings(values: np.ndarray | LazyColumn) -> bool:
+    """Return whether the first value of an array of objects, or a column, is a string."""
+    if isinstance(values, LazyColumn):
+        return values.holds_strings
+    return isinstance(next((value for value in values if value is not None), ""), str)
+
+
 def opened(X: Any, columns: Sequence[str] | None = None) -> Any:
     """Return a stream as rows that can be read in any order; other rows as they are.
 
-    Data sets of Hugging Face are read where they are. Other streams are written to a temporary
-    file first, because they may be read only once or only from their beginning.
+    Data sets of Hugging Face are read where they are, unless they transform their rows. Other
+    streams are written to a temporary file first, because they may be read only once or only from
+    their beginning.
 
     Parameters
     ----------
@@ -235,14 +360,20 @@ def opened(X: Any, columns: Sequence[str] | None = None) -> Any:
 
     Returns
     -------
-    X : LazyColumn, LazyFrame, DataFrame or object
-        A stream of several columns of numbers is read into a DataFrame.
+    X : LazyColumn, LazyFrame, DataFrame, array or object
+        Tables of pyarrow, which are in memory already, and streams of columns of numbers are read
+        into a DataFrame, and one column of lists of numbers into an array of their rows.
     """
     if not is_stream(X):
         return X
+    if is_table(X):
+        is_matrix = columns is None and are_number_lists(X.schema.types)
+        return table_rows(X, None if is_matrix else columns or X.schema.names)
     datasets = import_optional("datasets", extra="streams", purpose=_PURPOSE)
+    if is_path(X):
+        X = opened_files(X)
     file = None
-    if not isinstance(X, datasets.Dataset):
+    if not isinstance(X, datasets.Dataset) or is_transformed(X):
         file = _TemporaryFile()
         _write(X, columns, file.path)
         X = datasets.Dataset.from_file(file.path)
@@ -251,34 +382,111 @@ def opened(X: Any, columns: Sequence[str] | None = None) -> Any:
         if missing:
             raise ValueError(f"columns {missing} are missing from X, which has {X.column_names}.")
         return LazyFrame(X.select_columns(list(dict.fromkeys(columns))), file=file)
-    frame = LazyFrame(X, file=file)
-    if not any(map(holds_objects, frame.dtypes)):
-        return frame.loaded()
-    if len(frame.columns) > 1:
-        raise several_columns(frame.columns)
-    return frame[frame.columns[0]]
+    return LazyFrame(X, file=file).as_rows()
 
 
 def _write(X: Any, columns: Sequence[str] | None, path: str) -> None:
     """Write a stream to a file of Arrow."""
     arrow = import_optional("pyarrow", extra="streams", purpose=_PURPOSE)
-    tables = (_as_table(batch, arrow) for batch in batches_of(X, columns))
-    first = next(tables, None)
-    if first is None:
+    file = _WideningFile(path, arrow)
+    try:
+        for batch in batches_of(X, columns):
+            file.write(_as_table(batch, columns, arrow))
+        file.close()
+    except OSError as error:
+        if error.errno not in _DISK_IS_FULL:
+            raise
+        raise OSError(
+            error.errno,
+            f"The directory of temporary files, {os.path.dirname(path)!r}, is full: X is written "
+            "there while a student trains. Set the environment variable TMPDIR to a larger one, "
+            "or give a datasets.Dataset, which is read where it is.",
+        ) from error
+    if file.schema is None:
         raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
-    with arrow.ipc.new_stream(path, first.schema) as writer:
-        for table in chain([first], tables):
-            writer.write_table(table.cast(first.schema))
 
 
-def _as_table(batch: Any, arrow: Any) -> Any:
+class _WideningFile:
+    """A file of Arrow, whose types are widened for the tables that are written to it.
+
+    The numbers of a later table may be floats, for example, or all values of the first missing.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    arrow : module
+        pyarrow.
+    """
+
+    schema: Any = None
+
+    def __init__(self, path: str, arrow: Any) -> None:
+        self._path = path
+        self._arrow = arrow
+        self._writer: Any = None
+
+    def write(self, table: Any) -> None:
+        """Append a table."""
+        schema = self._schema_with(table.schema)
+        if schema != self.schema:
+            self._rewrite(schema)
+        self._writer.write_table(table.select(schema.names).cast(schema))
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _schema_with(self, others: Any) -> Any:
+        if self.schema is None or others.equals(self.schema):
+            return others
+        if set(others.names) != set(self.schema.names):
+            raise ValueError(
+                f"X yields batches with different columns: {self.schema.names} and {others.names}."
+            )
+        try:
+            # A number and a missing one, an int and a float, for example.
+            schemas = [self.schema, others]
+            return self._arrow.unify_schemas(schemas, promote_options="permissive")
+        except (self._arrow.ArrowTypeError, self._arrow.ArrowInvalid) as error:
+            raise ValueError(f"X yields batches whose types differ: {error}") from error
+
+    def _rewrite(self, schema: Any) -> None:
+        former = f"{self._path}.former"
+        self.close()
+        if self._writer is not None:
+            os.replace(self._path, former)
+        self._writer = self._arrow.ipc.new_stream(self._path, schema)
+        if self.schema is not None:
+            with self._arrow.OSFile(former) as file, self._arrow.ipc.open_stream(file) as reader:
+                for batch in reader:
+                    self._writer.write_table(self._arrow.Table.from_batches([batch]).cast(schema))
+            os.remove(former)
+        self.schema = schema
+
+
+def _as_table(batch: Any, columns: Sequence[str] | None, arrow: Any) -> Any:
     """Return a batch of a stream as a table of pyarrow."""
-    if hasattr(batch, "columns"):
-        return arrow.Table.from_pandas(batch, preserve_index=False)
-    values = [os.fspath(row) if isinstance(row, os.PathLike) else row for row in batch]
-    if not all(row is None or isinstance(row, (str, bytes)) for row in values):
+    if is_frame(batch):
+        frame = batch if columns is None else select_columns(batch, columns)
+        is_pandas = hasattr(frame, "iloc")
+        table = arrow.Table.from_pandas(frame, preserve_index=False) if is_pandas else None
+        return (table or frame.to_arrow()).replace_schema_metadata()
+    array = to_array(batch)
+    if array.ndim == 2 and array.dtype != object:
+        numbers = arrow.array(array.ravel())
+        lists = arrow.FixedSizeListArray.from_arrays(numbers, array.shape[1])
+        return arrow.table({"rows": lists})
+    values = [
+        None if is_missing(row) else os.fspath(row) if isinstance(row, os.PathLike) else row
+        for row in array
+    ]
+    others = [row for row in values if not (row is None or isinstance(row, (str, bytes)))]
+    if others:
         raise ValueError(
-            f"X yields rows of type {type(values[0]).__name__}, which cannot be kept in a file "
-            "while a student trains: make it a list, or yield texts, paths or bytes of files."
+            f"X yields rows of type {type(others[0]).__name__}, which cannot be kept in a file "
+            "while a student trains: make it a list, yield texts, paths or bytes of files, or "
+            "replace a transform of a datasets.Dataset by ds.map(...)."
         )
     return arrow.table({"rows": values})

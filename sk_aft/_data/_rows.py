@@ -24,7 +24,13 @@ from sk_aft._data._containers import (
     to_array,
 )
 from sk_aft._data._images import find_ranges, has_image_suffix, is_pil_image, load_image
-from sk_aft._data._lazy_columns import LazyColumn, LazyFrame, opened
+from sk_aft._data._lazy_columns import (
+    LazyColumn,
+    LazyFrame,
+    are_strings,
+    opened,
+    which_are_missing,
+)
 from sk_aft._data._missing import is_all_missing, missing_mask
 from sk_aft._data._pixels import (
     UNSCALED,
@@ -34,7 +40,7 @@ from sk_aft._data._pixels import (
     ranges_after_fit,
     read_pixels,
 )
-from sk_aft._data._streams import ROWS_PER_BATCH, several_columns
+from sk_aft._data._streams import ROWS_PER_BATCH
 from sk_aft.exceptions import SeveralKindsError
 
 _DATES = (
@@ -178,8 +184,7 @@ class Rows:
     @property
     def holds_strings(self) -> bool:
         """Whether these are texts or paths as strings, possibly missing."""
-        present = (value for value in self.values if value is not None)
-        return self.kind in ("text", "image") and isinstance(next(present, ""), str)
+        return self.kind in ("text", "image") and are_strings(self.values)
 
     @property
     def missing_mask(self) -> np.ndarray:
@@ -191,7 +196,7 @@ class Rows:
             return np.array([None in pair for pair in self.values.tolist()], dtype=bool)
         if self.kind not in ("text", "image") or self.values.dtype != object:
             return np.zeros(len(self), dtype=bool)
-        return np.array([value is None for value in self.values])
+        return which_are_missing(self.values)
 
     def check_complete(self, advice: str = "") -> None:
         """Raise ValueError if a row is missing; the message names the first and how to fix it."""
@@ -421,7 +426,8 @@ _HOW_TO_PASS_COLUMNS = (
 )
 _HOW_TO_CONVERT = {
     ("text", "numeric"): ": strings are not numbers, make them numbers with .astype(float).",
-    ("numeric", "text"): ": numbers are not texts, make them texts with .astype(str).",
+    ("numeric", "text"): ": numbers are not texts, make them texts with .astype(str); "
+    "of a CSV file, read it with pandas.read_csv(path, dtype=str).",
     ("numeric", "category"): ": make them categories with .astype('category').",
 }
 
@@ -450,9 +456,7 @@ def _frame_rows(X: Any) -> Rows:
 
 def _recognised(X: Any, frames: bool, kind: str | None) -> Rows:
     if isinstance(X, LazyFrame):
-        if len(X.columns) > 1:
-            raise several_columns(X.columns)
-        X = X[X.columns[0]]
+        X = X.as_rows()
     if isinstance(X, LazyColumn):
         return _lazy_rows(X, kind)
     if is_category(X):
@@ -496,14 +500,12 @@ def _recognised(X: Any, frames: bool, kind: str | None) -> Rows:
 
 def _lazy_rows(column: LazyColumn, kind: str | None) -> Rows:
     _check_not_empty(column)
-    present = (value for value in column if value is not None)
-    first = next(present, None)
-    if first is None:
+    if column.missing_mask.all():
         return _missing_rows(kind or "text", len(column))
-    are_files = not isinstance(first, str)
-    if are_files or (has_image_suffix(first) and all(map(has_image_suffix, present))):
-        return Rows("image", column)
-    return Rows("text", column)
+    are_paths = not column.holds_strings or all(
+        value is None or has_image_suffix(value) for value in column
+    )
+    return Rows("image" if are_paths else "text", column)
 
 
 def _check_not_empty(values: np.ndarray | LazyColumn) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,23 @@ import numpy as np
 
 from sk_aft._data._containers import as_objects, is_frame
 from sk_aft._data._images import is_pil_image
-from sk_aft._data._table_files import ARROW_SUFFIXES, PARQUET_SUFFIXES, table_files
+from sk_aft._data._table_files import (
+    ARROW_SUFFIXES,
+    CSV_SUFFIXES,
+    PARQUET_SUFFIXES,
+    suffix_of,
+    table_files,
+)
 from sk_aft._optional import import_optional
 
 ROWS_PER_BATCH = 8192
 # A batch of images or long texts has fewer rows, so that it does not fill the memory.
 _BYTES_PER_BATCH = 64 << 20
 _ROWS_PER_READ = 1024
+_ROWS_PER_TRANSFORM = 64  # which may decode images
+_READ_AHEAD = {"batch_size": _ROWS_PER_READ, "batch_readahead": 1, "fragment_readahead": 0}
 _FORMATS = {
-    ".csv": "csv",
+    **dict.fromkeys(CSV_SUFFIXES, "csv"),
     **dict.fromkeys(PARQUET_SUFFIXES, "parquet"),
     **dict.fromkeys(ARROW_SUFFIXES, "ipc"),
 }
@@ -48,13 +58,23 @@ def is_path(X: Any) -> bool:
     """
     if isinstance(X, os.PathLike):
         return True
-    return isinstance(X, str) and (Path(X).suffix in _FORMATS or os.path.isdir(X))
+    return isinstance(X, str) and (suffix_of(Path(X)) in _FORMATS or os.path.isdir(X))
 
 
 def is_hugging_face(X: Any) -> bool:
     """Return whether this is a `datasets.Dataset` or a `datasets.IterableDataset`."""
     is_theirs = any(base.__module__.startswith("datasets.") for base in type(X).__mro__)
     return is_theirs and hasattr(X, "column_names") and hasattr(X, "iter")
+
+
+def is_table(X: Any) -> bool:
+    """Return whether this is a table or a record batch of pyarrow, which is in memory."""
+    return _is_arrow(X) and hasattr(X, "num_rows")
+
+
+def is_transformed(X: Any) -> bool:
+    """Return whether a data set of Hugging Face computes its rows when they are read."""
+    return is_hugging_face(X) and (getattr(X, "format", None) or {}).get("type") == "custom"
 
 
 def batches_of(X: Any, columns: Sequence[str] | None = None) -> Iterator[Any]:
@@ -64,8 +84,8 @@ def batches_of(X: Any, columns: Sequence[str] | None = None) -> Iterator[Any]:
     ----------
     X : path, pattern, data set, table or iterator
         See `is_stream`. An iterator yields rows (strings, bytes, paths, PIL images, or dicts of
-        columns), or batches of them (lists, arrays, DataFrames, tables of pyarrow), which are
-        passed on as they are.
+        columns), or batches of them (lists, arrays, DataFrames), which are passed on as they are,
+        or tables of pyarrow.
     columns : sequence of str, optional
         The columns to read, which come as a DataFrame. By default, there may be only one, which
         comes as a list, or columns of numbers.
@@ -83,7 +103,7 @@ def batches_of(X: Any, columns: Sequence[str] | None = None) -> Iterator[Any]:
         If a column is missing, or there are several and ``columns`` does not name any.
     """
     if is_path(X):
-        X = _dataset_of_files(X)
+        X = opened_files(X)
     if _is_arrow(X):
         yield from _of_tables(_arrow_batches(X, columns), columns)
     elif is_hugging_face(X):
@@ -96,6 +116,8 @@ def table_rows(table: Any, columns: Sequence[str] | None) -> Any:
     """Return the rows of a table or record batch of pyarrow: a list, or a DataFrame."""
     names = table.schema.names
     chosen = _chosen(names, columns, lambda: _are_numbers(table.schema.types))
+    if columns is None and are_number_lists(table.schema.types):
+        return numbers_of_lists(table.column(0))
     if columns is None and len(chosen) == 1 and not _are_numbers(table.schema.types):
         return column_values(table.column(chosen[0]))
     pandas = import_optional("pandas", extra="streams", purpose=_PURPOSE)
@@ -108,11 +130,51 @@ def column_values(column: Any) -> list:
     return [_file_of(value) for value in values] if is_image_struct(column.type) else values
 
 
+def are_number_lists(kinds: Sequence[Any]) -> bool:
+    """Return whether these are the types of one column of lists of numbers, such as embeddings."""
+    types = import_optional("pyarrow", extra="streams", purpose=_PURPOSE).types
+    are_lists = (types.is_list, types.is_large_list, types.is_fixed_size_list)
+    return (
+        len(kinds) == 1
+        and any(is_type(kinds[0]) for is_type in are_lists)
+        and _are_numbers([kinds[0].value_type])
+    )
+
+
+def numbers_of_lists(column: Any) -> np.ndarray:
+    """Return an array of pyarrow that holds lists of numbers as a table, (n, p)."""
+    if not len(column):
+        return np.empty((0, 0))
+    lists = column.to_pandas().tolist()
+    lengths = {None if row is None else len(row) for row in lists}
+    if len(lengths) > 1 or None in lengths:
+        raise ValueError(
+            "X has one column of lists of numbers, which are the rows of a table if all of them "
+            "have the same length and none is missing."
+        )
+    return np.stack(lists)
+
+
+def missing_values(column: Any) -> np.ndarray:
+    """Return which texts or images of an array of pyarrow are missing, (n,) bool."""
+    compute = import_optional("pyarrow.compute", extra="streams", purpose=_PURPOSE)
+    if not is_image_struct(column.type):
+        return np.asarray(column.is_null(), dtype=bool)
+    contents = [compute.struct_field(column, name).is_null() for name in ("bytes", "path")]
+    return np.asarray(compute.and_(*contents), dtype=bool)
+
+
 def holds_objects(kind: Any) -> bool:
     """Return whether a type of pyarrow is that of texts, of bytes, or of images."""
     types = import_optional("pyarrow", extra="streams", purpose=_PURPOSE).types
-    are_objects = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
-    return any(is_type(kind) for is_type in are_objects) or is_image_struct(kind)
+    are_files = types.is_binary(kind) or types.is_large_binary(kind) or is_image_struct(kind)
+    return are_files or is_string(kind)
+
+
+def is_string(kind: Any) -> bool:
+    """Return whether a type of pyarrow is that of texts."""
+    types = import_optional("pyarrow", extra="streams", purpose=_PURPOSE).types
+    return types.is_string(kind) or types.is_large_string(kind)
 
 
 def is_image_struct(kind: Any) -> bool:
@@ -125,7 +187,8 @@ def several_columns(names: Sequence[Any]) -> ValueError:
     """Return the error for rows of several columns, of which none is named."""
     return ValueError(
         f"X has the columns {list(names)}: say which column a model reads, as in "
-        "FoundationFeatureExtractor({'text': 'minilm'}, inputs='text'), or give rows of one column."
+        "FoundationFeatureExtractor({'text': 'minilm'}, inputs='text'), give a DataFrame, which "
+        "a student reads whole, or give rows of one column."
     )
 
 
@@ -135,16 +198,64 @@ def _is_arrow(X: Any) -> bool:
     return is_theirs and any(hasattr(X, name) for name in known)
 
 
-def _dataset_of_files(X: Any) -> Any:
+def opened_files(X: str | os.PathLike, texts: Collection[Any] = ()) -> Any:
+    """Return files of tables as a data set of pyarrow, or of Hugging Face, if these are theirs.
+
+    Parameters
+    ----------
+    X : path or pattern
+        The files.
+    texts : collection, default=()
+        Columns that hold texts, whatever the first rows of a CSV file look like; None is all.
+    """
+    _check_not_saved(Path(X))
     files = table_files(X, _FORMATS)
-    suffix = files[0].suffix
+    suffix = suffix_of(files[0])
     if suffix not in _FORMATS:
         raise ValueError(
             f"{os.fspath(X)!r} is no file of a table, which ends in one of {', '.join(_FORMATS)}: "
             "give paths of single rows, such as images, in a list."
         )
+    if suffix in ARROW_SUFFIXES and all(map(_is_arrow_stream, files)):
+        datasets = import_optional("datasets", extra="streams", purpose=_PURPOSE)
+        return datasets.concatenate_datasets([datasets.Dataset.from_file(str(f)) for f in files])
     dataset = import_optional("pyarrow.dataset", extra="streams", purpose=_PURPOSE)
-    return dataset.dataset([str(file) for file in files], format=_FORMATS[suffix])
+    read = partial(dataset.dataset, [str(file) for file in files], format=_FORMATS[suffix])
+    with _explained(os.fspath(X)):
+        opened = read()
+        if not texts or suffix not in CSV_SUFFIXES:
+            return opened
+        arrow = import_optional("pyarrow", extra="streams", purpose=_PURPOSE)
+        fields = [
+            field.with_type(arrow.string()) if None in texts or field.name in texts else field
+            for field in opened.schema
+        ]
+        return read(schema=arrow.schema(fields))
+
+
+def _check_not_saved(path: Path) -> None:
+    if any((path / name).exists() for name in ("state.json", "dataset_dict.json")):
+        raise ValueError(
+            f"{str(path)!r} is what datasets.Dataset.save_to_disk wrote: give "
+            f"datasets.load_from_disk({str(path)!r})."
+        )
+
+
+def _is_arrow_stream(path: Path) -> bool:
+    """Return whether a file of Arrow is in the stream format, which data sets are cached in."""
+    with open(path, "rb") as file:
+        return file.read(4) == b"\xff\xff\xff\xff"
+
+
+@contextmanager
+def _explained(path: str) -> Iterator[None]:
+    """Name the file in errors of pyarrow."""
+    arrow = import_optional("pyarrow", extra="streams", purpose=_PURPOSE)
+    try:
+        yield
+    except (arrow.ArrowInvalid, arrow.ArrowTypeError) as error:
+        advice = _HOW_TO_READ_TEXTS if "CSV conversion error" in str(error) else ""
+        raise ValueError(f"{path!r} cannot be read: {error}{advice}") from error
 
 
 def _arrow_batches(X: Any, columns: Sequence[str] | None) -> Iterator[Any]:
@@ -153,7 +264,18 @@ def _arrow_batches(X: Any, columns: Sequence[str] | None) -> Iterator[Any]:
             return X.to_batches()
         return iter([X]) if hasattr(X, "num_rows") else iter(X)
     chosen = _chosen(X.schema.names, columns, lambda: _are_numbers(X.schema.types))
-    return chain.from_iterable(_of_fragment(part, X, chosen) for part in X.get_fragments())
+    try:
+        fragments = list(X.get_fragments())
+    except ValueError:  # the data set is filtered
+        return X.to_batches(columns=chosen, **_READ_AHEAD)
+    return chain.from_iterable(_of_fragment(part, X, chosen) for part in fragments)
+
+
+_HOW_TO_READ_TEXTS = (
+    " The first rows decide whether a column holds numbers or texts. To say that it holds texts, "
+    "give pandas.read_csv(path, dtype={'text': str}), or pyarrow.csv.read_csv(path, "
+    "convert_options=pyarrow.csv.ConvertOptions(column_types={'text': pyarrow.string()}))."
+)
 
 
 def _of_fragment(fragment: Any, dataset: Any, columns: list[str]) -> Iterator[Any]:
@@ -161,6 +283,11 @@ def _of_fragment(fragment: Any, dataset: Any, columns: list[str]) -> Iterator[An
 
     A scanner of the whole data set reads up to a gigabyte ahead of a slow model.
     """
+    with _explained(getattr(fragment, "path", "X")):
+        yield from _batches_of_fragment(fragment, dataset, columns)
+
+
+def _batches_of_fragment(fragment: Any, dataset: Any, columns: list[str]) -> Iterator[Any]:
     if hasattr(fragment, "split_by_row_group"):
         groups = fragment.split_by_row_group(schema=dataset.schema)
     elif _is_csv(fragment) and set(columns) <= set(fragment.physical_schema.names):
@@ -169,13 +296,7 @@ def _of_fragment(fragment: Any, dataset: Any, columns: list[str]) -> Iterator[An
     else:
         groups = [fragment]
     for group in groups:
-        yield from group.to_batches(
-            schema=dataset.schema,
-            columns=columns,
-            batch_size=_ROWS_PER_READ,
-            batch_readahead=1,
-            fragment_readahead=0,
-        )
+        yield from group.to_batches(schema=dataset.schema, columns=columns, **_READ_AHEAD)
 
 
 def _is_csv(fragment: Any) -> bool:
@@ -187,21 +308,22 @@ def _open_csv(fragment: Any, schema: Any, columns: list[str]) -> Iterator[Any]:
     options = csv.ConvertOptions(
         include_columns=columns, column_types={name: schema.field(name).type for name in columns}
     )
-    with fragment.open() as file, csv.open_csv(file, convert_options=options) as reader:
+    opened_file = fragment.filesystem.open_input_stream(fragment.path)  # decompressed
+    with opened_file as file, csv.open_csv(file, convert_options=options) as reader:
         yield from reader
 
 
 def _of_hugging_face(X: Any, columns: Sequence[str] | None) -> Iterator[Any]:
-    if X.column_names is not None:
+    # A transform may read and return other columns than those that are stored.
+    if X.column_names is not None and not is_transformed(X):
         X = X.select_columns(_chosen(X.column_names, columns, lambda: _holds_numbers(X)))
-    is_transformed = (getattr(X, "format", None) or {}).get("type") == "custom"
-    if getattr(X, "features", None) is not None and not is_transformed:
+    if getattr(X, "features", None) is not None and not is_transformed(X):
         # Images come as the bytes of their files, which decodes them only if they are not stored.
         yield from _of_tables(X.with_format("arrow").iter(_ROWS_PER_READ), columns)
         return
     rows = (
         dict(zip(batch, values, strict=True))
-        for batch in X.iter(_ROWS_PER_READ)
+        for batch in X.iter(_ROWS_PER_TRANSFORM)
         for values in zip(*batch.values(), strict=True)
     )
     yield from _of_iterator(rows, columns)
@@ -219,16 +341,15 @@ def _of_tables(tables: Iterable[Any], columns: Sequence[str] | None) -> Iterator
     n_rows = n_bytes = 0
     for read in tables:
         whole = read if isinstance(read, arrow.Table) else arrow.Table.from_batches([read])
-        for start in range(0, whole.num_rows, ROWS_PER_BATCH):
-            table = whole.slice(start, ROWS_PER_BATCH)
-            if joined and n_rows + table.num_rows > ROWS_PER_BATCH:
-                yield table_rows(arrow.concat_tables(joined), columns)
-                joined, n_rows, n_bytes = [], 0, 0
-            joined.append(table)
+        fitting = whole.num_rows * _BYTES_PER_BATCH // max(whole.nbytes, 1)
+        step = min(max(fitting, 1), ROWS_PER_BATCH)
+        for start in range(0, whole.num_rows, step):
+            table = whole.slice(start, step)
             n_rows, n_bytes = n_rows + table.num_rows, n_bytes + table.nbytes
-            if n_bytes >= _BYTES_PER_BATCH:
+            if joined and (n_rows > ROWS_PER_BATCH or n_bytes > _BYTES_PER_BATCH):
                 yield table_rows(arrow.concat_tables(joined), columns)
-                joined, n_rows, n_bytes = [], 0, 0
+                joined, n_rows, n_bytes = [], table.num_rows, table.nbytes
+            joined.append(table)
     if n_rows:
         yield table_rows(arrow.concat_tables(joined), columns)
 
@@ -237,9 +358,8 @@ def _of_iterator(X: Iterator[Any], columns: Sequence[str] | None) -> Iterator[An
     rows: list[Any] = []
     n_bytes = 0
     for item in X:
-        if _is_arrow(item):
-            item = table_rows(item, columns)
-        elif not _is_batch(item):
+        is_arrow = _is_arrow(item)
+        if not (is_arrow or _is_batch(item)):
             rows.append(item)
             n_bytes += _size_of(item)
             if len(rows) >= ROWS_PER_BATCH or n_bytes >= _BYTES_PER_BATCH:
@@ -249,7 +369,9 @@ def _of_iterator(X: Iterator[Any], columns: Sequence[str] | None) -> Iterator[An
         if rows:
             yield _collected(rows, columns)
             rows, n_bytes = [], 0
-        if len(item):
+        if is_arrow:
+            yield from _of_tables([item], columns)
+        elif len(item):
             yield item
     if rows:
         yield _collected(rows, columns)
@@ -327,4 +449,6 @@ def _size_of(value: Any) -> int:
         return sum(map(_size_of, value.values()))
     if is_pil_image(value):
         return 4 * value.width * value.height
-    return len(value) if isinstance(value, (str, bytes, bytearray, memoryview)) else 0
+    if isinstance(value, (str, bytes, bytearray)):
+        return len(value)
+    return getattr(value, "nbytes", 0)

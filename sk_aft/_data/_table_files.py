@@ -8,6 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
+CSV_SUFFIXES = (".csv", ".csv.gz")
 ARROW_SUFFIXES = (".arrow", ".feather", ".ipc")
 
 
@@ -43,7 +44,7 @@ def table_files(path: str | os.PathLike, suffixes: Collection[str]) -> list[Path
         files = [
             file
             for file in given.rglob("*")
-            if file.suffix in suffixes and not _is_hidden(file.relative_to(given))
+            if suffix_of(file) in suffixes and not _is_hidden(file.relative_to(given))
         ]
     elif not given.exists() and glob.has_magic(str(given)):
         files = [Path(file) for file in glob.glob(str(given), recursive=True)]
@@ -52,13 +53,18 @@ def table_files(path: str | os.PathLike, suffixes: Collection[str]) -> list[Path
     if not files:
         expected = ", ".join(f"*{suffix}" for suffix in suffixes)
         raise FileNotFoundError(f"There are no files of {expected} at {str(path)!r}.")
-    found = sorted({file.suffix for file in files})
+    found = sorted({suffix_of(file) for file in files})
     if len(found) > 1:
         raise ValueError(
             f"{str(path)!r} means {len(files)} files with the suffixes {found}: expected files of "
             f"one suffix, such as those of the pattern '*{found[0]}'."
         )
     return sorted(files, key=str)
+
+
+def suffix_of(path: Path) -> str:
+    """Return the suffix of a file; of a compressed one both, such as ".csv.gz"."""
+    return "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
 
 
 def _is_hidden(path: Path) -> bool:

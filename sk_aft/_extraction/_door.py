@@ -11,8 +11,9 @@ import numpy as np
 from sklearn.utils.validation import check_array
 
 from sk_aft._data._containers import is_frame, require_columns, select_columns
-from sk_aft._data._lazy_columns import opened
+from sk_aft._data._lazy_columns import LazyFrame, opened
 from sk_aft._data._rows import Rows, as_rows, check_finite, named
+from sk_aft._data._streams import is_path, is_transformed, opened_files
 from sk_aft._extraction._row_faults import OR_MASK
 
 
@@ -84,6 +85,8 @@ class Door(NamedTuple):
             Called with a table, to check its columns as scikit-learn does.
         """
         names = columns_of_models(self.model)
+        # Whole rows stay what the rows of fit were.
+        X = files_with_texts(X, self.kinds if known is None or names else {None: known.kind})
         X = opened(X, names and self._columns_to_open(names, X, known))
         if names is not None:
             # At prediction, columns that only the models read may be missing.
@@ -122,7 +125,7 @@ class Door(NamedTuple):
     def _columns_to_open(self, names: list[Any], X: Any, known: Known | None) -> list[Any]:
         """Return the columns of a stream that the models and the student read."""
         of_student = self.inputs if isinstance(self.inputs, list) else [self.inputs]
-        in_stream = getattr(X, "column_names", None)
+        in_stream = None if is_transformed(X) else getattr(X, "column_names", None)
         if in_stream is not None and known is not None:
             names = [name for name in names if name in in_stream]
         return list(dict.fromkeys([*names, *(name for name in of_student or () if name)]))
@@ -149,10 +152,12 @@ class Door(NamedTuple):
         if is_one:
             return Seen(X[self.inputs], read.column(self.inputs, missing=True), read)
         frame = X if self.inputs is None else select_columns(X, self.inputs)
+        if isinstance(frame, LazyFrame) and frame.is_small:
+            frame = frame.loaded()
         if len(names) == 1:
             rows = read.column(names[0], missing=True)
             return Seen(rows.values if rows.is_lazy else frame, rows, read)
-        if read.is_lazy:
+        if isinstance(frame, LazyFrame):
             raise ValueError(
                 f"A student cannot read the columns {names} of a stream together: name the one "
                 "that it reads, as in inputs="
@@ -164,6 +169,22 @@ class Door(NamedTuple):
             return Seen(frame, rows, read)
         # They share the columns that are recognised already.
         return Seen(frame, replace(read, values=frame), read)
+
+
+def files_with_texts(X: Any, kinds: Mapping[Any, str]) -> Any:
+    """Return files as a data set, in which what models of texts read is text; others as they are.
+
+    Parameters
+    ----------
+    X : object
+        Rows of any container, or a path.
+    kinds : mapping of object to str
+        By column, the kind that its models read; that of whole rows is of None.
+    """
+    if not is_path(X):
+        return X
+    texts = [column for column, kind in kinds.items() if kind in ("text", "image")]
+    return opened_files(X, [name for column in texts for name in columns_of(column)])
 
 
 def columns_of_models(model: Any) -> list[Any] | None:

@@ -1,3 +1,4 @@
+import gzip
 import io
 
 import datasets
@@ -50,6 +51,53 @@ def test_a_file_and_a_directory_are_read(folder, tmp_path):
     assert rows_of(folder / "10.csv", ["text"]).text.tolist() == TEXTS[10:]
     pq.write_to_dataset(TABLE, tmp_path / "parts", partition_cols=["label"])
     assert sorted(rows_of(tmp_path / "parts", ["text"]).text) == sorted(TEXTS)
+
+
+def test_a_compressed_csv_file_is_read(folder):
+    content = gzip.compress((folder / "00.csv").read_bytes())
+    (folder / "00.csv").unlink()
+    (folder / "00.csv.gz").write_bytes(content)
+    for X in (str(folder / "00.csv.gz"), str(folder / "*.csv.gz")):
+        assert is_stream(X)
+        assert rows_of(X, ["text"]).text.tolist() == TEXTS[:10]
+
+
+def test_arrow_files_are_read_in_both_formats(tmp_path):
+    for start in (0, 10):
+        with pa.ipc.new_stream(str(tmp_path / f"{start:02}.arrow"), TABLE.schema) as writer:
+            writer.write_table(TABLE.slice(start, 10))
+    assert rows_of(tmp_path, ["text"]).text.tolist() == TEXTS
+    with pa.ipc.new_file(str(tmp_path / "file.ipc"), TABLE.schema) as writer:
+        writer.write_table(TABLE)
+    assert rows_of(tmp_path / "file.ipc", ["text"]).text.tolist() == TEXTS
+
+
+def test_a_folder_of_a_saved_data_set_names_the_function_that_loads_it(tmp_path):
+    dataset = datasets.Dataset(TABLE)
+    dataset.save_to_disk(tmp_path / "one")
+    datasets.DatasetDict({"train": dataset}).save_to_disk(tmp_path / "several")
+    for name in ("one", "several"):
+        with pytest.raises(ValueError, match=r"datasets\.load_from_disk\('"):
+            rows_of(tmp_path / name)
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path):
+    for number, text in enumerate(["text\n1\n2\n", "text\nabc\n"]):
+        (tmp_path / f"{number}.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"1\.csv' cannot be read: .*'abc'.* dtype=\{'text': str"):
+        rows_of(tmp_path)
+    (tmp_path / "bad.parquet").write_bytes(b"no table")
+    with pytest.raises(ValueError, match=r"bad\.parquet' cannot be read"):
+        rows_of(tmp_path / "bad.parquet")
+
+
+def test_lists_of_numbers_are_the_rows_of_a_table():
+    lists = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
+    for X in (pa.table({"e": lists}), datasets.Dataset.from_dict({"e": lists})):
+        (batch,) = batches_of(X)
+        np.testing.assert_array_equal(batch, lists)
+    with pytest.raises(ValueError, match="have the same length and none is missing"):
+        list(batches_of(pa.table({"e": [[1.0], [1.0, 2.0]]})))
 
 
 def test_missing_files_mixed_formats_and_missing_columns_are_errors(folder, tmp_path):
@@ -131,6 +179,27 @@ def test_batches_are_bounded_in_rows_and_bytes():
         assert [len(batch) for batch in batches_of(X)] == [ROWS_PER_BATCH, 5]
     large = (b"x" * (40 << 20) for _ in range(4))
     assert [len(batch) for batch in batches_of(large)] == [2, 2]
+    files = pa.table({"file": pa.array([bytes(1 << 20)] * 100, pa.binary())})
+    for X in (files, files.to_reader(30), iter([files])):
+        assert max(len(batch) for batch in batches_of(X)) <= 64
+    arrays = ({"image": np.zeros((1 << 10, 1 << 10), np.uint8)} for _ in range(100))
+    assert [len(batch) for batch in batches_of(arrays)] == [64, 36]
+
+
+def test_transformed_images_are_made_a_few_at_a_time():
+    sizes = []
+
+    def make(batch):
+        sizes.append(len(batch["text"]))
+        return batch
+
+    rows_of(datasets.Dataset.from_dict({"text": TEXTS * 10}).with_transform(make))
+    assert max(sizes) <= 64
+
+
+def test_a_filtered_data_set_is_read():
+    filtered = pa.dataset.dataset(TABLE).filter(pa.dataset.field("label") >= 15)
+    assert rows_of(filtered, ["text"]).text.tolist() == TEXTS[15:]
 
 
 def test_an_iterator_may_mix_rows_and_batches():
