@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from sk_aft._data._streams import column_values, holds_objects, table_rows
 from sk_aft._optional import import_optional
 
 
@@ -160,12 +161,17 @@ class _ArrowTable:
 
     def column(self, name: Any) -> Any:
         values = self._batch.column(name)
+        if hasattr(values.type, "index_type"):
+            # Of a dictionary in chunks, `to_numpy` returns the last value for null.
+            values = values.cast(values.type.value_type)
+        if holds_objects(values.type):
+            return column_values(values)
         # A Table's column has chunks, and converts itself without this argument.
         is_chunked = hasattr(values, "chunks")
         return values.to_numpy() if is_chunked else values.to_numpy(zero_copy_only=False)
 
     def frame(self, names: Sequence[Any]) -> Any:
-        return self._batch.select(list(names)).to_pandas()
+        return table_rows(self._batch, names)
 
     def with_features(self, name: str, features: np.ndarray, missing: np.ndarray) -> Any:
         array = fixed_size_lists(features, missing)

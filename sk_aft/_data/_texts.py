@@ -12,6 +12,8 @@ from contextlib import contextmanager
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
+from sk_aft._data._counted_notes import give_note
+
 # What the warning of texts that are too long begins with, as a pattern.
 TRUNCATION = r"\d+ of \d+ texts have more than max_length"
 # Texts longer than this many characters per token read are cut before they are tokenized.
@@ -72,11 +74,11 @@ class TextEncoder:
                 [readable(text, self.max_length) for text in texts]
             )
         n_long = sum(map(self._is_longer, texts, encodings))
-        if n_long:
-            _warn_caller(
-                f"{n_long} of {len(texts)} texts have more than max_length={self.max_length} "
-                "tokens: the rest of each is dropped."
-            )
+        note = (
+            f"{n_long} of {len(texts)} texts have more than max_length={self.max_length} tokens: "
+            "the rest of each is dropped."
+        )
+        give_note(f"texts of {id(self)}", len(texts), note if n_long else None, warn_caller)
         return [encoding.ids for encoding in encodings]
 
     def _is_longer(self, text: str, encoding: Encoding) -> bool:
@@ -85,7 +87,7 @@ class TextEncoder:
         return len(encoding) == self.max_length and len(encoding.overflowing) > 0
 
 
-def _warn_caller(message: str) -> None:
+def warn_caller(message: str) -> None:
     """Warn at the line outside of this package that called it."""
     # skorch and scikit-learn call estimators and preprocessors on behalf of others.
     names = ("sk_aft", "skorch", "sklearn")

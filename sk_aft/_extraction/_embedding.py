@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm.auto import tqdm
 
+from sk_aft._data._counted_notes import give_note
 from sk_aft._data._feature_rows import MatrixInMemory, StoredRows
 from sk_aft._data._rows import Rows
 from sk_aft._extraction._destination import Destination
@@ -100,6 +102,7 @@ class Embedding:
         self._options = options
         self._backbone = backbone
         self._rows = rows
+        self._column = column
         self.digests: np.ndarray = np.zeros((len(rows), 2), dtype=np.uint64)
         self._destination: Destination | None = None
         if store is not None:
@@ -264,9 +267,12 @@ class Embedding:
         run = {self._digest(row) for rows in self._run.done for row in rows}
         # A row that is given several times has run once, and counts each time.
         given = [row for row in range(len(self._rows)) if self._digest(row) in run]
-        note = self._note(self._rows.take(np.array(given))) if given else None
-        if note is not None:
-            warnings.warn(f"Model {self._backbone.name!r}: {note}", stacklevel=2)
+        if given:
+            name = self._backbone.name
+            note = self._note(self._rows.take(np.array(given)))
+            sentence = None if note is None else f"Model {name!r}: {note}"
+            warn = partial(warnings.warn, stacklevel=3)
+            give_note(f"rows of {name} for {self._column!r}", len(given), sentence, warn)
 
     def _note(self, rows: Rows) -> str | None:
         if self._destination is not None and self._workers_note:

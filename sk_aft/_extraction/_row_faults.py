@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from sk_aft._data._counted_notes import give_note
 from sk_aft._data._images import has_image_suffix, open_image
 from sk_aft._extraction._model_run import ModelRun, reason_of
 
@@ -104,18 +106,23 @@ class RowFaults:
 
     def report(self, missing_mask: np.ndarray) -> None:
         """Warn of rows that have no features; raise NoRowReadError if none has any."""
-        if not missing_mask.any():
+        if self._raises:
             return
+        note = self._note_of(missing_mask) if missing_mask.any() else None
+        warn = partial(warnings.warn, stacklevel=3)
+        subject = f"features of {self._name} for {self._column!r}"
+        give_note(subject, len(self._rows), note, warn)
+
+    def _note_of(self, missing_mask: np.ndarray) -> str:
         row, error = min(self._failures.values(), key=lambda failure: failure[0])
         if missing_mask.all():
             raise NoRowReadError(
                 f"Model {self._name!r} cannot read any of these {len(self._rows)} rows."
             ) from error
-        warnings.warn(
+        return (
             f"{missing_mask.sum()} of {len(self._rows)} rows have no features of model "
             f"{self._name!r} and take no part in the transfer term. The first is row "
-            f"{self._rows.position(row)}: {reason_of(error)}.",
-            stacklevel=2,
+            f"{self._rows.position(row)}: {reason_of(error)}."
         )
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -9,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
+from sk_aft._data._counted_notes import CountedNotes
 from sk_aft._data._feature_rows import StoredRows
-from sk_aft._data._joined_warnings import joined_warnings
 from sk_aft._data._rows import Rows
 from sk_aft._extraction._embedding import Embedding, RunOptions
 from sk_aft._extraction._reader import Reader
@@ -62,15 +63,16 @@ class FeatureSource(NamedTuple):
     def _compute_in_pieces(self, rows: Rows) -> list[StoredRows]:
         quiet = self._replace(verbose=0)
         computed, digests = [], []
-        with (
-            joined_warnings(),
-            tqdm(total=len(rows), unit="row", disable=not self.verbose) as progress,
-        ):
+        notes = CountedNotes()
+        with tqdm(total=len(rows), unit="row", disable=not self.verbose) as progress:
             for piece in rows.pieces():
-                embeddings = quiet._embeddings(piece)
-                computed.append([embedding.features() for embedding in embeddings])
+                with notes.collecting():
+                    embeddings = quiet._embeddings(piece)
+                    computed.append([embedding.features() for embedding in embeddings])
                 digests.append([embedding.digests for embedding in embeddings])
                 progress.update(len(piece))
+        for message in notes.messages():
+            warnings.warn(message, stacklevel=2)
         parts = []
         for number, reader in enumerate(self.readers):
             mine = [piece[number] for piece in computed]

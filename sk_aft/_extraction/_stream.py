@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from tqdm.auto import tqdm
 
-from sk_aft._data._joined_warnings import joined_warnings
+from sk_aft._data._counted_notes import CountedNotes
 from sk_aft._data._rows import Rows
 from sk_aft._data._streams import batches_of
 from sk_aft._runtime._progress import seconds_between_updates
@@ -38,13 +39,17 @@ def compute_stream(
         0 is silent, 1 shows a progress bar.
     """
     n_rows = 0
-    with joined_warnings(), _progress(X, verbose) as progress:
+    notes = CountedNotes()
+    with _progress(X, verbose) as progress:
         for batch in batches_of(X, columns):
-            with _counted_from(n_rows):
-                rows = read(batch, not n_rows)
-            compute(rows.counted_from(n_rows))
+            with notes.collecting():
+                with _counted_from(n_rows):
+                    rows = read(batch, not n_rows)
+                compute(rows.counted_from(n_rows))
             n_rows += len(rows)
             progress.update(len(rows))
+    for message in notes.messages():
+        warnings.warn(message, stacklevel=2)
     if not n_rows:
         raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
 

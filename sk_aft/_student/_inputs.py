@@ -13,8 +13,8 @@ import torch
 from sklearn.pipeline import Pipeline
 
 from sk_aft._data._batches import RowBatches
+from sk_aft._data._counted_notes import CountedNotes
 from sk_aft._data._feature_rows import RowSubset
-from sk_aft._data._joined_warnings import joined_warnings
 from sk_aft._data._rows import Rows, filled_by, rows_for
 from sk_aft._data._tensors import (
     InputsOnDemand,
@@ -23,6 +23,7 @@ from sk_aft._data._tensors import (
     are_between_0_and_1,
     to_tensors,
 )
+from sk_aft._data._texts import warn_caller
 from sk_aft._student._schema import RowSchema
 from sk_aft._student._training_data import TrainingData
 from sk_aft.preprocessing import (
@@ -151,15 +152,21 @@ class StudentInputs:
 
     def _transform_in_pieces(self, rows: Rows) -> InputTensors:
         """Return tokens, which are small, of all rows; other inputs are made for each batch."""
-        first = self.transform(rows.take(slice(0, _ROWS_TRIED)).loaded())
+        of_first, of_all = CountedNotes(), CountedNotes()
+        with of_first.collecting():
+            first = self.transform(rows.take(slice(0, _ROWS_TRIED)).loaded())
         if not isinstance(first, SequenceTensors):
+            _warn_of(of_first)
 
             def transform(indices: np.ndarray) -> InputTensors:
                 return self.transform(rows.take(indices).loaded())
 
             return InputsOnDemand(transform, rows, first)
-        with joined_warnings():
-            pieces = [self.transform(piece) for piece in rows.pieces()]
+        pieces = []
+        for piece in rows.pieces():
+            with of_all.collecting():
+                pieces.append(self.transform(piece))
+        _warn_of(of_all)
         return SequenceTensors.joined([p for p in pieces if isinstance(p, SequenceTensors)])
 
     def _given(self, rows: Rows) -> Any:
@@ -167,6 +174,11 @@ class StudentInputs:
         if self.schema.kind == "frame" or self.is_automatic:
             return rows_for(self.preprocessor, rows)
         return named_values(rows, self.schema)
+
+
+def _warn_of(notes: CountedNotes) -> None:
+    for message in notes.messages():
+        warn_caller(message)
 
 
 def last_step(preprocessor: Any) -> Any:

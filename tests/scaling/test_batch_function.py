@@ -1,5 +1,6 @@
 """`as_batch_function` without an engine."""
 
+import io
 import pickle
 import subprocess
 import sys
@@ -325,3 +326,94 @@ class TestImages:
         function = FoundationFeatureExtractor({"image": "effnet-lite0"}, cache=None)
         with pytest.raises(ValueError, match="fit the extractor on a few images of this kind"):
             function.as_batch_function()({"image": list(self.levels / 255)})
+
+
+ARROW_TYPES = {
+    "string": pyarrow.string(),
+    "large string": pyarrow.large_string(),
+    "dictionary": pyarrow.dictionary(pyarrow.int32(), pyarrow.string()),
+    "dictionary of large strings": pyarrow.dictionary(pyarrow.int8(), pyarrow.large_string()),
+}
+if hasattr(pyarrow, "string_view"):
+    ARROW_TYPES["string view"] = pyarrow.string_view()
+
+
+def in_arrow(make, kind):
+    return lambda texts: make({"text": pyarrow.array(texts).cast(kind)})
+
+
+def in_chunks(columns):
+    return pyarrow.table(
+        {name: pyarrow.chunked_array([a[:2], a[2:]]) for name, a in columns.items()}
+    )
+
+
+def in_frame(library, dtype):
+    return lambda texts: library.DataFrame({"text": library.Series(texts, dtype=dtype)})
+
+
+ARROW_CONTAINERS = {
+    "table": pyarrow.table,
+    "table of chunks": in_chunks,
+    "record batch": pyarrow.record_batch,
+}
+WITH_NULL = {
+    f"{container} of {kind}": in_arrow(make, ARROW_TYPES[kind])
+    for container, make in ARROW_CONTAINERS.items()
+    for kind in ARROW_TYPES
+}
+WITH_NULL |= {
+    "pandas object": in_frame(pandas, "object"),
+    "pandas string": in_frame(pandas, "string"),
+    "pandas category": in_frame(pandas, "category"),
+    "polars string": in_frame(polars, polars.String),
+    "polars category": in_frame(polars, polars.Categorical),
+    "dict of lists": lambda texts: {"text": texts},
+    "dict of arrays": lambda texts: {"text": np.array(texts, dtype=object)},
+}
+
+
+@pytest.mark.parametrize("name", WITH_NULL)
+@pytest.mark.parametrize("is_mapping", [False, True])
+@pytest.mark.filterwarnings("ignore:1 of 3 rows have no features")
+def test_a_null_of_any_type_takes_no_features_of_another_row(name, is_mapping):
+    model = {"text": features_of} if is_mapping else features_of
+    extractor = FoundationFeatureExtractor(model, cache=None)
+    extractor.fit(pandas.DataFrame({"text": ["a", "b"]}) if is_mapping else ["a", "b"])
+    column = None if is_mapping else "text"
+    batch = WITH_NULL[name](["a", None, "b"])
+    with pytest.raises(ValueError, match="column 'text': Row 1 of X is missing"):
+        extractor.as_batch_function(column)(batch)
+    done = extractor.set_params(on_error="mask").as_batch_function(column)(batch)
+    assert missing_in(done) == [False, True, False]
+    features = done["features"]
+    rows = features.to_pylist() if hasattr(features, "to_pylist") else list(features)
+    np.testing.assert_array_equal([rows[0], rows[2]], features_of(["a", "b"]))
+
+
+@pytest.mark.filterwarnings("ignore:1 of 3 rows have no features")
+@pytest.mark.parametrize("make", [pyarrow.table, pyarrow.record_batch])
+def test_images_of_an_arrow_table_may_be_null(make, photographs):
+    image = pytest.importorskip("PIL.Image")
+    files = []
+    for photograph in photographs[:2]:
+        file = io.BytesIO()
+        image.fromarray(photograph).save(file, "PNG")
+        files.append(file.getvalue())
+    rows = pyarrow.array([files[0], None, files[1]])
+    struct = [None if row is None else {"bytes": row, "path": None} for row in rows.to_pylist()]
+    kind = pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})
+
+    def means(images):
+        return np.array([np.asarray(image, dtype=float).mean((0, 1)) for image in images])
+
+    function = (
+        FoundationFeatureExtractor(means, cache=None, on_error="mask")
+        .fit(files)
+        .as_batch_function("image")
+    )
+    for column in (rows, rows.dictionary_encode(), pyarrow.array(struct, kind)):
+        done = function(make({"image": column}))
+        assert missing_in(done) == [False, True, False]
+        found = [done["features"].to_pylist()[row] for row in (0, 2)]
+        np.testing.assert_allclose(found, means(photographs[:2]), rtol=1e-6)
