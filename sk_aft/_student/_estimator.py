@@ -6,7 +6,7 @@ import copy
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from numbers import Integral, Real
 from typing import Any
@@ -213,8 +213,9 @@ class StudentEstimator(DeploymentMethods, SkorchHooks):
                     source=source,
                     verbose=self._verbosity,
                 )
-        with self._runs(run, resumed) as former:
+        with ExitStack() as stack:
             with processes.ending_together():
+                former = stack.enter_context(self._runs(run, resumed))
                 self._build(former, resumes=resumed is not None)
                 check_mixup(self.mixup, tensors, student.transfer if student.beta > 0 else None)
                 if self.mixup == 0:  # pixels are mixed, not outputs
@@ -423,16 +424,21 @@ class StudentEstimator(DeploymentMethods, SkorchHooks):
         data: TrainingData,
         given: Mapping[str, Any],
     ) -> None:
-        run, student = self._run, self._student
-        run.network = _training.TrainedNetwork(
-            student.module,
-            run.precision,
-            needs_features=student.beta > 0,
-            compile_parameters=self.get_params_for("compile") if self.compile else None,
-            compiled=getattr(run.network, "compiled", None),
-        )
-        run.gradient_listeners = self._listeners("on_grad_computed")
-        _callbacks.reject_sparse_gradients(dict(run.callbacks).values(), student.module)
+        run, student, processes = self._run, self._student, self._run.plan.processes
+        with processes.ending_together():
+            run.network = _training.TrainedNetwork(
+                student.module,
+                run.precision,
+                needs_features=student.beta > 0,
+                compile_parameters=self.get_params_for("compile") if self.compile else None,
+                compiled=getattr(run.network, "compiled", None),
+            )
+            run.gradient_listeners = self._listeners("on_grad_computed")
+            _callbacks.reject_sparse_gradients(dict(run.callbacks).values(), student.module)
+            if processes.count > 1:
+                self._set_training(False)
+                with torch.no_grad():
+                    self.infer(run.example)  # lazy layers get their weights
         history = student.history
         learned, judged = run.plan.split
         datasets = {
@@ -444,11 +450,6 @@ class StudentEstimator(DeploymentMethods, SkorchHooks):
             if history and "train_loss" not in history[-1]:
                 del history[-1]
 
-        processes = run.plan.processes
-        if processes.count > 1:
-            with processes.ending_together(), torch.no_grad():
-                self._set_training(False)
-                self.infer(run.example)  # lazy layers get their weights
         processes.copy_from_main(tensors_of(self._learned_modules()))
         try:
             own_random_numbers = processes.own_random_numbers(run.plan.seed, run.plan.device)
