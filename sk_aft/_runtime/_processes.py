@@ -294,6 +294,7 @@ def fit_together(accelerator: Any) -> Iterator[None]:
     >>> if accelerator.is_main_process:  # doctest: +SKIP
     ...     print(student.score(X, y) > 0.9)
     True
+    >>> accelerator.end_training()  # doctest: +SKIP
     """
     _check_accelerator(accelerator)
     token = _current.set(Processes(accelerator))
