@@ -5,8 +5,9 @@
 
 Prints a line for each check and a table at the end; the exit code is 1 if a check failed. The
 checks run in one process, which is started again after one that crashed or took longer than its
-limit. Models whose packages are not installed are replaced by others or left out. On a CPU, with
---quick, it takes about two minutes and shows that the script itself works.
+limit. What was found is written after each check. Models whose packages are not installed are
+replaced by others or left out. On a CPU, with --quick, it takes about two minutes and shows that
+the script itself works.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).parents[1]
 _SECONDS_BETWEEN_LOOKS = 0.1
 _SECONDS_TO_IMPORT = 90.0
+_SECONDS_TO_END = 15.0
 METHODS = (
     "aft",
     "aft-fixed",
@@ -47,11 +49,12 @@ METHODS = (
 
 
 class Setting(NamedTuple):
-    """Where checks run, how large they are, and a directory for their files."""
+    """Where checks run, how large they are, a directory for their files, and their time."""
 
     device: str
     quick: bool
     directory: Path
+    seconds: float = 60.0
 
     @property
     def is_cuda(self) -> bool:
@@ -185,6 +188,7 @@ def out_of_memory(setting: Setting) -> str:
         raise Skipped("only a GPU's memory can be limited")
     images = np.random.default_rng(0).integers(0, 256, (128, 512, 512, 3), dtype=np.uint8)
     extractor = FoundationFeatureExtractor(_large_image_model(), cache=None, device=setting.device)
+    torch.cuda.reset_peak_memory_stats(setting.device)
     expected = extractor.fit_transform(images).features
     peak = torch.cuda.max_memory_allocated(setting.device)
     limit = peak * 0.4
@@ -355,15 +359,18 @@ def speed(setting: Setting) -> str:
     """Run `benchmarks.speed` on the device for as long as there is time."""
     if setting.quick:
         raise Skipped("it takes minutes")
+    seconds = setting.seconds - _SECONDS_TO_END
+    if seconds <= 0:
+        raise Skipped("no time was left")
     log = setting.directory / "speed.log"
     command = [sys.executable, "-u", "-m", "benchmarks.speed", "--device", setting.device]
-    seconds = LIMITS["speed"] - 15
     with log.open("w") as file:
         process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
         try:
             code = process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
-            process.terminate()
+            process.kill()
+            process.wait()
             code = None
     lines = [line for line in log.read_text().splitlines() if line.strip()]
     require(code in (0, None), "\n".join(lines[-20:]))
@@ -476,7 +483,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="less of everything, for a test")
     parser.add_argument("--only", help="names of checks, with commas between them")
     parser.add_argument("--out", metavar="FILE", help="where to write the results as JSON")
-    parser.add_argument("--minutes", type=float, default=8.0, help="checks begin in this time")
+    parser.add_argument("--minutes", type=float, default=8.0, help="of the whole run")
     parser.add_argument("--worker", metavar="FILE", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     names = chosen.only.split(",") if chosen.only else list(CHECKS)
@@ -484,25 +491,30 @@ def main() -> None:
     if unknown:
         parser.error(f"no such checks: {sorted(unknown)}. Expected some of {list(CHECKS)}.")
     if chosen.worker:
-        work(names, chosen.device, chosen.quick, Path(chosen.worker))
+        work(names, chosen.device, chosen.quick, chosen.minutes * 60, Path(chosen.worker))
         return
-    results = run(names, chosen.device, chosen.quick, chosen.minutes * 60)
+
+    def keep(results: list[dict[str, Any]]) -> None:
+        if chosen.out:
+            Path(chosen.out).write_text(json.dumps(results, indent=1) + "\n")
+
+    results = run(names, chosen.device, chosen.quick, chosen.minutes * 60, keep)
     print(table(results))
-    if chosen.out:
-        Path(chosen.out).write_text(json.dumps(results, indent=1) + "\n")
     if any(result["status"] == "failed" for result in results):
         raise SystemExit(1)
 
 
-def work(names: list[str], device: str, quick: bool, journal: Path) -> None:
+def work(names: list[str], device: str, quick: bool, seconds: float, journal: Path) -> None:
     """Run checks one after the other, in a process of their own; write a line before and after."""
+    end = time.monotonic() + seconds
     with journal.open("a") as file:
         for name in names:
             write(file, {"name": name, "status": "begun"})
             start = time.perf_counter()
             with tempfile.TemporaryDirectory() as directory:
                 os.environ["SK_AFT_CACHE"] = f"{directory}/cache"
-                setting = Setting(device, quick, Path(directory))
+                left = min(LIMITS[name], end - time.monotonic())
+                setting = Setting(device, quick, Path(directory), left)
                 status, figure = outcome(CHECKS[name], setting)
             seconds = time.perf_counter() - start
             write(file, {"name": name, "status": status, "figure": figure, "seconds": seconds})
@@ -525,8 +537,17 @@ def outcome(check: Callable[[Setting], str], setting: Setting) -> tuple[str, str
         return "failed", f"{type(error).__name__}: {error}"
 
 
-def run(names: list[str], device: str, quick: bool, seconds: float) -> list[dict[str, Any]]:
-    """Run checks in a process that is started again if one of them ends it."""
+def run(
+    names: list[str],
+    device: str,
+    quick: bool,
+    seconds: float,
+    keep: Callable[[list[dict[str, Any]]], None],
+) -> list[dict[str, Any]]:
+    """Run checks in a process that is started again if one of them ends it.
+
+    ``keep`` gets the results so far, after each check.
+    """
     results: list[dict[str, Any]] = []
     end = time.monotonic() + seconds
     while len(results) < len(names) and time.monotonic() < end:
@@ -536,13 +557,15 @@ def run(names: list[str], device: str, quick: bool, seconds: float) -> list[dict
             rest = names[len(results) :]
             command = [sys.executable, "-m", "benchmarks.gpu", "--only", ",".join(rest)]
             command += ["--device", device, "--worker", str(journal), *(["--quick"] * quick)]
+            command += ["--minutes", str((end - time.monotonic()) / 60)]
             process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
             try:
-                follow(process, journal, rest, results, end)
+                follow(process, journal, rest, results, end, keep)
             finally:
                 kill(process)
     for name in names[len(results) :]:
         results.append(result(name, "skipped", "no time was left", 0.0))
+    keep(results)
     return results
 
 
@@ -552,37 +575,47 @@ def follow(
     names: list[str],
     results: list[dict[str, Any]],
     end: float,
+    keep: Callable[[list[dict[str, Any]]], None],
 ) -> None:
     """Add the results that a process writes, until it is done, ends, or has to be stopped."""
     n_read = 0
     current, begun = names[0], time.monotonic()
     while True:
         has_ended = process.poll() is not None  # looked at first: what it wrote is then all there
-        lines = [json.loads(line) for line in journal.read_text().splitlines()]
+        lines = journal_lines(journal.read_text())
         for line in lines[n_read:]:
             if line["status"] == "begun":
                 current, begun = line["name"], time.monotonic()
             else:
                 results.append(line)
                 show(line)
+                keep(results)
         n_read = len(lines)
         if results and results[-1]["name"] == names[-1]:
             return
         spent = time.monotonic() - begun
         # The first check waits for the imports.
         limit = LIMITS[current] + (_SECONDS_TO_IMPORT if current == names[0] else 0)
-        if has_ended or spent > limit:
-            code = process.returncode
-            what = (
-                f"its process ended, code {code}" if has_ended else f"stopped after {spent:.0f} s"
-            )
-            results.append(result(current, "failed", what, spent))
-            show(results[-1])
-            return
+        is_over = time.monotonic() > end
         is_between = bool(lines) and lines[-1]["status"] != "begun"
-        if is_between and time.monotonic() > end:
+        if is_between and (is_over or has_ended):
+            return
+        if has_ended or spent > limit or is_over:
+            status, what = "failed", f"stopped after {spent:.0f} s"
+            if has_ended:
+                what = f"its process ended, code {process.returncode}"
+            elif spent <= limit:
+                status, what = "skipped", f"no time was left: {what}"
+            results.append(result(current, status, what, spent))
+            show(results[-1])
+            keep(results)
             return
         time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+
+def journal_lines(text: str) -> list[dict[str, Any]]:
+    """Return the lines that were written to their end."""
+    return [json.loads(line) for line in text.split("\n")[:-1]]
 
 
 def kill(process: subprocess.Popen) -> None:

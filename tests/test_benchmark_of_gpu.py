@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ import torch
 
 pytest.importorskip("pandas")
 
-from benchmarks.gpu import CHECKS, LIMITS, Setting, Skipped, outcome, table
+from benchmarks.gpu import CHECKS, LIMITS, Setting, Skipped, journal_lines, outcome, table
+from benchmarks.gpu import run as run_checks
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,6 +55,29 @@ def test_no_check_begins_when_the_time_is_over(tmp_path):
     done, results = run("--device", "cpu", "--quick", "--minutes", "0", out=tmp_path / "out.json")
     assert done.returncode == 0
     assert {result["figure"] for result in results.values()} == {"no time was left"}
+
+
+def test_a_check_ends_with_the_time_and_earlier_results_are_kept(tmp_path):
+    out = tmp_path / "out.json"
+    seconds = []
+
+    def keep(results):
+        seconds.append(time.monotonic())
+        out.write_text(json.dumps(results))
+
+    start = time.monotonic()
+    results = run_checks(["throughput", "machine"], "cpu", False, 6.0, keep)
+    assert time.monotonic() - start < 12
+    assert [result["status"] for result in results] == ["skipped", "skipped"]
+    assert results[0]["figure"].startswith("no time was left: stopped after")
+    assert json.loads(out.read_text()) == results
+    assert len(seconds) == 2
+
+
+def test_a_line_that_was_not_written_to_its_end_is_ignored():
+    line = json.dumps({"name": "machine", "status": "begun"})
+    assert journal_lines(f"{line}\n{line[:9]}") == [json.loads(line)]
+    assert journal_lines("") == journal_lines(line) == []
 
 
 def test_unknown_checks_are_refused(tmp_path):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
+from functools import reduce
 from typing import Any
 
 import torch
@@ -39,6 +40,10 @@ class Processes:
         self._accelerator = accelerator
         self.count: int = 1 if accelerator is None else accelerator.num_processes
         self.index: int = 0 if accelerator is None else accelerator.process_index
+        # Of a block of `ending_steps_together`.
+        self._parameters: Callable[[], list[Tensor]] | None = None
+        self._is_sending = False
+        self._has_ended = False
 
     def device(self, device: Any) -> torch.device:
         """Return where this process trains; ``device`` is the estimator's parameter."""
@@ -72,6 +77,8 @@ class Processes:
 
     def check_same(self, facts: Mapping[str, Any]) -> None:
         """Raise ValueError in all processes if a fact differs between them."""
+        if self.count == 1:
+            return
         of_all = _operations().gather_object([dict(facts)])
         for index, others in enumerate(of_all):
             names = {*of_all[0], *others}
@@ -95,7 +102,9 @@ class Processes:
         if self.count == 1:
             return numbers
         values = torch.tensor(list(numbers.values()), dtype=torch.float64)
-        means = self._mean(values.to(self._accelerator.device))
+        values = values.to(self._accelerator.device)
+        self.agree_to_go_on()
+        means = self._mean(values)
         return dict(zip(numbers, means.tolist(), strict=True))
 
     def average_gradients(self, parameters: Iterable[Tensor], loss: Tensor) -> Tensor:
@@ -113,11 +122,19 @@ class Processes:
                 "sparse=False."
             )
         # One message: a hundred small ones would take longer than a step.
-        flat = torch.cat([loss.detach().reshape(1), *(g.reshape(-1) for g in gradients)])
-        mean, *means = self._mean(flat).split([1, *(g.numel() for g in gradients)])
+        message = _message(parameters)
+        message[1] = loss.detach()
+        torch.cat([g.reshape(-1).to(message.dtype) for g in gradients], out=message[2:])
+        self._exchange(message)
+        means = message[2:].split([g.numel() for g in gradients])
         for parameter, gradient in zip(parameters, means, strict=True):
             parameter.grad = gradient.view_as(parameter).to(parameter.dtype)
-        return mean[0]
+        return message[1]
+
+    def agree_to_go_on(self) -> None:
+        """Find out whether another process has failed in a block of `ending_steps_together`."""
+        if self._parameters is not None:
+            self._exchange(_message(self._parameters()))
 
     @torch.no_grad()
     def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
@@ -137,15 +154,50 @@ class Processes:
         if self.count == 1:
             yield
             return
-        error: BaseException | None = None
         try:
             yield
-        except BaseException as raised:
-            error = raised
+        except BaseException as error:
+            self.tell(error)
+            raise
+        self.tell(None)
+
+    @contextmanager
+    def ending_steps_together(self, parameters: Callable[[], list[Tensor]]) -> Iterator[None]:
+        """As `ending_together`, for a block whose steps average gradients and numbers.
+
+        The others wait in a method of this object, and the process that fails does not know in
+        which one. So all of them begin with messages of one size, which say whether their sender
+        has failed.
+
+        Parameters
+        ----------
+        parameters : callable
+            Returns the parameters whose gradients are averaged.
+        """
+        if self.count == 1:
+            yield
+            return
+        self._parameters, self._is_sending, self._has_ended = parameters, False, False
+        failure = _message(parameters())  # made now, because memory may run out
+        try:
+            yield
+        except BaseException as error:
+            if not (self._has_ended or self._is_sending):
+                message = _message(parameters(), kept=failure)
+                message[0] = 1
+                self._exchange(message, error)
+            raise
+        finally:
+            self._parameters = None
+
+    def tell(self, error: BaseException | None) -> None:
+        """Tell the others whether this process failed; raise an error if only others did."""
+        if self.count == 1:
+            return
         is_stopped = isinstance(error, KeyboardInterrupt)
         of_all = _operations().gather_object([(error is not None, is_stopped, repr(error))])
         if error is not None:
-            raise error
+            return
         for index, (has_failed, is_stopped, text) in enumerate(of_all):
             if is_stopped:
                 raise StoppedElsewhere
@@ -156,8 +208,28 @@ class Processes:
         """Return a block in which dropout differs from that of the other processes."""
         return seeded_torch(seed + self.index, device) if self.index else nullcontext()
 
+    def _exchange(self, message: Tensor, error: BaseException | None = None) -> None:
+        """Replace a message by its mean; raise if another process has failed."""
+        self._is_sending = True
+        self._mean(message)
+        self._is_sending = False
+        if message[0] > 0:
+            self._has_ended = True
+            self.tell(error)
+
     def _mean(self, tensor: Tensor) -> Tensor:
-        return self._accelerator.reduce(tensor, reduction="mean")
+        """Replace a tensor by its mean, without a copy: memory may have run out."""
+        torch.distributed.all_reduce(tensor)
+        return tensor.div_(self.count)
+
+
+def _message(parameters: list[Tensor], kept: Tensor | None = None) -> Tensor:
+    """Return zeros: whether the sender has failed, its loss, and its gradients."""
+    size = 2 + sum(parameter.numel() for parameter in parameters)
+    if kept is not None and len(kept) == size:
+        return kept
+    dtype = reduce(torch.promote_types, (p.dtype for p in parameters), torch.float32)
+    return torch.zeros(size, dtype=dtype, device=parameters[0].device)
 
 
 _current: ContextVar[Processes | None] = ContextVar("processes", default=None)
@@ -199,14 +271,15 @@ def fit_together(accelerator: Any) -> Iterator[None]:
         have no effect here. A `fit` in the block raises it in all processes if rows, targets or
         parameters differ between them, or if ``batch_size`` is not a multiple of their number.
     RuntimeError
-        Raised by a `fit` in the block if another process fails.
+        Raised by a `fit` in the block if it fails in another process, after the same step.
 
     Notes
     -----
     A transfer method and batch normalisation see the rows of a process's own part. Predictions,
     preprocessing, the rows held out and what is fitted before the first step are computed in every
     process. Searches train together with ``n_jobs=None``: workers are other processes, and train
-    alone.
+    alone. Set their ``error_score="raise"``: if a process fails outside `fit`, where others do not
+    notice, it must not go on to the next student.
 
     Examples
     --------
@@ -221,6 +294,7 @@ def fit_together(accelerator: Any) -> Iterator[None]:
     >>> if accelerator.is_main_process:  # doctest: +SKIP
     ...     print(student.score(X, y) > 0.9)
     True
+    >>> accelerator.end_training()  # doctest: +SKIP
     """
     _check_accelerator(accelerator)
     token = _current.set(Processes(accelerator))

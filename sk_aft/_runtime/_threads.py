@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 # Layers that do little work for each of their weights.
 _LIGHT_LAYERS = (nn.Linear, nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.BatchNorm1d)
@@ -34,7 +35,12 @@ def fitting_threads(module: nn.Module) -> Iterator[None]:
     layers = [
         layer for layer in module.modules() if next(layer.parameters(False), None) is not None
     ]
-    n_dense = sum(layer.weight.numel() for layer in layers if isinstance(layer, nn.Linear))
+    # The sizes of lazy layers are not known before the first batch.
+    n_dense = sum(
+        layer.weight.numel()
+        for layer in layers
+        if isinstance(layer, nn.Linear) and not is_lazy(layer.weight)
+    )
     is_light = all(
         isinstance(layer, _LIGHT_LAYERS) or getattr(layer, "is_light", False) for layer in layers
     )

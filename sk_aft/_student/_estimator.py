@@ -6,7 +6,7 @@ import copy
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from numbers import Integral, Real
 from typing import Any
@@ -130,23 +130,25 @@ class StudentEstimator(DeploymentMethods, SkorchHooks):
         classes: Any = None,
     ) -> None:
         """Do the work of ``fit`` and ``partial_fit``; an error restores the former state."""
-        _components.reject_unused_hooks(type(self))
-        parameters = self._settings()
-        resumed = self._fitted if incremental or self.warm_start else None
-        if resumed is None:
-            check_device(self.device)
-        built_with_module = self.get_params_for("module")
-        named = named_network(self.module, built_with_module) if resumed is None else None
-        if resumed is None and self.module == "auto":
-            _start.resolve_start(built_with_module.get("start", _start.AUTO))
-        if incremental:
-            self._check_incremental(resumed, classes)
-        if resumed is not None and self._training is not None:
-            before, now = self._training.built_with, built_with(parameters)
-            check_unchanged(before, now, built=resumed.built)
-        rows = (X, y, features, sample_weight, X_unlabeled, soft_targets)
         processes = current_processes()
-        seed = processes.of_main(draw_seed(self.random_state) if resumed is None else None)
+        with processes.ending_together():
+            _components.reject_unused_hooks(type(self))
+            parameters = self._settings()
+            resumed = self._fitted if incremental or self.warm_start else None
+            if resumed is None:
+                check_device(self.device)
+            built_with_module = self.get_params_for("module")
+            named = named_network(self.module, built_with_module) if resumed is None else None
+            if resumed is None and self.module == "auto":
+                _start.resolve_start(built_with_module.get("start", _start.AUTO))
+            if incremental:
+                self._check_incremental(resumed, classes)
+            if resumed is not None and self._training is not None:
+                before, now = self._training.built_with, built_with(parameters)
+                check_unchanged(before, now, built=resumed.built)
+            seed = draw_seed(self.random_state) if resumed is None else None
+        rows = (X, y, features, sample_weight, X_unlabeled, soft_targets)
+        seed = processes.of_main(seed)
         with processes.ending_together():
             data, transfer = self._checked(*rows, parameters, resumed, incremental, classes)
             if named is not None:
@@ -165,64 +167,71 @@ class StudentEstimator(DeploymentMethods, SkorchHooks):
                 split_seed=None if resumed is None else resumed.split_seed,
                 is_incremental=incremental,
             )
-        if processes.count > 1:
-            processes.check_same(facts_of(parameters, data, plan, y, sample_weight, soft_targets))
-        if resumed is None:
-            student, tensors = start_student(
-                data,
-                plan,
-                preprocessor=self.preprocessor,
-                default_preprocessor=_components.default_preprocessor(
-                    named, self.module, built_with_module, data.schema.kind
-                ),
-                preprocessor_parameters=self.get_params_for("preprocessor"),
-                keeps_integers=not isinstance(self.module, str),
-                random=random,
+            facts = {}
+            if processes.count > 1:
+                facts = facts_of(parameters, data, plan, y, sample_weight, soft_targets)
+        processes.check_same(facts)
+        with processes.ending_together():
+            if resumed is None:
+                student, tensors = start_student(
+                    data,
+                    plan,
+                    preprocessor=self.preprocessor,
+                    default_preprocessor=_components.default_preprocessor(
+                        named, self.module, built_with_module, data.schema.kind
+                    ),
+                    preprocessor_parameters=self.get_params_for("preprocessor"),
+                    keeps_integers=not isinstance(self.module, str),
+                    random=random,
+                )
+            else:
+                student, tensors = resume_student(resumed, data, plan, random)
+            if resumed is None and self.module == "auto":
+                student.inputs.warn_of_other_images()
+            if named is not None:
+                inputs = student.inputs
+                last = last_step(inputs.preprocessor)
+                named.check_inputs(last, tensors, is_automatic=inputs.is_automatic)
+            batches, held_out = student_batches(student, data, plan, tensors)
+            student.teachers = with_teachers(
+                student.teachers, X, features, soft_targets, student.transfer_method, student.beta
             )
-        else:
-            student, tensors = resume_student(resumed, data, plan, random)
-        if resumed is None and self.module == "auto":
-            student.inputs.warn_of_other_images()
-        if named is not None:
-            inputs = student.inputs
-            last = last_step(inputs.preprocessor)
-            named.check_inputs(last, tensors, is_automatic=inputs.is_automatic)
-        batches, held_out = student_batches(student, data, plan, tensors)
-        student.teachers = with_teachers(
-            student.teachers, X, features, soft_targets, student.transfer_method, student.beta
-        )
-        network = student.module  # a name is not looked up again: its files may be gone
-        if resumed is None or not isinstance(self.module, str):
-            network = _components.network_to_build(self.module, built_with_module, student.inputs)
-        defaults = training_defaults_of(network, data.rows.kind, student.inputs.sizes)
-        schedule = Schedule.of(parameters, plan, defaults)
-        run = TrainingState.of(plan, schedule, student, data, batches, parameters)
-        if resumed is None:
-            source = X._source if isinstance(X, FoundationFeatures) else None
-            run.start = partial(
-                _start.start_from_foundation_model,
-                preprocessor=student.inputs.preprocessor,
-                vocabulary=partial(tensors_of_vocabulary, student.inputs, tensors, data),
-                source=source,
-                verbose=self._verbosity,
-            )
-        with self._runs(run, resumed) as former:
-            self._build(former, resumes=resumed is not None)
-            check_mixup(self.mixup, tensors, student.transfer if student.beta > 0 else None)
-            if self.mixup == 0:  # pixels are mixed, not outputs
-                self._set_training(True)
-                with run.precision.autocast():
-                    batches = keep_frozen_outputs(
-                        batches,
-                        student.module,
-                        n_epochs=schedule.n_epochs,
-                        verbose=self._verbosity,
-                    )
-            decides = resumed is None or resumed.transfer is None
-            batches = self._scaled(batches, decides=decides)
-            del tensors  # images are no longer needed if the outputs of layers are kept
-            if resumed is None or resumed.transfer is None or resumed.replaces_features:
-                batches = self._fit_transfer(batches, partial(data.rows.take, plan.split.train))
+            network = student.module  # a name is not looked up again: its files may be gone
+            if resumed is None or not isinstance(self.module, str):
+                network = _components.network_to_build(
+                    self.module, built_with_module, student.inputs
+                )
+            defaults = training_defaults_of(network, data.rows.kind, student.inputs.sizes)
+            schedule = Schedule.of(parameters, plan, defaults)
+            run = TrainingState.of(plan, schedule, student, data, batches, parameters)
+            if resumed is None:
+                source = X._source if isinstance(X, FoundationFeatures) else None
+                run.start = partial(
+                    _start.start_from_foundation_model,
+                    preprocessor=student.inputs.preprocessor,
+                    vocabulary=partial(tensors_of_vocabulary, student.inputs, tensors, data),
+                    source=source,
+                    verbose=self._verbosity,
+                )
+        with ExitStack() as stack:
+            with processes.ending_together():
+                former = stack.enter_context(self._runs(run, resumed))
+                self._build(former, resumes=resumed is not None)
+                check_mixup(self.mixup, tensors, student.transfer if student.beta > 0 else None)
+                if self.mixup == 0:  # pixels are mixed, not outputs
+                    self._set_training(True)
+                    with run.precision.autocast():
+                        batches = keep_frozen_outputs(
+                            batches,
+                            student.module,
+                            n_epochs=schedule.n_epochs,
+                            verbose=self._verbosity,
+                        )
+                decides = resumed is None or resumed.transfer is None
+                batches = self._scaled(batches, decides=decides)
+                del tensors  # images are no longer needed if the outputs of layers are kept
+                if resumed is None or resumed.transfer is None or resumed.replaces_features:
+                    batches = self._fit_transfer(batches, partial(data.rows.take, plan.split.train))
             with fitting_threads(student.module), flushed_denormals():
                 self._run_epochs(batches, held_out, data, given={"X": X, "y": y})
         self._fitted = student
@@ -298,6 +307,13 @@ class StudentEstimator(DeploymentMethods, SkorchHooks):
             # Unlabelled rows are of no use then, and a probe of a single target is useless.
             data = data.without_transfer()
         return data, transfer
+
+    def _validate_params(self) -> None:
+        try:
+            super()._validate_params()
+        except Exception as error:
+            current_processes().tell(error)  # they wait at the beginning of their fit
+            raise
 
     def _settings(self) -> dict[str, Any]:
         # A subclass may accept parameters as **kwargs, which get_params does not list.
@@ -408,16 +424,21 @@ class StudentEstimator(DeploymentMethods, SkorchHooks):
         data: TrainingData,
         given: Mapping[str, Any],
     ) -> None:
-        run, student = self._run, self._student
-        run.network = _training.TrainedNetwork(
-            student.module,
-            run.precision,
-            needs_features=student.beta > 0,
-            compile_parameters=self.get_params_for("compile") if self.compile else None,
-            compiled=getattr(run.network, "compiled", None),
-        )
-        run.gradient_listeners = self._listeners("on_grad_computed")
-        _callbacks.reject_sparse_gradients(dict(run.callbacks).values(), student.module)
+        run, student, processes = self._run, self._student, self._run.plan.processes
+        with processes.ending_together():
+            run.network = _training.TrainedNetwork(
+                student.module,
+                run.precision,
+                needs_features=student.beta > 0,
+                compile_parameters=self.get_params_for("compile") if self.compile else None,
+                compiled=getattr(run.network, "compiled", None),
+            )
+            run.gradient_listeners = self._listeners("on_grad_computed")
+            _callbacks.reject_sparse_gradients(dict(run.callbacks).values(), student.module)
+            if processes.count > 1:
+                self._set_training(False)
+                with torch.no_grad():
+                    self.infer(run.example)  # lazy layers get their weights
         history = student.history
         learned, judged = run.plan.split
         datasets = {
@@ -429,11 +450,6 @@ class StudentEstimator(DeploymentMethods, SkorchHooks):
             if history and "train_loss" not in history[-1]:
                 del history[-1]
 
-        processes = run.plan.processes
-        if processes.count > 1:
-            self._set_training(False)
-            with torch.no_grad():
-                self.infer(run.example)  # lazy layers get their weights
         processes.copy_from_main(tensors_of(self._learned_modules()))
         try:
             own_random_numbers = processes.own_random_numbers(run.plan.seed, run.plan.device)
@@ -449,6 +465,7 @@ class StudentEstimator(DeploymentMethods, SkorchHooks):
                     datasets=datasets,
                     given=given,
                     processes=processes,
+                    parameters=lambda: _training.parameters_of(run.optimizer),
                     drop_unfinished=drop_unfinished,
                     is_stopped=lambda: any(_callbacks.has_stopped(cb) for _, cb in run.callbacks),
                 )
@@ -457,7 +474,7 @@ class StudentEstimator(DeploymentMethods, SkorchHooks):
             self._set_training(False)
         # A callback may have restored the weights of another epoch than in the main process.
         processes.copy_from_main(tensors_of(self._learned_modules()))
-        with torch.inference_mode():
+        with processes.ending_together(), torch.inference_mode():
             outputs, _ = self.infer(run.example)
             _training.check_outputs(outputs, student.beta, run.schedule.lr)
             self._check_outputs(outputs)  # a module may end otherwise where it does not train

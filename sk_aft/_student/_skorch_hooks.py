@@ -225,24 +225,26 @@ class SkorchHooks(FittedAttributes, PrefixedParameters, NeuralNet):
             is_training=training,
             **self._batch_callers(training, prefix),
         )
-        processes = self._run.plan.processes
-        for name, mean in processes.mean_of(result.means).items():
+        student, processes, scores = self._student, self._run.plan.processes, {}
+        if not training:
+            outputs, targets = torch.cat(result.outputs), torch.cat(result.targets)
+            score = student.targets.score(outputs, targets, iterator.weights)
+            scores = {"valid_score": score}
+        means = dict(processes.mean_of({**result.means, **scores}))
+        if training:
+            processes.copy_from_main(student.module.buffers())
+        records: dict[str, Any] = {name: means.pop(name) for name in scores}
+        for name, mean in means.items():
             self.history.record(f"{prefix}_{name}", mean)
         losses = self.history[:, f"{prefix}_loss"]
         self.history.record(f"{prefix}_loss_best", losses[-1] == min(losses))
-        student = self._student
         if training:
             lr = self._run.schedule.lr
             _training.check_convergence(self.history, student.beta, lr, self.precision)
-            records: dict[str, Any] = {"train_batch_count": result.n_batches}
+            records["train_batch_count"] = result.n_batches
             if iterator.features is not None:
                 slices = self._run.feature_slices
                 records |= _training.mean_feature_weights(student.transfer, slices)
-            processes.copy_from_main(student.module.buffers())
-        else:
-            outputs, targets = torch.cat(result.outputs), torch.cat(result.targets)
-            score = student.targets.score(outputs, targets, iterator.weights)
-            records = dict(processes.mean_of({"valid_score": score}))
         for name, value in records.items():
             self.history.record(name, value)
 

@@ -109,6 +109,7 @@ def train(
     datasets: Mapping[str, Any],
     given: Mapping[str, Any],
     processes: Processes,
+    parameters: Callable[[], list[Tensor]],
     drop_unfinished: Callable[[], None],
     is_stopped: Callable[[], bool],
 ) -> None:
@@ -116,29 +117,32 @@ def train(
 
     Callbacks get ``datasets`` at the start and end of every epoch, and ``given`` at the start and
     end of the training. KeyboardInterrupt is raised at the end, unless a callback raised it to stop
-    the training, as skorch's EarlyStopping does.
+    the training, as skorch's EarlyStopping does. ``parameters`` returns those that are trained.
     """
-    batches.move_to_device()
-    if held_out is not None:
-        held_out.move_to_device()
     interruption = None
-    notify("on_train_begin", **given)
+    with processes.ending_together():
+        batches.move_to_device()
+        if held_out is not None:
+            held_out.move_to_device()
+        notify("on_train_begin", **given)
     try:
-        for _ in range(n_epochs):
-            notify("on_epoch_begin", **datasets)
-            epoch(batches, True, "train", train_step)
-            epoch(held_out, False, "valid", validation_step)
-            with processes.ending_together():
+        with processes.ending_steps_together(parameters):
+            for _ in range(n_epochs):
+                notify("on_epoch_begin", **datasets)
+                epoch(batches, True, "train", train_step)
+                epoch(held_out, False, "valid", validation_step)
                 notify("on_epoch_end", **datasets)
+                processes.agree_to_go_on()
     except StoppedElsewhere:
         pass
     except KeyboardInterrupt as error:
         interruption = None if is_stopped() else error
     finally:
         drop_unfinished()
-    notify("on_train_end", **given)
-    if interruption is not None:
-        raise interruption
+    with processes.ending_together():
+        notify("on_train_end", **given)
+        if interruption is not None:
+            raise interruption
 
 
 def run_batches(
@@ -213,6 +217,11 @@ def mean_feature_weights(
     }
 
 
+def parameters_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Return the parameters that an optimizer changes."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
 def make_step(
     optimizer: torch.optim.Optimizer,
     precision: MixedPrecision,
@@ -225,7 +234,7 @@ def make_step(
     steps: list[Step] = []
 
     def closure() -> Tensor:
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        parameters = parameters_of(optimizer)
         for parameter in parameters:
             parameter.grad = None
         steps.append(loss_and_gradients())

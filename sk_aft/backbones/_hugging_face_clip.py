@@ -89,7 +89,8 @@ class HuggingFaceClipBackbone(ImageBackbone):
             processor = self._or_none(load_image_processor)
             tokenizer = self._or_none(load_tokenizer)
             tokenizer = None if tokenizer is None else with_padding(tokenizer)
-            return Towers(load_model(self.name_or_path).to(device).eval(), processor, tokenizer)
+            model = load_model(self.name_or_path).to(device).eval()
+            return Towers(model, processor, tokenizer, names={})
 
     def _or_none(self, load: Callable[[str], Any]) -> Any:
         try:
@@ -126,16 +127,21 @@ class Towers(NamedTuple):
         Prepares images.
     tokenizer : transformers.PreTrainedTokenizerBase or None
         Prepares texts.
+    names : dict
+        Names of the tensors of images and of texts, once they were made.
     """
 
     model: Any
     processor: Any
     tokenizer: Any
+    names: dict[str, list[str]]
 
     def embed(self, rows: Rows, batch_size: int, device: torch.device) -> np.ndarray:
         """Return the projected features of images or texts, (n_rows, n_features) float32."""
         batches = index_batches(len(rows), batch_size)
-        names = list(self.inputs(rows, batches[0][:1]))  # those of all batches
+        if rows.kind not in self.names:
+            self.names[rows.kind] = list(self.inputs(rows, batches[0][:1]))
+        names = self.names[rows.kind]
 
         def prepare(indices: range) -> tuple[torch.Tensor, ...]:
             inputs = self.inputs(rows, indices)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ _MOST_WORKERS = 8
 # Of each worker; the next ones are begun when these are taken.
 _BATCHES_AHEAD = 2
 _SHARED_MEMORY = Path("/dev/shm")
+# Starting processes takes longer than making fewer batches. Where a row cannot be read, ever
+# fewer rows are tried.
+_LEAST_BATCHES = 3
 
 Prepare = Callable[[range], Inputs]
 
@@ -46,22 +49,41 @@ def image_batches(
         ends, torch raises an error that `is_lost_worker` recognises.
     """
     n_workers = 0
-    if _runs_on_gpu(device) and len(batches) > 1:
+    if len(batches) >= _LEAST_BATCHES and n_decoding_workers(device, len(batches), 0) > 0:
         one = prepare(batches[0][:1])
         n_bytes = len(batches[0]) * sum(tensor.nbytes for tensor in one)
         n_workers = n_decoding_workers(device, len(batches), n_bytes)
     if n_workers == 0:
         yield map(prepare, batches)
         return
-    loader = _started(_Batches(prepare, batches), n_workers)
+    made = _made_by_workers(prepare, batches, _started(_Batches(prepare, batches), n_workers))
+    next(made)
     try:
-        # An error is raised where it keeps its type, its message and its traceback: here.
-        yield (
-            prepare(batch) if tensors is None else tensors
-            for batch, tensors in zip(batches, loader, strict=True)
-        )
+        yield made
     finally:
-        loader._shutdown_workers()
+        made.close()
+
+
+def _made_by_workers(
+    prepare: Prepare, batches: Sequence[range], loader: Iterator[Inputs | None]
+) -> Generator[Any, None, None]:
+    """Yield None once, then the batches. Holds the only reference to the loader, whose end it is.
+
+    The processes of a loader end with it.
+    """
+    yield None
+    for batch in batches:
+        lost = ""
+        try:
+            tensors = next(loader)
+        except RuntimeError as error:
+            if not is_lost_worker(error):
+                raise
+            lost = str(error)
+        if lost:  # the frames of the other error would keep the loader
+            raise RuntimeError(lost)
+        # An error is raised where it keeps its type, its message and its traceback: here.
+        yield prepare(batch) if tensors is None else tensors
 
 
 def _started(dataset: Dataset, n_workers: int) -> Any:

@@ -116,7 +116,7 @@ class TransformersClipObject(LoadedModel, ImageBackbone):
         if len(self._missing) == 2:
             raise self._missing["image"]
         tokenizer = None if tokenizer is None else with_padding(tokenizer)
-        self.towers = Towers(model, processor, tokenizer)
+        self.towers = Towers(model, processor, tokenizer, names={})
 
     def _or_missing(self, kind: str, load: Any, what: str) -> Any:
         try:
@@ -127,7 +127,7 @@ class TransformersClipObject(LoadedModel, ImageBackbone):
 
     def settings(self) -> dict[str, Any]:
         """Return the settings of the image processor and the tokenizer's digest."""
-        _, processor, tokenizer = self.towers
+        _, processor, tokenizer, _ = self.towers
         return {
             "processor": None if processor is None else _described(processor),
             "tokenizer": None if tokenizer is None else tokenizer_digest(tokenizer),

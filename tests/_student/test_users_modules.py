@@ -275,6 +275,13 @@ def test_a_regressor_that_cannot_be_negative_is_warned_of():
         AFTRegressor(beta=0, max_epochs=2).fit(X, X[:, 20])
 
 
+def test_the_sizes_of_lazy_layers_are_found_in_training():
+    lazy = nn.Sequential(nn.LazyLinear(32), nn.ReLU(), nn.LazyLinear(10))
+    model = student(lazy).fit(X, Y)
+    assert model.module_[0].in_features == 64
+    assert model.score(X, Y) > 0.8
+
+
 def test_numbers_beyond_float32_are_refused():
     model = student().fit(X, Y)
     with pytest.raises(ValueError, match="beyond float32 for row 1"):

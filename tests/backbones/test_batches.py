@@ -232,6 +232,18 @@ def test_processes_end_when_the_network_fails(paths, two_workers):
 
 
 @needs_fork
+@pytest.mark.parametrize(("n_batches", "n_others"), [(2, 0), (3, 2)])
+def test_few_batches_are_made_without_other_processes(n_batches, n_others, two_workers):
+    numbers = range(2 * n_batches)
+    prepare = lambda some: (torch.tensor(list(some)),)  # noqa: E731
+    with image_batches(prepare, index_batches(len(numbers), 2), CPU) as inputs:
+        assert len(multiprocessing.active_children()) == n_others
+        found = torch.cat([batch for (batch,) in inputs])
+    assert found.tolist() == list(numbers)
+    assert not multiprocessing.active_children()
+
+
+@needs_fork
 def test_processes_leave_the_random_numbers_of_the_user_alone(paths, two_workers):
     torch.manual_seed(0)
     expected = torch.rand(3)

@@ -80,7 +80,11 @@ def make_accelerator():
 
 @pytest.mark.parametrize(
     "name",
-    [n for n in together.SCENARIOS if n not in ("random_numbers", "differences", "dies")],
+    [
+        name
+        for name in together.SCENARIOS
+        if name not in ("random_numbers", "differences", "failures", "dies")
+    ],
 )
 def test_both_processes_end_with_the_same_student(launched, name):
     main, other = results(launched, name)
@@ -165,6 +169,37 @@ def test_an_error_in_one_process_ends_the_others(launched):
         assert "because process 1 raised" in main[name]
         assert other[name] in main[name]
     assert other["a callback that fails"] == "the disk is full"
+
+
+def test_the_others_end_wherever_a_process_fails_and_can_go_on(launched):
+    main, other = results(launched, "failures")
+    assert main["errors"].keys() == other["errors"].keys()
+    for name, error in other["errors"].items():
+        if name == "interruption":
+            assert error.startswith("KeyboardInterrupt")
+            assert main["errors"][name].startswith("StoppedElsewhere")
+            continue
+        assert "because process 1 raised" in main["errors"][name], name
+        assert error.partition(":")[0] in main["errors"][name]
+    expected = ("first batch", "gradients of LBFGS", "held-out batch", "end", "build", "train")
+    assert [other["errors"][name] for name in expected] == [
+        "OSError: first batch",
+        "OSError: gradients of LBFGS",
+        "OSError: held-out batch",
+        "OSError: end",
+        "MemoryError: no memory to build",
+        "MemoryError: no memory to train",
+    ]
+    assert "0.png') is not a readable image" in other["errors"]["image"]
+    assert "device='nonsense' cannot be used" in other["errors"]["device"]
+    assert "InvalidParameterError: The 'batch_size'" in other["errors"]["parameter"]
+    assert_same(main["end"], other["end"])
+
+
+def test_a_search_goes_on_after_a_process_has_failed(launched):
+    scores = [found["scores"] for found in results(launched, "failures")]
+    np.testing.assert_array_equal(*scores)
+    assert np.isnan(scores[0]).tolist() == [True, False]
 
 
 def test_a_process_that_dies_ends_the_others(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import torch
+from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.model_selection import GridSearchCV
@@ -18,6 +19,7 @@ from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 
 from sk_aft import AFTClassifier, FoundationFeatureExtractor, fit_together
+from sk_aft.modules import ResNet
 
 N_TRAIN = 1200
 
@@ -71,6 +73,62 @@ class DrawsNumber(Callback):
 class ProcessFails(Callback):
     def on_epoch_end(self, net, **kwargs):
         raise OSError("the disk is full")
+
+
+class FailsAt(Callback):
+    """Raises an error at an event: of batches, at one of them, counted over all epochs."""
+
+    def __init__(self, event, error, *, n_before=0, training=True):
+        self.event = event
+        self.error = error
+        self.n_before = n_before
+        self.training = training
+
+    def initialize(self):
+        self.n_seen_ = 0
+        return self
+
+    def _look(self, event, training=True):
+        if event != self.event or training != self.training:
+            return
+        self.n_seen_ += 1
+        if self.n_seen_ > self.n_before:
+            raise self.error
+
+    def on_train_begin(self, net, **kwargs):
+        self._look("on_train_begin")
+
+    def on_batch_begin(self, net, training, **kwargs):
+        self._look("on_batch_begin", training)
+
+    def on_grad_computed(self, net, training, **kwargs):
+        self._look("on_grad_computed", training)
+
+    def on_batch_end(self, net, training, **kwargs):
+        self._look("on_batch_end", training)
+
+    def on_epoch_begin(self, net, **kwargs):
+        self._look("on_epoch_begin")
+
+    def on_train_end(self, net, **kwargs):
+        self._look("on_train_end")
+
+
+class FailingNet(nn.Module):
+    """A linear network that fails in one of the processes."""
+
+    fails_to = ""  # what it cannot do in this process
+
+    def __init__(self, n_inputs, n_outputs):
+        super().__init__()
+        if self.fails_to == "build":
+            raise MemoryError("no memory to build")
+        self.layer = nn.Linear(n_inputs, n_outputs)
+
+    def forward(self, x):
+        if self.fails_to == "train" and torch.is_grad_enabled():
+            raise MemoryError("no memory to train")
+        return self.layer(x)
 
 
 class ProcessDies(Callback):
@@ -256,6 +314,68 @@ def differences(accelerator):
     return messages
 
 
+def failures(accelerator):
+    """Return the errors of each process if process 1 fails, then what a training ends with."""
+    X, y, X_test, _ = digits()
+    X, y = X[:400], y[:400]
+    index = accelerator.process_index
+    is_one = index == 1
+    n_batches = 4
+    folder = FOLDER / f"images of {index}"
+    folder.mkdir()
+    pictures = [Image.fromarray((row.reshape(8, 8) * 15).astype(np.uint8)) for row in X[:64]]
+    paths = [str(folder / f"{number}.png") for number in range(len(pictures))]
+    for picture, path in zip(pictures, paths, strict=True):
+        picture.save(path)
+    if is_one:
+        Path(paths[0]).unlink()
+    lbfgs = {"optimizer": torch.optim.LBFGS, "lr_schedule": "constant", "lr": 1.0}
+    fits = {
+        name: (FailsAt(event, OSError(name), **options), parameters)
+        for name, event, options, parameters in (
+            ("first batch", "on_batch_begin", {}, {}),
+            ("a later batch", "on_batch_end", {"n_before": n_batches + 1}, {}),
+            ("last batch of an epoch", "on_batch_end", {"n_before": n_batches - 1}, {}),
+            ("gradients", "on_grad_computed", {"n_before": 1}, {}),
+            ("gradients of LBFGS", "on_grad_computed", {"n_before": 1}, lbfgs),
+            ("held-out batch", "on_batch_end", {"training": False}, {"early_stopping": True}),
+            ("begin", "on_train_begin", {}, {}),
+            ("epoch", "on_epoch_begin", {"n_before": 1}, {}),
+            ("end", "on_train_end", {}, {}),
+        )
+    }
+    fits["interruption"] = (FailsAt("on_batch_end", KeyboardInterrupt(), n_before=2), {})
+    found = {}
+
+    def note(name, fit):
+        try:
+            fit()
+        except BaseException as error:
+            found[name] = f"{type(error).__name__}: {error}"
+
+    def student(**parameters):
+        preset = {"beta": 0, "max_epochs": 3, "batch_size": 100, "random_state": 0}
+        return AFTClassifier(**{**preset, **parameters})
+
+    for name, (callback, parameters) in fits.items():
+        callbacks = [callback] if is_one else None
+        note(name, lambda given={**parameters, "callbacks": callbacks}: student(**given).fit(X, y))
+    for what in ("build", "train"):
+        FailingNet.fails_to = what if is_one else ""
+        note(what, lambda: student(module=FailingNet).fit(X, y))
+    note("image", lambda: student(module=ResNet).fit(paths, y[:64]))
+    note("device", lambda: student(device="nonsense" if is_one else "auto").fit(X, y))
+    note("parameter", lambda: student(batch_size=-100 if is_one else 100).fit(X, y))
+    scores = GridSearchCV(
+        student(callbacks=[("fails", FailsAt("on_batch_end", OSError("row"), n_before=1))]),
+        {"callbacks__fails__event": ["on_batch_end" if is_one else "never", "never"]},
+        cv=2,
+        refit=False,
+    )
+    scores = scores.fit(X, y).cv_results_["mean_test_score"]
+    return {"errors": found, "scores": scores, "end": outcome(student().fit(X, y), X_test)}
+
+
 def dies(accelerator):
     X, y, _, _ = digits()
     callbacks = [ProcessDies()] if accelerator.process_index else None
@@ -280,6 +400,7 @@ SCENARIOS = {
     "random_numbers": random_numbers,
     "saved": saved,
     "differences": differences,
+    "failures": failures,
     "dies": dies,
 }
 
