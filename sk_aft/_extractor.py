@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from numbers import Integral
@@ -441,11 +441,18 @@ class FoundationFeatureExtractor(TransformerMixin, FrozenModels):
         def read(batch: Any, is_first: bool) -> Rows:
             return (self._fit(batch) if is_first else self._check_rows(batch, reset=False)).read
 
-        def compute(rows: Rows) -> None:
-            self._source()._replace(verbose=0).compute(rows)
+        def compute(rows: Rows, advance: Callable[[int], Any]) -> None:
+            self._source().compute(rows, advance)
 
-        X = files_with_texts(X, agreed_kinds(self._resolved()[0]))
-        compute_stream(X, columns_of_models(self.model), read, compute, verbose=self.verbose)
+        readers = self._resolved()[0]
+        compute_stream(
+            files_with_texts(X, agreed_kinds(readers)),
+            columns_of_models(self.model),
+            read,
+            compute,
+            n_models=len(readers),
+            verbose=self.verbose,
+        )
 
     def store_keys(self, X: Any) -> dict[str, list[bytes]]:
         """Return the keys of rows in the store, for `FeatureStore.explain_key` and similar methods.

@@ -352,3 +352,52 @@ def test_columns_of_numbers_stay_numbers_beside_texts(tmp_path):
 def test_numbers_in_a_csv_file_are_texts_if_the_rows_of_fit_were(letters, tmp_path):
     (tmp_path / "0.csv").write_text("text\n007\n12\n")
     assert list(letters().fit(TEXTS).transform(tmp_path / "0.csv").inputs) == ["007", "12"]
+
+
+def test_a_list_of_paths_of_tables_is_no_list_of_texts(letters, tmp_path):
+    sources(tmp_path)
+    paths = sorted(tmp_path.glob("*.parquet"))
+    with pytest.raises(ValueError, match=r"paths of tables.*give pathlib\.Path objects"):
+        letters().precompute([str(path) for path in paths])
+    letters("text").precompute(paths)
+    assert n_stored(tmp_path) == 60
+    extractor = letters("text", inputs="text")
+    np.testing.assert_array_equal(extractor.fit_transform(paths).features, count_letters(TEXTS))
+    # Where rows are known to be texts, they stay texts, whoever wrote them.
+    texts = letters().fit(TEXTS).transform([str(path) for path in paths])
+    np.testing.assert_array_equal(texts.features, count_letters([str(path) for path in paths]))
+
+
+def test_the_student_of_a_stream_reads_all_columns_or_those_that_are_named(letters, tmp_path):
+    """As of a DataFrame, of which it would read the labels, too."""
+    for name in ("files", "data set"):
+        X, column = sources(tmp_path)[name]
+        with pytest.raises(ValueError, match=r"of which the models read \['text'\].*inputs='text'"):
+            letters(column).fit(X)
+
+
+def test_an_empty_cell_of_a_csv_file_is_a_missing_text(letters, tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\na text,1\n,2\nNA,3\n")
+    with pytest.raises(ValueError, match="Row 1 of X is missing"):
+        letters("text", inputs="text").precompute(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_text("text,label\na text,1\nNA,3\n")
+    rows = letters("text", inputs="text").fit_transform(tmp_path / "a.csv")
+    assert list(rows.inputs) == ["a text", "NA"]
+
+
+@pytest.mark.parametrize("name", ["files", "data set", "texts"])
+def test_progress_counts_rows_as_they_are_computed(letters, tmp_path, name, capsys):
+    X, column = sources(tmp_path)[name]
+    letters(column, verbose=1).precompute(X)
+    written = capsys.readouterr().err
+    total = "60/60" if name != "texts" else "60row"
+    assert total in written
+
+
+def test_labels_and_splits_are_asked_for(letters):
+    dataset = datasets.Dataset.from_dict({"text": TEXTS, "label": LABELS})
+    with pytest.raises(ValueError, match="choose one of its splits, \\['train'\\]"):
+        letters().fit(datasets.DatasetDict({"train": dataset}))
+    student = make_pipeline(letters("text", inputs="text"), AFTClassifier())
+    with pytest.raises(ValueError, match="y is a single string, 'label': give the targets"):
+        student.fit(dataset, "label")

@@ -33,7 +33,12 @@ def check_is_collected(X: Any) -> None:
             "Use '.toarray()' to convert to a dense numpy array."
         )
     if isinstance(X, (str, bytes)):
-        raise ValueError("X is a single string: give a list of rows, for example [text].")
+        raise ValueError(
+            "X is a single string: give a list of rows, for example [text], or the path of files "
+            "that end in .parquet, .csv or .arrow."
+        )
+    if isinstance(X, Mapping) and type(X).__module__.startswith("datasets."):
+        raise ValueError(f"X is a {name}: choose one of its splits, {list(X)}.")
     if isinstance(X, Mapping):
         raise ValueError(f"X is a {name}: give a DataFrame, for example pandas.DataFrame(X).")
     if isinstance(X, MappingView):

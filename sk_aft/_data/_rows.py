@@ -40,7 +40,7 @@ from sk_aft._data._pixels import (
     ranges_after_fit,
     read_pixels,
 )
-from sk_aft._data._streams import ROWS_PER_BATCH
+from sk_aft._data._streams import ROWS_PER_BATCH, check_are_no_tables
 from sk_aft.exceptions import SeveralKindsError
 
 _DATES = (
@@ -374,6 +374,8 @@ def as_rows(
     if isinstance(X, Rows):
         rows = X if kind is None else X.read_as(kind)
     else:
+        if kind is None:
+            check_are_no_tables(X)
         X = opened(X)
         check_is_collected(X)
         rows = _frame_rows(X) if kind == "frame" else _recognised(X, frames, kind or default_kind)

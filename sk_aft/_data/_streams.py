@@ -54,11 +54,39 @@ def is_stream(X: Any) -> bool:
 def is_path(X: Any) -> bool:
     """Return whether this names files of tables, a directory of them, or a pattern of their names.
 
-    Other strings are none: a single text is a mistake that has an explanation of its own.
+    So does a list of ``pathlib.Path`` objects of tables. A list of strings is none, because they
+    may be texts. Other strings are none either: a single text is a mistake that has an explanation
+    of its own.
     """
     if isinstance(X, os.PathLike):
         return True
+    if isinstance(X, list):
+        return bool(X) and all(isinstance(path, os.PathLike) and _is_table(path) for path in X)
     return isinstance(X, str) and (suffix_of(Path(X)) in _FORMATS or os.path.isdir(X))
+
+
+def check_are_no_tables(X: Any) -> None:
+    """Raise ValueError if strings are paths of tables, which would be read as texts."""
+    if not (isinstance(X, list) and X and all(isinstance(x, str) and _is_table(x) for x in X)):
+        return
+    if all(map(os.path.isfile, X)):
+        raise ValueError(
+            f"X is a list of strings that are paths of tables, such as {X[0]!r}. A list of strings "
+            "is a list of texts: give pathlib.Path objects, a directory, or a pattern such as "
+            "'*.parquet'."
+        )
+
+
+def _is_table(path: str | os.PathLike) -> bool:
+    return os.fspath(path).endswith(tuple(_FORMATS))
+
+
+def n_rows_of(X: Any) -> int | None:
+    """Return the number of rows of a stream, None if finding it would mean reading it."""
+    if _is_arrow(X) and hasattr(X, "count_rows"):
+        kind = getattr(getattr(X, "format", None), "default_extname", None)
+        return X.count_rows() if kind == "parquet" else None
+    return len(X) if hasattr(X, "__len__") and not is_path(X) else None
 
 
 def is_hugging_face(X: Any) -> bool:
@@ -198,22 +226,24 @@ def _is_arrow(X: Any) -> bool:
     return is_theirs and any(hasattr(X, name) for name in known)
 
 
-def opened_files(X: str | os.PathLike, texts: Collection[Any] = ()) -> Any:
+def opened_files(X: Any, texts: Collection[Any] = ()) -> Any:
     """Return files of tables as a data set of pyarrow, or of Hugging Face, if these are theirs.
 
     Parameters
     ----------
-    X : path or pattern
+    X : path, pattern or list of paths
         The files.
     texts : collection, default=()
         Columns that hold texts, whatever the first rows of a CSV file look like; None is all.
     """
-    _check_not_saved(Path(X))
-    files = table_files(X, _FORMATS)
+    if not isinstance(X, list):
+        _check_not_saved(Path(X))
+    files = list(map(Path, X)) if isinstance(X, list) else table_files(X, _FORMATS)
+    name = os.fspath(files[0] if isinstance(X, list) else X)
     suffix = suffix_of(files[0])
     if suffix not in _FORMATS:
         raise ValueError(
-            f"{os.fspath(X)!r} is no file of a table, which ends in one of {', '.join(_FORMATS)}: "
+            f"{name!r} is no file of a table, which ends in one of {', '.join(_FORMATS)}: "
             "give paths of single rows, such as images, in a list."
         )
     if suffix in ARROW_SUFFIXES and all(map(_is_arrow_stream, files)):
@@ -221,7 +251,7 @@ def opened_files(X: str | os.PathLike, texts: Collection[Any] = ()) -> Any:
         return datasets.concatenate_datasets([datasets.Dataset.from_file(str(f)) for f in files])
     dataset = import_optional("pyarrow.dataset", extra="streams", purpose=_PURPOSE)
     read = partial(dataset.dataset, [str(file) for file in files], format=_FORMATS[suffix])
-    with _explained(os.fspath(X)):
+    with _explained(name):
         opened = read()
         if not texts or suffix not in CSV_SUFFIXES:
             return opened
@@ -305,9 +335,11 @@ def _is_csv(fragment: Any) -> bool:
 
 def _open_csv(fragment: Any, schema: Any, columns: list[str]) -> Iterator[Any]:
     csv = import_optional("pyarrow.csv", extra="streams", purpose=_PURPOSE)
-    options = csv.ConvertOptions(
-        include_columns=columns, column_types={name: schema.field(name).type for name in columns}
-    )
+    types = {name: schema.field(name).type for name in columns}
+    # An empty cell is a missing text, as pandas reads it; "NA" and "null" are texts.
+    as_texts = all(map(is_string, types.values()))
+    blank = {"null_values": [""], "strings_can_be_null": True} if as_texts else {}
+    options = csv.ConvertOptions(include_columns=columns, column_types=types, **blank)
     opened_file = fragment.filesystem.open_input_stream(fragment.path)  # decompressed
     with opened_file as file, csv.open_csv(file, convert_options=options) as reader:
         yield from reader

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_array
 from sk_aft._data._containers import is_frame, require_columns, select_columns
 from sk_aft._data._lazy_columns import LazyFrame, opened
 from sk_aft._data._rows import Rows, as_rows, check_finite, named
-from sk_aft._data._streams import is_path, is_transformed, opened_files
+from sk_aft._data._streams import is_path, is_stream, is_transformed, opened_files
 from sk_aft._extraction._row_faults import OR_MASK
 
 
@@ -126,8 +126,15 @@ class Door(NamedTuple):
         """Return the columns of a stream that the models and the student read."""
         of_student = self.inputs if isinstance(self.inputs, list) else [self.inputs]
         in_stream = None if is_transformed(X) else getattr(X, "column_names", None)
+        if in_stream is None and is_stream(X) and hasattr(X, "schema"):
+            in_stream = X.schema.names
         if in_stream is not None and known is not None:
             names = [name for name in names if name in in_stream]
+        elif in_stream is not None and self.inputs is None and set(in_stream) - set(names):
+            raise ValueError(
+                f"X has the columns {list(in_stream)}, of which the models read {names}: say which "
+                f"the student reads, as in inputs={names[0]!r}."
+            )
         return list(dict.fromkeys([*names, *(name for name in of_student or () if name)]))
 
     def _check_numbers(self, table: Any, rows: Rows) -> None:

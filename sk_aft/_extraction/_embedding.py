@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -98,8 +99,10 @@ class Embedding:
         store: FeatureStore | None,
         *,
         column: Any = None,
+        advance: Callable[[int], Any] | None = None,
     ) -> None:
         self._options = options
+        self._advance = advance
         self._backbone = backbone
         self._rows = rows
         self._column = column
@@ -146,8 +149,8 @@ class Embedding:
             n_hits = len(indices) - int((indices < 0).sum())
             with self._progress(len(todo), n_hits) as progress:
                 if self._n_devices > 1:
-                    todo = self._fill_by_workers(destination, todo, progress.update)
-                self._fill(destination, todo, progress.update)
+                    todo = self._fill_by_workers(destination, todo, progress)
+                self._fill(destination, todo, progress)
             matrix, indices = store.locate(model, self.digests, count=False)
         for row in np.flatnonzero(indices < 0).tolist():
             if row not in self._faults:
@@ -181,7 +184,7 @@ class Embedding:
                     chunks.append(features)
                     first = len(index_of)
                     index_of.update({self._digest(row): first + i for i, row in enumerate(done)})
-                progress.update(len(chunk))
+                progress(len(chunk))
         matrix = np.concatenate(chunks) if chunks else np.empty((0, 0), np.float32)
         matrix.setflags(write=False)  # slices share it
         indices = [index_of.get(self._digest(row), -1) for row in range(len(self._rows))]
@@ -298,13 +301,17 @@ class Embedding:
     def _digest(self, row: int) -> bytes:
         return self.digests[row].tobytes()
 
-    def _progress(self, n_rows: int, n_hits: int) -> tqdm:
-        hits = {"in store": n_hits} if n_hits else None
-        return tqdm(
+    @contextmanager
+    def _progress(self, n_rows: int, n_hits: int) -> Iterator[Callable[[int], Any]]:
+        if self._advance is not None:
+            yield self._advance
+            return
+        with tqdm(
             total=n_rows,
             desc=self._backbone.name,
             unit="row",
-            postfix=hits,
+            postfix={"in store": n_hits} if n_hits else None,
             disable=not self._options.verbose,
             mininterval=seconds_between_updates(),
-        )
+        ) as bar:
+            yield bar.update

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from sk_aft._data._counted_notes import CountedNotes
 from sk_aft._data._feature_rows import StoredRows
 from sk_aft._data._rows import Rows
 from sk_aft._extraction._embedding import Embedding, RunOptions
 from sk_aft._extraction._reader import Reader
+from sk_aft._runtime._progress import RowsProgress
 from sk_aft.backbones import Backbone
 from sk_aft.store import FeatureStore
 from sk_aft.store._process import process_store
@@ -46,31 +46,38 @@ class FeatureSource(NamedTuple):
     verbose: int
     on_error: str = "raise"
 
-    def compute(self, rows: Rows) -> list[StoredRows]:
+    def compute(self, rows: Rows, advance: Callable[[int], Any] | None = None) -> list[StoredRows]:
         """Return the features of some rows, one item per backbone.
 
         All rows are looked up and all stores are opened before the first model runs. Rows that are
         read from a file go through this a few thousand at a time.
+
+        Parameters
+        ----------
+        rows : Rows
+            The rows.
+        advance : callable, optional
+            Called with the number of rows that a model has just computed; default: a progress bar
+            for each model.
         """
         if rows.is_lazy and len(rows):
             return self._compute_in_pieces(rows)
-        parts = [embedding.features() for embedding in self._embeddings(rows)]
+        parts = [embedding.features() for embedding in self._embeddings(rows, advance)]
         return [
             replace(part, columns=reader.shown)
             for part, reader in zip(parts, self.readers, strict=True)
         ]
 
     def _compute_in_pieces(self, rows: Rows) -> list[StoredRows]:
-        quiet = self._replace(verbose=0)
         computed, digests = [], []
         notes = CountedNotes()
-        with tqdm(total=len(rows), unit="row", disable=not self.verbose) as progress:
+        with RowsProgress(len(rows), len(self.readers), self.verbose) as progress:
             for piece in rows.pieces():
                 with notes.collecting():
-                    embeddings = quiet._embeddings(piece)
+                    embeddings = self._embeddings(piece, progress.advance)
                     computed.append([embedding.features() for embedding in embeddings])
                 digests.append([embedding.digests for embedding in embeddings])
-                progress.update(len(piece))
+                progress.end_batch(len(piece))
         for message in notes.messages():
             warnings.warn(message, stacklevel=2)
         parts = []
@@ -86,7 +93,7 @@ class FeatureSource(NamedTuple):
             parts.append(replace(part, columns=reader.shown))
         return parts
 
-    def _embeddings(self, rows: Rows) -> list[Embedding]:
+    def _embeddings(self, rows: Rows, advance: Callable[[int], Any] | None) -> list[Embedding]:
         options = RunOptions(
             self.batch_size, self.device, self.verbose, self.on_error, n_models=len(self.readers)
         )
@@ -97,6 +104,7 @@ class FeatureSource(NamedTuple):
                 reader.rows(rows),
                 self.store(reader.backbone),
                 column=reader.column,
+                advance=advance,
             )
             for reader in self.readers
         ]

@@ -7,20 +7,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from sk_aft._data._counted_notes import CountedNotes
 from sk_aft._data._rows import Rows
-from sk_aft._data._streams import batches_of
-from sk_aft._runtime._progress import seconds_between_updates
+from sk_aft._data._streams import batches_of, n_rows_of
+from sk_aft._runtime._progress import RowsProgress
 
 
 def compute_stream(
     X: Any,
     columns: list[Any] | None,
     read: Callable[[Any, bool], Rows],
-    compute: Callable[[Rows], Any],
+    compute: Callable[[Rows, Callable[[int], Any]], Any],
     *,
+    n_models: int,
     verbose: int,
 ) -> None:
     """Compute the features of each batch of a stream.
@@ -34,30 +33,30 @@ def compute_stream(
     read : callable
         Takes a batch and whether it is the first, and returns its rows, checked.
     compute : callable
-        Computes the features of rows, which are numbered as in the stream.
+        Computes the features of rows, which are numbered as in the stream. Its second argument is
+        called with the number of rows that a model has just computed.
+    n_models : int
+        How many models compute each row.
     verbose : int
         0 is silent, 1 shows a progress bar.
     """
     n_rows = 0
     notes = CountedNotes()
-    with _progress(X, verbose) as progress:
+    with RowsProgress(n_rows_of(X), n_models, verbose) as progress:
         for batch in batches_of(X, columns):
             with notes.collecting():
                 with _counted_from(n_rows):
                     rows = read(batch, not n_rows)
-                compute(rows.counted_from(n_rows))
+                compute(rows.counted_from(n_rows), progress.advance)
             n_rows += len(rows)
-            progress.update(len(rows))
+            progress.end_batch(len(rows))
     for message in notes.messages():
         warnings.warn(message, stacklevel=2)
     if not n_rows:
-        raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
-
-
-def _progress(X: Any, verbose: int) -> tqdm:
-    n_rows = len(X) if hasattr(X, "__len__") and not isinstance(X, str) else None
-    interval = seconds_between_updates()
-    return tqdm(total=n_rows, unit="row", disable=not verbose, mininterval=interval)
+        raise ValueError(
+            "Found array with 0 sample(s) while a minimum of 1 is required: the stream has no "
+            "rows. An iterator can be read once only."
+        )
 
 
 @contextmanager

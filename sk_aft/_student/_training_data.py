@@ -330,6 +330,11 @@ def _check_same_features(data: TrainingData, features: FoundationFeatures) -> No
 
 def check_labeled(y: Any, missing_label: Any) -> np.ndarray:
     """Return which rows have a target; raise if none has one, or if a missing one is unmarked."""
+    if isinstance(y, str):
+        raise ValueError(
+            f"y is a single string, {y!r}: give the targets themselves, such as X[{y!r}] of a "
+            "data set or a DataFrame."
+        )
     _num_samples(y)
     labeled = labeled_mask(y, missing_label)
     if not labeled.any():
@@ -418,8 +423,8 @@ def _check_features(features: Any, n_rows: int) -> FeatureRows:
         matrix = read_features(features)
         if len(matrix) != n_rows:
             raise ValueError(
-                f"{str(features)!r} has the features of {len(matrix)} rows, but X has {n_rows}. A "
-                "search or a split takes some rows of X, but cannot slice a path: give it "
+                f"{str(features)!r} has the features of {len(matrix)} rows, but X has {n_rows}. If "
+                "a search or a split took some rows of X, it could not slice a path: give it "
                 "features=sk_aft.store.read_features(path)."
             )
     else:
