@@ -24,14 +24,9 @@ from sk_aft._data._containers import (
     to_array,
 )
 from sk_aft._data._images import find_ranges, has_image_suffix, is_pil_image, load_image
-from sk_aft._data._lazy_columns import (
-    LazyColumn,
-    LazyFrame,
-    are_strings,
-    opened,
-    which_are_missing,
-)
+from sk_aft._data._lazy_columns import LazyColumn, LazyFrame, are_strings, which_are_missing
 from sk_aft._data._missing import is_all_missing, missing_mask
+from sk_aft._data._opened_streams import opened
 from sk_aft._data._pixels import (
     UNSCALED,
     Ranges,

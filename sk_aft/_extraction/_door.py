@@ -11,7 +11,8 @@ import numpy as np
 from sklearn.utils.validation import check_array
 
 from sk_aft._data._containers import is_frame, require_columns, select_columns
-from sk_aft._data._lazy_columns import LazyFrame, opened
+from sk_aft._data._lazy_columns import LazyFrame
+from sk_aft._data._opened_streams import opened
 from sk_aft._data._rows import Rows, as_rows, check_finite, named
 from sk_aft._data._streams import is_path, is_stream, is_transformed, opened_files
 from sk_aft._extraction._row_faults import OR_MASK

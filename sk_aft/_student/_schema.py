@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, validate_data
 
 from sk_aft._data._containers import is_frame, select_columns
-from sk_aft._data._lazy_columns import opened
+from sk_aft._data._opened_streams import opened
 from sk_aft._data._rows import Rows, as_rows, check_finite
 from sk_aft._features import FoundationFeatures
 

@@ -13,7 +13,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from sk_aft._data._lazy_columns import LazyColumn, LazyFrame, opened
+from sk_aft._data._lazy_columns import LazyColumn, LazyFrame
+from sk_aft._data._opened_streams import opened
 from sk_aft._data._rows import as_rows
 
 TEXTS = [f"text {number}" for number in range(20)]
@@ -69,7 +70,7 @@ def test_a_temporary_file_is_removed_if_the_stream_fails(tmp_path, monkeypatch):
 
 
 READS_A_STREAM = """
-from sk_aft._data._lazy_columns import opened
+from sk_aft._data._opened_streams import opened
 column = opened(iter(["a", "b"]))
 print("ready", flush=True)
 input()
