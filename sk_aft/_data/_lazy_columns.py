@@ -8,17 +8,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sk_aft._data._containers import as_objects
-from sk_aft._data._streams import (
-    ROWS_PER_BATCH,
+from sk_aft._data._arrow_columns import (
     are_number_lists,
     column_values,
     holds_objects,
     is_string,
     missing_values,
     numbers_of_lists,
-    several_columns,
 )
+from sk_aft._data._containers import as_objects
+from sk_aft._data._streams import ROWS_PER_BATCH, several_columns
 from sk_aft._data._temporary_files import TemporaryFile
 from sk_aft._optional import import_optional
 

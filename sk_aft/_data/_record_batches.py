@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sk_aft._data._streams import column_values, holds_objects, table_rows
+from sk_aft._data._arrow_columns import column_values, holds_objects
+from sk_aft._data._streams import table_rows
 from sk_aft._optional import import_optional
 
 
