@@ -26,7 +26,9 @@ from sk_aft import (
     FineTunedFeatureExtractor,
     FoundationFeatureExtractor,
 )
+from sk_aft._extraction import _device_workers
 from sk_aft._extraction._device_workers import can_start_workers, end_workers
+from sk_aft._runtime import _placement
 from sk_aft._runtime._device import check_device, device_names, resolve_device
 from sk_aft._runtime._placement import placed_device
 from sk_aft.backbones import CallableBackbone, HuggingFaceBackbone
@@ -106,6 +108,61 @@ def test_workers_are_kept_between_calls_and_end_with_precompute(tmp_path, log):
     assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
 
 
+def pids_of_workers():
+    """Return the processes of joblib, and how many models each of them holds."""
+    found = joblib.Parallel(n_jobs=2)(joblib.delayed(pid_and_models)() for _ in range(8))
+    return dict(found)
+
+
+def pid_and_models():
+    time.sleep(0.2)
+    return os.getpid(), len(_device_workers._loaded)
+
+
+def test_idle_workers_of_the_user_outlive_precompute(tmp_path, log):
+    end_workers()
+    users = pids_of_workers()
+    extractor(recording(log), tmp_path).precompute(TEXTS)
+    assert (set(given(log)) - {os.getpid()}) <= set(users)
+    after = pids_of_workers()
+    assert set(after) == set(users)
+    assert set(after.values()) == {0}, "the models are unloaded"
+
+
+def test_a_batch_size_that_is_given_wins_over_that_of_an_earlier_call(tmp_path):
+    sizes = tmp_path / "sizes"
+
+    def model(texts):
+        with open(sizes, "a") as file:
+            file.write(f"{len(texts)} ")
+        return letters_of(texts)
+
+    declared = CallableBackbone(model, fingerprint="sizes")
+    fitted = extractor(declared, tmp_path).fit(TEXTS[:1])
+    largest = []
+    for number, batch_size in enumerate((4, 16, "auto", 8)):
+        sizes.write_text("")
+        texts = [f"{text} of call {number}" for text in TEXTS]
+        fitted.set_params(batch_size=batch_size).transform(texts).features  # noqa: B018
+        largest.append(max(map(int, sizes.read_text().split())))
+    assert largest[:2] == [4, 16]
+    assert largest[3] == 8
+    assert largest[2] > 16
+
+
+def test_the_first_process_takes_no_device_if_workers_do_everything(tmp_path, encoder_directory):
+    devices = ["cpu", "cpu:0"]
+    known = dict(_placement._places)
+    _placement._places.clear()
+    try:
+        model = f"hf:{encoder_directory('bert')}"
+        fitted = extractor(model, tmp_path, device=devices).fit(TEXTS[:1])
+        assert fitted.transform(TEXTS).features.shape == (600, 32)
+        assert not _placement._places
+    finally:
+        _placement._places.update(known)
+
+
 def test_text_models_run_in_worker_processes(tmp_path, encoder_directory):
     directory = encoder_directory("bert")
     one = extractor(f"hf:{directory}", tmp_path / "one", device="cpu").fit_transform(TEXTS)
@@ -155,7 +212,7 @@ def test_torch_modules_run_in_worker_processes(tmp_path):
 
 
 def test_images_are_read_in_worker_processes(tmp_path):
-    images = np.random.RandomState(0).randint(0, 255, (300, 8, 8)).astype(np.uint8)
+    images = np.random.RandomState(0).randint(0, 255, (300, 200, 200)).astype(np.uint8)
 
     def model(images):
         images[:, 0, 0] = 0  # rows may be written to
@@ -207,7 +264,7 @@ def test_a_killed_worker_raises_at_once_and_the_next_call_resumes(tmp_path, log)
     model = recording(log, before)
     with pytest.raises(RuntimeError, match="run again to resume") as caught:
         extractor(model, tmp_path).precompute(TEXTS)
-    assert time.time() - float(flag.read_text()) < 30
+    assert time.time() - float(flag.read_text()) < 120
     assert "ran model 'model' on one of the devices ['cpu', 'cpu'] died" in str(caught.value)
     assert "SIGKILL" in str(caught.value)
     store = FeatureStore(tmp_path / "store")
