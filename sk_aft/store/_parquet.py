@@ -56,7 +56,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 def read_rows(path: Path, dtype: str, n_bytes: int) -> tuple[int, Iterator]:
     """Return the width of a file of features, and its (digests, stored features) in pieces.
 
-    Pieces have a fixed number of rows, whatever ``n_bytes`` is.
+    A piece has at least one row, and no more than ``n_bytes`` of features or a few thousand rows.
     """
     pyarrow = arrow("pyarrow")
     open_column(path, "features")
@@ -66,16 +66,19 @@ def read_rows(path: Path, dtype: str, n_bytes: int) -> tuple[int, Iterator]:
             raise ValueError(f"{path} has no column 'digest' of {DIGEST_SIZE} bytes in each row.")
         _check_lengths(file, path)
     with explained(path):
-        first = next(parquet_batches(path, ["features"]), None)
+        first = next(parquet_batches(path, ["features"], 1), None)
     width = 0 if first is None else rows_of(first.column("features"), path)[0].shape[1]
-    return width, _pieces(path, dtype, width)
+    most_rows = max(1, n_bytes // (4 * max(1, width)))
+    return width, _pieces(path, dtype, width, most_rows)
 
 
-def _pieces(path: Path, dtype: str, width: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _pieces(
+    path: Path, dtype: str, width: int, most_rows: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     like: np.ndarray = np.empty((0, width), np.float32)
     first_row = 0
     with explained(path):
-        for batch in parquet_batches(path, ["digest", "features"]):
+        for batch in parquet_batches(path, ["digest", "features"], most_rows):
             digests, features = batch.column("digest"), batch.column("features")
             if digests.null_count or features.null_count:
                 raise ValueError(f"{path} has rows that are null: expected none.")
