@@ -17,6 +17,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from joblib.externals.loky import get_reusable_executor
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
@@ -39,10 +40,16 @@ TEXTS = [f"text {number}" for number in range(600)]
 BAD = "text 301"
 
 
+def end_all_workers():
+    """End the processes of joblib, whoever started them."""
+    end_workers()
+    get_reusable_executor(reuse=True).shutdown(wait=True)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def no_worker_is_left():
     yield
-    end_workers()
+    end_all_workers()
 
 
 @pytest.fixture
@@ -71,6 +78,26 @@ def recording(log, before=None, *, seconds=0.01):
     return CallableBackbone(model, fingerprint="letters")
 
 
+def meet_another_process(directory, seconds=120):
+    """Wait until another process has been here, too."""
+    (directory / str(os.getpid())).touch()
+    end = time.monotonic() + seconds
+    while len(os.listdir(directory)) < 2 and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+def in_both_workers(directory):
+    """Return what makes each worker wait for the other at its first rows."""
+    directory.mkdir(exist_ok=True)
+    parent = os.getpid()
+
+    def before(texts):
+        if os.getpid() != parent:
+            meet_another_process(directory)
+
+    return before
+
+
 def given(log):
     """Return the rows that the model was given, by process."""
     return {int(path.name): path.read_text().splitlines() for path in log.iterdir()}
@@ -83,7 +110,8 @@ def extractor(model, tmp_path=None, **parameters):
 
 
 def test_features_and_their_order_are_those_of_one_device(tmp_path, log):
-    several = extractor(recording(log), tmp_path).fit_transform(TEXTS)
+    model = recording(log, in_both_workers(tmp_path / "met"))
+    several = extractor(model, tmp_path).fit_transform(TEXTS)
     workers = given(log)
     first = workers.pop(os.getpid())
     assert first == [TEXTS[0]], "only the first row, whose width is needed, was run here"
@@ -96,7 +124,8 @@ def test_features_and_their_order_are_those_of_one_device(tmp_path, log):
 
 
 def test_workers_are_kept_between_calls_and_end_with_precompute(tmp_path, log):
-    model = recording(log)
+    end_all_workers()
+    model = recording(log, in_both_workers(tmp_path / "met"))
     fitted = extractor(model, tmp_path).fit(TEXTS[:1])
     for start in (0, 300):
         fitted.transform(TEXTS[start : start + 300]).features  # noqa: B018
@@ -115,12 +144,12 @@ def pids_of_workers():
 
 
 def pid_and_models():
-    time.sleep(0.2)
+    time.sleep(1)  # so that one process does not take all
     return os.getpid(), len(_device_workers._loaded)
 
 
 def test_idle_workers_of_the_user_outlive_precompute(tmp_path, log):
-    end_workers()
+    end_all_workers()
     users = pids_of_workers()
     extractor(recording(log), tmp_path).precompute(TEXTS)
     assert (set(given(log)) - {os.getpid()}) <= set(users)
@@ -420,7 +449,7 @@ def test_no_row_is_lost_or_doubled_after_twenty_kills(tmp_path, log):
             threading.Timer(random.uniform(0.02, 0.3), die).start()
 
     parent = os.getpid()
-    texts = [f"text {number}" for number in range(20_000)]
+    texts = [f"text {number}" for number in range(12_000)]
     model = recording(log, before, seconds=0.002)
     while len(os.listdir(kills)) < 20:
         with pytest.raises(RuntimeError, match="died"):
@@ -524,14 +553,16 @@ def test_a_forked_process_takes_a_place_of_its_own(tmp_path):
 
 
 def is_on_second(estimator, X, y):
-    time.sleep(0.2)
+    # Both processes are at work, however slowly one of them starts.
+    meet_another_process(Path(os.environ["TMPDIR"]) / "met")
     return float(placed_device(device_names(estimator.device)) == "cpu:0")
 
 
 @pytest.mark.parametrize("backend", ["loky", "multiprocessing"])
 def test_workers_of_a_search_take_devices_in_turn(backend, monkeypatch, tmp_path):
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # for workers
-    end_workers()
+    (tmp_path / "met").mkdir()
+    end_all_workers()
     X = np.random.RandomState(0).normal(size=(60, 3))
     student = AFTClassifier(beta=0, max_epochs=1, device=["cpu", "cpu:0"], random_state=0)
     search = GridSearchCV(
