@@ -17,6 +17,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from joblib.externals.loky import get_reusable_executor
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
@@ -26,7 +27,9 @@ from sk_aft import (
     FineTunedFeatureExtractor,
     FoundationFeatureExtractor,
 )
+from sk_aft._extraction import _device_workers
 from sk_aft._extraction._device_workers import can_start_workers, end_workers
+from sk_aft._runtime import _placement
 from sk_aft._runtime._device import check_device, device_names, resolve_device
 from sk_aft._runtime._placement import placed_device
 from sk_aft.backbones import CallableBackbone, HuggingFaceBackbone
@@ -37,10 +40,16 @@ TEXTS = [f"text {number}" for number in range(600)]
 BAD = "text 301"
 
 
+def end_all_workers():
+    """End the processes of joblib, whoever started them."""
+    end_workers()
+    get_reusable_executor(reuse=True).shutdown(wait=True)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def no_worker_is_left():
     yield
-    end_workers()
+    end_all_workers()
 
 
 @pytest.fixture
@@ -69,6 +78,26 @@ def recording(log, before=None, *, seconds=0.01):
     return CallableBackbone(model, fingerprint="letters")
 
 
+def meet_another_process(directory, seconds=120):
+    """Wait until another process has been here, too."""
+    (directory / str(os.getpid())).touch()
+    end = time.monotonic() + seconds
+    while len(os.listdir(directory)) < 2 and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+def in_both_workers(directory):
+    """Return what makes each worker wait for the other at its first rows."""
+    directory.mkdir(exist_ok=True)
+    parent = os.getpid()
+
+    def before(texts):
+        if os.getpid() != parent:
+            meet_another_process(directory)
+
+    return before
+
+
 def given(log):
     """Return the rows that the model was given, by process."""
     return {int(path.name): path.read_text().splitlines() for path in log.iterdir()}
@@ -81,7 +110,8 @@ def extractor(model, tmp_path=None, **parameters):
 
 
 def test_features_and_their_order_are_those_of_one_device(tmp_path, log):
-    several = extractor(recording(log), tmp_path).fit_transform(TEXTS)
+    model = recording(log, in_both_workers(tmp_path / "met"))
+    several = extractor(model, tmp_path).fit_transform(TEXTS)
     workers = given(log)
     first = workers.pop(os.getpid())
     assert first == [TEXTS[0]], "only the first row, whose width is needed, was run here"
@@ -94,7 +124,8 @@ def test_features_and_their_order_are_those_of_one_device(tmp_path, log):
 
 
 def test_workers_are_kept_between_calls_and_end_with_precompute(tmp_path, log):
-    model = recording(log)
+    end_all_workers()
+    model = recording(log, in_both_workers(tmp_path / "met"))
     fitted = extractor(model, tmp_path).fit(TEXTS[:1])
     for start in (0, 300):
         fitted.transform(TEXTS[start : start + 300]).features  # noqa: B018
@@ -104,6 +135,61 @@ def test_workers_are_kept_between_calls_and_end_with_precompute(tmp_path, log):
     extractor(model, tmp_path).precompute(more)
     assert set(given(log)) - {os.getpid()} == workers
     assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+
+
+def pids_of_workers():
+    """Return the processes of joblib, and how many models each of them holds."""
+    found = joblib.Parallel(n_jobs=2)(joblib.delayed(pid_and_models)() for _ in range(8))
+    return dict(found)
+
+
+def pid_and_models():
+    time.sleep(1)  # so that one process does not take all
+    return os.getpid(), len(_device_workers._loaded)
+
+
+def test_idle_workers_of_the_user_outlive_precompute(tmp_path, log):
+    end_all_workers()
+    users = pids_of_workers()
+    extractor(recording(log), tmp_path).precompute(TEXTS)
+    assert (set(given(log)) - {os.getpid()}) <= set(users)
+    after = pids_of_workers()
+    assert set(after) == set(users)
+    assert set(after.values()) == {0}, "the models are unloaded"
+
+
+def test_a_batch_size_that_is_given_wins_over_that_of_an_earlier_call(tmp_path):
+    sizes = tmp_path / "sizes"
+
+    def model(texts):
+        with open(sizes, "a") as file:
+            file.write(f"{len(texts)} ")
+        return letters_of(texts)
+
+    declared = CallableBackbone(model, fingerprint="sizes")
+    fitted = extractor(declared, tmp_path).fit(TEXTS[:1])
+    largest = []
+    for number, batch_size in enumerate((4, 16, "auto", 8)):
+        sizes.write_text("")
+        texts = [f"{text} of call {number}" for text in TEXTS]
+        fitted.set_params(batch_size=batch_size).transform(texts).features  # noqa: B018
+        largest.append(max(map(int, sizes.read_text().split())))
+    assert largest[:2] == [4, 16]
+    assert largest[3] == 8
+    assert largest[2] > 16
+
+
+def test_the_first_process_takes_no_device_if_workers_do_everything(tmp_path, encoder_directory):
+    devices = ["cpu", "cpu:0"]
+    known = dict(_placement._places)
+    _placement._places.clear()
+    try:
+        model = f"hf:{encoder_directory('bert')}"
+        fitted = extractor(model, tmp_path, device=devices).fit(TEXTS[:1])
+        assert fitted.transform(TEXTS).features.shape == (600, 32)
+        assert not _placement._places
+    finally:
+        _placement._places.update(known)
 
 
 def test_text_models_run_in_worker_processes(tmp_path, encoder_directory):
@@ -155,7 +241,7 @@ def test_torch_modules_run_in_worker_processes(tmp_path):
 
 
 def test_images_are_read_in_worker_processes(tmp_path):
-    images = np.random.RandomState(0).randint(0, 255, (300, 8, 8)).astype(np.uint8)
+    images = np.random.RandomState(0).randint(0, 255, (300, 200, 200)).astype(np.uint8)
 
     def model(images):
         images[:, 0, 0] = 0  # rows may be written to
@@ -207,7 +293,7 @@ def test_a_killed_worker_raises_at_once_and_the_next_call_resumes(tmp_path, log)
     model = recording(log, before)
     with pytest.raises(RuntimeError, match="run again to resume") as caught:
         extractor(model, tmp_path).precompute(TEXTS)
-    assert time.time() - float(flag.read_text()) < 30
+    assert time.time() - float(flag.read_text()) < 120
     assert "ran model 'model' on one of the devices ['cpu', 'cpu'] died" in str(caught.value)
     assert "SIGKILL" in str(caught.value)
     store = FeatureStore(tmp_path / "store")
@@ -363,7 +449,7 @@ def test_no_row_is_lost_or_doubled_after_twenty_kills(tmp_path, log):
             threading.Timer(random.uniform(0.02, 0.3), die).start()
 
     parent = os.getpid()
-    texts = [f"text {number}" for number in range(20_000)]
+    texts = [f"text {number}" for number in range(12_000)]
     model = recording(log, before, seconds=0.002)
     while len(os.listdir(kills)) < 20:
         with pytest.raises(RuntimeError, match="died"):
@@ -467,14 +553,16 @@ def test_a_forked_process_takes_a_place_of_its_own(tmp_path):
 
 
 def is_on_second(estimator, X, y):
-    time.sleep(0.2)
+    # Both processes are at work, however slowly one of them starts.
+    meet_another_process(Path(os.environ["TMPDIR"]) / "met")
     return float(placed_device(device_names(estimator.device)) == "cpu:0")
 
 
 @pytest.mark.parametrize("backend", ["loky", "multiprocessing"])
 def test_workers_of_a_search_take_devices_in_turn(backend, monkeypatch, tmp_path):
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # for workers
-    end_workers()
+    (tmp_path / "met").mkdir()
+    end_all_workers()
     X = np.random.RandomState(0).normal(size=(60, 3))
     student = AFTClassifier(beta=0, max_epochs=1, device=["cpu", "cpu:0"], random_state=0)
     search = GridSearchCV(

@@ -13,16 +13,19 @@ import pickle
 import shutil
 import sys
 import tempfile
+import time
+import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from concurrent.futures import wait
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import xxhash
 from joblib import Parallel, delayed
-from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky import reusable_executor
 from joblib.externals.loky.backend.reduction import dumps
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from joblib.parallel import get_active_backend
@@ -38,6 +41,10 @@ from sk_aft.store import FeatureStore
 
 # The process that started workers and the directory of their places.
 _started: tuple[int, Path] | None = None
+# The executor of joblib, if it was started for these workers and not for others of this process.
+_own_executor: Any = None
+# How long workers wait for each other, to tell that each of them has unloaded its models.
+_SECONDS_FOR_OTHERS = 5.0
 # In a worker: the models that it has loaded, by the digest of their pickles, oldest first.
 _loaded: dict[str, LoadedModel] = {}
 
@@ -49,11 +56,15 @@ class LoadedModel:
     ----------
     backbone : Backbone
         The model.
+    device : torch.device
+        Where it runs.
     """
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, device: torch.device) -> None:
         self.backbone = backbone
-        self.batch_size: int | None = None  # the largest that fits, once it is known
+        self.device = device
+        # The largest that fits, once it is known; an explicit one holds for its call only.
+        self.batch_size: int | None = None
 
 
 class _Model(NamedTuple):
@@ -87,7 +98,7 @@ class _Model(NamedTuple):
             while _loaded and len(_loaded) >= self.n_kept:
                 del _loaded[next(iter(_loaded))]
                 release_memory(device)
-            model = LoadedModel(pickle.loads(self.content.data))
+            model = LoadedModel(pickle.loads(self.content.data), device)
         _loaded[self.digest] = model
         return model
 
@@ -185,7 +196,8 @@ class Piece(NamedTuple):
             failed = np.array(failures, dtype=np.int64)
         except _RowFailedError:
             failed = np.setdiff1d(rows, _joined(run.done))
-        model.batch_size = run.batch_size
+        if run.is_automatic:
+            model.batch_size = run.batch_size
         done = _joined(run.done)
         note = run.backbone.note(run.rows.take(done)) if len(done) else None
         return Computed(self.numbers[done], self.numbers[failed], note is not None)
@@ -246,8 +258,8 @@ def computed_by_workers(
     """
     model, workers = _Model.of(backbone, n_kept), _Workers.of(devices)
     with _dead_worker_explained(backbone, devices, store):
-        yield from _parallel(len(devices))(
-            delayed(_compute)(piece, model, workers) for piece in pieces
+        yield from _results(
+            len(devices), (delayed(_compute)(piece, model, workers) for piece in pieces)
         )
 
 
@@ -257,18 +269,27 @@ def note_of_worker(
     """Return what a user should know of rows, from a worker, which has loaded the model."""
     model, workers = _Model.of(backbone, n_kept), _Workers.of(devices)
     with _dead_worker_explained(backbone, devices, store):
-        (note,) = _parallel(len(devices))([delayed(_note)(rows, model, workers)])
+        (note,) = _results(len(devices), [delayed(_note)(rows, model, workers)])
     return note
 
 
 def end_workers() -> None:
-    """End the processes, if there are any, which frees the memory of their models."""
-    global _started
+    """End the processes, if there are any, which frees the memory of their models.
+
+    Processes of joblib that others of this process have started, or are using, only unload them.
+    """
+    global _started, _own_executor
     if _started is None or _started[0] != os.getpid():
         return
-    get_reusable_executor(reuse=True).shutdown(wait=True)
+    executor = _executor()
+    is_own = executor is _own_executor
+    if executor is not None and not (is_own and not executor._pending_work_items):
+        _unload_in_workers(executor, _started[1])
+        return
+    if executor is not None:
+        executor.shutdown(wait=True)
     _remove(*_started)
-    _started = None
+    _started = _own_executor = None
 
 
 def _compute(piece: Piece, model: _Model, workers: _Workers) -> Computed:
@@ -283,15 +304,46 @@ def _note(rows: Rows, model: _Model, workers: _Workers) -> str | None:
         return backbone.note(rows)
 
 
-def _parallel(n_devices: int) -> Parallel:
-    # Models may write to their rows, as they may in one process; hence the mode.
-    return Parallel(
-        n_devices,
-        backend="loky",
-        return_as="generator_unordered",
-        batch_size=1,
-        mmap_mode="c",
-    )
+def _results(n_devices: int, tasks: Iterable[Any]) -> Iterator[Any]:
+    """Yield the results of tasks, in the order in which they are ready."""
+    global _own_executor
+    before = _executor()
+    # Other options than joblib's own would end workers that the user has started.
+    parallel = Parallel(n_devices, backend="loky", return_as="generator_unordered", batch_size=1)
+    try:
+        yield from parallel(tasks)
+    finally:
+        if _executor() is not before:
+            _own_executor = _executor()
+
+
+def _executor() -> Any:
+    """Return joblib's executor of this process, or None."""
+    executor = reusable_executor._executor
+    is_over = executor is None or executor._flags.shutdown or executor._flags.broken
+    return None if is_over else executor
+
+
+def _unload_in_workers(executor: Any, directory: Path) -> None:
+    """Unload the models in all workers, without ending them or what others run in them."""
+    here = directory / f"unload-{uuid.uuid4().hex}"
+    here.mkdir()
+    n_workers = executor._max_workers
+    with suppress(RuntimeError):  # the workers have died, or another thread has ended them
+        tasks = [executor.submit(_unload, here, n_workers) for _ in range(n_workers)]
+        wait(tasks, timeout=2 * _SECONDS_FOR_OTHERS)
+
+
+def _unload(directory: Path, n_workers: int) -> None:
+    """Unload the models of this process; wait for the others, so that each does so."""
+    devices = {model.device for model in _loaded.values()}
+    _loaded.clear()
+    for device in devices:
+        release_memory(device)
+    (directory / str(os.getpid())).touch()
+    end = time.monotonic() + _SECONDS_FOR_OTHERS
+    while len(os.listdir(directory)) < n_workers and time.monotonic() < end:
+        time.sleep(0.01)
 
 
 @contextmanager

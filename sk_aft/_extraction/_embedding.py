@@ -194,6 +194,8 @@ class Embedding:
         self, destination: Destination, todo: np.ndarray, advance: Callable[[int], Any]
     ) -> None:
         """Compute rows in this process, and wait for those that other processes are computing."""
+        if not len(todo):
+            return  # before this process takes a place on a device, or memory of it
         n_together = self._n_together()
         with destination.store.claims(destination.model) as claims:
             while len(todo):

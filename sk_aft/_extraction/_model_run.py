@@ -38,6 +38,8 @@ class ModelRun:
     ----------
     batch_size : int or None
         The largest that fits; None before "auto" is resolved.
+    is_automatic : bool
+        Whether ``batch_size`` is found, rather than given.
     done : list of ndarray of int
         Numbers of the rows that have features.
     """
@@ -49,9 +51,9 @@ class ModelRun:
         self.rows = rows
         self.done: list[np.ndarray] = []
         self._device = device
-        self._is_automatic = batch_size == "auto"
+        self.is_automatic = batch_size == "auto"
         # "auto" is resolved when the model runs, because looking up rows needs no device.
-        self.batch_size: int | None = None if self._is_automatic else batch_size
+        self.batch_size: int | None = None if self.is_automatic else batch_size
         self._width: int | None = None
 
     @property
@@ -73,10 +75,11 @@ class ModelRun:
         return part
 
     def place(self, backbone: Any, device: torch.device, batch_size: int | None) -> None:
-        """Go on with the model of this process, on its device; None keeps the batch size."""
+        """Go on with the model of this process, on its device, and a batch size found before."""
         self.backbone = backbone
         self._device = str(device)
-        self.batch_size = batch_size or self.batch_size
+        if self.is_automatic:
+            self.batch_size = batch_size or self.batch_size
 
     def embed(
         self, rows: np.ndarray, fail: Callable[[int, Exception], None]
@@ -157,7 +160,7 @@ class ModelRun:
                     raise self._lost_worker(error) from error
                 if not is_out_of_memory(error):
                     raise
-                if not self._is_automatic or batch_size == 1:
+                if not self.is_automatic or batch_size == 1:
                     raise self._out_of_memory(batch_size, device) from error
             # Outside the handler, because the error keeps the tensors of the failed batch alive.
             self.batch_size = batch_size // 2

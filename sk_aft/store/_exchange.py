@@ -55,7 +55,13 @@ class _Model(NamedTuple):
             content = json.loads(metadata[EXPORTED])
             version = content.pop("version")
             model = cls(**{**content, "digest": bytes.fromhex(content["digest"])})
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except (
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             raise ValueError(f"The metadata of {path} is damaged: {error!r}.") from error
         if version != _VERSION:
             raise ValueError(

@@ -163,11 +163,13 @@ def rows_of(
     return values.to_numpy(zero_copy_only=False).reshape(-1, width), valid_mask
 
 
-def parquet_batches(path: Path, columns: list[str]) -> Iterator[Any]:
+def parquet_batches(
+    path: Path, columns: list[str], most_rows: int = _ROWS_PER_BATCH
+) -> Iterator[Any]:
     """Yield record batches of a Parquet file, a few rows at a time."""
     module = arrow("pyarrow.parquet")
     with module.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
-        yield from file.iter_batches(batch_size=_ROWS_PER_BATCH, columns=columns)
+        yield from file.iter_batches(batch_size=min(most_rows, _ROWS_PER_BATCH), columns=columns)
 
 
 @contextmanager

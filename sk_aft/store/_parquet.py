@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sk_aft.store._feature_columns import arrow, explained, open_column, parquet_batches, rows_of
 from sk_aft.store._keys import DIGEST_SIZE
 from sk_aft.store._model_rows import as_float32, as_stored, flush
+
+# More than any model has; see `_check_lengths`.
+_MOST_FEATURES = 1_000_000
 
 
 def write_rows(
@@ -52,7 +56,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 def read_rows(path: Path, dtype: str, n_bytes: int) -> tuple[int, Iterator]:
     """Return the width of a file of features, and its (digests, stored features) in pieces.
 
-    Pieces have a fixed number of rows, whatever ``n_bytes`` is.
+    A piece has at least one row, and no more than ``n_bytes`` of features or a few thousand rows.
     """
     pyarrow = arrow("pyarrow")
     open_column(path, "features")
@@ -60,17 +64,21 @@ def read_rows(path: Path, dtype: str, n_bytes: int) -> tuple[int, Iterator]:
         schema = file.schema_arrow
         if "digest" not in schema.names or schema.field("digest").type != pyarrow.binary(16):
             raise ValueError(f"{path} has no column 'digest' of {DIGEST_SIZE} bytes in each row.")
+        _check_lengths(file, path)
     with explained(path):
-        first = next(parquet_batches(path, ["features"]), None)
+        first = next(parquet_batches(path, ["features"], 1), None)
     width = 0 if first is None else rows_of(first.column("features"), path)[0].shape[1]
-    return width, _pieces(path, dtype, width)
+    most_rows = max(1, n_bytes // (4 * max(1, width)))
+    return width, _pieces(path, dtype, width, most_rows)
 
 
-def _pieces(path: Path, dtype: str, width: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _pieces(
+    path: Path, dtype: str, width: int, most_rows: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     like: np.ndarray = np.empty((0, width), np.float32)
     first_row = 0
     with explained(path):
-        for batch in parquet_batches(path, ["digest", "features"]):
+        for batch in parquet_batches(path, ["digest", "features"], most_rows):
             digests, features = batch.column("digest"), batch.column("features")
             if digests.null_count or features.null_count:
                 raise ValueError(f"{path} has rows that are null: expected none.")
@@ -85,6 +93,22 @@ def _pieces(path: Path, dtype: str, width: int) -> Iterator[tuple[np.ndarray, np
                 raise ValueError(f"The features of {path} are not numbers of type {dtype}.")
             yield np.frombuffer(b"".join(digests.to_pylist()), "<u8").reshape(-1, 2), stored
             first_row += len(rows)
+
+
+def _check_lengths(file: Any, path: Path) -> None:
+    """Raise ValueError for lists that are too long, before they are decoded.
+
+    A few kilobytes may hold one list of many millions of numbers that are all the same.
+    """
+    for number in range(file.metadata.num_row_groups):
+        group = file.metadata.row_group(number)
+        chunks = (group.column(i) for i in range(group.num_columns))
+        n_values = sum(c.num_values for c in chunks if c.path_in_schema.startswith("features."))
+        if n_values > group.num_rows * _MOST_FEATURES:
+            raise ValueError(
+                f"{path} has {n_values // group.num_rows:,} features in each row: expected at most "
+                f"{_MOST_FEATURES:,}."
+            )
 
 
 def _lists(width: int) -> object:

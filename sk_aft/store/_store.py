@@ -42,7 +42,9 @@ class FeatureStore:
     read_only : bool, default=False
         Whether the store is only read, such as one that a colleague filled: nothing is written,
         and missing features raise `sk_aft.exceptions.MissingFeaturesError` instead of being
-        computed. `merge` copies such a store into one that can be added to.
+        computed. `merge` copies such a store into one that can be added to. Functions and objects
+        without a fingerprint are computed all the same: their features are kept for this process
+        only, never in this directory.
 
     Examples
     --------

@@ -322,3 +322,32 @@ def test_an_export_that_fails_keeps_the_old_file(store, tmp_path, monkeypatch):
     assert path.read_bytes() == before
     assert features.exists()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["file.safetensors", "store"]
+
+
+def test_a_small_file_of_a_huge_list_is_refused_before_it_is_decoded(store, elsewhere, tmp_path):
+    path = tmp_path / "features.parquet"
+    store.export_features(path, model="a model")
+    n_features = 2_000_000
+    metadata = pq.read_schema(path).metadata
+    values = pa.array(np.zeros(n_features, np.float32))
+    columns = {
+        "digest": pa.array([bytes(range(16))], pa.binary(16)),
+        "features": pa.FixedSizeListArray.from_arrays(values, n_features),
+    }
+    table = pa.table(columns).replace_schema_metadata(metadata)
+    pq.write_table(table, path, compression="zstd")
+    assert path.stat().st_size < 10_000
+    with pytest.raises(ValueError, match="2,000,000 features in each row: expected at most 1,000"):
+        elsewhere.import_features(path)
+    assert elsewhere.stats()["rows"] == 0
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_metadata_of_a_million_brackets_is_damaged(store, elsewhere, tmp_path, suffix):
+    path = tmp_path / f"features{suffix}"
+    store.export_features(path, model="a model")
+    content = json.loads(metadata_of(path)) | {"fingerprint": "HERE"}
+    text = json.dumps(content).replace('"HERE"', "[" * 200_000 + "]" * 200_000)
+    write_again(path, text=text)
+    with pytest.raises(ValueError, match="is damaged"):
+        elsewhere.import_features(path)
