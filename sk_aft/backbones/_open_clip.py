@@ -518,7 +518,7 @@ def _closest(name: str, known: Sequence[str]) -> str:
 
 
 def _open_clip() -> Any:
-    return import_optional("open_clip", extra="open_clip", purpose="models of open_clip")
+    return import_optional("open_clip", extra="open-clip", purpose="models of open_clip")
 
 
 @contextmanager

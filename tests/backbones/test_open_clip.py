@@ -523,7 +523,7 @@ def test_a_name_without_weights_says_what_is_expected(name):
 def test_a_missing_package_names_the_pip_command(monkeypatch):
     backbone = resolve_backbone("open_clip:ViT-B-32/openai")
     monkeypatch.setitem(sys.modules, "open_clip", None)
-    with pytest.raises(ImportError, match=r"open_clip is needed .*pip install 'sk-aft\[open_clip"):
+    with pytest.raises(ImportError, match=r"open_clip is needed .*pip install 'sk-aft\[open-clip"):
         FoundationFeatureExtractor(backbone).fit(TEXTS)
 
 
