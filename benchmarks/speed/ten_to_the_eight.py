@@ -8,6 +8,7 @@ Prints a table in Markdown. Takes about five minutes.
 
 from __future__ import annotations
 
+import hashlib
 import statistics
 import tempfile
 import time
@@ -78,7 +79,7 @@ def write(directory: str) -> float:
     start = time.perf_counter()
     for first in range(0, len(matrix), 8192):
         numbers = range(first, min(first + 8192, len(matrix)))
-        keys = [model + number.to_bytes(16, "little") for number in numbers]
+        keys = [model + hashlib.md5(b"%d" % number).digest() for number in numbers]
         store.put_many(keys, matrix[first : first + 8192])
     return len(matrix) / (time.perf_counter() - start)
 
@@ -88,12 +89,12 @@ def train(questions: list[str], intents: np.ndarray) -> float:
     extractor = FoundationFeatureExtractor("minilm")
     rows = extractor.fit_transform(questions)
     seconds = []
-    for n_epochs in (1, 3):
+    for n_epochs in (1, 1, 5):  # the first also fits the teachers, which are then remembered
         student = AFTClassifier(max_epochs=n_epochs, random_state=0)
         start = time.perf_counter()
         student.fit(rows, intents)
         seconds.append(time.perf_counter() - start)
-    return 2 * len(questions) / (seconds[1] - seconds[0])
+    return 4 * len(questions) / (seconds[2] - seconds[1])
 
 
 def predict(questions: list[str], intents: np.ndarray, directory: str) -> float:
