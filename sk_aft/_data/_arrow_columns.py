@@ -72,6 +72,7 @@ def is_image_struct(kind: Any) -> bool:
 
 
 def are_numbers(kinds: Iterable[Any]) -> bool:
+    """Return whether all of some types of pyarrow are those of numbers."""
     types = import_optional("pyarrow", extra="streams", purpose=_PURPOSE).types
     checks = (types.is_integer, types.is_floating, types.is_boolean)
     return all(any(is_type(kind) for is_type in checks) for kind in kinds)

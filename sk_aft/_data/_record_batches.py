@@ -97,7 +97,7 @@ class _Columns:
         return self._batch | {name: features}  # type: ignore[operator]
 
 
-class _PandasFrame:
+class _Frame:
     def __init__(self, batch: Any) -> None:
         self._batch = batch
 
@@ -114,29 +114,15 @@ class _PandasFrame:
     def frame(self, names: Sequence[Any]) -> Any:
         return self._batch[list(names)]
 
+
+class _PandasFrame(_Frame):
     def with_features(self, name: str, features: np.ndarray, missing: np.ndarray) -> Any:
         pandas = import_optional("pandas", extra="clusters", purpose="a pandas DataFrame")
         array = pandas.arrays.ArrowExtensionArray(fixed_size_lists(features, missing))
         return self._batch.assign(**{name: pandas.Series(array, index=self._batch.index)})
 
 
-class _PolarsFrame:
-    def __init__(self, batch: Any) -> None:
-        self._batch = batch
-
-    @property
-    def names(self) -> list:
-        return list(self._batch.columns)
-
-    def __len__(self) -> int:
-        return len(self._batch)
-
-    def column(self, name: Any) -> Any:
-        return self._batch[name]
-
-    def frame(self, names: Sequence[Any]) -> Any:
-        return self._batch.select(list(names))
-
+class _PolarsFrame(_Frame):
     def with_features(self, name: str, features: np.ndarray, missing: np.ndarray) -> Any:
         polars = import_optional("polars", extra="clusters", purpose="a polars DataFrame")
         dtype = polars.Array(polars.Float32, features.shape[1])
