@@ -52,6 +52,8 @@ def is_stream(X: Any) -> bool:
     Files of tables (a path, a directory or a pattern), tables and data sets of pyarrow, data sets
     of Hugging Face, and iterators are; collections in memory are not.
     """
+    if isinstance(X, (list, np.ndarray)):  # at once, because a student predicts single rows
+        return isinstance(X, list) and is_path(X)
     return (
         is_path(X)
         or is_hugging_face(X)
@@ -70,7 +72,8 @@ def is_path(X: Any) -> bool:
     if isinstance(X, os.PathLike):
         return True
     if isinstance(X, list):
-        return bool(X) and all(isinstance(path, os.PathLike) and _is_table(path) for path in X)
+        is_first = bool(X) and isinstance(X[0], os.PathLike)
+        return is_first and all(isinstance(x, os.PathLike) and _is_table(x) for x in X)
     return isinstance(X, str) and (suffix_of(Path(X)) in _FORMATS or os.path.isdir(X))
 
 
