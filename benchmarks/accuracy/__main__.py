@@ -1,11 +1,16 @@
-"""Run suites of experiments.
+"""Run suites of experiments, and print their tables.
 
-    python -m benchmarks.accuracy --suite NAME [NAME ...] --data DIR
+    python -m benchmarks.accuracy few all tables paper --data DIR [--jobs N]
 
-A run is a line in benchmarks/results/accuracy (or --results DIR). Runs that have a line are
-skipped, so suites are resumable. ``--quick`` uses one seed, a tenth of the steps and no trials,
-and keeps its lines in a separate folder. `benchmarks.accuracy.report` makes tables and figures
-from the lines.
+- few: 10 and 50 labels a class, and further rows without labels.
+- all: all labels of texts and X-rays, 1,000 and 5,000 of CIFAR-10.
+- tables: 300 labels and further rows without, taught by gradient boosting.
+- paper: the published methods with an equal budget of trials, and the paper's claims.
+
+A run is a line in benchmarks/results/accuracy (or --results DIR). What has a line is not run again,
+so the same command goes on after an interruption. ``--quick`` does a part of a suite in minutes,
+and keeps its lines in a folder of their own. `benchmarks.accuracy.pareto` measures what the models
+cost, and `benchmarks.accuracy.report` makes the tables and figures of docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -19,93 +24,78 @@ from joblib import Parallel, delayed, parallel_config
 from tqdm.auto import tqdm
 
 from benchmarks.accuracy._data import download, what_is_missing
-from benchmarks.accuracy._experiments import Experiment
-from benchmarks.accuracy._methods import METHODS
+from benchmarks.accuracy._paper import experiments
+from benchmarks.accuracy._paper import quick as quick_paper
+from benchmarks.accuracy._report import print_suite
 from benchmarks.accuracy._runs import RESULTS, Runs, code_version
-from benchmarks.accuracy._suites import SUITES, quick
-from benchmarks.accuracy._worker import run
+from benchmarks.accuracy._suites import SUITES
+from benchmarks.accuracy._worker import Job, of_experiments, of_suite, run
+
+PAPER = "paper"
 
 
 def main() -> None:
-    """Run what is missing."""
+    """Run what is missing, and print the tables."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.accuracy",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--suite",
-        nargs="+",
-        metavar="NAME",
-        choices=SUITES,
-        default=list(SUITES),
-        help=f"default: all of {', '.join(SUITES)}",
-    )
-    parser.add_argument("--data", help="directory of the data sets")
+    names = [*SUITES, PAPER]
+    parser.add_argument("suite", nargs="+", choices=names, help=f"of {', '.join(names)}")
+    parser.add_argument("--data", help="directory of the data sets; default: SK_AFT_DATA")
     parser.add_argument("--download", action="store_true", help="fetch missing data sets into it")
     parser.add_argument("--only", nargs="+", metavar="DATA_SET", help="such as trec cifar10")
-    parser.add_argument("--methods", nargs="+", metavar="METHOD", help="such as aft probe-kd")
+    parser.add_argument("--method", nargs="+", metavar="METHOD", help="such as student probe")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the lines are kept")
-    parser.add_argument("--seeds", type=_count, default=3, help="test scores each; default: 3")
-    parser.add_argument("--jobs", type=_count, default=1, help="processes, of one thread each")
-    parser.add_argument("--device", default="auto", help="where students are trained")
-    parser.add_argument("--quick", action="store_true", help="one seed, no trials; in minutes")
+    parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
+    parser.add_argument("--quick", action="store_true", help="a part, in minutes")
+    parser.add_argument("--print", action="store_true", help="only print what is there")
     chosen = parser.parse_args()
-    results, n_seeds = chosen.results, chosen.seeds
-    # A dict, since suites share experiments.
-    experiments = list(dict.fromkeys(one for name in chosen.suite for one in SUITES[name]()))
-    for option, names, of in (
-        ("--only", chosen.only, lambda one: one.data),
-        ("--methods", chosen.methods, lambda one: one.method),
-    ):
-        known_names = list(dict.fromkeys(map(of, experiments)))
-        if wrong := set(names or ()).difference(known_names):
-            parser.error(
-                f"{option}: {sorted(wrong)} not in {chosen.suite}, which have {known_names}."
-            )
-        experiments = [one for one in experiments if names is None or of(one) in names]
-    if chosen.quick:
-        results, n_seeds = results / "quick", 1
-        experiments = [quick(one) for one in experiments if not METHODS[one.method].grid]
-    known = {one.data: Runs(one.data, results) for one in experiments}
-    n_experiments = len(experiments)
-    experiments = [one for one in experiments if not one.is_done(known[one.data], n_seeds)]
-    print(f"{n_experiments - len(experiments)} of {n_experiments} experiments are in {results}.")
-    if not experiments:
-        print("Nothing is left to run; --results OTHER makes runs of your own.")
-        return
-    if chosen.download:
-        for name in sorted({one.data for one in experiments}):
-            download(name, chosen.data)
-    missing = [
-        text
-        for name in dict.fromkeys(one.data for one in experiments)
-        if (text := what_is_missing(name, chosen.data))
-    ]
+    results = chosen.results / "quick" if chosen.quick else chosen.results
+    jobs = []
+    for suite in chosen.suite:
+        runs = Runs(suite, results)
+        if suite == PAPER:
+            jobs += of_experiments(quick_paper() if chosen.quick else experiments(), runs)
+        else:
+            jobs += of_suite(SUITES[suite].quick() if chosen.quick else SUITES[suite], runs)
+    jobs = _wanted(jobs, chosen.only, chosen.method)
+    if jobs and not chosen.print:
+        _check_data(jobs, chosen.data, chosen.download)
+        _run(jobs, chosen.data, chosen.jobs)
+    for suite in chosen.suite:
+        print_suite(suite, Runs(suite, results))
+
+
+def _wanted(jobs: list[Job], data: list[str] | None, methods: list[str] | None) -> list[Job]:
+    """Return the runs on some data sets, of some methods."""
+    kept = (
+        job._replace(work=[one for one in job.work if methods is None or one.method in methods])
+        for job in jobs
+        if data is None or job.data in data
+    )
+    return [job for job in kept if job.work]
+
+
+def _check_data(jobs: list[Job], directory: str | None, downloads: bool) -> None:
+    """Exit if a data set is missing, before anything is run."""
+    names = dict.fromkeys(job.data for job in jobs)
+    for name in names if downloads else ():
+        download(name, directory)
+    missing = [text for name in names if (text := what_is_missing(name, directory))]
     if missing:
         sys.exit("\n\n".join(missing) + "\n\nOr leave them out: --only names those to run.")
-    embed(experiments, chosen.data, n_seeds)
-    settings = (results, chosen.data, n_seeds, chosen.device, not chosen.quick, code_version())
-    work = [delayed(run)(one, *settings, os.getpid()) for one in experiments]
-    with parallel_config("loky", n_jobs=chosen.jobs, inner_max_num_threads=1):
+
+
+def _run(jobs: list[Job], directory: str | None, n_processes: int) -> None:
+    version = code_version()
+    work = [delayed(run)(job, directory, version, os.getpid()) for job in jobs]
+    with parallel_config("loky", n_jobs=n_processes, inner_max_num_threads=1):
         done = Parallel(return_as="generator_unordered")(work)
-        failed = [what for what in tqdm(done, total=len(work), unit="experiment") if what]
+        failed = [what for some in tqdm(done, total=len(work), unit="job") for what in some]
     if failed:
-        sys.exit("\n\n".join([*failed, f"{len(failed)} experiments failed, see above."]))
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is less than 1")
-    return number
-
-
-def embed(experiments: list[Experiment], directory: str | None, n_seeds: int) -> None:
-    """Compute features first, with all cores."""
-    needed = dict.fromkeys(one.rows_to_embed(n_seeds) for one in experiments if one.teacher)
-    for rows in tqdm(needed, desc="features", unit="set"):
-        rows.embed(directory)
+        print("\n\n".join([*failed, f"{len(failed)} runs failed, see above."]), file=sys.stderr)
 
 
 if __name__ == "__main__":

