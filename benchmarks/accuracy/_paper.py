@@ -166,7 +166,7 @@ VARIANTS = ("aft", "aft-fixed", "kkd", "feature-regression")
 
 
 def methods() -> Iterator[Experiment]:
-    """Every method, each with the same number of trials."""
+    """Compare all methods, each with the same number of trials."""
     for column, method in product(_ALL_TEXTS, METHODS):
         yield _taught(column, method, STATIC, _MINILM, is_tuned=True, n_seeds=5)
     for column in _IMAGES:
@@ -175,7 +175,7 @@ def methods() -> Iterator[Experiment]:
 
 
 def teachers() -> Iterator[Experiment]:
-    """Teachers of all qualities, and several at once, with default settings."""
+    """Vary the teacher, and take several at once, with default settings."""
     for column in _FEW_AND_ALL:
         yield _taught(column, STL, STATIC, "")
         for name, method in product(TEACHERS, ("aft", "kd", DEFAULT)):
@@ -185,7 +185,7 @@ def teachers() -> Iterator[Experiment]:
 
 
 def noise() -> Iterator[Experiment]:
-    """Features that say nothing beside those of the teacher: what weights are worth."""
+    """Add features that say nothing to the teacher's, to see what weights are worth."""
     for column, name, method in product(_TWO_TEXTS, NOISES, VARIANTS):
         yield _taught(column, method, STATIC, name, is_tuned=True)
     for column in _TWO_TEXTS:
@@ -193,7 +193,7 @@ def noise() -> Iterator[Experiment]:
 
 
 def strengths() -> Iterator[Experiment]:
-    """The strength, for several families of teachers."""
+    """Vary the strength, for several families of teachers."""
     choices = (_MINILM, _WORDLLAMA), ("aft", DEFAULT), _BETAS
     for column, name, method, beta in product(_FEW_AND_ALL, *choices):
         yield _taught(column, method, STATIC, name, beta=beta)
