@@ -1,10 +1,127 @@
-"""Tables of what a suite has measured."""
+"""Tables of what a suite has measured, and its targets."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from benchmarks.accuracy import _suites as names
+from benchmarks.accuracy._columns import Column
+from benchmarks.accuracy._paper_report import paper_tables
 from benchmarks.accuracy._runs import Runs
+from benchmarks.accuracy._scores import Scores, is_worse
+from benchmarks.accuracy._suites import METHODS, SUITES
+
+TITLES = {
+    "banking77": "Banking77",
+    "trec": "TREC",
+    "sst2": "SST-2",
+    "cifar10": "CIFAR-10",
+    "fashion_mnist": "Fashion-MNIST",
+    "chest_xray": "chest X-rays",
+    "computers": "computers",
+    "diamonds": "diamonds",
+    "churn": "churn",
+}
+# Which student is held against which teacher.
+TEACHER_OF = {
+    names.TAUGHT: names.PROBE_OF_TWO,
+    names.TAUGHT_BY_TUNED: names.TUNED,
+    names.TWO_TAUGHT: names.PROBE_OF_TWO,
+    names.TWO_OF_TUNED: names.TUNED,
+}
+# Rivals that predict about as fast as the student, or faster.
+CHEAP_RIVALS = {
+    "text": (names.TFIDF, names.PSEUDO_LABELS, names.MODEL2VEC),
+    "image": (names.HOG,),
+    "table": (names.LINEAR, names.BOOSTING, names.TUNED_BOOSTING),
+}
+_ALONE_OF = dict.fromkeys((names.TWO_TAUGHT, names.TWO_OF_TUNED), names.TWO_ALONE) | {
+    names.SMALL_TAUGHT: names.SMALL_ALONE
+}
+
+
+def alone_of(method: str) -> str:
+    """Return which student alone a method is compared with."""
+    return _ALONE_OF.get(method, names.ALONE)
+
+
+def title(column: Column) -> str:
+    """Return how a column is called."""
+    number = column.labels.replace(" a class", "")
+    return f"{TITLES[column.data]}, {int(number):,}" if number != "all" else TITLES[column.data]
+
+
+def table(scores: Scores, columns: Sequence[Column]) -> Iterator[str]:
+    """Yield a Markdown table: test errors of each method, and the mean ratio to the student alone.
+
+    † marks what is worse than its student alone by two standard errors.
+    """
+    yield f"| | {' | '.join([*map(title, columns), 'mean ratio'])} |"
+    yield "|---" * (len(columns) + 2) + "|"
+    for method in METHODS:
+        cells = [_cell(scores, column, method) for column in columns]
+        if not any(cells):
+            continue
+        mean = scores.mean_ratio(columns, method, alone_of(method))
+        yield f"| {method} | {' | '.join([*cells, f'{mean.mean:.2f}' if mean else ''])} |"
+
+
+def _cell(scores: Scores, column: Column, method: str) -> str:
+    found = scores.mean(column, method)
+    if found is None:
+        return ""
+    return f"{found} †" if is_worse(scores.ratio(column, method, alone_of(method))) else str(found)
+
+
+def targets(scores: Scores, columns: Sequence[Column]) -> Iterator[str]:
+    """Yield how students compare with themselves alone, with their teachers and with rivals."""
+    for method in (names.TAUGHT, names.TAUGHT_BY_TUNED, *_ALONE_OF):
+        alone = alone_of(method)
+        for kind in dict.fromkeys(column.kind for column in columns):
+            own = [column for column in columns if column.kind == kind]
+            if (mean := scores.mean_ratio(own, method, alone)) is None:
+                continue
+            worse = [title(of) for of in own if is_worse(scores.ratio(of, method, alone))]
+            number = f"{mean.n_seeds} columns" + (f", worse in {', '.join(worse)}" if worse else "")
+            yield f"{method}, {kind}: {mean.mean:.2f} of the error of {alone} ({number})"
+            teacher = TEACHER_OF.get(method)
+            if teacher and (of := scores.mean_ratio(own, method, teacher)):
+                yield f"{method}, {kind}: {of.mean:.2f} of the error of {teacher}"
+            yield from _against_rivals(scores, own, method)
+
+
+def _against_rivals(scores: Scores, columns: Sequence[Column], method: str) -> Iterator[str]:
+    """Yield in how many columns a student is ahead of all rivals that are as cheap."""
+    lost = {}
+    n_columns = 0
+    for column in columns:
+        ratios = {
+            rival: found.mean
+            for rival in CHEAP_RIVALS[column.kind]
+            if (found := scores.ratio(column, method, rival))
+        }
+        n_columns += bool(ratios)
+        if ratios and max(ratios.values()) > 1:
+            best = max(ratios, key=lambda rival: ratios[rival])
+            lost[title(column)] = f"{best} ({ratios[best]:.2f})"
+    if n_columns:
+        share = f"{n_columns - len(lost)} of {n_columns} columns"
+        named = "; ".join(f"{column}: behind {rival}" for column, rival in lost.items())
+        yield f"{method}: ahead of cheap rivals in {share}" + (f"; {named}" if named else "")
 
 
 def print_suite(suite: str, runs: Runs) -> None:
-    """Print the table of a suite."""
-    print(f"{suite}: {len(runs)} lines")
+    """Print the tables of a suite and its targets."""
+    if suite not in SUITES:
+        for what, lines in paper_tables(runs):
+            print(f"\n## {what}\n\n{lines}")
+        return
+    scores, columns = Scores(runs.lines), SUITES[suite].columns
+    print(f"\n## {suite}: test error in per cent")
+    for kind in dict.fromkeys(column.kind for column in columns):
+        print("\n" + "\n".join(table(scores, [of for of in columns if of.kind == kind])))
+    print("\n" + "\n".join(targets(scores, columns)))
+    seconds = [line["seconds"] for line in runs.lines if "seconds" in line]
+    print(f"\n{len(seconds)} runs, {np.sum(seconds) / 3600:.1f} hours of one thread")

@@ -1,0 +1,117 @@
+"""The figures of docs/benchmarks.md. What is told apart by colour differs in shape, too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmarks.accuracy import _suites as names
+from benchmarks.accuracy._columns import Column
+from benchmarks.accuracy._paper_report import PUBLISHED
+from benchmarks.accuracy._report import CHEAP_RIVALS, title
+from benchmarks.accuracy._scores import Estimate, Scores, estimate
+
+_GREY, _RED, _DARK, _BLUE, _BLACK = "#9ca3af", "#dc2626", "#7f1d1d", "#2563eb", "#111827"
+_SPREAD: dict[str, Any] = {"fmt": "none", "elinewidth": 1, "capsize": 2}
+# Method, how it is called in the legend, and its look.
+_SHOWN: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    (names.ALONE, "student alone", {"marker": "o", "color": _GREY}),
+    (names.PROBE, "probe of the foundation model", {"marker": "|", "color": _BLACK}),
+    (names.TAUGHT, "student, taught", {"marker": "o", "color": _RED}),
+    (names.TAUGHT_BY_TUNED, "student, taught by a tuned teacher", {"marker": "D", "color": _DARK}),
+)
+
+
+def draw_few(scores: Scores, columns: Sequence[Column]) -> Figure:
+    """Draw the error of the student alone and taught, of its teacher and the best cheap rival."""
+    figure = Figure(figsize=(7.2, 0.42 * len(columns) + 1.3), layout="constrained")
+    axes = figure.subplots()
+    places = range(len(columns), 0, -1)
+    for place, column in zip(places, columns, strict=True):
+        alone, taught = (scores.mean(column, name) for name in (names.ALONE, names.TAUGHT))
+        if alone and taught:
+            axes.plot([alone.mean, taught.mean], [place, place], color=_GREY, zorder=1)
+    for name, label, look in _SHOWN:
+        found = [scores.mean(column, name) for column in columns]
+        _scatter(axes, found, places, label, look)
+    _scatter(
+        axes,
+        [_best_rival(scores, column) for column in columns],
+        places,
+        "best rival as cheap",
+        {"marker": "x", "color": _BLUE},
+    )
+    axes.set_yticks(list(places), [f"{title(column)} a class" for column in columns])
+    axes.set_xlim(left=0)
+    axes.set_xlabel("test error, %")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def _scatter(
+    axes: Any, found: Sequence[Estimate | None], places: Any, label: str, look: dict[str, Any]
+) -> None:
+    shown = [(one.mean, place) for one, place in zip(found, places, strict=True) if one]
+    if shown:
+        size = 150 if look["marker"] == "|" else 45
+        axes.scatter(*zip(*shown, strict=True), label=label, s=size, zorder=3, **look)
+
+
+def _best_rival(scores: Scores, column: Column) -> Estimate | None:
+    """Return the error of the best rival that predicts as fast as the student."""
+    found = [scores.mean(column, rival) for rival in CHEAP_RIVALS[column.kind]]
+    return min((one for one in found if one), key=lambda one: one.mean, default=None)
+
+
+def draw_methods(ratios: Mapping[str, Mapping[str, Estimate]]) -> Figure:
+    """Draw each method's error over that of the student alone, in every column and on average."""
+    means = {method: estimate([one.mean for one in of.values()]) for method, of in ratios.items()}
+    order = sorted(
+        (method for method in means if method != "stl"), key=lambda method: -means[method].mean
+    )
+    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.axvline(1, color=_GREY, linewidth=1)
+    for place, method in enumerate(order):
+        values = [one.mean for one in ratios[method].values()]
+        axes.scatter(values, np.full(len(values), place), s=22, color=_GREY, zorder=2)
+        axes.errorbar(
+            means[method].mean, place, xerr=means[method].spread, color=_RED, fmt="o", zorder=3
+        )
+        if method in PUBLISHED:
+            axes.scatter(PUBLISHED[method], place, s=70, marker="*", color=_BLUE, zorder=3)
+    for label, look in (
+        ("a data set", {"marker": "o", "color": _GREY, "s": 22}),
+        ("mean, with its standard error", {"marker": "o", "color": _RED}),
+        ("the paper's mean, of other data sets and students", {"marker": "*", "color": _BLUE}),
+    ):
+        axes.scatter([], [], label=label, **look)
+    axes.set_yticks(range(len(order)), order)
+    axes.set_xlabel("test error over that of the student alone")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize="small")
+    return figure
+
+
+def draw_teachers(points: Mapping[str, Mapping[str, tuple[float, float]]]) -> Figure:
+    """Draw the accuracy of students over that of the probes of their teachers.
+
+    Parameters
+    ----------
+    points : dict
+        By the title of a panel, of each teacher the errors of its probe and of its student.
+    """
+    figure = Figure(figsize=(7.2, 3.2), layout="constrained")
+    panels = figure.subplots(1, len(points), squeeze=False)[0]
+    for axes, (name, of) in zip(panels, points.items(), strict=True):
+        probes, students = 100 - np.array(list(of.values())).T
+        axes.scatter(probes, students, color=_RED, s=30)
+        axes.set_title(f"{name}: r = {np.corrcoef(probes, students)[0, 1]:.2f}", fontsize="medium")
+        axes.set_xlabel("accuracy of the teacher's probe, %")
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("accuracy of its student, %")
+    return figure
