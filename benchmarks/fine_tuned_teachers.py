@@ -39,7 +39,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from benchmarks.accuracy._data import draw, load
+from benchmarks.accuracy._columns import draw
+from benchmarks.accuracy._data import load
 from benchmarks.accuracy._setfit import SetFitClassifier
 from benchmarks.text_students import known_rows
 from sk_aft import AFTClassifier, FineTunedFeatureExtractor, FoundationFeatureExtractor
@@ -151,7 +152,7 @@ def tuned(objective: str, cache: str | None = None) -> Callable[[Run], dict[str,
 
 def setfit(run: Run) -> dict[str, Any]:
     """Measure SetFit with as many steps."""
-    model = SetFitClassifier(max_steps=run.steps, seed=run.seed, one_epoch=False)
+    model = SetFitClassifier(max_steps=run.steps, seed=run.seed)
     return measured(model, run, *run.labelled)
 
 
@@ -295,7 +296,8 @@ def read(task: str, folder: str | None, seed: int, steps: int, steps_of_student:
     name, _, number = task.partition(":")
     data = load(name, folder)
     of_class = not number.endswith("rows")
-    known = known_rows(data.labels, number, seed) if of_class else draw(data, number, seed)
+    number = number.removesuffix(" rows")
+    known = known_rows(data.labels, number, seed) if of_class else draw(data.labels, number, seed)
     labels = np.full(len(data.labels), UNKNOWN)
     labels[known] = data.labels[known]
     n_test = _N_TEST_IMAGES if name == "cifar10" else None

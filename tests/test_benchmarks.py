@@ -69,15 +69,18 @@ def test_private_names_are_found_wherever_the_imports_stand():
 @pytest.mark.filterwarnings("error")
 def test_the_table_of_the_default_transfer(tmp_path, monkeypatch, capsys):
     path = tmp_path / "lines.jsonl"
-    errors = {"student alone": [10.0, 10.0, 10.0], "default": [4.0, 0.0, 0.0], "tuned": [5.0]}
+    errors = {"student alone": [10.0, 10.0, 10.0], "default": [4.0, 0.0, 0.0]}
+    errors["pool of two layers"] = [5.0]
     lines = [
         {"task": "trec:10", "method": method, "seed": 10 + number, "error": error}
         for method, of_seeds in errors.items()
         for number, error in enumerate(of_seeds)
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    monkeypatch.setattr(sys, "argv", ["default_transfer", "--table", "--results", str(path)])
+    monkeypatch.setattr(
+        sys, "argv", ["default_transfer", "--table", "--seeds", "3", "--results", str(path)]
+    )
     default_transfer()
     text = " ".join(capsys.readouterr().out.split())
     assert "default mean 0.13 trec 1.33 +- 1.33 0.13 +- 0.13 (3)" in text
-    assert "tuned mean 0.50 trec 5.00 0.50 +- 0.00 (1)" in text
+    assert "pool of two layers mean 0.50 trec 5.00 0.50 +- 0.00 (1)" in text
