@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -31,6 +31,9 @@ TEACHER_OF = {
     names.TWO_TAUGHT: names.PROBE_OF_TWO,
     names.TWO_OF_TUNED: names.TUNED,
 }
+_GROUPS = {"few": ("text", "image"), "all": ("text", "image"), "tables": ("table",)}
+_KINDS = {"text": "texts", "image": "images", "table": "tables"}
+_LABELS = {"few": "few labels", "all": "many labels", "tables": "300 labels"}
 # Rivals that predict about as fast as the student, or faster.
 CHEAP_RIVALS = {
     "text": (names.TFIDF, names.PSEUDO_LABELS, names.MODEL2VEC),
@@ -66,6 +69,29 @@ def table(scores: Scores, columns: Sequence[Column]) -> Iterator[str]:
             continue
         mean = scores.mean_ratio(columns, method, alone_of(method))
         yield f"| {method} | {' | '.join([*cells, f'{mean.mean:.2f}' if mean else ''])} |"
+
+
+def summary(scores: Mapping[str, Scores]) -> Iterator[str]:
+    """Yield a Markdown table: errors over those of the student alone, by suite and kind of rows.
+
+    Parameters
+    ----------
+    scores : dict of str to Scores
+        By the name of the suite.
+    """
+    groups = [
+        (suite, kind, [column for column in SUITES[suite].columns if column.kind == kind])
+        for suite, kinds in _GROUPS.items()
+        for kind in kinds
+    ]
+    heads = [f"{_KINDS[kind]}, {_LABELS[suite]}" for suite, kind, _ in groups]
+    yield f"| | {' | '.join(heads)} |"
+    yield "|---" * (len(heads) + 1) + "|"
+    for method in METHODS:
+        found = [scores[suite].mean_ratio(own, method, names.ALONE) for suite, _, own in groups]
+        if any(found):
+            cells = [f"{one.mean:.2f}" if one else "" for one in found]
+            yield f"| {method} | {' | '.join(cells)} |"
 
 
 def _cell(scores: Scores, column: Column, method: str) -> str:

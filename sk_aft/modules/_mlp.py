@@ -45,7 +45,7 @@ class MLP(nn.Module):
     # With few rows, passes have few steps and learn too little. benchmarks/defaults.py compares
     # this number with scikit-learn's MLP. Networks for texts and images overfit earlier. A teacher
     # that predicts other rows, too, says more than 1,000 small steps learn; labels alone would be
-    # overfitted at this rate, see benchmarks/tables.py.
+    # overfitted at this rate.
     training_defaults = TrainingDefaults(n_steps=1000, taught_lr=3e-3)
 
     def __init__(

@@ -1,0 +1,98 @@
+"""Make the tables and figures of docs/benchmarks.md and its annex from the lines of all suites.
+
+    python -m benchmarks.accuracy.report [--results DIR]
+
+Each table replaces what stands between its marker, such as ``<!-- few -->``, and ``<!-- end -->``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.accuracy._figures import draw_few, draw_methods, draw_teachers
+from benchmarks.accuracy._paper import PARTS
+from benchmarks.accuracy._paper_report import TABLES, found, normalised, of_teachers
+from benchmarks.accuracy._report import summary, table, targets
+from benchmarks.accuracy._runs import RESULTS, Runs
+from benchmarks.accuracy._scores import Scores
+from benchmarks.accuracy._suites import SUITES
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = tuple(
+    DOCS / page
+    for page in ("benchmarks.md", "benchmarks_annex.md", "foundation_models/predictors.md")
+)
+_PANELS = {
+    "Banking77, 10 a class": "banking77, 10 a class",
+    "Banking77, all labels": "banking77, all",
+}
+
+
+def main() -> None:
+    """Write tables and figures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the lines are")
+    results = parser.parse_args().results
+    texts = dict(tables(results))
+    for page in PAGES:
+        page.write_text(filled(page.read_text(encoding="utf-8"), texts), encoding="utf-8")
+    draw(results)
+
+
+def tables(results: Path) -> Iterator[tuple[str, str]]:
+    """Yield the marker of each table, and the table."""
+    scores = {suite: Scores(Runs(suite, results).lines) for suite in SUITES}
+    yield "summary", "\n".join(summary(scores))
+    for suite, of_suite in scores.items():
+        columns = SUITES[suite].columns
+        for kind in dict.fromkeys(column.kind for column in columns):
+            own = [column for column in columns if column.kind == kind]
+            yield f"{suite} {kind}", "\n".join(table(of_suite, own))
+        lines = [f"- {line}" for line in targets(of_suite, columns)]
+        yield f"{suite} targets", "\n".join(lines)
+    paper = Runs("paper", results)
+    for part, (experiments, lines_of) in zip(PARTS, TABLES.values(), strict=True):
+        yield part, "\n".join(lines_of(found(experiments(), paper))).strip()
+
+
+def filled(page: str, texts: dict[str, str]) -> str:
+    """Return a page with its tables replaced.
+
+    Parameters
+    ----------
+    page : str
+        Markdown with markers.
+    texts : dict of str to str
+        The table of each marker.
+    """
+    for marker, text in texts.items():
+        pattern = rf"(<!-- {re.escape(marker)} -->\n).*?(<!-- end -->)"
+        page = re.sub(
+            pattern, lambda match, t=text: f"{match[1]}\n{t}\n\n{match[2]}", page, flags=re.S
+        )
+    return page
+
+
+def draw(results: Path) -> None:
+    """Write the figures."""
+    paper = Runs("paper", results)
+    of_teachers_part = found(PARTS["teachers"](), paper)
+    points = {
+        title: of_teachers(of_teachers_part, column, "auto") for title, column in _PANELS.items()
+    }
+    few = Scores(Runs("few", results).lines)
+    figures = {
+        "few": draw_few(few, SUITES["few"].columns),
+        "methods": draw_methods(normalised(found(PARTS["methods"](), paper))),
+        "teachers": draw_teachers({title: of for title, of in points.items() if len(of) > 2}),
+    }
+    for name, figure in figures.items():
+        figure.savefig(DOCS / "images" / f"benchmarks_{name}.png", dpi=160)
+
+
+if __name__ == "__main__":
+    main()
