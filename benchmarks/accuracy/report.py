@@ -70,10 +70,11 @@ def filled(page: str, texts: dict[str, str]) -> str:
         The table of each marker.
     """
     for marker, text in texts.items():
-        pattern = rf"(<!-- {re.escape(marker)} -->\n).*?(<!-- end -->)"
-        page = re.sub(
-            pattern, lambda match, t=text: f"{match[1]}\n{t}\n\n{match[2]}", page, flags=re.S
-        )
+        start, end = f"<!-- {marker} -->\n", "<!-- end -->"
+        if start in page:
+            before, _, rest = page.partition(start)
+            _, _, after = rest.partition(end)
+            page = f"{before}{start}\n{text}\n\n{end}{after}"
     return page
 
 
