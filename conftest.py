@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from joblib.externals.loky import get_reusable_executor
 from sklearn.datasets import load_sample_images
 
 # Networks are tiny here: threads that wait for each other cost more than they bring, four times
@@ -55,3 +56,9 @@ def photographs():
     photographs = np.stack(cuts)
     photographs.flags.writeable = False
     return photographs
+
+
+@pytest.fixture
+def new_workers():
+    """End workers of earlier tests, whose caches are others: one may have ended by itself."""
+    get_reusable_executor().shutdown(wait=True)

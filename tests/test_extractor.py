@@ -12,7 +12,6 @@ import polars as pl
 import pytest
 import sklearn
 import torch
-from joblib.externals.loky import get_reusable_executor
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.decomposition import PCA
@@ -123,12 +122,6 @@ def test_each_distinct_row_is_run_once_whatever_asks_for_it(kind, request, log):
     FoundationFeatureExtractor(model, batch_size=3, verbose=1).fit_transform(TEXTS)
     np.asarray(extractor.transform(pd.Series(TEXTS)))
     assert sorted(calls(log)) == sorted(TEXTS)
-
-
-@pytest.fixture
-def new_workers():
-    """End workers of earlier tests, whose caches are others: one may have ended by itself."""
-    get_reusable_executor().shutdown(wait=True)
 
 
 @pytest.mark.usefixtures("new_workers")

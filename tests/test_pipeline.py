@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
+import time
 
 import joblib
 import numpy as np
@@ -27,6 +28,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 
 from sk_aft import AFTClassifier, AFTRegressor, FoundationFeatureExtractor
 from sk_aft.backbones import CallableBackbone
+from sk_aft.store._process import process_store
 
 WORDS = ["card", "cash", "rate", "fee", "limit", "phone", "pin", "top"]
 TEXTS = [f"{a} {b} {c}" for a in WORDS for b in WORDS[:4] for c in ("please", "now")]
@@ -111,6 +113,25 @@ def test_so_does_a_search_in_two_processes(pipe, model):
         search.cv_results_["mean_test_score"], alone.cv_results_["mean_test_score"]
     )
     assert len(calls(model)) == len(TEXTS)
+
+
+def embed_alone(directory, n_workers):
+    """Embed rows by a function of this worker; return when every worker has done so."""
+    FoundationFeatureExtractor(lambda texts: np.ones((len(texts), 1))).fit_transform(TEXTS)
+    (directory / str(os.getpid())).touch()
+    end = time.monotonic() + 60
+    while len(os.listdir(directory)) < n_workers and time.monotonic() < end:
+        time.sleep(0.01)
+    return str(process_store().path)
+
+
+@pytest.mark.usefixtures("new_workers")
+def test_so_does_a_search_in_processes_that_have_embedded_rows_alone(pipe, model, tmp_path):
+    (tmp_path / "met").mkdir()
+    alone = joblib.Parallel(2)(joblib.delayed(embed_alone)(tmp_path / "met", 2) for _ in range(2))
+    assert len({*alone, str(process_store().path)}) == 3
+    GridSearchCV(pipe, {"aftclassifier__beta": [0, 1]}, cv=5, n_jobs=2).fit(TEXTS, LABELS)
+    assert sorted(calls(model)) == sorted(TEXTS)
 
 
 def test_searches_reach_the_network_the_optimizer_and_the_preprocessor(pipe):

@@ -21,6 +21,9 @@ class Claims:
     second file beside it. The lock is released when the process ends, and the claim ends with
     it: the next process that needs the rows claims them.
 
+    Files of a process that was killed have no effect. They stay until another process claims rows
+    of the model, which removes them.
+
     Parameters
     ----------
     directory : Path
@@ -46,6 +49,8 @@ class Claims:
     def __enter__(self) -> Claims:
         with self._writing(), self._lock:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Made first and removed last: a lock file without rows would not be found.
+            self._rows.touch()
             self._alive.acquire()
         return self
 
@@ -56,9 +61,9 @@ class Claims:
         traceback: TracebackType | None,
     ) -> None:
         with self._lock:
-            self._rows.unlink(missing_ok=True)
             self._alive.release()
             _lock_of(self._rows).unlink(missing_ok=True)
+            self._rows.unlink(missing_ok=True)
 
     def claim(
         self, digests: Sequence[bytes], missing: Callable[[], np.ndarray]

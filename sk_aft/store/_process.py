@@ -49,20 +49,22 @@ def process_state(functions: list) -> dict[str, Any]:
     if not functions:
         return {}
     tokens = [process_token(function) for function in functions]
-    return {"tokens": tokens, "directory": str(process_store().path)}
+    return {"tokens": tokens, "directory": str(process_store().path), "process": os.getpid()}
 
 
 def inherit(functions: list, state: dict[str, Any]) -> None:
     """Give unpickled functions the tokens of the process that pickled them.
 
-    Does nothing if the store of that process no longer exists. A process that already has a
-    store keeps it, and a function that already has a token keeps that.
+    Does nothing if the store of that process no longer exists. A function that already has a
+    token keeps it. A process that already has a store keeps that, too, except a worker whose
+    parent pickled the functions: its siblings share the work in the store of the parent.
     """
     global _directory
     if not state or not Path(state["directory"]).exists():
         return
     with _lock:
-        if _directory is None or not _directory.exists():
+        is_from_parent = state["process"] == os.getppid()
+        if is_from_parent or _directory is None or not _directory.exists():
             _directory = Path(state["directory"])
         for function, token in zip(functions, state["tokens"], strict=True):
             if id(function) not in _tokens:

@@ -95,6 +95,15 @@ def test_a_function_that_is_known_keeps_its_token():
     assert process.process_token(function) == token
 
 
+def test_a_process_keeps_its_store_when_its_workers_return_functions(tmp_path):
+    store = process.process_store()
+    of_worker = {"tokens": ["a token"], "directory": str(tmp_path), "process": -1}
+    copy = Callable()
+    process.inherit([copy], of_worker)
+    assert process.process_token(copy) == "a token"
+    assert process.process_store() == store
+
+
 def test_no_functions_need_no_store():
     assert process.process_state([]) == {}
     process.inherit([], {})

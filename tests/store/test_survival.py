@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,6 +29,8 @@ from survival import (
     precompute_until_interrupted,
     until_full,
 )
+
+MODEL = b"m" * 16
 
 
 def processes():
@@ -98,9 +101,48 @@ def test_kills_among_workers_that_share_the_work_lose_and_double_no_row(tmp_path
         n_rounds += 1
     assert FeatureStore(path).stats()["rows"] == 400 * n_rounds
     assert FeatureStore(path).verify()["damaged"] == 0
-    assert list((path / "locks").rglob("*.rows")) == []
     # A killed process loses what it had claimed, 8 rows, and no more.
     assert sum(n - 1 for n in model.count().values()) <= 8 * n_kills
+    # Its claim has no effect, and its files are removed by the next process that computes a row.
+    precompute(path, model, ["one more row"])
+    assert model.count()["one more row"] == 1
+    assert files_of_claims(path) == []
+
+
+def files_of_claims(path):
+    return list((path / "locks").glob("*/*"))
+
+
+def claim_and_die(path, when):
+    def die():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    unlink = Path.unlink
+
+    def unlink_and_die(file, missing_ok=False):
+        unlink(file, missing_ok)
+        die()
+
+    with FeatureStore(path).claims(MODEL) as claims:
+        if when == "before it claims":
+            die()
+        claims.claim([b"r" * 16], lambda: np.array([0]))
+        if when == "after it claimed":
+            die()
+        Path.unlink = unlink_and_die
+
+
+@pytest.mark.parametrize("when", ["before it claims", "after it claimed", "while it ends"])
+def test_the_next_claim_removes_the_files_of_a_killed_process(tmp_path, when):
+    killed = processes().Process(target=claim_and_die, args=(tmp_path, when))
+    killed.start()
+    killed.join(60)
+    assert killed.exitcode == -signal.SIGKILL
+    assert files_of_claims(tmp_path) != []
+    with FeatureStore(tmp_path).claims(MODEL) as claims:
+        mine, others = claims.claim([b"r" * 16], lambda: np.array([0]))
+        assert (mine.tolist(), others.tolist()) == ([0], [])
+    assert files_of_claims(tmp_path) == []
 
 
 def test_kills_of_merges_lose_and_double_no_row(tmp_path, n_harms):
