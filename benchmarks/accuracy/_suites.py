@@ -130,6 +130,8 @@ SUITES = {
         ),
         {
             ("text", PSEUDO_LABELS): 0,  # there are no other rows, so these would be TF-IDF
+            # Nothing is drawn, and nothing starts at random.
+            **dict.fromkeys(product(_TEXTS, (PROBE, PROBE_OF_TWO, TFIDF)), 1),
             **dict.fromkeys(product(_TEXTS, (TUNED, TAUGHT_BY_TUNED, SETFIT)), 1),
         },
     ),
