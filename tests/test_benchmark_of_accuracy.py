@@ -11,6 +11,7 @@ pd = pytest.importorskip("pandas")
 
 from benchmarks.accuracy.__main__ import main  # noqa: E402
 from benchmarks.accuracy._columns import UNKNOWN, Column, draw, error, read  # noqa: E402
+from benchmarks.accuracy._figures import draw_few, draw_methods, draw_teachers  # noqa: E402
 from benchmarks.accuracy._paper import (  # noqa: E402
     PARTS,
     STATIC,
@@ -20,9 +21,10 @@ from benchmarks.accuracy._paper import (  # noqa: E402
 )
 from benchmarks.accuracy._paper_report import found, methods_table, of_teachers  # noqa: E402
 from benchmarks.accuracy._report import table, targets  # noqa: E402
-from benchmarks.accuracy._runs import Runs  # noqa: E402
+from benchmarks.accuracy._runs import RESULTS, Runs  # noqa: E402
 from benchmarks.accuracy._scores import Scores, estimate, is_worse, ratio  # noqa: E402
 from benchmarks.accuracy._suites import ALONE, METHODS, SUITES, TAUGHT  # noqa: E402
+from benchmarks.accuracy.report import PAGES, filled, tables  # noqa: E402
 from sk_aft.datasets import load_banking77  # noqa: E402
 
 FEW = Column("banking77", "5 a class", uses_others=True)
@@ -217,3 +219,30 @@ def test_what_is_missing_is_said_before_anything_runs(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match=r"trec.parquet is missing[\s\S]*--download"):
         main()
     assert not list(tmp_path.glob("*.jsonl"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_tables_in_the_docs_are_those_of_the_results(page):
+    text = page.read_text(encoding="utf-8")
+    assert "<!-- end -->" in text
+    assert filled(text, dict(tables(RESULTS))) == text
+
+
+def test_figures_show_what_was_measured():
+    columns = SUITES["few"].columns[:2]
+    scores = Scores(
+        [
+            line
+            for column in columns
+            for line in lines_of({ALONE: [20.0, 22.0], TAUGHT: [11.0, 12.0]}, column)
+        ]
+    )
+    (axes,) = draw_few(scores, columns).axes
+    shown = {points.get_label(): points.get_offsets()[:, 0].tolist() for points in axes.collections}
+    assert shown == {"student alone": [21.0, 21.0], "student, taught": [11.5, 11.5]}
+    ratios = {"aft": {"trec, all": estimate([0.9, 1.0])}, "kd": {"trec, all": estimate([0.8])}}
+    (axes,) = draw_methods(ratios).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["aft", "kd"]
+    points = {"few": {"a": (9.0, 8.0), "b": (7.0, 6.0), "c": (5.0, 4.0)}}
+    (axes,) = draw_teachers(points).axes
+    assert axes.get_title() == "few: r = 1.00"

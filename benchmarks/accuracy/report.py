@@ -83,14 +83,15 @@ def draw(results: Path) -> None:
     paper = Runs("paper", results)
     of_teachers_part = found(PARTS["teachers"](), paper)
     points = {
-        title: of_teachers(of_teachers_part, column, "auto") for title, column in _PANELS.items()
+        title: of
+        for title, column in _PANELS.items()
+        if len(of := of_teachers(of_teachers_part, column, "auto")) > 2
     }
-    few = Scores(Runs("few", results).lines)
-    figures = {
-        "few": draw_few(few, SUITES["few"].columns),
-        "methods": draw_methods(normalised(found(PARTS["methods"](), paper))),
-        "teachers": draw_teachers({title: of for title, of in points.items() if len(of) > 2}),
-    }
+    figures = {"few": draw_few(Scores(Runs("few", results).lines), SUITES["few"].columns)}
+    if ratios := normalised(found(PARTS["methods"](), paper)):
+        figures["methods"] = draw_methods(ratios)
+    if points:
+        figures["teachers"] = draw_teachers(points)
     for name, figure in figures.items():
         figure.savefig(DOCS / "images" / f"benchmarks_{name}.png", dpi=160)
 
