@@ -92,14 +92,14 @@ def small(rows: Rows) -> Pipeline:
     return taught(rows, **_SMALL)
 
 
-def two_layers_alone(rows: Rows) -> Pipeline:
+def two_layers_alone(rows: Rows, **parameters: Any) -> Pipeline:
     """Fit the first two layers of MiniLM to the labels."""
-    return alone(rows, **_TWO_LAYERS)
+    return alone(rows, **_TWO_LAYERS, **parameters)
 
 
-def two_layers(rows: Rows, **parameters: Any) -> Pipeline:
+def two_layers(rows: Rows) -> Pipeline:
     """Fit the first two layers of MiniLM, taught by all six."""
-    return taught(rows, **_TWO_LAYERS, **parameters)
+    return taught(rows, **_TWO_LAYERS)
 
 
 def two_layers_of_tuned(rows: Rows) -> Pipeline:
