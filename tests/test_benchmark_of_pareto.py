@@ -14,7 +14,7 @@ from hypothesis import strategies as st  # noqa: E402
 
 from benchmarks.accuracy._hog import histograms  # noqa: E402
 from benchmarks.accuracy._rivals import hog  # noqa: E402
-from benchmarks.accuracy.pareto import compared, main, on_front, table  # noqa: E402
+from benchmarks.accuracy.pareto import compared, main, on_all_seeds, on_front, table  # noqa: E402
 from sk_aft.datasets import load_banking77  # noqa: E402
 
 POINTS = st.lists(st.tuples(*[st.integers(0, 5).map(float)] * 2), min_size=1)
@@ -81,6 +81,19 @@ def test_errors_are_those_of_the_suite_where_it_has_lines():
     assert not rival["is_fast"]
     assert found["2 layers", "int8 ONNX"]["error"] is None
     assert not found["2 layers", "int8 ONNX"]["is_fast"]
+
+
+def test_a_method_of_few_seeds_is_compared_on_those():
+    student = {2000: 14.0, 2001: 15.0, 2002: 19.0}
+    assert on_all_seeds(student, student) == 16.0
+    assert on_all_seeds({2000: 14.5}, student) == 16.5  # worse than the student, below its mean
+    assert on_all_seeds({2000: 14.5}, {}) == 14.5
+    assert on_all_seeds({}, student) is None
+    figures = [figure("student", "int8", 0.07, 2.4, 14.0), figure("model2vec", "int8", 0.08, 9, 15)]
+    lines = [line("student", error, seed) for seed, error in student.items()]
+    found = {one["method"]: one for one in compared(figures, lines)}
+    assert found["model2vec"]["error"] < found["student"]["error"]
+    assert not found["model2vec"]["is_fast"]
 
 
 def test_another_training_has_the_same_costs_and_its_own_error():

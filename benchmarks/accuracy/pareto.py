@@ -6,6 +6,7 @@ Texts are Banking77 with 10 labels a class, images CIFAR-10 with 50. Each model 
 in ``--work``, and loaded by a process of its own that has one thread, in turns, for 7 rounds;
 figures are medians. Do not run anything else meanwhile. Errors are the means of the suite's lines
 in ``--results``, if it has them, and those of the deployed model on the labels of the first seed.
+The Pareto fronts compare methods on the same seeds.
 
 What has a figure in pareto.json of ``--results`` is not measured again: delete the file to measure
 again, and the folder ``--work`` to fit again. Another run reads new lines of the suite. ``--quick``
@@ -35,7 +36,7 @@ from benchmarks.accuracy._columns import Column, read
 from benchmarks.accuracy._data import what_is_missing
 from benchmarks.accuracy._deployed import IMAGE_MODELS, SAME_COSTS, TEXT_MODELS, Deployed
 from benchmarks.accuracy._runs import RESULTS, Runs, code_version
-from benchmarks.accuracy._suites import FIRST_SEED
+from benchmarks.accuracy._suites import FIRST_SEED, TAUGHT
 from benchmarks.speed._served_models import make_once, write_rows
 from benchmarks.speed._timing import machine
 from benchmarks.speed.serving import ROUNDS, costs, in_fresh_process
@@ -169,15 +170,17 @@ def compared(figures: Iterable[Figure], lines: Iterable[dict[str, Any]]) -> list
     -------
     figures : list of dict
         "error" is the mean of the suite, if it has lines, else the error of the deployed model;
-        "error_of" says which. "is_fast" and "is_small" say whether it is on the front of error and
-        milliseconds a row, and of error and megabytes of files and packages.
+        "error_of" says which. "compared_error" is on the scale of `on_all_seeds`. "is_fast" and
+        "is_small" say whether it is on the front of that error and milliseconds a row, and of that
+        error and megabytes of files and packages.
     """
     measured = [one for one in figures if "costs_of" not in one]
     kinds = {column.data: column.kind for column in COLUMNS}
-    errors: dict[tuple[str, str, str], list[float]] = {}
+    errors: dict[tuple[str, str, str], dict[int, float]] = {}
     for line in lines:
         key = line["key"]
-        errors.setdefault((key["data"], key["labels"], key["method"]), []).append(line["error"])
+        of_seed = errors.setdefault((key["data"], key["labels"], key["method"]), {})
+        of_seed[key["seed"]] = line["error"]
     found: list[Figure] = []
     measured.sort(key=lambda one: list(kinds).index(one["data"]))
     for data, group in groupby(measured, key=lambda one: one["data"]):
@@ -185,8 +188,10 @@ def compared(figures: Iterable[Figure], lines: Iterable[dict[str, Any]]) -> list
         of_data += _with_same_costs(of_data, SAME_COSTS[kinds[data]])
         of_data = [one | _error(one, errors) for one in of_data]
         known = [one for one in of_data if one["error"] is not None]
-        fast = on_front([(one["error"], one["ms_alone"]) for one in known])
-        small = on_front([(one["error"], one["files_mb"] + one["packages_mb"]) for one in known])
+        wrong = [one["compared_error"] for one in known]
+        sizes = [one["files_mb"] + one["packages_mb"] for one in known]
+        fast = on_front(list(zip(wrong, [one["ms_alone"] for one in known], strict=True)))
+        small = on_front(list(zip(wrong, sizes, strict=True)))
         for one, is_fast, is_small in zip(known, fast, small, strict=True):
             one |= {"is_fast": is_fast, "is_small": is_small}
         found += of_data
@@ -203,13 +208,32 @@ def _with_same_costs(figures: list[Figure], same: dict[str, tuple[str, str]]) ->
     ]
 
 
-def _error(figure: Figure, errors: dict[tuple[str, str, str], list[float]]) -> Figure:
-    of_suite = errors.get((figure["data"], figure["labels"], figure["method"]))
-    found: Figure = {"error": figure["deployed_error"], "error_of": "the deployed model"}
-    if of_suite:
-        mean = round(statistics.mean(of_suite), 3)
-        found = {"error": mean, "error_of": f"the suite, seeds: {len(of_suite)}"}
-    return {**found, "is_fast": False, "is_small": False}
+def _error(figure: Figure, errors: dict[tuple[str, str, str], dict[int, float]]) -> Figure:
+    column, own = (figure["data"], figure["labels"]), figure["deployed_error"]
+    of_seed = errors.get((*column, figure["method"]), {})
+    error_of = f"the suite, seeds: {len(of_seed)}" if of_seed else "the deployed model"
+    if not of_seed and own is not None:
+        of_seed = {FIRST_SEED: own}
+    return {
+        "error": round(statistics.mean(of_seed.values()), 3) if of_seed else None,
+        "error_of": error_of,
+        "compared_error": on_all_seeds(of_seed, errors.get((*column, TAUGHT), {})),
+        "is_fast": False,
+        "is_small": False,
+    }
+
+
+def on_all_seeds(errors: dict[int, float], of_student: dict[int, float]) -> float | None:
+    """Return the error that a method of few seeds would have with all seeds of the student.
+
+    That is the student's mean plus the mean difference from it on the seeds that both have: some
+    draws of labels are easier than others, for all methods alike.
+    """
+    shared = errors.keys() & of_student.keys()
+    if not shared:
+        return statistics.mean(errors.values()) if errors else None
+    difference = statistics.mean(errors[seed] - of_student[seed] for seed in shared)
+    return round(statistics.mean(of_student.values()) + difference, 3)
 
 
 def on_front(points: Sequence[tuple[float, float]]) -> list[bool]:
