@@ -24,6 +24,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 
 from benchmarks.accuracy._columns import UNKNOWN, Rows
+from benchmarks.accuracy._hog import histograms
 from benchmarks.accuracy._setfit import SetFitClassifier
 from sk_aft.preprocessing import ImageResizer
 
@@ -172,16 +173,10 @@ def _search_hog(cv: Any) -> Pipeline:
 
 
 def hog(images: Any) -> np.ndarray:
-    """Return histograms of oriented gradients (Dalal and Triggs 2005)."""
-    from skimage.feature import hog as of_image
-
+    """Return histograms of oriented gradients of images of any size."""
     size = 32 if images[0].shape[0] <= 32 else 64
     floats = ImageResizer(size=size).fit_transform(images)
-    grey = np.asarray(floats, dtype=np.float32).mean(axis=1)
-    cell = (size // 8, size // 8)
-    return np.stack(
-        [of_image(image, pixels_per_cell=cell, cells_per_block=(2, 2)) for image in grey]
-    )
+    return histograms(np.asarray(floats, dtype=np.float32).mean(axis=1))
 
 
 def boosting(rows: Rows) -> Any:
