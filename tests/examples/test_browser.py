@@ -1,0 +1,173 @@
+"""The page of docs/examples/browser, in headless Chromium."""
+# ruff: noqa: RUF001
+
+import gzip
+import json
+import os
+import shutil
+import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from sk_aft import AFTClassifier
+from sk_aft._data._texts import TextEncoder
+from sk_aft.serving import load
+
+pytestmark = pytest.mark.slow
+LOOK = Path(__file__).with_name("look_at_page.mjs")
+UNUSUAL = [
+    "",
+    "   ",
+    "Ünïcödé im Café, ça coûte 12,50 € ½",
+    "İstanbul ISTANBUL ıı",
+    "ΧΑΘΗΚΕ Η ΚΑΡΤΑ ΜΟΥ ΟΔΟΣ",
+    "カードを失くした 我的卡丢了 \U00020000\U0002f800",
+    "💳 lost 👨‍👩‍👧 👍🏽",
+    "a\u0301 e\u0301 no\u0308",
+    "snake_case don't a-b ... ?!",
+    "\ufeffbom \u200bzero\u00a0width\x85next\x1fline",
+    "नमस्ते ไทย العربية עברית",
+    "half \ud83d of a pair",
+    "word " * 5000,
+]
+
+
+class _Silent(SimpleHTTPRequestHandler):
+    extensions_map = {**SimpleHTTPRequestHandler.extensions_map, ".mjs": "text/javascript"}
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="module")
+def page(installed, intents):
+    """The folder of the page, with its packages and the student; and its address."""
+    folder = installed("browser")
+    shutil.copytree(intents.folder, folder / "student")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Silent, directory=folder))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield folder, f"http://127.0.0.1:{server.server_port}/index.html"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def look(page, printed_by):
+    """Function that opens the page in Chromium and returns what it says."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("Chromium is not installed")
+    folder, address = page
+
+    def look_at(query="", texts=()):
+        seen = json.loads(printed_by(["node", LOOK, chromium, address + query, *texts], folder))
+        assert not seen["errors"]
+        assert all(url.startswith(address.removesuffix("index.html")) for url in seen["requested"])
+        return seen
+
+    return look_at
+
+
+def test_the_page_agrees_with_parity_on_all_its_rows(page, look, intents, printed_by, monkeypatch):
+    folder, _ = page
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    (folder / "texts.txt").write_text("\n".join(intents.texts), "utf-8")
+    printed_by([sys.executable, "write_check.py", "student", "texts.txt", "check.json"], folder)
+    check = json.loads((folder / "check.json").read_text())
+    assert len(check["texts"]) == intents.parity["n_rows"]
+
+    seen = look(texts=check["texts"])
+
+    print(f"The page says: {seen['loading']} {seen['parity']}", sizes(folder), sep="\n")
+    assert seen["parity"].startswith("Agrees with parity.json: 32 texts"), seen
+    assert seen["problems"] == []
+    assert seen["labels"] == load(intents.folder).predict(check["texts"]).tolist()
+
+
+def sizes(folder):
+    """Return the kilobytes of each file that the page loads, and those of gzip."""
+    modules = folder / "node_modules"
+    runtime = modules / "onnxruntime-web" / "dist"
+    files = {
+        "ONNX Runtime, WebAssembly": runtime / "ort-wasm-simd-threaded.wasm",
+        "ONNX Runtime, JavaScript": runtime / "ort.wasm.bundle.min.mjs",
+        "tokenizer library": modules / "@huggingface" / "tokenizers" / "dist/tokenizers.min.mjs",
+        "page": folder / "index.html",
+        "student.js": folder / "student.js",
+        **{name: folder / "student" / name for name in ("config.json", "tokenizer.json")},
+        "model.onnx": folder / "student" / "onnx" / "model.onnx",
+    }
+    contents = {name: path.read_bytes() for name, path in files.items()}
+    return "\n".join(
+        f"{name}: {len(content) / 1000:.0f} kB, {len(gzip.compress(content)) / 1000:.0f} with gzip"
+        for name, content in contents.items()
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.* texts have more than max_length")
+def test_tokens_of_unusual_texts_are_those_of_python(page, look, intents):
+    folder, _ = page
+    check = expected_of(intents, UNUSUAL)
+    (folder / "unusual.json").write_text(json.dumps(check))
+    seen = look("?check=unusual.json")
+    assert seen["parity"].startswith(f"Agrees with parity.json: {len(UNUSUAL)} texts"), seen
+
+
+def expected_of(student, texts):
+    """Return what write_check.py writes, of texts that a file of lines cannot hold."""
+    document = (student.folder / "tokenizer.json").read_text("utf-8")
+    return {
+        "identity": student.parity["identity"],
+        "texts": texts,
+        "tokens": TextEncoder(document, 4096)(texts),
+        "probabilities": load(student.folder).predict_proba(texts).tolist(),
+    }
+
+
+def test_the_page_says_what_differs(page, look, intents):
+    folder, _ = page
+    check = expected_of(intents, intents.texts[:2])
+    check["probabilities"][0][0] += 0.5
+    check["tokens"][1].append(1)
+    check["identity"] = "another student"
+    (folder / "wrong.json").write_text(json.dumps(check))
+    seen = look("?check=wrong.json")
+    assert seen["parity"].startswith("Does not agree with parity.json: 2 texts")
+    assert seen["problems"] == [
+        "parity.json and the predictions of Python belong to different students",
+        f"probabilities differ by 0.50: {json.dumps(intents.texts[0])}",
+        f"other tokens: {json.dumps(intents.texts[1])}",
+    ]
+
+
+def test_a_quantised_graph_may_differ_as_parity_says(page, look, intents):
+    folder, _ = page
+    shutil.copytree(intents.folder, folder / "small")
+    student = AFTClassifier.from_pretrained(folder / "small")
+    parity = student.export_onnx(folder / "small", intents.texts, quantize="int8")
+    check = expected_of(intents, intents.texts) | {"identity": parity["identity"]}
+    (folder / "small.json").write_text(json.dumps(check))
+    seen = look("?folder=small&check=small.json")
+    print(f"The page says of int8: {seen['loading']} {seen['parity']}")
+    assert seen["parity"].startswith("Agrees with parity.json: 77 texts"), seen
+
+
+def test_without_predictions_of_python_the_page_says_so(look):
+    seen = look("?check=none.json")
+    assert seen["loading"].startswith("Loaded in")
+    assert seen["parity"].startswith("There is no none.json")
+
+
+def test_a_folder_that_the_page_cannot_read_is_explained(page, look):
+    folder, _ = page
+    config = json.loads((folder / "student" / "config.json").read_text())
+    shutil.copytree(folder / "student", folder / "regressor")
+    (folder / "regressor" / "config.json").write_text(
+        json.dumps(config | {"class": "AFTRegressor"})
+    )
+    assert "expected an AFTClassifier of texts" in look("?folder=regressor")["loading"]
+    assert "copy the student's folder beside this page" in look("?folder=none")["loading"]
