@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import threading
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -36,11 +37,27 @@ UNUSUAL = [
 ]
 
 
-class _Silent(SimpleHTTPRequestHandler):
+class _Handler(SimpleHTTPRequestHandler):
     extensions_map = {**SimpleHTTPRequestHandler.extensions_map, ".mjs": "text/javascript"}
+
+    def end_headers(self):
+        self.send_header("Access-Control-Allow-Origin", "*")
+        super().end_headers()
 
     def log_message(self, *args):
         pass
+
+
+@contextmanager
+def served(folder):
+    """Serve a folder on this machine; yield the address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, directory=folder))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +65,8 @@ def page(installed, intents):
     """The folder of the page, with its packages and the student; and its address."""
     folder = installed("browser")
     shutil.copytree(intents.folder, folder / "student")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Silent, directory=folder))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield folder, f"http://127.0.0.1:{server.server_port}/index.html"
-    server.shutdown()
-    server.server_close()
+    with served(folder) as address:
+        yield folder, f"{address}index.html"
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +77,10 @@ def look(page, printed_by):
         pytest.skip("Chromium is not installed")
     folder, address = page
 
-    def look_at(query="", texts=()):
-        seen = json.loads(printed_by(["node", LOOK, chromium, address + query, *texts], folder))
+    def look_at(query="", texts=(), page=address):
+        seen = json.loads(printed_by(["node", LOOK, chromium, page + query, *texts], folder))
         assert not seen["errors"]
-        assert all(url.startswith(address.removesuffix("index.html")) for url in seen["requested"])
+        assert all(url.startswith("http://127.0.0.1:") for url in seen["requested"])
         return seen
 
     return look_at
@@ -171,3 +185,17 @@ def test_a_folder_that_the_page_cannot_read_is_explained(page, look):
     )
     assert "expected an AFTClassifier of texts" in look("?folder=regressor")["loading"]
     assert "copy the student's folder beside this page" in look("?folder=none")["loading"]
+
+
+def test_the_packages_may_come_from_another_host_as_from_a_cdn(page, look):
+    folder, address = page
+    source = (folder / "index.html").read_text("utf-8")
+    with served(folder / "node_modules") as elsewhere:
+        assert source.count('"./node_modules/') == 2
+        moved = source.replace('"./node_modules/', f'"{elsewhere}')
+        (folder / "cdn.html").write_text(moved, "utf-8")
+        seen = look("?check=none.json", page=address.replace("index.html", "cdn.html"))
+    assert seen["loading"].startswith("Loaded in")
+    there = {Path(url).name for url in seen["requested"] if url.startswith(elsewhere)}
+    assert {"ort.wasm.bundle.min.mjs", "tokenizers.min.mjs"} < there
+    assert "ort-wasm-simd-threaded.wasm" in there
