@@ -12,7 +12,9 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from sk_aft import AFTClassifier
 from sk_aft._data._texts import TextEncoder
@@ -92,14 +94,14 @@ def test_the_page_agrees_with_parity_on_all_its_rows(page, look, intents, printe
     (folder / "texts.txt").write_text("\n".join(intents.texts), "utf-8")
     printed_by([sys.executable, "write_check.py", "student", "texts.txt", "check.json"], folder)
     check = json.loads((folder / "check.json").read_text())
-    assert len(check["texts"]) == intents.parity["n_rows"]
+    assert len(check["rows"]) == intents.parity["n_rows"]
 
-    seen = look(texts=check["texts"])
+    seen = look(texts=check["rows"])
 
     print(f"The page says: {seen['loading']} {seen['parity']}", sizes(folder), sep="\n")
-    assert seen["parity"].startswith("Agrees with parity.json: 32 texts"), seen
+    assert seen["parity"].startswith("Agrees with parity.json: 32 rows"), seen
     assert seen["problems"] == []
-    assert seen["labels"] == load(intents.folder).predict(check["texts"]).tolist()
+    assert seen["labels"] == load(intents.folder).predict(check["rows"]).tolist()
 
 
 def sizes(folder):
@@ -122,13 +124,37 @@ def sizes(folder):
     )
 
 
+def test_images_of_any_size_agree_with_parity(page, look, photographs, printed_by, monkeypatch):
+    folder, _ = page
+    images = np.concatenate([photographs, photographs[:, ::-1]])
+    labels = ["upright"] * 6 + ["upside down"] * 6
+    student = AFTClassifier(beta=0, max_epochs=2, random_state=0).fit(images[:, ::2, ::2], labels)
+    student.save_pretrained(folder / "pictures", X_test=images, onnx=True)
+    paths = [f"image_{number}.png" for number in range(12)]
+    for path, image in zip(paths, images, strict=True):
+        Image.fromarray(image).save(folder / path)
+    transparent = np.dstack([images[0], np.full((64, 64), 128, np.uint8)])
+    Image.fromarray(transparent).save(folder / "transparent.png")
+    (folder / "paths.txt").write_text("\n".join([*paths, "transparent.png"]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    command = [sys.executable, "write_check.py", "pictures", "paths.txt", "pictures.json"]
+    printed_by(command, folder)
+    probabilities = np.array(json.loads((folder / "pictures.json").read_text())["probabilities"])
+    assert probabilities.std(axis=0).max() > 0.01  # wrong pixels would be noticed
+
+    seen = look("?folder=pictures&check=pictures.json")
+
+    print(f"The page says of images: {seen['loading']} {seen['parity']}")
+    assert seen["parity"].startswith("Agrees with parity.json: 13 rows"), seen
+
+
 @pytest.mark.filterwarnings("ignore:.* texts have more than max_length")
 def test_tokens_of_unusual_texts_are_those_of_python(page, look, intents):
     folder, _ = page
     check = expected_of(intents, UNUSUAL)
     (folder / "unusual.json").write_text(json.dumps(check))
     seen = look("?check=unusual.json")
-    assert seen["parity"].startswith(f"Agrees with parity.json: {len(UNUSUAL)} texts"), seen
+    assert seen["parity"].startswith(f"Agrees with parity.json: {len(UNUSUAL)} rows"), seen
 
 
 def expected_of(student, texts):
@@ -136,7 +162,7 @@ def expected_of(student, texts):
     document = (student.folder / "tokenizer.json").read_text("utf-8")
     return {
         "identity": student.parity["identity"],
-        "texts": texts,
+        "rows": texts,
         "tokens": TextEncoder(document, 4096)(texts),
         "probabilities": load(student.folder).predict_proba(texts).tolist(),
     }
@@ -150,7 +176,7 @@ def test_the_page_says_what_differs(page, look, intents):
     check["identity"] = "another student"
     (folder / "wrong.json").write_text(json.dumps(check))
     seen = look("?check=wrong.json")
-    assert seen["parity"].startswith("Does not agree with parity.json: 2 texts")
+    assert seen["parity"].startswith("Does not agree with parity.json: 2 rows")
     assert seen["problems"] == [
         "parity.json and the predictions of Python belong to different students",
         f"probabilities differ by 0.50: {json.dumps(intents.texts[0])}",
@@ -167,7 +193,7 @@ def test_a_quantised_graph_may_differ_as_parity_says(page, look, intents):
     (folder / "small.json").write_text(json.dumps(check))
     seen = look("?folder=small&check=small.json")
     print(f"The page says of int8: {seen['loading']} {seen['parity']}")
-    assert seen["parity"].startswith("Agrees with parity.json: 77 texts"), seen
+    assert seen["parity"].startswith("Agrees with parity.json: 77 rows"), seen
 
 
 def test_without_predictions_of_python_the_page_says_so(look):
@@ -183,7 +209,7 @@ def test_a_folder_that_the_page_cannot_read_is_explained(page, look):
     (folder / "regressor" / "config.json").write_text(
         json.dumps(config | {"class": "AFTRegressor"})
     )
-    assert "expected an AFTClassifier of texts" in look("?folder=regressor")["loading"]
+    assert "expected an AFTClassifier of texts or images" in look("?folder=regressor")["loading"]
     assert "copy the student's folder beside this page" in look("?folder=none")["loading"]
 
 

@@ -23,7 +23,7 @@ from sk_aft import AFTRegressor
 from sk_aft.serving import load
 
 pytest.importorskip("fastapi", reason="fastapi is not installed")
-pytest.importorskip("httpx", reason="httpx is not installed")
+pytest.importorskip("httpx2", reason="httpx2 is not installed")
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 

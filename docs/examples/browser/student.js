@@ -1,47 +1,52 @@
-// A student of texts in JavaScript. The same file works in browsers and in Node, so it imports nothing:
-// the caller passes ONNX Runtime and the tokenizer library.
+// A student of texts or images in JavaScript. The same file works in browsers and in Node, so it imports
+// nothing: the caller passes ONNX Runtime and the tokenizer library.
 
 const TEXTS_AT_ONCE = 64;
 const CHARACTERS_PER_TOKEN = 16; // longer texts are cut before they are tokenized, as in Python
 const WORD = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\u200c\\u200d";
 
 /**
- * Open a classifier of texts.
+ * Open a classifier of texts or images.
  *
- * @param {{config: object, tokenizer: object, model: Uint8Array}} files config.json and tokenizer.json,
- *   parsed, and the bytes of onnx/model.onnx.
- * @param {{InferenceSession: Function, Tensor: Function, Tokenizer: Function}} libraries from onnxruntime-web
- *   or onnxruntime-node, and @huggingface/tokenizers.
- * @returns {Promise<{classes: string[], tokens: Function, probabilities: Function, predict: Function}>}
+ * A row is a text, or an opaque image as ImageData: width, height and data (red, green, blue and alpha).
+ *
+ * @param {{config: object, tokenizer?: object, model: Uint8Array}} files config.json and, for texts,
+ *   tokenizer.json, parsed; and the bytes of onnx/model.onnx.
+ * @param {{InferenceSession: Function, Tensor: Function, Tokenizer?: Function}} libraries from onnxruntime-web
+ *   or onnxruntime-node, and for texts @huggingface/tokenizers.
+ * @returns {Promise<{classes: string[], probabilities: Function, predict: Function, tokens?: Function}>}
  */
 export async function openStudent({ config, tokenizer, model }, { InferenceSession, Tensor, Tokenizer }) {
   checkConfig(config);
   const classes = config.targets.classes;
-  const tokens = textEncoder(tokenizer, config.preprocessor.state.max_length, Tokenizer);
+  const isText = config.rows.kind === "text";
+  const tokens = isText && textEncoder(tokenizer, config.preprocessor.state.max_length, Tokenizer);
+  const inputs = isText ? (texts) => paddedInputs(texts.map(tokens), Tensor) : ([image]) => imageInput(image, Tensor);
+  const atOnce = isText ? TEXTS_AT_ONCE : 1; // images may have different sizes
   const session = await InferenceSession.create(model);
 
-  /** Return an array of class probabilities for each text. */
-  async function probabilities(texts) {
-    const rows = [];
-    for (let start = 0; start < texts.length; start += TEXTS_AT_ONCE) {
-      const inputs = paddedInputs(texts.slice(start, start + TEXTS_AT_ONCE).map(tokens), Tensor);
-      const { data } = (await session.run(inputs, ["probabilities"])).probabilities;
+  /** Return an array of class probabilities for each row. */
+  async function probabilities(rows) {
+    const found = [];
+    for (let start = 0; start < rows.length; start += atOnce) {
+      const feeds = inputs(rows.slice(start, start + atOnce));
+      const { data } = (await session.run(feeds, ["probabilities"])).probabilities;
       for (let place = 0; place < data.length; place += classes.length) {
-        rows.push(Array.from(data.slice(place, place + classes.length)));
+        found.push(Array.from(data.slice(place, place + classes.length)));
       }
     }
-    return rows;
+    return found;
   }
 
-  /** Return the most likely class of each text, with its probability. */
-  async function predict(texts) {
-    return (await probabilities(texts)).map((row) => {
+  /** Return the most likely class of each row, with its probability. */
+  async function predict(rows) {
+    return (await probabilities(rows)).map((row) => {
       const probability = Math.max(...row);
       return { label: classes[row.indexOf(probability)], probability };
     });
   }
 
-  return { classes, tokens, probabilities, predict };
+  return { classes, probabilities, predict, ...(isText && { tokens }) };
 }
 
 /**
@@ -49,23 +54,27 @@ export async function openStudent({ config, tokenizer, model }, { InferenceSessi
  *
  * @param {object} student from openStudent.
  * @param {object} parity onnx/parity.json, parsed: which difference is allowed.
- * @param {object} check what write_check.py wrote, parsed: texts, their tokens and probabilities.
+ * @param {object} check what write_check.py wrote, parsed: rows (texts or paths of images), their probabilities,
+ *   and tokens of texts.
+ * @param {Array} rows the rows as the student reads them: the texts, or the images.
  * @returns {Promise<{agrees: boolean, largest: number, allowed: number, problems: string[]}>}
  */
-export async function compareWithPython(student, parity, check) {
+export async function compareWithPython(student, parity, check, rows) {
   const problems = [];
   if (check.identity !== parity.identity) {
     problems.push("parity.json and the predictions of Python belong to different students");
   }
   // A quantised graph differs from the student in Python; parity.json says by how much.
   const allowed = parity.largest_allowed ?? parity.largest_difference.probabilities + 1e-4;
-  const found = await student.probabilities(check.texts);
+  const found = await student.probabilities(rows);
   let largest = 0;
-  check.texts.forEach((text, row) => {
-    const quoted = JSON.stringify(text);
-    if (student.tokens(text).join() !== check.tokens[row].join()) problems.push(`other tokens: ${quoted}`);
-    const differences = found[row].map((value, place) => Math.abs(value - check.probabilities[row][place]));
-    const difference = Math.max(...differences);
+  check.rows.forEach((row, place) => {
+    const quoted = JSON.stringify(row);
+    if (student.tokens && student.tokens(row).join() !== check.tokens[place].join()) {
+      problems.push(`other tokens: ${quoted}`);
+    }
+    const expected = check.probabilities[place];
+    const difference = Math.max(...found[place].map((value, column) => Math.abs(value - expected[column])));
     if (!(difference <= allowed)) problems.push(`probabilities differ by ${difference.toPrecision(2)}: ${quoted}`);
     largest = Math.max(largest, difference);
   });
@@ -76,13 +85,18 @@ function checkConfig(config) {
   if (config.format !== "sk-aft student" || config.format_version !== 1) {
     throw new Error("config.json is not that of a student in format version 1: save the student again.");
   }
-  if (config.class !== "AFTClassifier" || config.rows.kind !== "text") {
+  const { kind } = config.rows;
+  if (config.class !== "AFTClassifier" || !["text", "image"].includes(kind)) {
     throw new Error(
-      `The folder holds an ${config.class} of rows of kind "${config.rows.kind}": expected an AFTClassifier of texts.`,
+      `The folder holds an ${config.class} of rows of kind "${kind}": expected an AFTClassifier of texts or images.`,
     );
   }
-  if (config.preprocessor?.$object !== "SubwordTokenizer") {
-    throw new Error("The student has a preprocessor of its own: expected SubwordTokenizer, the default.");
+  const step = kind === "text" ? "SubwordTokenizer" : "ImageResizer";
+  if (config.preprocessor?.$object !== step) {
+    throw new Error(`The student has a preprocessor of its own: expected ${step}, the default.`);
+  }
+  if (kind === "image" && (config.inputs.dtype !== "uint8" || config.inputs.sizes.n_channels !== 3)) {
+    throw new Error("The student was not trained on 8-bit images in colour, which are all that this page reads.");
   }
 }
 
@@ -133,4 +147,12 @@ function paddedInputs(rows, Tensor) {
     tokens: new Tensor("int64", tokens, [rows.length, longest]),
     lengths: new Tensor("int64", lengths, [rows.length]),
   };
+}
+
+function imageInput({ width, height, data }, Tensor) {
+  const colours = new Uint8Array(width * height * 3);
+  for (let pixel = 0; pixel < width * height; pixel += 1) {
+    colours.set(data.subarray(4 * pixel, 4 * pixel + 3), 3 * pixel);
+  }
+  return { images: new Tensor("uint8", colours, [1, height, width, 3]) };
 }
