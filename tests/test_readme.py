@@ -7,6 +7,7 @@ import pytest
 
 README = Path(__file__).parents[1] / "README.md"
 DOCS = README.parent / "docs"
+GUIDE = DOCS / "guide"
 
 
 @pytest.mark.slow
@@ -29,10 +30,10 @@ def test_every_python_block_of_the_readme_runs(capsys, tmp_path, monkeypatch):
     ("name", "printed"),
     [
         ("speed.md", "[1]\n"),
-        ("foundation_models/hugging_face.md", "(2, 384)\n"),
-        ("foundation_models/predictors.md", "R2 of the student: 0.9\naccurate\n"),
-        ("foundation_models/your_own.md", "(100, 4)\n(100, 4)\n(100, 4)\n(100, 8)\n"),
-        ("text_students.md", ""),
+        ("models/hugging_face.md", "(2, 384)\n"),
+        ("models/predictors.md", "R2 of the student: 0.9\naccurate\n"),
+        ("models/your_own.md", "(100, 4)\n(100, 4)\n(100, 4)\n(100, 8)\n"),
+        ("texts.md", ""),
         ("choosing_a_student.md", ""),
         ("training.md", ""),
         ("deployment.md", "['lost_or_stolen_card', 'exchange_rate']\n"),
@@ -41,7 +42,7 @@ def test_every_python_block_of_the_readme_runs(capsys, tmp_path, monkeypatch):
 )
 def test_the_examples_of_a_page_run(name, printed, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # some save students
-    page = DOCS / name
+    page = GUIDE / name
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert blocks
     for block in blocks:
@@ -51,7 +52,7 @@ def test_the_examples_of_a_page_run(name, printed, capsys, tmp_path, monkeypatch
 
 @pytest.mark.slow
 def test_the_examples_of_fine_tuned_teachers_run_one_after_the_other(capsys):
-    page = DOCS / "fine_tuned_teachers.md"
+    page = GUIDE / "fine_tuned_teachers.md"
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     names: dict = {}
     for block in blocks:
@@ -65,7 +66,7 @@ def test_the_examples_of_fine_tuned_teachers_run_one_after_the_other(capsys):
 
 @pytest.mark.slow
 def test_the_examples_of_transfer_run_one_after_the_other(capsys):
-    page = DOCS / "transfer.md"
+    page = GUIDE / "transfer.md"
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     names: dict = {}
     exec(compile(blocks[0], str(page), "exec"), names)
@@ -102,7 +103,7 @@ def test_the_examples_of_a_page_run_one_after_the_other(
     name, last_line, capsys, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    page = DOCS / name
+    page = GUIDE / name
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     names: dict = {}
     for block in blocks:
