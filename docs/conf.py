@@ -4,6 +4,7 @@ import warnings
 from importlib.metadata import version as version_of
 
 import sphinx_gallery.gen_gallery
+from skorch import NeuralNet
 
 project = "sk-aft"
 author = "the sk-aft developers"
@@ -62,6 +63,7 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "show_signature": False,
     "remove_config_comments": True,
+    "capture_repr": ("_repr_html_",),
     "min_reported_time": 1,
 }
 # Other folders of examples (a web page, a service) have a README.md and are no part of the gallery.
@@ -70,12 +72,19 @@ sphinx_gallery.gen_gallery.get_subsections = lambda *_, **__: []
 warnings.filterwarnings("ignore", message="FigureCanvasAgg is non-interactive")
 
 
+# skorch calls these while it trains; users call fit and predict.
+HOOKS_OF_SKORCH = {*dir(NeuralNet)} - {"fit", "partial_fit", "predict", "predict_proba"}
+
+
 def leave_out(app, what, name, member, skip, options):
-    """Leave out what skorch, PyTorch and scikit-learn document: their own pages do it better."""
-    function = getattr(member, "fget", member)
+    """Leave out what skorch, PyTorch and scikit-learn document, and what Attributes lists."""
     if skip or what not in ("class", "exception"):
         return skip
-    return not getattr(function, "__module__", "").startswith("sk_aft")
+    is_fitted_attribute = isinstance(member, property) and name.endswith("_")
+    function = getattr(member, "fget", member)
+    is_own = getattr(function, "__module__", "").startswith("sk_aft")
+    is_hook = is_own and function.__module__.startswith("sk_aft._student")
+    return not is_own or is_fitted_attribute or (is_hook and name in HOOKS_OF_SKORCH)
 
 
 def setup(app):

@@ -11,6 +11,7 @@ that you have when it predicts.
 # -----------------
 # Digits stand for photographs of a meter. The label needs the picture and the text together.
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from sklearn.datasets import load_digits
@@ -29,7 +30,12 @@ frame = pd.DataFrame(
 )
 labels = np.where((digits.target[rows] == 0) | is_cold, "check", "fine")
 train, test = np.arange(240) < 160, np.arange(240) >= 160
-frame.drop(columns="picture").head(3)
+
+_, axes = plt.subplots(1, 4, figsize=(8, 2.4), layout="constrained")
+for row, ax in enumerate(axes):
+    ax.imshow(frame["picture"][row], cmap="gray_r")
+    ax.set_title(f"{frame['note'][row]}\n{labels[row]}", fontsize=9)
+    ax.set(xticks=[], yticks=[])
 
 # %%
 # A student of all columns
