@@ -26,6 +26,7 @@ exclude_patterns = ["_build", "_templates", "examples"]
 templates_path = ["_templates"]
 default_role = "literal"  # single backticks of docstrings are code
 maximum_signature_line_length = 80
+toc_object_entries_show_parents = "hide"
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
@@ -84,7 +85,8 @@ def leave_out(app, what, name, member, skip, options):
     function = getattr(member, "fget", member)
     is_own = getattr(function, "__module__", "").startswith("sk_aft")
     is_hook = is_own and function.__module__.startswith("sk_aft._student")
-    return not is_own or is_fitted_attribute or (is_hook and name in HOOKS_OF_SKORCH)
+    is_hook = is_hook and (name in HOOKS_OF_SKORCH or name.endswith("_request"))
+    return not is_own or is_fitted_attribute or is_hook
 
 
 def setup(app):
