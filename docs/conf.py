@@ -83,10 +83,11 @@ def leave_out(app, what, name, member, skip, options):
         return skip
     is_fitted_attribute = isinstance(member, property) and name.endswith("_")
     function = getattr(member, "fget", member)
-    is_own = getattr(function, "__module__", "").startswith("sk_aft")
-    is_hook = is_own and function.__module__.startswith("sk_aft._student")
-    is_hook = is_hook and (name in HOOKS_OF_SKORCH or name.endswith("_request"))
-    return not is_own or is_fitted_attribute or is_hook
+    module = getattr(function, "__module__", "")
+    is_own = module.startswith("sk_aft")
+    is_hook = name in HOOKS_OF_SKORCH and module.startswith("sk_aft._student")
+    is_routing = name.endswith("_request")
+    return not is_own or is_fitted_attribute or is_hook or is_routing
 
 
 def setup(app):
