@@ -21,10 +21,18 @@ from benchmarks.accuracy._paper import (  # noqa: E402
 )
 from benchmarks.accuracy._paper_report import found, methods_table, of_teachers  # noqa: E402
 from benchmarks.accuracy._report import table, targets  # noqa: E402
+from benchmarks.accuracy._rivals import labels_of, pseudo_labels, tfidf  # noqa: E402
 from benchmarks.accuracy._runs import RESULTS, Runs  # noqa: E402
 from benchmarks.accuracy._scores import Scores, estimate, is_worse, ratio  # noqa: E402
+from benchmarks.accuracy._students import (  # noqa: E402
+    better_probe,
+    probe,
+    probe_of_two_layers,
+)
 from benchmarks.accuracy._suites import ALONE, METHODS, SUITES, TAUGHT  # noqa: E402
+from benchmarks.accuracy._teachers import teacher  # noqa: E402
 from benchmarks.accuracy.report import PAGES, filled, tables  # noqa: E402
+from sk_aft import FoundationFeatureExtractor  # noqa: E402
 from sk_aft.datasets import load_banking77  # noqa: E402
 
 FEW = Column("banking77", "5 a class", uses_others=True)
@@ -100,12 +108,15 @@ def test_ratios_are_of_the_seeds_that_both_have():
     found = ratio({0: 5.0, 1: 6.0}, {0: 10.0, 1: 12.0, 2: 99.0})
     assert found.mean == pytest.approx(0.5)
     assert found.spread == pytest.approx(0)  # the harder draw is harder for both
-    assert found.n_seeds == 2
+    assert found.n == 2
     assert ratio({0: 1.0}, {1: 1.0}) is None
     assert math.isnan(ratio({0: 1.0}, {0: 2.0}).spread)
+    # Of own - 0.75 * reference, which is -1.5 and 1.5, over the reference's mean.
+    assert ratio({0: 6.0, 1: 9.0}, {0: 10.0, 1: 10.0}).spread == pytest.approx(0.15)
     assert str(estimate([10.0, 12.0])) == "11.0 ± 1.0"
-    assert is_worse(ratio({0: 3.0}, {0: 2.0}))
+    assert is_worse(ratio({0: 3.0, 1: 3.1}, {0: 2.0, 1: 2.0}))
     assert not is_worse(ratio({0: 3.0, 1: 1.0}, {0: 2.0, 1: 1.9}))
+    assert not is_worse(ratio({0: 3.0}, {0: 2.0}))  # one seed does not tell
 
 
 def test_the_table_marks_what_is_worse_and_the_targets_name_rivals_that_are_ahead():
@@ -124,9 +135,18 @@ def test_the_table_marks_what_is_worse_and_the_targets_name_rivals_that_are_ahea
     assert rows["TF-IDF"].startswith("| TF-IDF | 30.5 ± 0.5 † |")
     assert "SetFit" not in rows
     text = "\n".join(targets(scores, [FEW]))
-    assert f"{TAUGHT}, text: 0.55 of the error of {ALONE} (1 columns)" in text
-    assert "ahead of cheap rivals in 0 of 1 columns" in text
+    assert f"{TAUGHT}, text (1 columns): 0.55 of the error of {ALONE}" in text
+    assert "ahead of every rival as cheap in 0 columns" in text
     assert "behind TF-IDF on pseudo-labels (1.38)" in text
+
+
+def test_a_mean_over_columns_is_left_out_if_a_column_is_missing():
+    columns = [FEW, Column("trec", "10 a class", uses_others=True)]
+    of_both = [line for one in columns for line in lines_of({ALONE: [20.0]}, one)]
+    scores = Scores([*of_both, *lines_of({TAUGHT: [10.0]}, FEW)])
+    rows = {line.split(" | ")[0].strip("| "): line for line in table(scores, columns)}
+    assert rows[ALONE].endswith("| 1.00 |")
+    assert rows[TAUGHT] == f"| {TAUGHT} | 10.0 |  |  |"
 
 
 @pytest.mark.parametrize("name", SUITES)
@@ -152,11 +172,47 @@ def test_every_tuned_method_has_as_many_trials_and_is_scored_on_as_many_seeds():
         assert len(of_column[0].trials()) > 1
 
 
-def test_every_experiment_is_there_once():
-    every = experiments()
-    keys = [json.dumps(one.key()) for one in every]
-    # The same experiment may be part of two questions, with more seeds in one of them.
-    assert len(set(zip(keys, [one.n_seeds for one in every], strict=True))) == len(every)
+def test_every_experiment_is_there_once_with_the_seeds_of_all_its_parts():
+    every = {json.dumps(one.key()): one for one in experiments()}
+    assert len(every) == len(experiments())
+    for part in PARTS.values():
+        assert all(every[json.dumps(one.key())].n_seeds >= one.n_seeds for one in part())
+    assert all(one.n_seeds >= 3 for one in experiments(3))
+
+
+def test_useless_features_are_one_model_with_the_useful_ones():
+    texts = ["my card is lost", "the exchange rate"]
+    features = FoundationFeatureExtractor(**teacher("minilm and 1,536 noise")).fit(texts)
+    # The features of several models would be brought to one scale.
+    assert len(features.feature_slices_) == 1
+    found = features.transform(texts).features
+    of_model = FoundationFeatureExtractor("minilm", layers=[-1]).fit_transform(texts).features
+    assert found.shape == (2, 384 + 1536)
+    np.testing.assert_allclose(found[:, :384], of_model, atol=1e-6)
+    again = FoundationFeatureExtractor(**teacher("minilm and 1,536 noise"), cache=None)
+    np.testing.assert_array_equal(again.fit_transform(texts).features, found)
+    assert found[:, 384:].var() == pytest.approx(1 / 384, rel=0.1)
+
+
+def test_trials_see_neither_test_rows_nor_the_rows_that_judge(folder, monkeypatch):
+    one = Experiment(FEW, STL, STATIC, is_tuned=True)
+    fitted, predicted = [], []
+    fit = Experiment.fit
+
+    def recorded(self, rows, setting):
+        fitted.extend(rows.rows)
+        model = fit(self, rows, setting)
+        predict = model.predict
+        model.predict = lambda texts: predicted.extend(texts) or predict(texts)
+        return model
+
+    monkeypatch.setattr(Experiment, "fit", recorded)
+    one._validate({"lr": 1e-3, "max_epochs": 1}, folder)
+    rows, _ = read(FEW, folder, 2000)
+    assert len(predicted) == 8  # a fifth of the labelled rows
+    assert not set(predicted) & set(fitted)
+    assert not set(rows.test_rows) & {*predicted, *fitted}
+    assert {*predicted, *fitted} == set(rows.rows)
 
 
 def test_a_setting_is_chosen_on_training_rows_and_kept(folder, tmp_path):
@@ -208,9 +264,36 @@ def test_a_suite_goes_on_where_it_stopped(folder, tmp_path, monkeypatch, capsys)
     assert "| student | " in capsys.readouterr().out
     path.write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:20])  # killed while it wrote
     main()
-    assert [json.loads(line)["key"] for line in path.read_text().splitlines()] == [
-        json.loads(line)["key"] for line in lines
-    ]
+    for line, before in zip(path.read_text().splitlines(), lines, strict=True):
+        for name in ("key", "error"):
+            assert json.loads(line)[name] == json.loads(before)[name]
+
+
+def test_names_that_do_not_exist_are_refused(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["accuracy", "few", "--method", "studend"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "there is no studend, only student alone, student," in capsys.readouterr().err
+
+
+def test_rivals_learn_from_a_teacher_what_other_rows_are(folder):
+    rows, test_labels = read(FEW, folder, 1)
+    teacher_model = better_probe(rows)
+    labels = labels_of(teacher_model, rows)
+    known = rows.labels != UNKNOWN
+    assert (labels[known] == rows.labels[known]).all()
+    assert (labels[~known] == teacher_model.predict(rows.rows[~known])).all()
+    of_labels = error(test_labels, tfidf(rows).predict(rows.test_rows), False)
+    of_teacher = error(
+        test_labels, pseudo_labels(teacher_model, rows).predict(rows.test_rows), False
+    )
+    assert of_teacher < of_labels
+
+
+def test_one_probe_of_two_has_the_better_score_out_of_fold(folder):
+    rows, _ = read(FEW, folder, 2)
+    chosen = better_probe(rows)[-1].best_score_
+    assert chosen == max(one(rows)[-1].best_score_ for one in (probe, probe_of_two_layers))
 
 
 def test_what_is_missing_is_said_before_anything_runs(tmp_path, monkeypatch):

@@ -23,12 +23,13 @@ from pathlib import Path
 from joblib import Parallel, delayed, parallel_config
 from tqdm.auto import tqdm
 
-from benchmarks.accuracy._data import download, what_is_missing
+from benchmarks.accuracy._data import KINDS, download, what_is_missing
+from benchmarks.accuracy._paper import METHODS as PAPER_METHODS
 from benchmarks.accuracy._paper import experiments
 from benchmarks.accuracy._paper import quick as quick_paper
 from benchmarks.accuracy._report import print_suite
 from benchmarks.accuracy._runs import RESULTS, Runs, code_version
-from benchmarks.accuracy._suites import SUITES
+from benchmarks.accuracy._suites import METHODS, SUITES
 from benchmarks.accuracy._worker import Job, of_experiments, of_suite, run
 
 PAPER = "paper"
@@ -48,6 +49,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="DATA_SET", help="such as trec cifar10")
     parser.add_argument("--method", nargs="+", metavar="METHOD", help="such as student probe")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the lines are kept")
+    parser.add_argument("--seeds", type=int, default=1, help="at least; images have 1, others more")
     parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
     parser.add_argument("--quick", action="store_true", help="a part, in minutes")
     parser.add_argument("--print", action="store_true", help="only print what is there")
@@ -57,15 +59,29 @@ def main() -> None:
     for suite in chosen.suite:
         runs = Runs(suite, results)
         if suite == PAPER:
-            jobs += of_experiments(quick_paper() if chosen.quick else experiments(), runs)
+            every = quick_paper() if chosen.quick else experiments(chosen.seeds)
+            jobs += of_experiments(every, runs)
         else:
-            jobs += of_suite(SUITES[suite].quick() if chosen.quick else SUITES[suite], runs)
+            of = SUITES[suite].with_seeds(chosen.seeds)
+            jobs += of_suite(of.quick() if chosen.quick else of, runs)
+    _check_names(parser, "--only", chosen.only, list(KINDS))
+    _check_names(parser, "--method", chosen.method, [*METHODS, *PAPER_METHODS])
     jobs = _wanted(jobs, chosen.only, chosen.method)
+    failed: list[str] = []
     if jobs and not chosen.print:
         _check_data(jobs, chosen.data, chosen.download)
-        _run(jobs, chosen.data, chosen.jobs)
+        failed = _run(jobs, chosen.data, chosen.jobs)
     for suite in chosen.suite:
-        print_suite(suite, Runs(suite, results))
+        print_suite(suite, Runs(suite, results), chosen.quick)
+    if failed:
+        sys.exit("\n\n".join([*failed, f"{len(failed)} runs failed, see above."]))
+
+
+def _check_names(
+    parser: argparse.ArgumentParser, option: str, names: list[str] | None, known: list[str]
+) -> None:
+    if wrong := [name for name in names or [] if name not in known]:
+        parser.error(f"{option}: there is no {', '.join(wrong)}, only {', '.join(known)}.")
 
 
 def _wanted(jobs: list[Job], data: list[str] | None, methods: list[str] | None) -> list[Job]:
@@ -88,14 +104,13 @@ def _check_data(jobs: list[Job], directory: str | None, downloads: bool) -> None
         sys.exit("\n\n".join(missing) + "\n\nOr leave them out: --only names those to run.")
 
 
-def _run(jobs: list[Job], directory: str | None, n_processes: int) -> None:
+def _run(jobs: list[Job], directory: str | None, n_processes: int) -> list[str]:
+    """Do the jobs; return what went wrong."""
     version = code_version()
     work = [delayed(run)(job, directory, version, os.getpid()) for job in jobs]
     with parallel_config("loky", n_jobs=n_processes, inner_max_num_threads=1):
         done = Parallel(return_as="generator_unordered")(work)
-        failed = [what for some in tqdm(done, total=len(work), unit="job") for what in some]
-    if failed:
-        print("\n\n".join([*failed, f"{len(failed)} runs failed, see above."]), file=sys.stderr)
+        return [what for some in tqdm(done, total=len(work), unit="job") for what in some]
 
 
 if __name__ == "__main__":

@@ -26,11 +26,14 @@ class Column:
         "all", a number of rows such as "1000", or a number of each class such as "10 a class".
     uses_others : bool, default=False
         Whether the other training rows take part without a label.
+    most_seeds : int, default=5
+        How many seeds are run at most.
     """
 
     data: str
     labels: str
     uses_others: bool = False
+    most_seeds: int = 5
 
     @property
     def kind(self) -> str:
@@ -135,6 +138,13 @@ def draw(labels: np.ndarray, number: str, seed: int, is_regression: bool = False
         return np.concatenate([rows[: int(number.split()[0])] for rows in of_class])
     share = int(number) / len(labels)
     return np.concatenate([rows[: max(1, round(share * len(rows)))] for rows in of_class])
+
+
+def n_weights(model: Any) -> dict[str, int]:
+    """Return the number of weights of a student, or of a pipeline that ends in one."""
+    student = model[-1] if hasattr(model, "steps") else model
+    module = getattr(student, "module_", None)
+    return {} if module is None else {"n_weights": sum(of.numel() for of in module.parameters())}
 
 
 def error(labels: np.ndarray, predicted: np.ndarray, is_regression: bool) -> float:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import product
 
 from benchmarks.accuracy._paper import (
+    BOTH_LITE,
     DEFAULT,
     METHODS,
     NOISES,
     PROBE,
+    SEVERAL,
     STL,
     TEACHERS,
     VARIANTS,
@@ -107,55 +110,98 @@ def teachers_table(every: dict[Experiment, Errors]) -> Iterator[str]:
         yield f"| correlation | | {' | '.join(cells)} |"
 
 
+def several_table(every: dict[Experiment, Errors]) -> Iterator[str]:
+    """Yield the error of several teachers, or layers, over that of the best of them alone."""
+    yield f"| | {' | '.join(columns(every))} |"
+    yield "|---" * (len(columns(every)) + 1) + "|"
+    for name, parts in SEVERAL.items():
+        for method in ("aft", "kd", DEFAULT):
+            cells = []
+            for column in columns(every):
+                points = of_teachers(every, column, method)
+                if name in points and all(part in points for part in parts):
+                    best = min(points[part][1] for part in parts)
+                    cells.append(f"{points[name][1] / best:.2f}")
+                else:
+                    cells.append("")
+            yield f"| {name}, {method} | {' | '.join(cells)} |"
+
+
 def noise_table(every: dict[Experiment, Errors]) -> Iterator[str]:
-    """Yield the error over that of the student alone, without and with noise in the features."""
+    """Yield errors over those of the student alone, without and with noise in the features."""
     alone = {name_of(one): of for one, of in every.items() if one.method == STL}
-    yield f"| | {' | '.join(NOISES)} |"
-    yield "|---" * (len(NOISES) + 1) + "|"
-    for method in VARIANTS:
-        cells = []
-        for name in NOISES:
-            ratios = [
-                value.mean
-                for one, of in every.items()
-                if (one.method, one.teacher) == (method, name)
-                and (value := ratio(of, alone.get(name_of(one), {})))
-            ]
-            mean = estimate(ratios)
-            cells.append("" if mean is None else f"{mean.mean:.2f}")
-        yield f"| {method} | {' | '.join(cells)} |"
+    yield f"| | {' | '.join([*alone, 'mean of texts'])} |"
+    yield "|---" * (len(alone) + 2) + "|"
+    for name, method in product((*NOISES, BOTH_LITE), VARIANTS):
+        ratios = {
+            name_of(one): ratio(of, alone[name_of(one)])
+            for one, of in every.items()
+            if (one.method, one.teacher) == (method, name)
+        }
+        if ratios:
+            texts = [one.mean for one in ratios.values() if one is not None]
+            mean = f"{estimate(texts).mean:.2f}" if name in NOISES else ""
+            cells = [ratios[of].as_ratio() if ratios.get(of) else "" for of in alone]
+            yield f"| {method}, {name} | {' | '.join([*cells, mean])} |"
 
 
 def strengths_table(every: dict[Experiment, Errors]) -> Iterator[str]:
     """Yield the test error by strength, for each column, teacher and method."""
-    betas = sorted({one.beta for one in every})
-    yield f"| | {' | '.join(f'{beta:g}' for beta in betas)} |"
-    yield "|---" * (len(betas) + 1) + "|"
-    for key in dict.fromkeys((name_of(one), one.teacher, one.method) for one in every):
+    alone, taught = (
+        {one: of for one, of in every.items() if (one.method == STL) == is_alone}
+        for is_alone in (True, False)
+    )
+    without = {name_of(one): estimate(list(of.values())) for one, of in alone.items()}
+    betas = sorted({one.beta for one in taught})
+    yield f"| | 0 | {' | '.join(f'{beta:g}' for beta in betas)} |"
+    yield "|---" * (len(betas) + 2) + "|"
+    for key in dict.fromkeys((name_of(one), one.teacher, one.method) for one in taught):
         of_key = {
             one.beta: estimate(list(of.values()))
-            for one, of in every.items()
+            for one, of in taught.items()
             if (name_of(one), one.teacher, one.method) == key
         }
-        yield f"| {', '.join(key)} | {' | '.join(str(of_key.get(beta, '')) for beta in betas)} |"
+        cells = [without.get(key[0]), *(of_key.get(beta) for beta in betas)]
+        shown = ["" if cell is None else str(cell) for cell in cells]
+        yield f"| {', '.join(key)} | {' | '.join(shown)} |"
+
+
+def chosen_table(runs: Runs) -> Iterator[str]:
+    """Yield the strength that trials chose for each method and column."""
+    every = [one for one in methods() if one.method != STL and one.lines(runs)]
+    names = columns(every)
+    yield f"| | {' | '.join(names)} |"
+    yield "|---" * (len(names) + 1) + "|"
+    for method in dict.fromkeys(one.method for one in every):
+        chosen = {name_of(one): one for one in every if one.method == method}
+        cells = [_chosen(chosen[name], runs) if name in chosen else "" for name in names]
+        yield f"| {method} | {' | '.join(cells)} |"
+
+
+def _chosen(one: Experiment, runs: Runs) -> str:
+    """Return the chosen strength, in brackets if it is the lowest or highest of the trials."""
+    beta = one.lines(runs)[0]["setting"]["beta"]
+    tried = [trial["beta"] for trial in one.trials()]
+    return f"({beta:g})" if beta in (min(tried), max(tried)) else f"{beta:g}"
 
 
 Table = Callable[[dict[Experiment, Errors]], Iterator[str]]
+# The part that a table is about, by its marker in the docs.
 TABLES: dict[str, tuple[Callable[[], Iterable[Experiment]], Table]] = {
-    "methods: test error in per cent": (methods, methods_table),
-    "teachers: test error in per cent": (teachers, teachers_table),
-    "noise beside the features: error over that of the student alone": (noise, noise_table),
-    "strengths: test error in per cent": (strengths, strengths_table),
+    "methods": (methods, methods_table),
+    "teachers": (teachers, teachers_table),
+    "several": (teachers, several_table),
+    "noise": (noise, noise_table),
+    "strengths": (strengths, strengths_table),
 }
 
 
-def paper_tables(runs: Runs) -> Iterator[tuple[str, str]]:
-    """Yield the title of each table that has lines, and the table."""
-    for title, (experiments, table) in TABLES.items():
+def paper_tables(runs: Runs, is_quick: bool = False) -> Iterator[tuple[str, str]]:
+    """Yield the name of each table that has lines, and the table."""
+    if is_quick:
+        yield "methods, not tuned", "\n".join(methods_table(found(quick(), runs)))
+        return
+    for name, (experiments, table) in TABLES.items():
         if every := found(experiments(), runs):
-            yield title, "\n".join(table(every)).strip()
-    if every := found(quick(), runs):
-        yield (
-            "methods, not tuned, one seed: test error in per cent",
-            "\n".join(methods_table(every)),
-        )
+            yield name, "\n".join(table(every)).strip()
+    yield "chosen", "\n".join(chosen_table(runs))

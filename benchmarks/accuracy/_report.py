@@ -31,13 +31,14 @@ TEACHER_OF = {
     names.TWO_TAUGHT: names.PROBE_OF_TWO,
     names.TWO_OF_TUNED: names.TUNED,
 }
+_OF_TUNED = (names.TAUGHT_BY_TUNED, names.TWO_OF_TUNED)
 _GROUPS = {"few": ("text", "image"), "all": ("text", "image"), "tables": ("table",)}
 _KINDS = {"text": "texts", "image": "images", "table": "tables"}
 _LABELS = {"few": "few labels", "all": "many labels", "tables": "300 labels"}
 # Rivals that predict about as fast as the student, or faster.
 CHEAP_RIVALS = {
     "text": (names.TFIDF, names.PSEUDO_LABELS, names.MODEL2VEC),
-    "image": (names.HOG,),
+    "image": (names.HOG, names.PSEUDO_LABELS_HOG),
     "table": (names.LINEAR, names.BOOSTING, names.TUNED_BOOSTING),
 }
 _ALONE_OF = dict.fromkeys((names.TWO_TAUGHT, names.TWO_OF_TUNED), names.TWO_ALONE) | {
@@ -59,7 +60,8 @@ def title(column: Column) -> str:
 def table(scores: Scores, columns: Sequence[Column]) -> Iterator[str]:
     """Yield a Markdown table: test errors of each method, and the mean ratio to the student alone.
 
-    † marks what is worse than its student alone by two standard errors.
+    † marks what is worse than its student alone by two standard errors. There is no mean if a
+    column is missing.
     """
     yield f"| | {' | '.join([*map(title, columns), 'mean ratio'])} |"
     yield "|---" * (len(columns) + 2) + "|"
@@ -68,7 +70,8 @@ def table(scores: Scores, columns: Sequence[Column]) -> Iterator[str]:
         if not any(cells):
             continue
         mean = scores.mean_ratio(columns, method, alone_of(method))
-        yield f"| {method} | {' | '.join([*cells, f'{mean.mean:.2f}' if mean else ''])} |"
+        is_whole = mean is not None and all(cells)
+        yield f"| {method} | {' | '.join([*cells, f'{mean.mean:.2f}' if is_whole else ''])} |"
 
 
 def summary(scores: Mapping[str, Scores]) -> Iterator[str]:
@@ -90,7 +93,10 @@ def summary(scores: Mapping[str, Scores]) -> Iterator[str]:
     for method in METHODS:
         found = [scores[suite].mean_ratio(own, method, names.ALONE) for suite, _, own in groups]
         if any(found):
-            cells = [f"{one.mean:.2f}" if one else "" for one in found]
+            cells = [
+                f"{one.mean:.2f}" if one is not None and one.n == len(own) else ""
+                for one, (_, _, own) in zip(found, groups, strict=True)
+            ]
             yield f"| {method} | {' | '.join(cells)} |"
 
 
@@ -103,45 +109,53 @@ def _cell(scores: Scores, column: Column, method: str) -> str:
 
 def targets(scores: Scores, columns: Sequence[Column]) -> Iterator[str]:
     """Yield how students compare with themselves alone, with their teachers and with rivals."""
+    kinds = list(dict.fromkeys(column.kind for column in columns))
     for method in (names.TAUGHT, names.TAUGHT_BY_TUNED, *_ALONE_OF):
-        alone = alone_of(method)
-        for kind in dict.fromkeys(column.kind for column in columns):
-            own = [column for column in columns if column.kind == kind]
-            if (mean := scores.mean_ratio(own, method, alone)) is None:
-                continue
-            worse = [title(of) for of in own if is_worse(scores.ratio(of, method, alone))]
-            number = f"{mean.n_seeds} columns" + (f", worse in {', '.join(worse)}" if worse else "")
-            yield f"{method}, {kind}: {mean.mean:.2f} of the error of {alone} ({number})"
-            teacher = TEACHER_OF.get(method)
-            if teacher and (of := scores.mean_ratio(own, method, teacher)):
-                yield f"{method}, {kind}: {of.mean:.2f} of the error of {teacher}"
-            yield from _against_rivals(scores, own, method)
+        has = [column for column in columns if scores.errors(column, method)]
+        groups = {kind: [column for column in has if column.kind == kind] for kind in kinds}
+        groups = {kind: own for kind, own in groups.items() if own}
+        if len(groups) > 1:
+            groups = {"all": has, **groups}
+        for kind, own in groups.items():
+            yield f"{method}, {kind} ({len(own)} columns): {_compared(scores, own, method)}"
 
 
-def _against_rivals(scores: Scores, columns: Sequence[Column], method: str) -> Iterator[str]:
-    """Yield in how many columns a student is ahead of all rivals that are as cheap."""
-    lost = {}
-    n_columns = 0
-    for column in columns:
-        ratios = {
-            rival: found.mean
-            for rival in CHEAP_RIVALS[column.kind]
-            if (found := scores.ratio(column, method, rival))
-        }
-        n_columns += bool(ratios)
-        if ratios and max(ratios.values()) > 1:
-            best = max(ratios, key=lambda rival: ratios[rival])
-            lost[title(column)] = f"{best} ({ratios[best]:.2f})"
-    if n_columns:
-        share = f"{n_columns - len(lost)} of {n_columns} columns"
-        named = "; ".join(f"{column}: behind {rival}" for column, rival in lost.items())
-        yield f"{method}: ahead of cheap rivals in {share}" + (f"; {named}" if named else "")
+def _compared(scores: Scores, columns: Sequence[Column], method: str) -> str:
+    """Return the ratios of a method to its student alone and its teacher, and who is ahead."""
+    parts = []
+    for reference in (alone_of(method), TEACHER_OF.get(method)):
+        if reference and (mean := scores.mean_ratio(columns, method, reference)):
+            parts.append(f"{mean.mean:.2f} of the error of {reference}")
+    alone = alone_of(method)
+    worse = [title(of) for of in columns if is_worse(scores.ratio(of, method, alone))]
+    if worse:
+        parts.append(f"worse than {alone} in {', '.join(worse)}")
+    behind = {
+        title(column): rival
+        for column in columns
+        if (rival := _best_rival(scores, column, method)) is not None
+    }
+    share = f"ahead of every rival as cheap in {len(columns) - len(behind)} columns"
+    named = [f"{column} behind {rival}" for column, rival in behind.items()]
+    return "; ".join([*parts, share, *named])
 
 
-def print_suite(suite: str, runs: Runs) -> None:
+def _best_rival(scores: Scores, column: Column, method: str) -> str | None:
+    """Return the rival that is furthest ahead of a method, and the ratio; None if none is."""
+    rivals = CHEAP_RIVALS[column.kind]
+    if method in _OF_TUNED:
+        rivals = (*rivals, names.PSEUDO_LABELS_OF_TUNED)
+    ratios = {
+        rival: found.mean for rival in rivals if (found := scores.ratio(column, method, rival))
+    }
+    best = max(ratios, key=lambda rival: ratios[rival], default=None)
+    return None if best is None or ratios[best] <= 1 else f"{best} ({ratios[best]:.2f})"
+
+
+def print_suite(suite: str, runs: Runs, is_quick: bool = False) -> None:
     """Print the tables of a suite and its targets."""
     if suite not in SUITES:
-        for what, lines in paper_tables(runs):
+        for what, lines in paper_tables(runs, is_quick):
             print(f"\n## {what}\n\n{lines}")
         return
     scores, columns = Scores(runs.lines), SUITES[suite].columns
@@ -149,5 +163,5 @@ def print_suite(suite: str, runs: Runs) -> None:
     for kind in dict.fromkeys(column.kind for column in columns):
         print("\n" + "\n".join(table(scores, [of for of in columns if of.kind == kind])))
     print("\n" + "\n".join(targets(scores, columns)))
-    seconds = [line["seconds"] for line in runs.lines if "seconds" in line]
-    print(f"\n{len(seconds)} runs, {np.sum(seconds) / 3600:.1f} hours of one thread")
+    hours = np.sum([line["seconds"] for line in runs.lines]) / 3600
+    print(f"\n{len(runs)} runs, {hours:.1f} hours of one thread for fitting")

@@ -12,11 +12,11 @@ Errors = Mapping[int, float]
 
 
 class Estimate(NamedTuple):
-    """A mean with its standard error, which is NaN if there is one seed."""
+    """A mean of ``n`` values with its standard error, which is NaN if there is one."""
 
     mean: float
     spread: float
-    n_seeds: int
+    n: int
 
     def __str__(self) -> str:
         return f"{self.mean:.1f}" + ("" if np.isnan(self.spread) else f" ± {self.spread:.1f}")
@@ -84,11 +84,8 @@ def ratio(own: Errors, reference: Errors) -> Estimate | None:
 
 
 def is_worse(one: Estimate | None) -> bool:
-    """Return whether a ratio is above 1 by two standard errors; with one seed, above 1."""
-    if one is None:
-        return False
-    spread = 0.0 if np.isnan(one.spread) else one.spread
-    return one.mean - 2 * spread > 1
+    """Return whether a ratio is above 1 by two standard errors; one seed does not tell."""
+    return one is not None and one.mean - 2 * one.spread > 1
 
 
 def correlation(pairs: Iterable[tuple[float, float]]) -> float:

@@ -92,9 +92,9 @@ def small(rows: Rows) -> Pipeline:
     return taught(rows, **_SMALL)
 
 
-def two_layers_alone(rows: Rows) -> Pipeline:
+def two_layers_alone(rows: Rows, **parameters: Any) -> Pipeline:
     """Fit the first two layers of MiniLM to the labels."""
-    return alone(rows, **_TWO_LAYERS)
+    return alone(rows, **_TWO_LAYERS, **parameters)
 
 
 def two_layers(rows: Rows) -> Pipeline:
@@ -109,15 +109,23 @@ def two_layers_of_tuned(rows: Rows) -> Pipeline:
 
 def probe(rows: Rows, **parameters: Any) -> Pipeline:
     """Fit a logistic regression on foundation features, its penalty chosen in the labelled rows."""
-    linear = GridSearchCV(
-        LogisticRegression(max_iter=1000, tol=1e-3), {"C": _PROBE_STRENGTHS}, cv=folds(rows)
-    )
-    return make_pipeline(teacher(rows, **parameters), StandardScaler(), linear).fit(*rows.labelled)
+    return make_pipeline(teacher(rows, **parameters), *linear(rows)).fit(*rows.labelled)
+
+
+def linear(rows: Rows) -> tuple[StandardScaler, GridSearchCV]:
+    """Return the steps of a probe after the features; they are not fitted yet."""
+    regression = LogisticRegression(max_iter=1000, tol=1e-3)
+    return StandardScaler(), GridSearchCV(regression, {"C": _PROBE_STRENGTHS}, cv=folds(rows))
 
 
 def probe_of_two_layers(rows: Rows) -> Pipeline:
     """Fit a probe on the layers that the default's teachers read."""
     return probe(rows, layers="auto")
+
+
+def better_probe(rows: Rows) -> Pipeline:
+    """Fit the probe, of the last or of two layers, that predicts labelled rows out of fold best."""
+    return max(probe(rows), probe_of_two_layers(rows), key=lambda model: model[-1].best_score_)
 
 
 class TunedTeacher(BaseEstimator):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -17,10 +17,10 @@ TWO_ALONE, TWO_TAUGHT = "2 layers alone", "2 layers"
 TWO_OF_TUNED = "2 layers of a tuned teacher"
 SMALL_ALONE, SMALL_TAUGHT = "small student alone", "small student"
 TFIDF, PSEUDO_LABELS = "TF-IDF", "TF-IDF on pseudo-labels"
-MODEL2VEC, SETFIT, HOG = "model2vec", "SetFit", "HOG + SVM"
+PSEUDO_LABELS_OF_TUNED = "TF-IDF on a tuned teacher's labels"
+HOG, PSEUDO_LABELS_HOG = "HOG + SVM", "HOG + SVM on pseudo-labels"
+MODEL2VEC, SETFIT = "model2vec", "SetFit"
 BOOSTING, TUNED_BOOSTING, LINEAR = "boosting", "boosting, tuned", "linear"
-
-
 _N_SEEDS = 5
 
 
@@ -34,17 +34,44 @@ class Method(NamedTuple):
     kinds : tuple of str
         The kinds of rows that it can learn from.
     n_seeds : int, default=5
-        How many seeds it has, of images one.
+        How many seeds it has: fewer if a run takes minutes. Those are run last.
+    needs_others : bool, default=False
+        Whether it is another method where all rows have labels.
     """
 
     fit: Callable[[Rows], Any]
     kinds: tuple[str, ...] = ("text", "image", "table")
     n_seeds: int = _N_SEEDS
+    needs_others: bool = False
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether a run takes minutes."""
+        return self.n_seeds < _N_SEEDS
 
 
 _TEXTS, _IMAGES, _TABLES = ("text",), ("image",), ("table",)
 _NETWORKS = ("text", "image")
-_IN_MINUTES, _IN_TENS_OF_MINUTES = 3, 1
+
+
+def _pseudo_labels(rows: Rows) -> Any:
+    return _rivals.pseudo_labels(_students.better_probe(rows), rows)
+
+
+def _pseudo_labels_of_tuned(rows: Rows) -> Any:
+    return _rivals.pseudo_labels(_students.tuned(rows), rows)
+
+
+def _pseudo_labels_hog(rows: Rows) -> Any:
+    return _rivals.hog_svm_on_pseudo_labels(_students.better_probe(rows), rows)
+
+
+def _model2vec(rows: Rows) -> Any:
+    if not rows.column.uses_others:
+        return _rivals.model2vec(rows.labels, rows)
+    return _rivals.model2vec(_rivals.labels_of(_students.better_probe(rows), rows), rows)
+
+
 METHODS = {
     ALONE: Method(_students.alone),
     TAUGHT: Method(_students.taught),
@@ -53,21 +80,21 @@ METHODS = {
     PROBE: Method(_students.probe, _NETWORKS),
     PROBE_OF_TWO: Method(_students.probe_of_two_layers, _NETWORKS),
     TFIDF: Method(_rivals.tfidf, _TEXTS),
-    PSEUDO_LABELS: Method(lambda rows: _rivals.pseudo_labels(_students.probe(rows), rows), _TEXTS),
+    PSEUDO_LABELS: Method(_pseudo_labels, _TEXTS, needs_others=True),
     HOG: Method(_rivals.hog_svm, _IMAGES),
+    PSEUDO_LABELS_HOG: Method(_pseudo_labels_hog, _IMAGES, needs_others=True),
     LINEAR: Method(_rivals.linear, _TABLES),
     BOOSTING: Method(_rivals.boosting, _TABLES),
     TUNED_BOOSTING: Method(lambda rows: _rivals.tuned_boosting(rows).fit(*rows.labelled), _TABLES),
     # The student after the teacher, which is in the store then.
-    TUNED: Method(_students.tuned, _NETWORKS, _IN_MINUTES),
-    TAUGHT_BY_TUNED: Method(_students.taught_by_tuned, n_seeds=_IN_MINUTES),
-    MODEL2VEC: Method(
-        lambda rows: _rivals.model2vec(_students.probe(rows), rows), _TEXTS, _IN_MINUTES
-    ),
-    SETFIT: Method(_rivals.setfit, _TEXTS, _IN_MINUTES),
-    TWO_ALONE: Method(_students.two_layers_alone, _TEXTS, _IN_TENS_OF_MINUTES),
-    TWO_TAUGHT: Method(_students.two_layers, _TEXTS, _IN_TENS_OF_MINUTES),
-    TWO_OF_TUNED: Method(_students.two_layers_of_tuned, _TEXTS, _IN_TENS_OF_MINUTES),
+    TUNED: Method(_students.tuned, _NETWORKS, 3),
+    TAUGHT_BY_TUNED: Method(_students.taught_by_tuned, n_seeds=3),
+    PSEUDO_LABELS_OF_TUNED: Method(_pseudo_labels_of_tuned, _TEXTS, 3, needs_others=True),
+    MODEL2VEC: Method(_model2vec, _TEXTS, 3),
+    SETFIT: Method(_rivals.setfit, _TEXTS, 1),
+    TWO_ALONE: Method(_students.two_layers_alone, _TEXTS, 1),
+    TWO_TAUGHT: Method(_students.two_layers, _TEXTS, 1),
+    TWO_OF_TUNED: Method(_students.two_layers_of_tuned, _TEXTS, 1),
 }
 
 
@@ -81,7 +108,7 @@ class Suite:
         What is learned.
     n_seeds : dict of (str, str) to int, default={}
         Numbers of seeds that are not the method's own, by kind of rows and method: 0 or 1 where a
-        run takes long, or is the same as another.
+        run takes tens of minutes.
     most_seeds : int, default=5
         How many seeds are run at most.
     """
@@ -95,18 +122,24 @@ class Suite:
         for is_slow in (False, True):
             for number, column in product(range(self.most_seeds), self.columns):
                 for name, method in METHODS.items():
-                    usual = 1 if column.kind == "image" else method.n_seeds
+                    n_seeds = self.n_seeds.get((column.kind, name), method.n_seeds)
                     if (
-                        column.kind in method.kinds
-                        and number < self.n_seeds.get((column.kind, name), usual)
-                        and is_slow == (method.n_seeds < _N_SEEDS)
+                        method.is_slow == is_slow
+                        and column.kind in method.kinds
+                        and (column.uses_others or not method.needs_others)
+                        and number < min(n_seeds, column.most_seeds)
                     ):
                         yield column, name, FIRST_SEED + number
+
+    def with_seeds(self, number: int) -> Suite:
+        """Return the suite with at least some seeds in every column, for a faster machine."""
+        columns = [replace(one, most_seeds=max(one.most_seeds, number)) for one in self.columns]
+        return replace(self, columns=tuple(columns))
 
     def quick(self) -> Suite:
         """Return a suite of minutes: a column of each kind, methods of seconds, one seed."""
         first = {column.kind: column for column in reversed(self.columns)}
-        slow = [name for name, method in METHODS.items() if method.n_seeds < _N_SEEDS]
+        slow = [name for name, method in METHODS.items() if method.is_slow]
         left_out = dict.fromkeys(product(first, slow), 0)
         return Suite(tuple(first.values()), {**self.n_seeds, **left_out}, most_seeds=1)
 
@@ -116,24 +149,20 @@ _TEXT_DATA, _IMAGE_DATA = ("banking77", "trec", "sst2"), ("cifar10", "fashion_mn
 SUITES = {
     "few": Suite(
         tuple(
-            Column(data, number, uses_others=True)
-            for data, number in product((*_TEXT_DATA, *_IMAGE_DATA), _FEW)
+            Column(data, number, uses_others=True, most_seeds=most_seeds)
+            for of_kind, most_seeds in ((_TEXT_DATA, _N_SEEDS), (_IMAGE_DATA, 1))
+            for data, number in product(of_kind, _FEW)
         ),
         {("image", TUNED): 0, ("image", TAUGHT_BY_TUNED): 0},
     ),
     "all": Suite(
         (
             *(Column(data, "all") for data in _TEXT_DATA),
-            Column("cifar10", "1000"),
-            Column("cifar10", "5000"),
+            Column("cifar10", "1000", most_seeds=1),
+            Column("cifar10", "5000", most_seeds=1),
             Column("chest_xray", "all"),
         ),
-        {
-            ("text", PSEUDO_LABELS): 0,  # there are no other rows, so these would be TF-IDF
-            # Nothing is drawn, and nothing starts at random.
-            **dict.fromkeys(product(_TEXTS, (PROBE, PROBE_OF_TWO, TFIDF)), 1),
-            **dict.fromkeys(product(_TEXTS, (TUNED, TAUGHT_BY_TUNED, SETFIT)), 1),
-        },
+        dict.fromkeys(product(_NETWORKS, (TUNED, TAUGHT_BY_TUNED)), 1),
     ),
     "tables": Suite(
         tuple(Column(data, "300", uses_others=True) for data in ("computers", "diamonds", "churn"))

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from sk_aft import FoundationFeatureExtractor
 from sk_aft.backbones import CallableBackbone
-
-_N_MINILM = 384
 
 
 def teacher(name: str) -> dict[str, Any]:
@@ -55,10 +54,15 @@ def _wordllama() -> tuple[Any, np.ndarray]:
     return tokenizer, next(iter(weights.values())).astype(np.float32)
 
 
-def noise(rows: Any, width: int) -> np.ndarray:
-    """Return numbers that say nothing of a row, the same each time, as large as MiniLM's."""
-    drawn = [np.random.default_rng(zlib.crc32(row.encode())).normal(size=width) for row in rows]
-    return np.stack(drawn) / np.sqrt(_N_MINILM)
+def minilm_and_noise(texts: list[str], width: int) -> np.ndarray:
+    """Return MiniLM's features, and as large numbers that are the same for a text each time.
+
+    They are one model: the features of several models would be brought to one scale.
+    """
+    features = FoundationFeatureExtractor("minilm", layers=[-1]).fit_transform(texts).features
+    drawn = [np.random.default_rng(zlib.crc32(text.encode())).normal(size=width) for text in texts]
+    noise = np.stack(drawn) / np.sqrt(features.shape[1])
+    return np.hstack([features, noise]).astype(np.float32)
 
 
 def _function(function: Callable[..., Any], **settings: int) -> Callable[[], CallableBackbone]:
@@ -71,6 +75,5 @@ def _function(function: Callable[..., Any], **settings: int) -> Callable[[], Cal
 _FUNCTIONS: dict[str, Callable[[], CallableBackbone]] = {
     "wordllama": _function(wordllama, width=256),
     "wordllama, 64 of 256": _function(wordllama, width=64),
-    "384 noise": _function(noise, width=384),
-    "1536 noise": _function(noise, width=1536),
+    "minilm and 1,536 noise": _function(minilm_and_noise, width=1536),
 }

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from threadpoolctl import threadpool_limits
 
-from benchmarks.accuracy._columns import Column, error, read
+from benchmarks.accuracy._columns import Column, error, n_weights, read
 from benchmarks.accuracy._paper import Experiment
 from benchmarks.accuracy._runs import Runs
 from benchmarks.accuracy._suites import METHODS, Suite
@@ -64,7 +64,7 @@ class Run:
         model = METHODS[self.method].fit(rows)
         seconds = time.perf_counter() - start
         wrong = error(test_labels, model.predict(rows.test_rows), rows.is_regression)
-        return {"error": round(wrong, 3), "seconds": round(seconds, 1)}
+        return {"error": round(wrong, 3), "seconds": round(seconds, 1), **n_weights(model)}
 
 
 class Job(NamedTuple):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.accuracy._figures import draw_few, draw_methods, draw_teachers
 from benchmarks.accuracy._paper import PARTS
-from benchmarks.accuracy._paper_report import TABLES, found, normalised, of_teachers
+from benchmarks.accuracy._paper_report import found, normalised, of_teachers, paper_tables
 from benchmarks.accuracy._report import summary, table, targets
 from benchmarks.accuracy._runs import RESULTS, Runs
 from benchmarks.accuracy._scores import Scores
@@ -55,8 +55,7 @@ def tables(results: Path) -> Iterator[tuple[str, str]]:
         lines = [f"- {line}" for line in targets(of_suite, columns)]
         yield f"{suite} targets", "\n".join(lines)
     paper = Runs("paper", results)
-    for part, (experiments, lines_of) in zip(PARTS, TABLES.values(), strict=True):
-        yield part, "\n".join(lines_of(found(experiments(), paper))).strip()
+    yield from paper_tables(paper)
 
 
 def filled(page: str, texts: dict[str, str]) -> str:

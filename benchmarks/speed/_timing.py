@@ -82,7 +82,7 @@ def show(row: dict[str, Any]) -> None:
 def keep(name: str, rows: list[dict[str, Any]], device: str = "cpu") -> None:
     """Write figures, with machine, versions and date."""
     RESULTS.mkdir(exist_ok=True)
-    kept = {"date": date.today().isoformat(), "machine": _machine(device), "figures": rows}
+    kept = {"date": date.today().isoformat(), "machine": machine(device), "figures": rows}
     name = name if device == "cpu" else f"{name}_{torch.device(device).type}"
     (RESULTS / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n")
 
@@ -101,7 +101,8 @@ def ratio(
     }
 
 
-def _machine(device: str) -> dict[str, Any]:
+def machine(device: str) -> dict[str, Any]:
+    """Return the processor, and the versions that speed depends on."""
     versions = {m.__name__: m.__version__ for m in (numpy, torch, sklearn, skorch)}
     processor = "unknown"
     cpuinfo = Path("/proc/cpuinfo")

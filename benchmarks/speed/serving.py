@@ -108,12 +108,24 @@ def main() -> None:
 
 
 def measured(name: str, loader: str, work: Path) -> dict[str, float]:
-    """Return what a model costs in a fresh process that has one thread."""
+    """Return what a model of this benchmark costs in a fresh process."""
     is_text = name in TEXT_MODELS
     rows, labels = (TEXTS, TEXT_LABELS) if is_text else (PICTURES, PICTURE_LABELS)
-    process = "benchmarks.speed._serving_process"
-    command = [sys.executable, "-m", process, loader]
-    command += [str(work / path) for path in (name, rows, labels)]
+    return in_fresh_process(loader, work / name, work / rows, work / labels)
+
+
+def in_fresh_process(loader: str, model: Path, rows: Path, labels: Path) -> dict[str, float]:
+    """Return what a model costs in a fresh process that has one thread.
+
+    Parameters
+    ----------
+    loader : str
+        Function of `benchmarks.speed._serving_process` that loads it.
+    model, rows, labels : Path
+        The model, and the rows that it predicts, as `write_rows` writes them.
+    """
+    command = [sys.executable, "-m", "benchmarks.speed._serving_process", loader]
+    command += [str(path) for path in (model, rows, labels)]
     threads = {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
     environment = {**os.environ, **threads}
     environment.pop("TOKENIZERS_PARALLELISM", None)
@@ -121,17 +133,21 @@ def measured(name: str, loader: str, work: Path) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def costs(found: list[dict[str, float]], path: Path) -> dict[str, float]:
+    """Return the size of a model's files, and the medians of what rounds have found."""
+    files = [path, *path.rglob("*")]
+    values = {"files_mb": sum(file.stat().st_size for file in files if file.is_file()) / 1e6}
+    values |= {key: statistics.median(one[key] for one in found) for key in found[0]}
+    return {key: round(value, _DIGITS.get(key, 1)) for key, value in values.items()}
+
+
 def row(
     name: str, contestant: Contestant, found: list[dict[str, float]], work: Path
 ) -> dict[str, Any]:
     """Return the medians of a model as a figure of the results."""
-    path = work / name
-    files = [path, *path.rglob("*")]
-    values = {"files_mb": sum(file.stat().st_size for file in files if file.is_file()) / 1e6}
-    values |= {key: statistics.median(one[key] for one in found) for key in found[0]}
+    values = costs(found, work / name)
     if name == WITHOUT_ACCURACY:
         del values["accuracy"]
-    values = {key: round(value, _DIGITS.get(key, 1)) for key, value in values.items()}
     targets = [_UNITS[key].format(limit) for key, limit in contestant.targets.items()]
     return {
         "what": contestant.what,
