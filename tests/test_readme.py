@@ -38,6 +38,7 @@ def test_every_python_block_of_the_readme_runs(capsys, tmp_path, monkeypatch):
         ("images.md", ""),
         ("choosing_a_student.md", ""),
         ("training.md", ""),
+        ("outside_python.md", ""),
         ("deployment.md", "['lost_or_stolen_card', 'exchange_rate']\n"),
         ("inspection.md", "['pca', 'pca-2', \"student's rows\"]\n(2, 4, 2)\n"),
     ],
