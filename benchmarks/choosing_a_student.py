@@ -1,4 +1,4 @@
-"""The table and the plot of docs/choosing_a_student.md, from results of other benchmarks.
+"""The table and the plot of docs/guide/choosing_a_student.md, from results of other benchmarks.
 
     python -m benchmarks.choosing_a_student
 

@@ -359,7 +359,7 @@ class FoundationFeatureExtractor(TransformerMixin, FrozenModels):
 
         Returns
         -------
-        rows : FoundationFeatures of shape (n_rows, n_features_out_)
+        rows : FoundationFeatures of shape (n_rows, n_features_out)
             The raw rows as ``.inputs``, the features as ``.features``. A DataFrame of features
             after ``set_output(transform="pandas")`` or ``"polars"``.
         """
@@ -380,7 +380,7 @@ class FoundationFeatureExtractor(TransformerMixin, FrozenModels):
 
         Returns
         -------
-        rows : FoundationFeatures of shape (n_rows, n_features_out_)
+        rows : FoundationFeatures of shape (n_rows, n_features_out)
             The raw rows as ``.inputs``, the features as ``.features``.
         """
         check_is_fitted(self)

@@ -237,7 +237,7 @@ class FineTunedFeatureExtractor(FoundationFeatureExtractor):
 
         Returns
         -------
-        rows : FoundationFeatures of shape (n_rows, n_features_out_)
+        rows : FoundationFeatures of shape (n_rows, n_features_out)
             As `transform` returns them.
         """
         return super().fit_transform(X, y)

@@ -39,7 +39,7 @@ def test_a_deployed_student_is_measured_without_pytorch(tmp_path):
 
 
 def test_sizes_in_the_docs_are_those_of_the_results():
-    page = (BENCHMARKS.parent / "docs" / "deployment.md").read_text(encoding="utf-8")
+    page = (BENCHMARKS.parent / "docs" / "guide" / "deployment.md").read_text(encoding="utf-8")
     of_docs = page.split("<!-- student sizes -->")[1].split("<!-- end -->")[0]
     assert of_docs.strip() == table_of_sizes([json.loads(line) for line in SIZES.open()])
 

@@ -7,6 +7,8 @@ import pytest
 
 README = Path(__file__).parents[1] / "README.md"
 DOCS = README.parent / "docs"
+GUIDE = DOCS / "guide"
+PAGES = [path for folder in (DOCS, GUIDE, GUIDE / "models") for path in sorted(folder.glob("*.md"))]
 
 
 @pytest.mark.slow
@@ -29,19 +31,21 @@ def test_every_python_block_of_the_readme_runs(capsys, tmp_path, monkeypatch):
     ("name", "printed"),
     [
         ("speed.md", "[1]\n"),
-        ("foundation_models/hugging_face.md", "(2, 384)\n"),
-        ("foundation_models/predictors.md", "R2 of the student: 0.9\naccurate\n"),
-        ("foundation_models/your_own.md", "(100, 4)\n(100, 4)\n(100, 4)\n(100, 8)\n"),
-        ("text_students.md", ""),
+        ("models/hugging_face.md", "(2, 384)\n"),
+        ("models/predictors.md", "R2 of the student: 0.9\n"),
+        ("models/your_own.md", "(100, 4)\n(100, 4)\n(100, 4)\n(100, 8)\n"),
+        ("texts.md", ""),
+        ("images.md", ""),
         ("choosing_a_student.md", ""),
         ("training.md", ""),
+        ("outside_python.md", ""),
         ("deployment.md", "['lost_or_stolen_card', 'exchange_rate']\n"),
         ("inspection.md", "['pca', 'pca-2', \"student's rows\"]\n(2, 4, 2)\n"),
     ],
 )
 def test_the_examples_of_a_page_run(name, printed, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # some save students
-    page = DOCS / name
+    page = GUIDE / name
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert blocks
     for block in blocks:
@@ -51,7 +55,7 @@ def test_the_examples_of_a_page_run(name, printed, capsys, tmp_path, monkeypatch
 
 @pytest.mark.slow
 def test_the_examples_of_fine_tuned_teachers_run_one_after_the_other(capsys):
-    page = DOCS / "fine_tuned_teachers.md"
+    page = GUIDE / "fine_tuned_teachers.md"
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     names: dict = {}
     for block in blocks:
@@ -65,7 +69,7 @@ def test_the_examples_of_fine_tuned_teachers_run_one_after_the_other(capsys):
 
 @pytest.mark.slow
 def test_the_examples_of_transfer_run_one_after_the_other(capsys):
-    page = DOCS / "transfer.md"
+    page = GUIDE / "transfer.md"
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     names: dict = {}
     exec(compile(blocks[0], str(page), "exec"), names)
@@ -90,19 +94,40 @@ def test_the_examples_of_transfer_run_one_after_the_other(capsys):
     assert names["search"].best_params_.keys() == {"aftclassifier__transfer"}
 
 
+def test_what_the_page_about_privacy_says_of_a_vocabulary_is_true(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (GUIDE / "privacy.md").read_text(encoding="utf-8")
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
+        exec(compile(block, "privacy.md", "exec"), names)
+    (shown,) = re.findall(r"```text\n(.*?)```", page, flags=re.DOTALL)
+    printed = capsys.readouterr().out
+    masked, of_public_texts, numbers = printed.removeprefix(shown).splitlines()
+    assert printed.startswith(shown)
+    assert (masked, of_public_texts, numbers) == ("False", "[]", "['40917733']")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "last_line"),
     [
         ("cascade.md", r"\['apple_pay_or_google_pay' 'age_limit'\]"),
         ("comparing.md", r"\['bayes', 'tf-idf'\]"),
+        ("tables.md", r"\['yes'\]"),
+        ("several_columns.md", r"\[2\]"),
+        ("unlabelled_rows.md", r"\['\w+'\]"),
+        ("scikit_learn.md", "2"),
+        ("reproducibility.md", r"\['minilm'\]"),
+        ("why_not_better.md", r"\[0\]"),
+        ("../start.md", r"\['\w+'\]"),
+        ("../index.md", r"\['\w+'\]"),
     ],
 )
 def test_the_examples_of_a_page_run_one_after_the_other(
     name, last_line, capsys, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    page = DOCS / name
+    page = GUIDE / name
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     names: dict = {}
     for block in blocks:
@@ -117,7 +142,7 @@ def test_the_first_example_is_fifteen_lines_or_fewer():
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", *sorted(f"docs/{p.name}" for p in DOCS.glob("*.md"))]
+    "name", ["README.md", *(path.relative_to(README.parent).as_posix() for path in PAGES)]
 )
 def test_files_and_sections_that_a_page_links_to_exist(name):
     page = README.parent / name

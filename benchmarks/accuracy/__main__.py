@@ -10,7 +10,7 @@
 A run is a line in benchmarks/results/accuracy (or --results DIR). What has a line is not run again,
 so the same command goes on after an interruption. ``--quick`` does a part of a suite in minutes,
 and keeps its lines in a folder of their own. `benchmarks.accuracy.pareto` measures what the models
-cost, and `benchmarks.accuracy.report` makes the tables and figures of docs/benchmarks.md.
+cost, and `benchmarks.accuracy.report` makes the tables and figures of docs/guide/benchmarks.md.
 """
 
 from __future__ import annotations

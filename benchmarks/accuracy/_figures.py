@@ -1,4 +1,4 @@
-"""The figures of docs/benchmarks.md. What is told apart by colour differs in shape, too."""
+"""The figures of docs/guide/benchmarks.md. What is told apart by colour differs in shape, too."""
 
 from __future__ import annotations
 

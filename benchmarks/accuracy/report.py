@@ -1,4 +1,4 @@
-"""Make the tables and figures of docs/benchmarks.md and its annex from the lines of all suites.
+"""Make the tables and figures of docs/guide/benchmarks.md and its annex from all suites' lines.
 
     python -m benchmarks.accuracy.report [--results DIR]
 
@@ -21,8 +21,8 @@ from benchmarks.accuracy._suites import SUITES
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = tuple(
-    DOCS / page
-    for page in ("benchmarks.md", "benchmarks_annex.md", "foundation_models/predictors.md")
+    DOCS / "guide" / page
+    for page in ("benchmarks.md", "benchmarks_annex.md", "models/predictors.md")
 )
 _PANELS = {
     "Banking77, 10 a class": "banking77, 10 a class",

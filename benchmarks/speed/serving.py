@@ -5,7 +5,7 @@
 Each model is loaded by a process of its own, in turns, for 7 rounds; figures are medians. Nothing
 uses more than one thread. Models are trained once and kept in ``--work``; that takes three minutes
 of one core. model2vec is left out if it is not installed. ``--table`` only prints the last results
-as Markdown, for docs/deployment.md.
+as Markdown, for docs/guide/deployment.md.
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ class ImageResizer(TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        images : ndarray of shape (n_images, n_channels_, height, width)
+        images : ndarray of shape (n_images, n_channels, height, width)
             uint8, 0 to 255, if all images have 8 bits, else float32, 0 to 1 or not scaled.
 
         Raises

@@ -24,7 +24,7 @@ from sk_aft import AFTClassifier, AFTRegressor, FoundationFeatureExtractor
 from sk_aft._student._persistence import with_tensors, without_tensors
 from sk_aft.datasets import load_banking77
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "saving.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "guide" / "saving.md"
 
 
 def through_joblib(model):

@@ -554,7 +554,7 @@ def test_a_missing_package_names_the_pip_command(missing, table, monkeypatch):
 
 
 def test_the_example_of_the_page_runs(capsys, tmp_path, monkeypatch):
-    page = Path(__file__).parents[2] / "docs" / "foundation_models" / "onnx.md"
+    page = Path(__file__).parents[2] / "docs" / "guide" / "models" / "onnx.md"
     monkeypatch.chdir(tmp_path)
     (block,) = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), flags=re.DOTALL)
     with warnings.catch_warnings():

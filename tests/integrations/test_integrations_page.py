@@ -1,4 +1,4 @@
-"""The examples of docs/integrations.md run one after the other, as a reader would run them."""
+"""The examples of docs/guide/integrations.md run one after the other, as a reader runs them."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ mlflow = pytest.importorskip("mlflow")
 for package in ("optuna", "cleanlab", "imblearn", "sqlalchemy", "skops"):
     pytest.importorskip(package)
 
-PAGE = Path(__file__).parents[2] / "docs" / "integrations.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guide" / "integrations.md"
 
 
 @pytest.mark.slow

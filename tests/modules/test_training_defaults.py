@@ -1,4 +1,4 @@
-"""The table of training defaults in docs/training.md is that of the classes."""
+"""The table of training defaults in docs/guide/training.md is that of the classes."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from sk_aft import modules
 from sk_aft.modules._training_defaults import TrainingDefaults
 
-DOCS = Path(__file__).parents[2] / "docs" / "training.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guide" / "training.md"
 COLUMNS = {
     "lr": "`lr`",
     "head_lr_factor": "`head_lr_factor`",
@@ -22,7 +22,7 @@ COLUMNS = {
 
 def table():
     """Return the cells of each row of the first table by its first cell."""
-    section = DOCS.read_text().partition("## Defaults\n\n")[2].partition("\n\n")[0]
+    section = PAGE.read_text().partition("## Defaults\n\n")[2].partition("\n\n")[0]
     lines = section.splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     header, _, *rows = cells

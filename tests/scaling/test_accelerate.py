@@ -210,7 +210,7 @@ def test_a_process_that_dies_ends_the_others(tmp_path):
 
 
 def test_the_documented_script_trains_a_student_and_saves_it(tmp_path):
-    page = (SCRIPT.parents[2] / "docs" / "several_gpus.md").read_text(encoding="utf-8")
+    page = (SCRIPT.parents[2] / "docs" / "guide" / "several_gpus.md").read_text(encoding="utf-8")
     script, printed = re.findall(r"```(?:python)?\n(.*?)```", page, flags=re.DOTALL)
     (tmp_path / "train.py").write_text(script, encoding="utf-8")
     run = launch(tmp_path, script=tmp_path / "train.py")

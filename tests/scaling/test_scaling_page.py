@@ -1,4 +1,4 @@
-"""The examples of docs/scaling.md run one after the other, as a reader would run them."""
+"""The examples of docs/guide/scaling.md run one after the other, as a reader would run them."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 for package in ("ray.data", "dask.dataframe", "distributed", "datasets"):
     pytest.importorskip(package)
 
-PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guide" / "scaling.md"
 
 
 @pytest.mark.slow
