@@ -11,20 +11,26 @@ GUIDE = DOCS / "guide"
 PAGES = [path for folder in (DOCS, GUIDE, GUIDE / "models") for path in sorted(folder.glob("*.md"))]
 
 
-@pytest.mark.slow
-def test_every_python_block_of_the_readme_runs(capsys, tmp_path, monkeypatch):
+def test_the_readme_is_short_and_so_are_its_sentences():
+    text = README.read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 120
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    prose = re.sub(r"^\|.*$|^#.*$|<!--.*?-->", "", prose, flags=re.MULTILINE)
+    prose = re.sub(r"\]\([^)]*\)", "]", prose)
+    sentences = re.split(r"(?<=[.?!:;])\s+|\n\n|^- ", prose, flags=re.MULTILINE)
+    assert [one for one in sentences if len(one.split()) > 30] == []
+
+
+def test_the_lines_of_the_readme_run(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert len(blocks) == 11
+    (block,) = re.findall(
+        r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL
+    )
     names: dict = {}
-    for block in blocks:
-        exec(compile(block, str(README), "exec"), names)
-    printed = capsys.readouterr().out.splitlines()
-    assert printed[0].startswith("Transfer ")
-    assert float(printed[3].split()[-1]) > 0.7
-    assert len(names["student"].loss_curve_) == 2
-    assert len(names["both"].predict(names["frame"])) == 60
-    assert names["search"].best_params_.keys() == {"aftclassifier__transfer"}
+    exec(compile(block, str(README), "exec"), names)
+    assert capsys.readouterr().out.splitlines()[-1] == "['lost_or_stolen_card']"
+    megabytes = sum(file.stat().st_size for file in (tmp_path / "intents").iterdir()) / 1e6
+    assert megabytes < 10
 
 
 @pytest.mark.parametrize(
@@ -133,12 +139,6 @@ def test_the_examples_of_a_page_run_one_after_the_other(
     for block in blocks:
         exec(compile(block, str(page), "exec"), names)
     assert re.fullmatch(last_line, capsys.readouterr().out.splitlines()[-1])
-
-
-def test_the_first_example_is_fifteen_lines_or_fewer():
-    section = README.read_text(encoding="utf-8").split("## Fifteen lines")[1]
-    block = section.split("```python\n")[1].split("```")[0]
-    assert len(block.splitlines()) <= 15
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from benchmarks.accuracy import _rivals, _students
 from benchmarks.accuracy._columns import Rows
 from benchmarks.accuracy._suites import (
+    ALONE,
     HOG,
     MODEL2VEC,
     PROBE,
@@ -241,10 +242,11 @@ IMAGE_MODELS = (
 # The same network trained in another way, by kind of rows: it costs what the other one costs.
 SAME_COSTS = {
     "text": {
+        ALONE: (TAUGHT, "float32"),
         TAUGHT_BY_TUNED: (TAUGHT, "int8"),
         TWO_OF_TUNED: (TWO_TAUGHT, _INT8_ONNX),
         TUNED: (PROBE, _INT8_ONNX),
         SETFIT: (PROBE, _INT8_ONNX),
     },
-    "image": {},
+    "image": {ALONE: (TAUGHT, "float32 ONNX")},
 }

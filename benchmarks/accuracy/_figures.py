@@ -97,6 +97,42 @@ def draw_methods(ratios: Mapping[str, Mapping[str, Estimate]]) -> Figure:
     return figure
 
 
+def draw_costs(figures: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw the error of deployed models over the time of a prediction; areas are sizes on disk.
+
+    Parameters
+    ----------
+    figures : sequence of dict
+        Of several forms of a method with about the same time, the first is drawn.
+    """
+    figure = Figure(figsize=(7.2, 3.8), layout="constrained")
+    axes = figure.subplots()
+    drawn = {(one["method"], round(np.log10(one["ms_alone"]))): one for one in reversed(figures)}
+    lowest: dict[float, float] = {}
+    gap = 0.045 * (max(one["error"] for one in figures) - min(one["error"] for one in figures))
+    for (_, column), one in sorted(drawn.items(), key=lambda item: item[1]["error"]):
+        is_ours = "student" in one["method"] or "2 layers" in one["method"]
+        size = one["files_mb"] + one["packages_mb"]
+        axes.scatter(
+            one["ms_alone"], one["error"], s=size / 2, color=_RED if is_ours else _GREY, alpha=0.6
+        )
+        # Labels of about the same time are moved up until they do not cover each other.
+        lowest[column] = max(one["error"], lowest.get(column, 0) + gap)
+        axes.text(
+            one["ms_alone"] * 1.35,
+            lowest[column],
+            f"{one['method']}, {size:,.0f} MB",
+            va="center",
+            fontsize="x-small",
+        )
+    axes.set_xscale("log")
+    axes.set_xlabel("milliseconds for one row, on one thread")
+    axes.set_ylabel("test error, %")
+    axes.margins(x=0.3, y=0.1)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
 def draw_teachers(points: Mapping[str, Mapping[str, tuple[float, float]]]) -> Figure:
     """Draw the accuracy of students over that of the probes of their teachers.
 

@@ -8,22 +8,37 @@ Each table replaces what stands between its marker, such as ``<!-- few -->``, an
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from benchmarks.accuracy._figures import draw_few, draw_methods, draw_teachers
+from benchmarks.accuracy._figures import draw_costs, draw_few, draw_methods, draw_teachers
 from benchmarks.accuracy._paper import PARTS
 from benchmarks.accuracy._paper_report import found, normalised, of_teachers, paper_tables
 from benchmarks.accuracy._report import summary, table, targets
 from benchmarks.accuracy._runs import RESULTS, Runs
 from benchmarks.accuracy._scores import Scores
 from benchmarks.accuracy._suites import SUITES
+from benchmarks.accuracy.pareto import table as costs_table
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = tuple(
-    DOCS / "guide" / page
-    for page in ("benchmarks.md", "benchmarks_annex.md", "models/predictors.md")
+    DOCS / page
+    for page in (
+        "guide/benchmarks.md",
+        "guide/benchmarks_annex.md",
+        "guide/models/predictors.md",
+        "../README.md",
+    )
 )
+_IN_README = {
+    ("student alone", "float32"): "student alone",
+    ("TF-IDF on pseudo-labels", "pickle"): "TF-IDF on labels of MiniLM's probe",
+    ("model2vec", "float32"): "model2vec on the same labels",
+    ("student", "float32"): "**student, taught by MiniLM**",
+    ("probe", "PyTorch"): "MiniLM's probe itself",
+}
 _PANELS = {
     "Banking77, 10 a class": "banking77, 10 a class",
     "Banking77, all labels": "banking77, all",
@@ -56,6 +71,27 @@ def tables(results: Path) -> Iterator[tuple[str, str]]:
         yield f"{suite} targets", "\n".join(lines)
     paper = Runs("paper", results)
     yield from paper_tables(paper)
+    if figures := costs_of(results):
+        yield "pareto", costs_table(figures)
+        yield "readme", "\n".join(readme_table(figures))
+
+
+def costs_of(results: Path) -> list[dict[str, Any]]:
+    """Return what the benchmark of costs has measured."""
+    path = results / "pareto.json"
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def readme_table(figures: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield the five rows of the README: errors and costs on texts with few labels."""
+    by = {(one["method"], one["form"]): one for one in figures if one["data"] == "banking77"}
+    yield "| | test error, % | MB on disk, with packages | ms for one text |"
+    yield "|---|---|---|---|"
+    for (method, form), label in _IN_README.items():
+        if (method, form) in by:
+            one = by[method, form]
+            size = one["files_mb"] + one["packages_mb"]
+            yield f"| {label} | {one['error']:.1f} | {size:,.0f} | {one['ms_alone']:.2g} |"
 
 
 def filled(page: str, texts: dict[str, str]) -> str:
@@ -89,6 +125,11 @@ def draw(results: Path) -> None:
     figures = {"few": draw_few(Scores(Runs("few", results).lines), SUITES["few"].columns)}
     if ratios := normalised(found(PARTS["methods"](), paper)):
         figures["methods"] = draw_methods(ratios)
+    of_texts = [
+        one for one in costs_of(results) if one["data"] == "banking77" and one["error"] is not None
+    ]
+    if of_texts:
+        figures["costs"] = draw_costs(of_texts)
     if points:
         figures["teachers"] = draw_teachers(points)
     for name, figure in figures.items():
