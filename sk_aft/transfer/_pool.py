@@ -15,8 +15,8 @@ from scipy.special import log_softmax, softmax
 
 SMALLEST_PROBABILITY = 1e-6
 _LARGEST_WEIGHT = 8.0
-# How firmly weights stay equal: with 20 labels a smaller number often discards all teachers, and
-# with 100 labels it changes little.
+# How firmly weights stay near the expected ones: with 20 labels a smaller number often discards all
+# teachers, and with 100 labels it changes little.
 _PRIOR_STRENGTH = 30.0
 # Numbers of one model's predictions from which weights are found; more would only cost time.
 _MOST_NUMBERS = 4_000_000
@@ -67,16 +67,19 @@ def pool_numbers(predictions: Sequence[np.ndarray], weights: np.ndarray) -> np.n
 
 
 def weights_of_probabilities(
-    predictions: Sequence[np.ndarray], labels: np.ndarray, sample_weight: np.ndarray
+    predictions: Sequence[np.ndarray],
+    labels: np.ndarray,
+    sample_weight: np.ndarray,
+    expected: np.ndarray | None = None,
 ) -> np.ndarray:
     r"""Find the weights with which the pooled probabilities of known labels are largest.
 
     Minimises, with n rows of weight s_i and J models, over 0 <= w_j <= 8
 
-    .. math:: -\sum_i s_i \log q_{i y_i} + 15 \sum_j (w_j - 1/J)^2
+    .. math:: -\sum_i s_i \log q_{i y_i} + 15 \sum_j (w_j - e_j)^2
 
-    The second term keeps the models' weights equal where few labels say little. Only rows that all
-    models predict count.
+    The second term keeps the weights near the expected ones, e, where few labels say little. Only
+    rows that all models predict count.
 
     Parameters
     ----------
@@ -86,6 +89,8 @@ def weights_of_probabilities(
         Class indices.
     sample_weight : ndarray of shape (n,)
         Weights of the rows, 1 on average.
+    expected : ndarray of shape (n_models,), default=None
+        The weights if nothing is known; equal ones by default.
 
     Returns
     -------
@@ -104,11 +109,14 @@ def weights_of_probabilities(
         ]
         return -float(sample_weight @ pooled[own, labels]), np.array(gradient, dtype=np.float64)
 
-    return _regularised_minimum(loss, len(predictions))
+    return _regularised_minimum(loss, len(predictions), expected)
 
 
 def weights_of_numbers(
-    predictions: Sequence[np.ndarray], targets: np.ndarray, sample_weight: np.ndarray
+    predictions: Sequence[np.ndarray],
+    targets: np.ndarray,
+    sample_weight: np.ndarray,
+    expected: np.ndarray | None = None,
 ) -> np.ndarray:
     """Find the weights with which pooled predictions are closest to known targets.
 
@@ -123,6 +131,8 @@ def weights_of_numbers(
         Standardised targets.
     sample_weight : ndarray of shape (n,)
         Weights of the rows, 1 on average.
+    expected : ndarray of shape (n_models,), default=None
+        The weights if nothing is known; equal ones by default.
 
     Returns
     -------
@@ -141,7 +151,7 @@ def weights_of_numbers(
         squares = sample_weight @ (residuals**2).mean(axis=1) / (2 * variance)
         return float(squares), np.array(gradient, dtype=np.float64)
 
-    return _regularised_minimum(loss, len(predictions))
+    return _regularised_minimum(loss, len(predictions), expected)
 
 
 def score_of_probabilities(
@@ -221,13 +231,13 @@ class Pooling(NamedTuple):
     pool : callable
         From predictions and weights to pooled predictions.
     find_weights : callable
-        From out-of-fold predictions, targets and sample weights to weights.
+        From out-of-fold predictions, targets, sample weights and expected weights to weights.
     score : callable
         From pooled predictions, targets and sample weights to a score from 0 to 1.
     """
 
     pool: Callable[[Sequence[np.ndarray], np.ndarray], np.ndarray]
-    find_weights: Callable[[Sequence[np.ndarray], np.ndarray, np.ndarray], np.ndarray]
+    find_weights: Callable[..., np.ndarray]
     score: Callable[[np.ndarray, np.ndarray, np.ndarray], float]
 
 
@@ -236,17 +246,19 @@ OF_NUMBERS = Pooling(pool_numbers, weights_of_numbers, score_of_numbers)
 
 
 def _regularised_minimum(
-    loss: Callable[[np.ndarray], tuple[float, np.ndarray]], n_models: int
+    loss: Callable[[np.ndarray], tuple[float, np.ndarray]],
+    n_models: int,
+    expected: np.ndarray | None,
 ) -> np.ndarray:
-    equal = np.full(n_models, 1 / n_models)
+    near = np.full(n_models, 1 / n_models) if expected is None else expected
 
     def regularised(weights: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient = loss(weights)
-        penalty = _PRIOR_STRENGTH / 2 * ((weights - equal) ** 2).sum()
-        return value + penalty, gradient + _PRIOR_STRENGTH * (weights - equal)
+        penalty = _PRIOR_STRENGTH / 2 * ((weights - near) ** 2).sum()
+        return value + penalty, gradient + _PRIOR_STRENGTH * (weights - near)
 
     bounds = [(0, _LARGEST_WEIGHT)] * n_models
-    return minimize(regularised, equal, jac=True, bounds=bounds, method="L-BFGS-B").x
+    return minimize(regularised, near, jac=True, bounds=bounds, method="L-BFGS-B").x
 
 
 def _weighted_sum(arrays: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:

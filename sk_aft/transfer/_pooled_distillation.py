@@ -37,10 +37,11 @@ class PooledDistillation(ProbeDistillation):
     with f(x) the student's logits and q_ij the probabilities of teacher j. The linear models
     predict labelled rows out of fold, all on the same folds, and other rows by a model of all
     labelled rows; soft targets are used as X holds them. The weights w are those with which the
-    predictions of labelled rows are best; they stay near 1/J if labels are few. :math:`\lambda` is
-    1 if a model of the student is among the teachers. Otherwise nothing says what the student
-    would learn alone, and :math:`\lambda` is the square root of ``teacher_score``: useless
-    teachers have hardly any effect.
+    predictions of labelled rows are best. If labels are few, they stay near 1/J or, if there are
+    soft targets, near 1 for these and 0 for the others. :math:`\lambda` is 1 if a model of the
+    student is among the teachers. Otherwise nothing says what the student would learn alone, and
+    :math:`\lambda` is the square root of ``teacher_score``: useless teachers have hardly any
+    effect.
 
     For regression, teachers are ridge regressions, q is the weighted sum of their predictions, and
     R is the mean squared difference times :math:`\lambda`.
@@ -60,8 +61,9 @@ class PooledDistillation(ProbeDistillation):
     -----
     There are five folds, or as many as the largest class has rows, stratified by class; rows of
     equal features are in one fold. A row that is the only one of its class has no target. If all
-    are, there are no folds, and all weights are equal. ``teacher_score`` is slightly optimistic,
-    because the few weights are found on the same rows.
+    are, there are no folds, and the weights are 1/J, or 1 for soft targets and 0 for
+    the others. ``teacher_score`` is slightly optimistic, because the few weights are found on the
+    same rows.
 
     Examples
     --------
@@ -118,7 +120,8 @@ class PooledDistillation(ProbeDistillation):
         every = list(out_of_fold.values())
         some = drawn(np.arange(len(labeled)), shape[1])
         judged = [one[some] for one in every]
-        weights = pooling.find_weights(judged, own_targets[some], known.weights[some])
+        expected = _expected_weights(list(teachers))
+        weights = pooling.find_weights(judged, own_targets[some], known.weights[some], expected)
         targets[labeled] = pooling.pool(every, weights)
         for start in range(0, len(others), _ROWS_PER_READ):
             block = others[start : start + _ROWS_PER_READ]
@@ -251,6 +254,16 @@ def _teachers(rows: TransferRows, *, with_student: bool) -> dict[str, _Probe | _
     if rows.soft_targets is not None:
         teachers[SOFT_TARGETS] = _SoftTargets(rows.soft_targets)
     return teachers
+
+
+def _expected_weights(teachers: list[str]) -> np.ndarray | None:
+    """Return the weights of teachers if labels are few: soft targets alone, or None for all alike.
+
+    Soft targets come from a model that has learned the task. Probes beside it know less.
+    """
+    if SOFT_TARGETS not in teachers:
+        return None
+    return np.array([float(name == SOFT_TARGETS) for name in teachers])
 
 
 def _columns_of(features: Any, columns: slice) -> Callable[[np.ndarray], np.ndarray]:

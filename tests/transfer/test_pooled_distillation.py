@@ -201,6 +201,17 @@ def test_masked_rows_are_taught_by_the_other_teachers(make_rows):
     assert (found.argmax(axis=1) == rows.targets).all()
 
 
+def test_soft_targets_alone_count_if_labels_are_few(make_rows):
+    rows = make_rows(24)
+    soft_targets = (0.5 * np.eye(3)[rows.targets] + 1 / 6).astype(np.float32)
+    rows = dataclasses.replace(rows, soft_targets=soft_targets)
+    method = PooledDistillation()
+    method.fit(rows)
+    few = method.teacher_weights
+    assert few["soft targets"] > 0.8
+    assert max(weight for name, weight in few.items() if name != "soft targets") < 0.3
+
+
 def test_given_soft_targets_are_one_of_the_teachers(make_rows):
     rng = np.random.default_rng(0)
     rows = make_rows(90, labeled_mask=np.arange(90) < 60, seed=3)
