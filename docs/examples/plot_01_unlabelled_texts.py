@@ -2,16 +2,16 @@
 Learn from texts without labels, and deploy
 ===========================================
 
-Few of your texts have a label, and many have none. This example trains a small network on both,
-compares it with the same network without a teacher, and saves it as a folder that predicts
-without PyTorch.
+You have a few labelled texts, and many without labels. This example trains a small network on
+both and compares it with the same network without a teacher. Then it saves the network as a folder
+that predicts without PyTorch.
 """
 
 # %%
 # Texts
 # -----
-# Banking77 has questions of bank customers. We take 15 of the 77 intents, keep the labels of ten
-# questions each, and mark all others with ``"?"``.
+# Banking77 contains questions from bank customers. We take 15 of the 77 intents, keep the labels of
+# ten questions each, and replace all other labels with ``"?"``.
 
 import numpy as np
 
@@ -40,8 +40,8 @@ print(f"{(labels != '?').sum()} texts have a label, {(labels == '?').sum()} have
 # %%
 # Train
 # -----
-# The extractor embeds each text once with MiniLM. The student learns the labels, and what linear
-# models of MiniLM's layers predict for all texts.
+# The extractor embeds each text once with MiniLM. The student learns from the labels, and from the
+# predictions of linear models of MiniLM's layers for all texts.
 
 from sklearn.pipeline import make_pipeline
 
@@ -55,7 +55,7 @@ student = pipe[-1]  # complete by itself: raw texts in, labels out
 
 # %%
 # The same network without a teacher learns from the labelled texts only. It also starts from
-# MiniLM's vectors of words.
+# MiniLM's word vectors.
 
 is_known = labels != "?"
 known_texts = [text for text, known in zip(texts, is_known, strict=True) if known]
@@ -63,7 +63,7 @@ alone = AFTClassifier(beta=0, module__start="minilm", random_state=0)
 alone.fit(known_texts, labels[is_known])
 
 # %%
-# A linear probe of MiniLM is often more accurate, but has to run MiniLM for every prediction.
+# A linear probe of MiniLM is often more accurate, but must run MiniLM for every prediction.
 
 from sklearn.linear_model import LogisticRegression
 
@@ -87,8 +87,8 @@ ax.set(xlabel="Accuracy on test texts", xlim=(0, 1))
 # %%
 # Deploy
 # ------
-# ``save_pretrained`` writes a folder without code. ``sk_aft.serving`` reads it with NumPy and
-# tokenizers alone.
+# ``save_pretrained`` writes a folder that contains no code. ``sk_aft.serving`` needs only NumPy and
+# tokenizers to predict from it.
 
 import tempfile
 from pathlib import Path

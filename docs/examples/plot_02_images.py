@@ -2,15 +2,15 @@
 Images: a small network taught by a larger one
 ==============================================
 
-The student is the beginning of EfficientNet-Lite0, fine-tuned on images of 32 x 32 pixels. Its
-teacher is EfficientNet-Lite0 itself, which reads images of 224 x 224 pixels.
+The student is the first blocks of EfficientNet-Lite0, fine-tuned on images of 32 x 32 pixels. Its
+teacher is the whole EfficientNet-Lite0, which reads images at 128 x 128 pixels.
 """
 
 # %%
 # Images
 # ------
-# Fashion-MNIST has pictures of clothes in ten classes. We keep ten labels of each class and 300
-# pictures without a label.
+# Fashion-MNIST contains images of clothes in ten classes. We keep ten labels per class, and 300
+# images without a label.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -32,7 +32,7 @@ for ax, name in zip(axes.flat, np.unique(classes), strict=True):
 # %%
 # Train
 # -----
-# Small images keep this example short: by default, they have 64 x 64 pixels.
+# We use images of 32 x 32 pixels, to be quick. The default is 64 x 64.
 
 from sklearn.pipeline import make_pipeline
 
@@ -54,7 +54,7 @@ print(f"alone:  {alone.score(test_images, test_classes):.3f}")
 # %%
 # Deploy
 # ------
-# A network of images is exported for ONNX Runtime. The graph resizes and normalises the images.
+# Image networks are exported for ONNX Runtime. The graph resizes and normalises the images.
 
 import tempfile
 

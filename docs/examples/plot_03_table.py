@@ -2,15 +2,15 @@
 A table: a network taught by gradient boosting
 ==============================================
 
-Any classifier or regressor can be a teacher. Here, gradient boosting predicts the rows of a table
-out of fold, and a small network learns from what it predicts.
+Any classifier or regressor can be a teacher. Here, a small network learns from the out-of-fold
+predictions of gradient boosting on a table.
 """
 
 # %%
 # A table
 # -------
-# 300 rows have a target, 2,000 have none, which NaN marks. The target depends on products of
-# columns.
+# 300 rows have a target. For the other 2,000, NaN marks the missing target. The target depends on
+# products of columns.
 
 import numpy as np
 from sklearn.datasets import make_friedman1
@@ -40,8 +40,8 @@ pipe.fit(X, known)
 # %%
 # Compare
 # -------
-# A student can be better than its teacher, because it also learns from the targets. It may be worse
-# than its teacher on your table: look before you deploy.
+# A student can be better than its teacher, because it also learns from the targets. It can also be
+# worse, so compare them on your table before you deploy.
 
 import matplotlib.pyplot as plt
 

@@ -2,8 +2,8 @@
 Search with GridSearchCV when rows have no labels
 =================================================
 
-``beta`` is the strength of the transfer. A grid search finds it like any parameter. ``LabeledFold``
-keeps rows without labels in the training part of every split, and scores labelled rows only.
+A grid search can tune ``beta``, the strength of the transfer, like any parameter. ``LabeledFold``
+keeps unlabelled rows in the training part of every split, and scores only labelled rows.
 """
 
 # %%
@@ -25,8 +25,8 @@ print(f"{(labels != '?').sum()} texts have a label, {(labels == '?').sum()} have
 # %%
 # Search
 # ------
-# Each text is embedded once, whatever the number of folds and candidates: features are kept on
-# disk.
+# Features are cached on disk. Each text is therefore embedded only once, for all folds and
+# candidates.
 
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -48,8 +48,8 @@ print(search.best_params_)
 # %%
 # Look
 # ----
-# The bars are standard errors over the folds. Differences within them are chance: here, any
-# teacher is better than none, and how strong it is matters less.
+# Here, any teacher is better than none, and its strength matters less. The bars are standard errors
+# over the folds: smaller differences may be due to chance.
 
 import matplotlib.pyplot as plt
 
@@ -62,7 +62,7 @@ ax.errorbar(
 ax.set(xlabel="beta", ylabel="Accuracy on held-out labelled rows")
 
 # %%
-# The best student is in the pipeline that the search has refitted to all rows.
+# The search has refitted the best pipeline to all rows. The student is its last step.
 
 student = search.best_estimator_[-1]
 print(student.predict(["Where can I use Apple Pay?"]))

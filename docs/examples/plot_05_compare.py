@@ -2,8 +2,8 @@
 Is it worth it? Compare with a linear probe and TF-IDF
 ======================================================
 
-``compare_transfer`` scores a taught student and its rivals on the same folds, measures what each
-costs where it predicts, and says what to deploy.
+``compare_transfer`` scores a taught student and its baselines on the same folds, measures the cost
+of each at prediction, and recommends what to deploy.
 """
 
 # %%
@@ -22,7 +22,7 @@ labels[np.random.default_rng(0).permutation(len(labels))[80:]] = "?"
 # %%
 # Compare
 # -------
-# Without ``candidates``, more rivals take part, and a fine-tuned teacher.
+# Without ``candidates``, more baselines and a fine-tuned teacher take part.
 
 from sk_aft.model_selection import compare_transfer
 
@@ -43,13 +43,13 @@ print(comparison.summary())
 comparison.frame()[["score", "standard_error", "megabytes", "ms_per_row"]].round(3)
 
 # %%
-# The plot shows accuracy against the time of a prediction.
+# The plot shows accuracy against prediction time.
 
 from sk_aft.inspection import ComparisonDisplay
 
 ComparisonDisplay.from_estimator(comparison)
 
 # %%
-# ``best_estimator_`` is what the summary would deploy, fitted to all rows.
+# ``best_estimator_`` is the recommended estimator, fitted to all rows.
 
 print(comparison.best_estimator_)

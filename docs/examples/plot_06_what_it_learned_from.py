@@ -2,15 +2,15 @@
 What a student learned from
 ===========================
 
-Two figures look into a fitted student: how much it listened to each teacher, and how the terms of
-its loss fell.
+Two figures show how much a fitted student relied on each teacher, and how the terms of its loss
+developed.
 """
 
 # %%
 # A student with several teachers
 # -------------------------------
-# The foundation model is MiniLM. Linear models of two of its layers teach, and so do two models of
-# what the student knows by itself.
+# The foundation model is MiniLM. Linear models of two of its layers are teachers. Two more teachers
+# are linear models of what the student knows by itself.
 
 import numpy as np
 from sklearn.pipeline import make_pipeline
@@ -30,11 +30,11 @@ pipe = make_pipeline(
 pipe.fit(texts, labels)
 
 # %%
-# Whom it listened to
-# -------------------
-# Grey bars are what the student knows by itself: TF-IDF of the texts, and the vectors that its
-# network starts from. If they were the longest, the foundation model would add little. With fewer
-# than about 100 labels, all weights are similar and say little.
+# How much each teacher counts
+# ----------------------------
+# Grey bars are what the student knows by itself: TF-IDF of the texts, and the word vectors of its
+# untrained network. If they were the longest, the foundation model would add little. With fewer
+# than about 100 labels, all weights are similar and not informative.
 
 from sk_aft.inspection import TeacherWeightsDisplay
 
@@ -43,8 +43,8 @@ TeacherWeightsDisplay.from_estimator(pipe)
 # %%
 # How the training went
 # ---------------------
-# The task loss is that of the labels. If the transfer loss stays where it began, the student
-# cannot follow its teachers: a larger network or more passes may help.
+# The task loss is the loss on the labels. If the transfer loss stays flat, the student cannot
+# follow its teachers: a larger network or more epochs may help.
 
 from sk_aft.inspection import TransferDisplay
 
@@ -53,6 +53,6 @@ TransferDisplay.from_estimator(pipe)
 # %%
 # In words
 # --------
-# The diagram of a fitted pipeline says below the student's name what it learned from.
+# The diagram of a fitted pipeline shows what the student learned from, below its name.
 
 pipe

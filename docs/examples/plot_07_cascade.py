@@ -3,7 +3,7 @@ A cascade: ask the teacher when the student is not sure
 =======================================================
 
 A student is fast, and its teacher is more accurate. A cascade runs the student on every row, and
-the teacher only on those of which the student is not sure.
+the teacher only on the rows on which the student is unsure.
 """
 
 # %%
@@ -27,8 +27,8 @@ X_test, y_test = ten_intents("test")
 # %%
 # Fit
 # ---
-# The student of this example is weak on purpose: it starts from random numbers and has no teacher.
-# The cascade holds out a third of the rows to find below which probability the teacher is asked.
+# The student of this example is weak on purpose: it starts from random weights and has no teacher.
+# The cascade uses three folds to find the probability below which it asks the teacher.
 
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -48,7 +48,7 @@ print(f"The teacher was asked about {cascade.defers(X_test).mean():.0%} of the t
 # %%
 # What each share of deferred rows gains
 # --------------------------------------
-# The straight line is what random rows would gain.
+# The straight line is what deferring random rows would gain.
 
 from sk_aft.inspection import DeferralDisplay
 

@@ -3,13 +3,13 @@ Several columns: pictures, texts, categories and numbers
 ========================================================
 
 Each column of a DataFrame can have its own teacher. The student reads all columns, or only those
-that you have when it predicts.
+that are available at prediction.
 """
 
 # %%
-# A table of things
-# -----------------
-# Digits stand for photographs of a meter. The label needs the picture and the text together.
+# A table with pictures and texts
+# -------------------------------
+# Digits stand for photographs of a meter. The label depends on both the picture and the text.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -41,7 +41,7 @@ for row, ax in enumerate(axes):
 # A student of all columns
 # ------------------------
 # ``teachers`` says which model reads which column. Columns without a model are read by the student
-# only. Each column of the student has a small network of its own.
+# only. The student has a small network for each column.
 
 from sklearn.pipeline import make_pipeline
 
@@ -55,8 +55,8 @@ print(f"accuracy: {every[-1].score(frame[test], labels[test]):.2f}")
 # %%
 # A student of fewer columns
 # --------------------------
-# ``inputs`` names the columns that the student gets. It learns from all teachers, and predicts
-# where there are no pictures.
+# ``inputs`` names the columns that the student reads. It learns from all teachers, but can predict
+# without pictures.
 
 reader = make_pipeline(
     FoundationFeatureExtractor(teachers, inputs=["note", "pressure"]),
@@ -68,7 +68,7 @@ print(f"accuracy without pictures: {reader[-1].score(frame[test], labels[test]):
 # %%
 # Deploy
 # ------
-# A row is a dict, or many rows a DataFrame or a list of dicts.
+# A single row is a dict. Many rows are a DataFrame or a list of dicts.
 
 import tempfile
 
