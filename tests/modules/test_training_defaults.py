@@ -15,8 +15,8 @@ COLUMNS = {
     "warmup": "warm-up",
     "max_gradient_norm": "clipping",
     "layer_decay": "layer decay",
-    "n_steps": "fewest steps",
-    "n_epochs": "fewest passes",
+    "n_steps": "minimum steps",
+    "n_epochs": "minimum passes",
 }
 
 
