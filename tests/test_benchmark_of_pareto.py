@@ -147,7 +147,7 @@ def test_a_quick_run_measures_and_another_one_only_prints(tmp_path, monkeypatch,
     assert "round 1 of 1: TF-IDF on pseudo-labels, pickle" in first
     figures = json.loads((tmp_path / "quick" / "pareto.json").read_text())
     found = {(one["method"], one["form"]): one for one in figures}
-    assert len(figures) == 5
+    assert len(figures) == 6
     student, small = found["student", "int8"], found["small student", "int8"]
     rival = found["TF-IDF on pseudo-labels", "pickle"]
     assert small["files_mb"] < student["files_mb"] < found["student", "float32"]["files_mb"]
