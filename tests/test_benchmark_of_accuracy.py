@@ -19,8 +19,7 @@ from benchmarks.accuracy._paper import (  # noqa: E402
     Experiment,
     experiments,
 )
-from benchmarks.accuracy._paper_report import found, methods_table, of_teachers  # noqa: E402
-from benchmarks.accuracy._report import table, targets  # noqa: E402
+from benchmarks.accuracy._paper_tables import found, methods_table, of_teachers  # noqa: E402
 from benchmarks.accuracy._rivals import labels_of, pseudo_labels, tfidf  # noqa: E402
 from benchmarks.accuracy._runs import RESULTS, Runs  # noqa: E402
 from benchmarks.accuracy._scores import Scores, estimate, is_worse, ratio  # noqa: E402
@@ -30,6 +29,7 @@ from benchmarks.accuracy._students import (  # noqa: E402
     probe_of_two_layers,
 )
 from benchmarks.accuracy._suites import ALONE, METHODS, SUITES, TAUGHT  # noqa: E402
+from benchmarks.accuracy._tables import table, targets  # noqa: E402
 from benchmarks.accuracy._teachers import teacher  # noqa: E402
 from benchmarks.accuracy.report import PAGES, filled, tables  # noqa: E402
 from sk_aft import FoundationFeatureExtractor  # noqa: E402

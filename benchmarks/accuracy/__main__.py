@@ -27,9 +27,9 @@ from benchmarks.accuracy._data import KINDS, download, what_is_missing
 from benchmarks.accuracy._paper import METHODS as PAPER_METHODS
 from benchmarks.accuracy._paper import experiments
 from benchmarks.accuracy._paper import quick as quick_paper
-from benchmarks.accuracy._report import print_suite
 from benchmarks.accuracy._runs import RESULTS, Runs, code_version
 from benchmarks.accuracy._suites import METHODS, SUITES
+from benchmarks.accuracy._tables import print_suite
 from benchmarks.accuracy._worker import Job, of_experiments, of_suite, run
 
 PAPER = "paper"

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from benchmarks.accuracy import _suites as names
 from benchmarks.accuracy._columns import Column
-from benchmarks.accuracy._paper_report import PUBLISHED
-from benchmarks.accuracy._report import CHEAP_RIVALS, title
+from benchmarks.accuracy._paper_tables import PUBLISHED
 from benchmarks.accuracy._scores import Estimate, Scores, estimate
+from benchmarks.accuracy._tables import CHEAP_RIVALS, title
 
 _GREY, _RED, _DARK, _BLUE, _BLACK = "#9ca3af", "#dc2626", "#7f1d1d", "#2563eb", "#111827"
 _SPREAD: dict[str, Any] = {"fmt": "none", "elinewidth": 1, "capsize": 2}

@@ -83,12 +83,12 @@ def taught_by_tuned(rows: Rows, **parameters: Any) -> Pipeline:
 
 
 def small_alone(rows: Rows) -> Pipeline:
-    """Fit a student with an eightieth of MiniLM's weights to the labels."""
+    """Fit a student with a fiftieth or less of MiniLM's weights to the labels."""
     return alone(rows, **_SMALL)
 
 
 def small(rows: Rows) -> Pipeline:
-    """Fit a student with an eightieth of MiniLM's weights, taught by MiniLM."""
+    """Fit a student with a fiftieth or less of MiniLM's weights, taught by MiniLM."""
     return taught(rows, **_SMALL)
 
 

@@ -15,11 +15,11 @@ from typing import Any
 
 from benchmarks.accuracy._figures import draw_costs, draw_few, draw_methods, draw_teachers
 from benchmarks.accuracy._paper import PARTS
-from benchmarks.accuracy._paper_report import found, normalised, of_teachers, paper_tables
-from benchmarks.accuracy._report import summary, table, targets
+from benchmarks.accuracy._paper_tables import found, normalised, of_teachers, paper_tables
 from benchmarks.accuracy._runs import RESULTS, Runs
 from benchmarks.accuracy._scores import Scores
 from benchmarks.accuracy._suites import SUITES
+from benchmarks.accuracy._tables import summary, table, targets
 from benchmarks.accuracy.pareto import table as costs_table
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.accuracy import _suites as names
 from benchmarks.accuracy._columns import Column
-from benchmarks.accuracy._paper_report import paper_tables
+from benchmarks.accuracy._paper_tables import paper_tables
 from benchmarks.accuracy._runs import Runs
 from benchmarks.accuracy._scores import Scores, is_worse
 from benchmarks.accuracy._suites import METHODS, SUITES
