@@ -20,6 +20,7 @@ from sk_aft._runtime._device import has_room, to_device
 # Bytes gathered at a time: many small rows or few large ones. More would not fit the cache.
 _BYTES_PER_GATHER = 4 << 20
 _ROWS_PER_READ = 8192
+_SMALLEST_LAST = 8  # a last batch of less than an eighth of the rows is left out
 _BATCHES_PER_WINDOW = 50  # at most so many batches are sorted by length together
 
 
@@ -51,10 +52,10 @@ def batches_per_epoch(
     *,
     batch_size: int,
     unlabeled_fraction: float,
-    drops_single_row: bool = True,
+    drops_small_batch: bool = True,
     n_parts: int = 1,
 ) -> int:
-    """Return the number of batches that cover every row at least once.
+    """Return the number of batches of a pass over the rows.
 
     Parameters
     ----------
@@ -64,8 +65,8 @@ def batches_per_epoch(
         Rows per batch.
     unlabeled_fraction : float
         Share of rows without a target in a batch, if there are any.
-    drops_single_row : bool, default=True
-        Whether a last batch of one row is dropped, as by `RowBatches` in training.
+    drops_small_batch : bool, default=True
+        Whether a small last batch is dropped, as by `RowBatches` in training.
     n_parts : int, default=1
         Number of equal parts of each batch, as in `RowBatches`.
 
@@ -75,7 +76,7 @@ def batches_per_epoch(
         At least 1.
     """
     if not n_unlabeled:
-        n_left_out = _n_left_out(n_labeled, batch_size, n_parts) if drops_single_row else 0
+        n_left_out = _n_left_out(n_labeled, batch_size, n_parts) if drops_small_batch else 0
         return -(-(n_labeled - n_left_out) // batch_size)
     n_a_batch = n_parts * _unlabeled_per_batch(batch_size // n_parts, unlabeled_fraction)
     return max(-(-n_labeled // (batch_size - n_a_batch)), -(-n_unlabeled // n_a_batch))
@@ -88,12 +89,17 @@ def _unlabeled_per_batch(batch_size: int, unlabeled_fraction: float) -> int:
 def _n_left_out(n_rows: int, batch_size: int, n_parts: int) -> int:
     """Return how many rows of the last batch are left out of a pass over shuffled rows.
 
-    A part of a single row is not useful: it has no variance and no other row to compare with.
+    A step has the same length whatever the number of its rows. A last batch of a few rows would
+    undo what the others have learned: with 3 after 896 X-rays, twice as many errors. Its rows take
+    part in other passes. A part of a single row has no other row to compare with.
     """
     n_last = n_rows % batch_size
     if n_rows == 1:
         return 0
-    return n_last if n_last < 2 * n_parts else n_last % n_parts
+    least = 2 * n_parts
+    if n_rows > batch_size:
+        least = max(least, batch_size // _SMALLEST_LAST)
+    return n_last if n_last < least else n_last % n_parts
 
 
 class RowBatches:
@@ -118,7 +124,8 @@ class RowBatches:
         Soft targets, which a transfer method may take instead of the features; NaN in rows
         without them. Batches do not hold them.
     shuffle : numpy.random.RandomState, optional
-        Shuffles the rows; by default they keep their order.
+        Shuffles the rows; by default they keep their order. If shuffled, a last batch of less than
+        an eighth of ``batch_size`` is left out; its rows are others in each pass.
     labeled_mask : ndarray of shape (n_rows,), bool, optional
         Which rows have targets; the default is all of them. If some have none, every batch
         holds rows of both kinds, those with targets first. A pass sees every row at least
@@ -172,7 +179,7 @@ class RowBatches:
             len(self.inputs) - n_labeled,
             batch_size=self._whole_batch,
             unlabeled_fraction=self._unlabeled_fraction,
-            drops_single_row=self.shuffle is not None,
+            drops_small_batch=self.shuffle is not None,
             n_parts=self._n_parts,
         )
 

@@ -97,6 +97,30 @@ def test_the_number_of_batches_is_known_before_they_are_made(
         n_unlabeled,
         batch_size=batch_size,
         unlabeled_fraction=fraction,
-        drops_single_row=shuffles,
+        drops_small_batch=shuffles,
     )
     assert len(list(batches)) == len(batches) == expected
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "sizes"),
+    [
+        (259, [128, 128]),  # a last batch of less than an eighth
+        (271, [128, 128]),
+        (272, [128, 128, 16]),
+        (140, [128]),
+        (3, [3]),  # the only batch, however small
+    ],
+)
+def test_a_small_last_batch_is_left_out(n_rows, sizes):
+    batches = RowBatches(
+        ArrayTensors(np.arange(n_rows)[:, None]),
+        torch.arange(n_rows),
+        batch_size=128,
+        device=torch.device("cpu"),
+        shuffle=np.random.RandomState(0),
+    )
+    passes = [list(batches) for _ in range(10)]
+    assert [[len(batch.targets) for batch in one] for one in passes] == [sizes] * 10
+    seen = torch.cat([batch.targets for one in passes for batch in one])
+    assert len(seen.unique()) == n_rows  # those left out are others in each pass
