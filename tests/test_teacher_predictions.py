@@ -480,3 +480,10 @@ def test_real_data_of_two_classes():
         AFTClassifier(missing_label=-1, random_state=0, max_epochs=20),
     ).fit(X[:400], marked[:400])
     assert pipe.score(X[400:], y[400:]) > 0.9
+
+
+def test_a_column_of_texts_is_named_as_a_category():
+    frame = pd.DataFrame({"town": ["Oslo", "Rome"] * 20, "age": range(40)})
+    teacher = TeacherPredictions(HistGradientBoostingClassifier())
+    with pytest.raises(ValueError, match=r"cannot be fitted.*astype\('category'\)"):
+        FoundationFeatureExtractor(teacher).fit(frame, ["a", "b"] * 20)

@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(f"{PROGRAM} {options.command}: {error}")
         return _WRONG_USAGE
     except _BAD_INPUT as error:
-        complain(f"Error: {error}")
+        complain(f"Error: {error}{_advice(error, options.command)}")
         return _FAILED
     return 0
 
@@ -79,6 +79,14 @@ def _run(options: argparse.Namespace) -> None:
     from sk_aft._command._demo import demo
 
     return demo(options)
+
+
+def _advice(error: Exception, command: str | None) -> str:
+    """Return how to install a package that Python alone says is missing."""
+    is_plain = isinstance(error, ModuleNotFoundError) and str(error).startswith("No module named")
+    if not is_plain or command == "predict":
+        return ""
+    return f". {command or 'The demonstration'} needs the whole package: pip install 'sk-aft[demo]'"
 
 
 def _check_label(options: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from sklearn.utils import _safe_indexing
 from sk_aft._data._missing import missing_mask
 
 # What unlabelled rows are often marked with.
-_MARKS = (-1, "-1", "", "unknown", "unlabeled", "unlabelled")
+_MARKS = (-1, "-1", "", "?", "nan", "unknown", "unlabeled", "unlabelled")
 
 
 def labeled_mask(y: Any, missing_label: Any) -> np.ndarray:

@@ -202,7 +202,8 @@ class Rows:
     def missing_error(self, index: int, advice: str = "") -> ValueError:
         """Return the error for the missing row at ``index``."""
         fill = (
-            "fill it, for example with an empty string (X.fillna('')), or leave the row out."
+            "fill it, for example with an empty string (X.fillna('')), or leave the row out. A "
+            "column of categories is one after astype('category')."
             if self.kind in ("text", "pair")
             else "fill it with an image, or leave the row out."
         )

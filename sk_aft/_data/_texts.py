@@ -8,11 +8,14 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
-from tokenizers import Encoding, Tokenizer
 
 from sk_aft._data._counted_notes import give_note
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
 
 # What the warning of texts that are too long begins with, as a pattern.
 TRUNCATION = r"\d+ of \d+ texts have more than max_length"
@@ -46,6 +49,13 @@ class TextEncoder:
     def __init__(self, document: str, max_length: int) -> None:
         if not isinstance(max_length, (int, np.integer)) or max_length < 1:
             raise ValueError(f"max_length={max_length!r} is not a number of tokens, 1 or more")
+        try:
+            from tokenizers import Tokenizer  # a deployed student of images has no need of it
+        except ImportError as error:
+            raise ImportError(
+                f"tokenizers is needed to read texts ({error}): pip install tokenizers"
+            ) from error
+
         self.max_length = max_length
         with _explained():
             self.tokenizer = Tokenizer.from_str(document)

@@ -168,7 +168,7 @@ def _how_to_use_it(facts: CardFacts) -> str:
             "network. `save_pretrained(..., onnx=True)` adds it."
         )
         return f"{whole}\n\n{why}"
-    packages = ["numpy", "tokenizers"]
+    packages = ["numpy", "tokenizers"] if "text" in facts.kinds else ["numpy"]
     packages += [] if facts.is_static_text else ["onnxruntime"]
     packages += ["pillow"] if "image" in facts.kinds else []
     return (

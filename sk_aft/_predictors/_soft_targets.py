@@ -228,7 +228,12 @@ class Lesson(NamedTuple):
         try:
             return clone(teacher.estimator).fit(values, targets)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{name_of(teacher)} cannot be fitted: {error}") from error
+            advice = (
+                " Convert columns of texts to categories, with X[column].astype('category')."
+                if "could not convert string" in str(error)
+                else ""
+            )
+            raise ValueError(f"{name_of(teacher)} cannot be fitted: {error}{advice}") from error
 
 
 def is_predictor(model: Any) -> bool:

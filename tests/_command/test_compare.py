@@ -111,7 +111,7 @@ def test_folders_and_data_that_cannot_be_used(texts, tmp_path, capsys):
     assert "only images of 'cats'" in line
     rows = write_csv(tmp_path / "n.csv", {"a": [1, "", 3, 4], "y": ["u", "v", "u", "v"]})
     line = refused(capsys, rows, "--label", "y", "--cv", "2", "--out", tmp_path / "report")
-    assert "Numbers are missing in 'a' (1 row of the first)" in line
+    assert "Numbers are missing in 'a' (1 row of 'a')" in line
 
 
 def test_a_missing_package_is_named_before_any_work(texts, tmp_path):

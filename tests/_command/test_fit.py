@@ -220,7 +220,7 @@ def test_missing_numbers_beside_other_columns(tmp_path, capsys):
     columns = {"town": ["a", "b"] * 10, "age": [*range(19), ""], "y": ["x", "y"] * 10}
     rows = write_csv(tmp_path / "rows.csv", columns)
     line = refused(capsys, rows, "--label", "y", "--out", tmp_path / "model")
-    assert "Numbers are missing in 'age' (1 row of the first)" in line
+    assert "Numbers are missing in 'age' (1 row of 'age')" in line
 
 
 def test_regression_by_a_fine_tuned_teacher(tmp_path, capsys):

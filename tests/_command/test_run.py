@@ -67,6 +67,17 @@ def test_a_process_ends_with_the_status_and_one_line(tmp_path):
         assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_serving_environment_is_told_what_training_needs(tmp_path):
+    rows = write_csv(tmp_path / "rows.csv", texts_of(8))
+    code = (
+        "import sys; sys.modules['sklearn'] = None; from sk_aft._command import main; "
+        f"sys.exit(main(['fit', {str(rows)!r}, '--label', 'y', '--out', 'm']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT)
+    assert done.returncode == 1
+    assert "pip install 'sk-aft[demo]'" in done.stderr
+
+
 def test_help_imports_neither_pytorch_nor_scikit_learn():
     code = (
         "import sys; from sk_aft._command._arguments import build_parser; import sk_aft._command; "

@@ -74,6 +74,13 @@ def test_mark_among_other_classes_is_warned_of(dtype):
         assert student().fit(X, y).classes_.tolist() == [-1, 0, 1]
 
 
+def test_a_question_mark_among_classes_is_warned_of():
+    y = np.array(NAMES, dtype=object)
+    y[10:] = "?"
+    with pytest.warns(UserWarning, match=r"learns '\?' as a class.*missing_label='\?'"):
+        student().fit(X, y)
+
+
 @pytest.mark.parametrize("wrap", [list, np.array, pd.Series, pd.Categorical])
 def test_minus_one_as_a_text_is_warned_of(wrap):
     message = "'-1' and 2 other classes.*missing_label='-1'.*LabeledFold"
