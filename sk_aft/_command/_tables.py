@@ -143,8 +143,8 @@ def check_numbers_are_there(data: TrainingData) -> None:
     if holes:
         raise CommandError(
             f"Numbers are missing in {listed(holes)} ({counted(n_missing[holes[0]], 'row')} of "
-            f"{holes[0]!r}): fill them, for example with the mean, or name the columns to read with --text, --image, --category, "
-            "--number."
+            f"{holes[0]!r}): fill them, for example with the mean, or name the "
+            "columns to read with --text, --image, --category, --number."
         )
 
 
