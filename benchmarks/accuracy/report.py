@@ -85,7 +85,7 @@ def costs_of(results: Path) -> list[dict[str, Any]]:
 def readme_table(figures: list[dict[str, Any]]) -> Iterator[str]:
     """Yield the five rows of the README: errors and costs on texts with few labels."""
     by = {(one["method"], one["form"]): one for one in figures if one["data"] == "banking77"}
-    yield "| | test error, % | MB on disk, with packages | ms for one text |"
+    yield "| | test error, % | MB on disk, with imported packages | ms for one text |"
     yield "|---|---|---|---|"
     for (method, form), label in _IN_README.items():
         if (method, form) in by:
