@@ -81,7 +81,8 @@ class AFTRegressor(StudentEstimator, NeuralNetRegressor):
         steps. At most 500 passes are made.
     batch_size : int, default=128
         Rows per batch. The transfer compares the rows of a batch with each other. Rows are shuffled
-        in each epoch, and a last batch of less than an eighth of ``batch_size`` is left out.
+        in each epoch, and a last batch of less than an eighth of ``batch_size`` is left out if at
+        least four others are full.
     lr_schedule : {"cosine", "constant"}, default="cosine"
         Whether the learning rates fall to zero along a cosine. Networks that are fine-tuned start
         with a warm-up, in which they rise. An `LRScheduler` among ``callbacks`` replaces both.

@@ -20,7 +20,8 @@ from sk_aft._runtime._device import has_room, to_device
 # Bytes gathered at a time: many small rows or few large ones. More would not fit the cache.
 _BYTES_PER_GATHER = 4 << 20
 _ROWS_PER_READ = 8192
-_SMALLEST_LAST = 8  # a last batch of less than an eighth of the rows is left out
+_SMALLEST_LAST = 8  # a last batch of less than an eighth of the rows is left out,
+_FEW_BATCHES = 4  # but not after fewer full ones, of whose steps it is too large a part
 _BATCHES_PER_WINDOW = 50  # at most so many batches are sorted by length together
 
 
@@ -97,7 +98,7 @@ def _n_left_out(n_rows: int, batch_size: int, n_parts: int) -> int:
     if n_rows == 1:
         return 0
     least = 2 * n_parts
-    if n_rows > batch_size:
+    if n_rows > _FEW_BATCHES * batch_size:
         least = max(least, batch_size // _SMALLEST_LAST)
     return n_last if n_last < least else n_last % n_parts
 
@@ -125,7 +126,8 @@ class RowBatches:
         without them. Batches do not hold them.
     shuffle : numpy.random.RandomState, optional
         Shuffles the rows; by default they keep their order. If shuffled, a last batch of less than
-        an eighth of ``batch_size`` is left out; its rows are others in each pass.
+        an eighth of ``batch_size``, after four or more full ones, is left out; its rows are
+        others in each pass.
     labeled_mask : ndarray of shape (n_rows,), bool, optional
         Which rows have targets; the default is all of them. If some have none, every batch
         holds rows of both kinds, those with targets first. A pass sees every row at least

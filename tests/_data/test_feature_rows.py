@@ -105,10 +105,10 @@ def test_the_number_of_batches_is_known_before_they_are_made(
 @pytest.mark.parametrize(
     ("n_rows", "sizes"),
     [
-        (259, [128, 128]),  # a last batch of less than an eighth
-        (271, [128, 128]),
-        (272, [128, 128, 16]),
-        (140, [128]),
+        (515, 4 * [128]),  # a last batch of less than an eighth
+        (527, 4 * [128]),
+        (528, [*4 * [128], 16]),
+        (140, [128, 12]),  # too large a part of the steps
         (3, [3]),  # the only batch, however small
     ],
 )
