@@ -118,7 +118,7 @@ def _model2vec(rows: Rows, path: Path, work: Path) -> None:
     from model2vec.inference import StaticModelPipeline
     from model2vec.inference.mlp import MLPHead
 
-    fitted = _rivals.model2vec(_students.probe(rows), rows)
+    fitted = _rivals.model2vec(_rivals.labels_of(_students.probe(rows), rows), rows)
     pipeline = fitted.model_.to_pipeline()
     head = pipeline.head
     classes = fitted.classes_[head.classes_.astype(int)].astype(str)
