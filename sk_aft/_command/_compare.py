@@ -19,20 +19,21 @@ from sk_aft._command._tables import (
     TEXT,
     TrainingData,
     check_numbers_are_there,
-    read_training_data,
 )
 
 # Candidates that need a foundation model, which reads texts or images.
 _OF_FOUNDATION_MODELS = ("probe", "tuned-teacher")
 
 
-def compare(options: argparse.Namespace) -> None:
+def compare(options: argparse.Namespace, data: TrainingData) -> None:
     """Compare students with their rivals on a file of rows, and write the report.
 
     Parameters
     ----------
     options : Namespace
         As `_arguments` defines them.
+    data : TrainingData
+        The rows.
 
     Raises
     ------
@@ -44,7 +45,6 @@ def compare(options: argparse.Namespace) -> None:
     if options.scoring is not None and options.scoring not in get_scorer_names():
         hint = did_you_mean(options.scoring, get_scorer_names())
         raise CommandError(f"scikit-learn has no scorer {options.scoring!r}{hint}")
-    data = read_training_data(options)
     check_numbers_are_there(data)
     check_folds(data.labels, options.cv)
     models = teacher_models(options.teacher, data, options.seed)

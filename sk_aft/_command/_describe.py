@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sk_aft._command._labels import shown_classes
+from sk_aft._command._labels import classes_of_one_row, shown_classes
 from sk_aft._command._messages import counted, listed
 from sk_aft._command._tables import TrainingData
 
@@ -37,4 +37,7 @@ def describe_data(data: TrainingData) -> list[str]:
         lines.append(f"Columns: {'; '.join(read)}.")
     if data.left_out:
         lines.append(f"Not read, because they are empty or unnamed: {listed(data.left_out)}.")
+    if rare := classes_of_one_row(data.labels):
+        have = "has" if len(rare) == 1 else "each have"
+        lines.append(f"Labels of one row: {listed(rare)} {have} a single labelled row.")
     return [*lines, *data.hints]

@@ -26,11 +26,10 @@ from sk_aft._command._tables import (
     TrainingData,
     check_numbers_are_there,
     read_test_data,
-    read_training_data,
 )
 from sk_aft.modules import StaticText
 from sk_aft.preprocessing import SubwordTokenizer
-from sk_aft.serving._folder import CONFIG, FolderError, StudentFolder
+from sk_aft.serving._folder import CONFIG, ONNX, WEIGHTS, FolderError, StudentFolder
 from sk_aft.transfer._pooled_distillation import SOFT_TARGETS, STUDENT_ROWS, STUDENT_START
 
 _MOST_TEACHERS_SHOWN = 6
@@ -42,13 +41,15 @@ _SHOWN_TEACHERS = {
 _LAYER = re.compile(r"(.+)_layer(\d+)")
 
 
-def fit(options: argparse.Namespace) -> None:
+def fit(options: argparse.Namespace, data: TrainingData) -> None:
     """Train a student, save it, and print what it learned and how to use it.
 
     Parameters
     ----------
     options : Namespace
         As `_arguments` defines them.
+    data : TrainingData
+        What it learns from.
 
     Raises
     ------
@@ -56,7 +57,6 @@ def fit(options: argparse.Namespace) -> None:
         If the data or the folder cannot be used; nothing is trained then.
     """
     _check_out(options.out)
-    data = read_training_data(options)
     if set(data.kinds.values()) != {NUMBER}:  # these are filled
         check_numbers_are_there(data)
     models = teacher_models(options.teacher, data, options.seed)
@@ -181,7 +181,12 @@ def _report_folder(options: argparse.Namespace, *, is_served: bool) -> None:
                 "It was not trained on these rows: without --test-fraction it learns from all.",
                 quiet=options.quiet,
             )
-    report(f"Saved: {options.out}/ ({megabytes(options.out):.1f} MB)")
+    size = megabytes(options.out)
+    served = ""
+    if (options.out / ONNX).is_file():
+        rest = size - (options.out / WEIGHTS).stat().st_size / 1e6
+        served = f"; {rest:.1f} MB without {WEIGHTS}, which only PyTorch needs"
+    report(f"Saved: {options.out}/ ({size:.1f} MB{served})")
     if not is_served:
         report(
             "It predicts with PyTorch only, because onnx or onnxruntime is not installed. Run "

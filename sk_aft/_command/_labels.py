@@ -127,6 +127,13 @@ def check_folds(labels: Labels, n_folds: int) -> None:
         )
 
 
+def classes_of_one_row(labels: Labels) -> list[str]:
+    """Return the classes that have a single labelled row: a slip of the pen, or too few labels."""
+    if labels.task == REGRESSION:
+        return []
+    return [str(label) for label, n in Counter(labels.targets.tolist()).items() if n == 1]
+
+
 def _is_mark(cell: Any, missing_label: str | None) -> bool:
     if missing_label is None:
         return False

@@ -68,14 +68,16 @@ def _run(options: argparse.Namespace) -> None:
         return predict(options)
     if options.command in ("compare", "fit"):
         _check_label(options)
-    if options.command == "fit":
-        from sk_aft._command._fit import fit
+        from sk_aft._command._tables import read_training_data
 
-        return fit(options)
-    if options.command == "compare":
+        data = read_training_data(options)  # before PyTorch, which takes seconds, is imported
+        if options.command == "fit":
+            from sk_aft._command._fit import fit
+
+            return fit(options, data)
         from sk_aft._command._compare import compare
 
-        return compare(options)
+        return compare(options, data)
     from sk_aft._command._demo import demo
 
     return demo(options)

@@ -202,8 +202,7 @@ class Rows:
     def missing_error(self, index: int, advice: str = "") -> ValueError:
         """Return the error for the missing row at ``index``."""
         fill = (
-            "fill it, for example with an empty string (X.fillna('')), or leave the row out. A "
-            "column of categories is one after astype('category')."
+            "fill it, for example with an empty string (X.fillna('')), or leave the row out."
             if self.kind in ("text", "pair")
             else "fill it with an image, or leave the row out."
         )
@@ -278,7 +277,7 @@ class Rows:
         with named(column):
             rows = rows if kind is None else rows.read_as(kind)
             if not missing:
-                rows.check_complete()
+                rows.check_complete(OR_CATEGORY if rows.kind == "text" else "")
         return rows
 
     def image(self, index: int) -> np.ndarray:
@@ -422,6 +421,8 @@ _HOW_TO_PASS_COLUMNS = (
     "a ColumnTransformer. A mapping such as model={'text': 'minilm'} says which foundation model "
     "reads which column."
 )
+# The end of messages about a missing row of a column that may be meant as categories.
+OR_CATEGORY = " A column of categories is one after astype('category')."
 _HOW_TO_CONVERT = {
     ("text", "numeric"): ": strings are not numbers, make them numbers with .astype(float).",
     ("numeric", "text"): ": numbers are not texts, make them texts with .astype(str); "

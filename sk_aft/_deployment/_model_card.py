@@ -13,6 +13,7 @@ from sk_aft._deployment._card_facts import TABULAR, CardFacts
 from sk_aft._optional import import_optional
 
 _MOST_CLASSES = 20
+_CELLS_PER_LINE = 4
 _SECONDS, _MOST_CALLS = 0.5, 200
 _ROWS_OF = {
     "text": "texts",
@@ -182,8 +183,10 @@ def _how_to_use_it(facts: CardFacts) -> str:
 def _example(facts: CardFacts) -> str:
     """Return an expression of rows."""
     if facts.columns:
-        cells = ", ".join(f"{name!r}: {_CELLS[kind]}" for name, kind in facts.columns.items())
-        return f"[{{{cells}}}]"
+        cells = [f"{name!r}: {_CELLS[kind]}" for name, kind in facts.columns.items()]
+        starts = range(0, len(cells), _CELLS_PER_LINE)
+        lines = [", ".join(cells[start : start + _CELLS_PER_LINE]) for start in starts]
+        return "[{" + ",\n    ".join(lines) + "}]"
     if facts.kind in TABULAR:
         row = ", ".join([_CELLS[facts.kind]] * (facts.n_columns or 1))
         return f"[[{row}]]"
@@ -230,7 +233,11 @@ def _what_it_learned_from(facts: CardFacts) -> str:
             f"(transfer `{facts.transfer}`, beta {facts.beta:g}):\n\n{_models(facts.teachers)}"
         )
     if facts.started_from is not None:
-        started = f"Its weights started from this model:\n\n{_models([facts.started_from])}"
+        started = (
+            f"Its weights started from this model:\n\n{_models([facts.started_from])}\n\n"
+            "They are derived from it: whoever passes them on keeps to its licence, and passes on "
+            "its copyright notice if the licence asks for it."
+        )
     else:
         started = "Its weights started from random numbers, or from a network of its author."
     versions = ", ".join(f"{name} {version}" for name, version in facts.versions.items())

@@ -174,7 +174,7 @@ def compare_transfer(
     )
     seconds = race.plan(estimate_time(data, race.to_fit(), extractor), time_budget)
     if verbose:
-        print(_announcement(data, race, seconds))
+        print(_announcement(data, race, seconds, time_budget))
     feature_start = time.perf_counter()
     if extractor is not None:
         extractor.set_params(verbose=verbose).precompute(data.X)
@@ -217,7 +217,9 @@ def compare_transfer(
     )
 
 
-def _announcement(data: ComparisonData, race: Race, seconds: float) -> str:
+def _announcement(
+    data: ComparisonData, race: Race, seconds: float, time_budget: float | None
+) -> str:
     """Return what is about to happen, and how long it takes."""
     n_labeled, n_unlabeled, n_kept = len(data.labeled), len(data.unlabeled), race.n_kept()
     others = f", with {n_unlabeled:,} rows without a label" if n_unlabeled else ""
@@ -227,6 +229,11 @@ def _announcement(data: ComparisonData, race: Race, seconds: float) -> str:
         f"rows{others}.{kept} Expected time: about {duration(seconds)}.",
         *(f"Left out: {name}, {why}." for name, why in race.left_out.items()),
     ]
+    if time_budget is not None and seconds > time_budget:
+        lines.append(
+            f"This is more than the time_budget of {duration(time_budget)}, because "
+            f"{' and '.join(race.names)} always take part."
+        )
     return "\n".join(lines)
 
 

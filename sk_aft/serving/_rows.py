@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Number
 from os import PathLike
 from typing import Any
 
@@ -20,6 +21,10 @@ from sk_aft._data._missing import is_missing
 from sk_aft._data._rows import Rows, as_rows, check_finite, named
 
 _FILL = "fill it, as the rows that the student was trained on were."
+_EXPECTED = {
+    "text": "a text or a list of texts",
+    "image": "an image or a list of images (paths, bytes, PIL images or arrays)",
+}
 
 
 def check_rows(
@@ -69,6 +74,8 @@ def check_rows(
         return _check_frame(X, column_kinds or {})
     if kind == "numeric" and names is not None:
         X = _table(X, list(names))
+    if kind in _EXPECTED:
+        _check_no_other_rows(X, kind)
     if kind == "image":
         _check_not_flat(X, n_bands, image_size)
     rows = as_rows(_as_many(X, kind, n_bands), kind=kind)
@@ -99,6 +106,16 @@ def _numbers(column: Any, name: Any) -> np.ndarray:
         return np.array([np.nan if is_missing(v) else v for v in column], dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"column {name!r} holds something else than numbers: {error}") from error
+
+
+def _check_no_other_rows(X: Any, kind: str) -> None:
+    """Raise if rows are dicts, numbers or nothing, where texts or images are expected."""
+    is_list = isinstance(X, (list, tuple)) and len(X) > 0
+    first = X[0] if is_list else X
+    is_other = isinstance(first, (Mapping, Number)) or (kind == "text" and isinstance(first, bytes))
+    if X is None or (is_other and not (is_list and is_missing(first))):
+        got = f"a {type(X).__name__} of {type(first).__name__}" if is_list else f"{X!r:.60}"
+        raise ValueError(f"Expected {_EXPECTED[kind]}, got {got}.")
 
 
 def _check_not_flat(X: Any, n_bands: int | None, size: Sequence[int] | None) -> None:

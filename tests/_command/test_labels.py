@@ -5,6 +5,7 @@ import pytest
 
 from sk_aft._command._labels import (
     check_folds,
+    classes_of_one_row,
     read_labels,
     shown_classes,
     warn_of_unused_mark,
@@ -46,6 +47,11 @@ def test_marked_rows_have_no_label(cells, mark):
 def test_a_usual_mark_that_is_not_named_is_warned_of():
     with pytest.warns(UserWarning, match="'unknown' is learned as a class.*--missing-label"):
         read(["a", "b", "unknown"])
+
+
+def test_classes_of_one_row_are_found():
+    assert classes_of_one_row(read(["a", "b", "a", "c", "", "c", "d"])) == ["b", "d"]
+    assert classes_of_one_row(read(["1", "2.5", "3"], task="regression")) == []
 
 
 def test_a_mark_that_no_row_has_is_warned_of():

@@ -87,6 +87,18 @@ def test_help_imports_neither_pytorch_nor_scikit_learn():
     assert done.stdout == "set()\n"
 
 
+def test_a_wrong_column_is_named_before_pytorch_is_imported(tmp_path):
+    path = write_csv(tmp_path / "rows.csv", texts_of(4))
+    code = (
+        "import sys; from sk_aft._command import main; "
+        f"main(['fit', {str(path)!r}, '--label', 'topik', '--out', 'm']); "
+        "print('torch' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "did you mean 'topic'?" in run.stderr
+    assert run.stdout.strip() == "False"
+
+
 def test_words_of_messages():
     assert [counted(1, "row"), counted(2000, "row")] == ["1 row", "2,000 rows"]
     assert counted(2, "class") == "2 classes"

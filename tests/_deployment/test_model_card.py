@@ -1,3 +1,4 @@
+import ast
 import re
 import sys
 import time
@@ -133,6 +134,14 @@ def test_the_card_tells_all_facts():
     ):
         assert fact in card, fact
     assert "pixels" not in card
+
+
+def test_an_example_of_many_columns_has_short_lines():
+    columns = {f"column {number}": "numeric" for number in range(70)}
+    card = model_card(replace(MIXED, columns=columns))
+    example = card.split("rows = ")[1].split("student.predict")[0]
+    assert max(map(len, example.splitlines())) < 100
+    assert list(ast.literal_eval(example.split("\nrows = ")[0])[0]) == list(columns)
 
 
 def test_what_was_not_measured_is_said():

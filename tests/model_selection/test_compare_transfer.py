@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -243,6 +244,7 @@ def test_a_time_budget_leaves_the_expensive_out(iris, capsys, own_cache):
     printed = capsys.readouterr().out
     assert "Expected time: about" in printed
     assert "Left out: student-of-tuned, expected to take" in printed
+    assert "This is more than the time_budget of 1 s, because student" in printed
     assert "not compared, for lack of time" in comparison.summary()
     assert "student-of-tuned" in comparison._repr_html_()
 
@@ -352,6 +354,9 @@ def test_a_candidate_that_fails_is_named(iris):
 def test_a_mark_that_marks_nothing_is_named(iris):
     with pytest.warns(UserWarning, match="missing_label=-7 marks no row"):
         compare_transfer(*iris, candidates=["linear"], missing_label=-7, cv=2, verbose=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        compare_transfer(*iris, candidates=["linear"], missing_label=np.nan, cv=2, verbose=0)
 
 
 @pytest.mark.parametrize("counts", [(150, 8), (51, 51, 51), (58, 2)])

@@ -34,6 +34,17 @@ def test_a_gain_within_chance_does_not_clearly_pay():
     )
 
 
+def test_a_student_whose_gain_may_be_chance_is_deployed_with_a_caveat():
+    alone = result("student-alone", [0.78, 0.79, 0.81])
+    taught = result("student", [0.80, 0.83, 0.81])
+    first, second, *_ = summarise([alone, taught], {}, scoring="accuracy", n_unlabeled=0).split(
+        "\n"
+    )
+    assert first.startswith("Transfer does not clearly pay")
+    assert second.startswith("Deploy “student”")
+    assert "the gain may be chance" in second
+
+
 def test_a_clear_loss_hurts():
     first = summarise(
         [TAUGHT._replace(name="student-alone"), ALONE._replace(name="student")],

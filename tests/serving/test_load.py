@@ -155,7 +155,12 @@ def test_images_of_every_form_and_size(saved, tmp_path):
     ("name", "rows", "message"),
     [
         ("texts", [], "0 sample"),
-        ("texts", None, "X is None"),
+        ("texts", None, "Expected a text or a list of texts, got None"),
+        ("texts", 3, "Expected a text or a list of texts, got 3"),
+        ("texts", [1, 2], "Expected a text or a list of texts, got a list of int"),
+        ("texts", {"text": "a"}, r"Expected a text .*got {'text': 'a'}"),
+        ("texts", [np.nan, "a"], "Row 0 of X is missing"),
+        ("images", [1, 2], "Expected an image .*got a list of int"),
         ("texts", ["a", None], "Row 1 of X is missing"),
         ("texts", ["a", 3], "mixes types: row 0 is text and row 1"),
         ("texts", IRIS, "Expected text rows, got numeric"),

@@ -186,7 +186,9 @@ def check_data(
         raise ValueError(
             f"All {len(is_labeled)} rows of y are {missing_label!r}: none has a label."
         )
-    if missing_label is not None and is_labeled.all() and X_unlabeled is None:
+    # NaN is the usual mark; another that marks nothing may be a slip.
+    is_nan = missing_label is None or missing_label != missing_label
+    if not is_nan and is_labeled.all() and X_unlabeled is None:
         warnings.warn(
             f"missing_label={missing_label!r} marks no row of y, so all rows have a label.",
             stacklevel=3,

@@ -250,6 +250,12 @@ def _what_to_deploy(
         if alike:
             more = " and others" if len(alike) > _MOST_NAMED else ""
             text += f", which is as accurate as {', '.join(alike[:_MOST_NAMED])}{more}, and fast"
+        elif (
+            chosen is taught
+            and ALONE in by_name
+            and not difference(taught, by_name[ALONE]).is_clear
+        ):
+            text += ": it scores highest, though the gain may be chance"
     expensive = [one for one in results if one.role == TEACHER and one is not chosen]
     if expensive:
         best = max(expensive, key=lambda one: one.scores.mean())
