@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 
 import numpy as np
@@ -32,6 +33,7 @@ from benchmarks.accuracy._suites import ALONE, METHODS, SUITES, TAUGHT  # noqa: 
 from benchmarks.accuracy._tables import table, targets  # noqa: E402
 from benchmarks.accuracy._teachers import teacher  # noqa: E402
 from benchmarks.accuracy.report import PAGES, filled, tables  # noqa: E402
+from benchmarks.accuracy.report import main as write_report  # noqa: E402
 from sk_aft import FoundationFeatureExtractor  # noqa: E402
 from sk_aft.datasets import load_banking77  # noqa: E402
 
@@ -135,8 +137,8 @@ def test_the_table_marks_what_is_worse_and_the_targets_name_rivals_that_are_ahea
     assert rows["TF-IDF"].startswith("| TF-IDF | 30.5 ± 0.5 † |")
     assert "SetFit" not in rows
     text = "\n".join(targets(scores, [FEW]))
-    assert f"{TAUGHT}, text (1 columns): 0.55 of the error of {ALONE}" in text
-    assert "ahead of every rival as cheap in 0 columns" in text
+    assert f"{TAUGHT}, text (1 column): 0.55 of the error of {ALONE}" in text
+    assert "ahead of every rival as cheap in 0 columns, in 0 of them by two standard" in text
     assert "behind TF-IDF on pseudo-labels (1.38)" in text
 
 
@@ -163,8 +165,9 @@ def test_quick_is_a_part_of_a_suite(name):
     assert len({seed for *_, seed in quick}) == 1
 
 
-def test_every_tuned_method_has_as_many_trials_and_is_scored_on_as_many_seeds():
-    every = list(PARTS["methods"]())
+@pytest.mark.parametrize("part", ["methods", "noise"])
+def test_every_tuned_method_has_as_many_trials_and_is_scored_on_as_many_seeds(part):
+    every = list(PARTS[part]())
     for column in {one.column for one in every}:
         of_column = [one for one in every if one.column == column]
         assert len({len(one.trials()) for one in of_column}) == 1
@@ -309,6 +312,18 @@ def test_tables_in_the_docs_are_those_of_the_results(page):
     text = page.read_text(encoding="utf-8")
     assert "<!-- end -->" in text
     assert filled(text, dict(tables(RESULTS))) == text
+
+
+def test_every_table_of_the_results_has_its_place_in_the_docs_and_no_place_is_stale():
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    places = set(re.findall(r"<!-- (?!end)(.+) -->", text))
+    assert places == set(dict(tables(RESULTS)))
+
+
+def test_a_report_of_results_that_are_not_there_changes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["report", "--results", str(tmp_path)])
+    with pytest.raises(SystemExit, match="has no results of few, all, tables, paper, pareto yet"):
+        write_report()
 
 
 def test_figures_show_what_was_measured():

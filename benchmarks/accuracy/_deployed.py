@@ -22,6 +22,8 @@ from benchmarks.accuracy._suites import (
     MODEL2VEC,
     PROBE,
     PSEUDO_LABELS,
+    PSEUDO_LABELS_HOG,
+    PSEUDO_LABELS_OF_TUNED,
     SETFIT,
     SMALL_TAUGHT,
     TAUGHT,
@@ -105,7 +107,7 @@ def _without_search(pipeline: Pipeline) -> Pipeline:
 
 
 def _tfidf(rows: Rows, path: Path, work: Path) -> None:
-    fitted = _rivals.pseudo_labels(_students.probe(rows), rows)
+    fitted = _rivals.pseudo_labels(_students.better_probe(rows), rows)
     joblib.dump(_without_search(fitted), path)
 
 
@@ -118,7 +120,8 @@ def _model2vec(rows: Rows, path: Path, work: Path) -> None:
     from model2vec.inference import StaticModelPipeline
     from model2vec.inference.mlp import MLPHead
 
-    fitted = _rivals.model2vec(_rivals.labels_of(_students.probe(rows), rows), rows)
+    labels = _rivals.labels_of(_students.better_probe(rows), rows)
+    fitted = _rivals.model2vec(labels, rows)
     pipeline = fitted.model_.to_pipeline()
     head = pipeline.head
     classes = fitted.classes_[head.classes_.astype(int)].astype(str)
@@ -247,6 +250,7 @@ SAME_COSTS = {
         TWO_OF_TUNED: (TWO_TAUGHT, _INT8_ONNX),
         TUNED: (PROBE, _INT8_ONNX),
         SETFIT: (PROBE, _INT8_ONNX),
+        PSEUDO_LABELS_OF_TUNED: (PSEUDO_LABELS, "pickle"),
     },
-    "image": {ALONE: (TAUGHT, "float32 ONNX")},
+    "image": {ALONE: (TAUGHT, "float32 ONNX"), PSEUDO_LABELS_HOG: (HOG, "pickle")},
 }

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from benchmarks.accuracy import _suites as names
 from benchmarks.accuracy._columns import Column
 from benchmarks.accuracy._paper_tables import PUBLISHED
-from benchmarks.accuracy._scores import Estimate, Scores, estimate
+from benchmarks.accuracy._scores import Estimate, Scores, estimate, on_all_seeds
 from benchmarks.accuracy._tables import CHEAP_RIVALS, title
 
 _GREY, _RED, _DARK, _BLUE, _BLACK = "#9ca3af", "#dc2626", "#7f1d1d", "#2563eb", "#111827"
@@ -31,11 +31,11 @@ def draw_few(scores: Scores, columns: Sequence[Column]) -> Figure:
     axes = figure.subplots()
     places = range(len(columns), 0, -1)
     for place, column in zip(places, columns, strict=True):
-        alone, taught = (scores.mean(column, name) for name in (names.ALONE, names.TAUGHT))
-        if alone and taught:
-            axes.plot([alone.mean, taught.mean], [place, place], color=_GREY, zorder=1)
+        ends = [_error(scores, column, name) for name in (names.ALONE, names.TAUGHT)]
+        if None not in ends:
+            axes.plot(ends, [place, place], color=_GREY, zorder=1)
     for name, label, look in _SHOWN:
-        found = [scores.mean(column, name) for column in columns]
+        found = [_error(scores, column, name) for column in columns]
         _scatter(axes, found, places, label, look)
     _scatter(
         axes,
@@ -53,18 +53,23 @@ def draw_few(scores: Scores, columns: Sequence[Column]) -> Figure:
 
 
 def _scatter(
-    axes: Any, found: Sequence[Estimate | None], places: Any, label: str, look: dict[str, Any]
+    axes: Any, found: Sequence[float | None], places: Any, label: str, look: dict[str, Any]
 ) -> None:
-    shown = [(one.mean, place) for one, place in zip(found, places, strict=True) if one]
+    shown = [(one, place) for one, place in zip(found, places, strict=True) if one is not None]
     if shown:
         size = 150 if look["marker"] == "|" else 45
         axes.scatter(*zip(*shown, strict=True), label=label, s=size, zorder=3, **look)
 
 
-def _best_rival(scores: Scores, column: Column) -> Estimate | None:
+def _error(scores: Scores, column: Column, method: str) -> float | None:
+    """Return the mean error of a method, on the scale of the student's seeds if it has fewer."""
+    return on_all_seeds(scores.errors(column, method), scores.errors(column, names.TAUGHT))
+
+
+def _best_rival(scores: Scores, column: Column) -> float | None:
     """Return the error of the best rival that predicts as fast as the student."""
-    found = [scores.mean(column, rival) for rival in CHEAP_RIVALS[column.kind]]
-    return min((one for one in found if one), key=lambda one: one.mean, default=None)
+    found = [_error(scores, column, rival) for rival in CHEAP_RIVALS[column.kind]]
+    return min((one for one in found if one is not None), default=None)
 
 
 def draw_methods(ratios: Mapping[str, Mapping[str, Estimate]]) -> Figure:
@@ -109,23 +114,27 @@ def draw_costs(figures: Sequence[Mapping[str, Any]]) -> Figure:
     axes = figure.subplots()
     drawn = {(one["method"], round(np.log10(one["ms_alone"]))): one for one in reversed(figures)}
     lowest: dict[float, float] = {}
-    gap = 0.045 * (max(one["error"] for one in figures) - min(one["error"] for one in figures))
-    for (_, column), one in sorted(drawn.items(), key=lambda item: item[1]["error"]):
+    errors = [one["compared_error"] for one in figures]
+    gap = 0.045 * (max(errors) - min(errors))
+    times = [method for method, _ in drawn]
+    for (method, column), one in sorted(drawn.items(), key=lambda item: item[1]["compared_error"]):
+        error, form = one["compared_error"], f", {one['form']}" * (times.count(method) > 1)
         is_ours = "student" in one["method"] or "2 layers" in one["method"]
         size = one["files_mb"] + one["packages_mb"]
         axes.scatter(
-            one["ms_alone"], one["error"], s=size / 2, color=_RED if is_ours else _GREY, alpha=0.6
+            one["ms_alone"], error, s=size / 2, color=_RED if is_ours else _GREY, alpha=0.6
         )
         # Labels of about the same time are moved up until they do not cover each other.
-        lowest[column] = max(one["error"], lowest.get(column, 0) + gap)
+        lowest[column] = max(error, lowest.get(column, 0) + gap)
         axes.text(
             one["ms_alone"] * 1.35,
             lowest[column],
-            f"{one['method']}, {size:,.0f} MB",
+            f"{method}{form}, {size:,.0f} MB",
             va="center",
             fontsize="x-small",
         )
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("milliseconds for one row, on one thread")
     axes.set_ylabel("test error, %")
     axes.margins(x=0.3, y=0.1)

@@ -73,8 +73,9 @@ def methods_table(every: dict[Experiment, Errors]) -> Iterator[str]:
             value = estimate(list(of_columns.get(name, {}).values()))
             mark = " †" if is_worse(ratios.get(method, {}).get(name)) else ""
             cells.append("" if value is None else f"{value}{mark}")
-        mean = estimate([value.mean for value in ratios.get(method, {}).values()])
-        means = "" if mean is None else mean.as_ratio()
+        of_method = ratios.get(method, {})
+        mean = estimate([value.mean for value in of_method.values()])
+        means = "" if mean is None or len(of_method) < len(names) else mean.as_ratio()
         yield f"| {method} | {' | '.join([*cells, means, str(PUBLISHED.get(method, ''))])} |"
 
 
@@ -130,6 +131,7 @@ def several_table(every: dict[Experiment, Errors]) -> Iterator[str]:
 def noise_table(every: dict[Experiment, Errors]) -> Iterator[str]:
     """Yield errors over those of the student alone, without and with noise in the features."""
     alone = {name_of(one): of for one, of in every.items() if one.method == STL}
+    n_texts = len({one.column for one in every if one.column.kind == "text"})
     yield f"| | {' | '.join([*alone, 'mean of texts'])} |"
     yield "|---" * (len(alone) + 2) + "|"
     for name, method in product((*NOISES, BOTH_LITE), VARIANTS):
@@ -140,7 +142,8 @@ def noise_table(every: dict[Experiment, Errors]) -> Iterator[str]:
         }
         if ratios:
             texts = [one.mean for one in ratios.values() if one is not None]
-            mean = f"{estimate(texts).mean:.2f}" if name in NOISES else ""
+            is_whole = name in NOISES and len(texts) == n_texts
+            mean = f"{estimate(texts).mean:.2f}" if is_whole else ""
             cells = [ratios[of].as_ratio() if ratios.get(of) else "" for of in alone]
             yield f"| {method}, {name} | {' | '.join([*cells, mean])} |"
 

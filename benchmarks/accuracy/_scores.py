@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -83,9 +84,27 @@ def ratio(own: Errors, reference: Errors) -> Estimate | None:
     return Estimate(float(value), rest.spread / denominator.mean(), len(seeds))
 
 
+def is_better(one: Estimate | None) -> bool:
+    """Return whether a ratio is below 1 by two standard errors; one seed does not tell."""
+    return one is not None and one.mean + 2 * one.spread < 1
+
+
 def is_worse(one: Estimate | None) -> bool:
     """Return whether a ratio is above 1 by two standard errors; one seed does not tell."""
     return one is not None and one.mean - 2 * one.spread > 1
+
+
+def on_all_seeds(errors: Errors, of_student: Errors) -> float | None:
+    """Return the error that a method of few seeds would have with all seeds of the student.
+
+    That is the student's mean plus the mean difference from it on the seeds that both have: some
+    draws of labels are easier than others, for all methods alike.
+    """
+    shared = errors.keys() & of_student.keys()
+    if not shared:
+        return statistics.mean(errors.values()) if errors else None
+    difference = statistics.mean(errors[seed] - of_student[seed] for seed in shared)
+    return round(statistics.mean(of_student.values()) + difference, 3)
 
 
 def correlation(pairs: Iterable[tuple[float, float]]) -> float:

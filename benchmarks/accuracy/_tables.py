@@ -10,7 +10,7 @@ from benchmarks.accuracy import _suites as names
 from benchmarks.accuracy._columns import Column
 from benchmarks.accuracy._paper_tables import paper_tables
 from benchmarks.accuracy._runs import Runs
-from benchmarks.accuracy._scores import Scores, is_worse
+from benchmarks.accuracy._scores import Estimate, Scores, is_better, is_worse
 from benchmarks.accuracy._suites import METHODS, SUITES
 
 TITLES = {
@@ -117,7 +117,11 @@ def targets(scores: Scores, columns: Sequence[Column]) -> Iterator[str]:
         if len(groups) > 1:
             groups = {"all": has, **groups}
         for kind, own in groups.items():
-            yield f"{method}, {kind} ({len(own)} columns): {_compared(scores, own, method)}"
+            yield f"{method}, {kind} ({_columns(len(own))}): {_compared(scores, own, method)}"
+
+
+def _columns(number: int) -> str:
+    return "1 column" if number == 1 else f"{number} columns"
 
 
 def _compared(scores: Scores, columns: Sequence[Column], method: str) -> str:
@@ -135,21 +139,33 @@ def _compared(scores: Scores, columns: Sequence[Column], method: str) -> str:
         for column in columns
         if (rival := _best_rival(scores, column, method)) is not None
     }
-    share = f"ahead of every rival as cheap in {len(columns) - len(behind)} columns"
+    clear = [
+        column
+        for column in columns
+        if all(map(is_better, _against_rivals(scores, column, method).values()))
+    ]
+    share = (
+        f"ahead of every rival as cheap in {_columns(len(columns) - len(behind))}, in "
+        f"{len(clear)} of them by two standard errors"
+    )
     named = [f"{column} behind {rival}" for column, rival in behind.items()]
     return "; ".join([*parts, share, *named])
 
 
 def _best_rival(scores: Scores, column: Column, method: str) -> str | None:
     """Return the rival that is furthest ahead of a method, and the ratio; None if none is."""
+    ratios = {rival: found.mean for rival, found in _against_rivals(scores, column, method).items()}
+    best = max(ratios, key=lambda rival: ratios[rival], default=None)
+    return None if best is None or ratios[best] <= 1 else f"{best} ({ratios[best]:.2f})"
+
+
+def _against_rivals(scores: Scores, column: Column, method: str) -> dict[str, Estimate]:
+    """Return the ratio of a method's error to that of each rival as cheap."""
     rivals = CHEAP_RIVALS[column.kind]
     if method in _OF_TUNED:
         rivals = (*rivals, names.PSEUDO_LABELS_OF_TUNED)
-    ratios = {
-        rival: found.mean for rival in rivals if (found := scores.ratio(column, method, rival))
-    }
-    best = max(ratios, key=lambda rival: ratios[rival], default=None)
-    return None if best is None or ratios[best] <= 1 else f"{best} ({ratios[best]:.2f})"
+    every = {rival: scores.ratio(column, method, rival) for rival in rivals}
+    return {rival: one for rival, one in every.items() if one is not None}
 
 
 def print_suite(suite: str, runs: Runs, is_quick: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Accuracy beside the cost of a prediction, for everything in the suite "few" that can be deployed.
+"""Accuracy beside the cost of a prediction, for what the suite "few" has that can be deployed.
 
     python -m benchmarks.accuracy.pareto --data DIR [--results DIR] [--quick] [--print]
 
@@ -36,6 +36,7 @@ from benchmarks.accuracy._columns import Column, read
 from benchmarks.accuracy._data import what_is_missing
 from benchmarks.accuracy._deployed import IMAGE_MODELS, SAME_COSTS, TEXT_MODELS, Deployed
 from benchmarks.accuracy._runs import RESULTS, Runs, code_version
+from benchmarks.accuracy._scores import on_all_seeds
 from benchmarks.accuracy._suites import FIRST_SEED, TAUGHT
 from benchmarks.speed._served_models import make_once, write_rows
 from benchmarks.speed._timing import machine
@@ -223,19 +224,6 @@ def _error(figure: Figure, errors: dict[tuple[str, str, str], dict[int, float]])
     }
 
 
-def on_all_seeds(errors: dict[int, float], of_student: dict[int, float]) -> float | None:
-    """Return the error that a method of few seeds would have with all seeds of the student.
-
-    That is the student's mean plus the mean difference from it on the seeds that both have: some
-    draws of labels are easier than others, for all methods alike.
-    """
-    shared = errors.keys() & of_student.keys()
-    if not shared:
-        return statistics.mean(errors.values()) if errors else None
-    difference = statistics.mean(errors[seed] - of_student[seed] for seed in shared)
-    return round(statistics.mean(of_student.values()) + difference, 3)
-
-
 def on_front(points: Sequence[tuple[float, float]]) -> list[bool]:
     """Return which points are on the Pareto front: no other is as low in both, and lower in one."""
     return [
@@ -253,7 +241,7 @@ def table(figures: Iterable[Figure]) -> str:
     for data, group in groupby(figures, key=lambda one: (one["data"], one["labels"])):
         lines = [", ".join(data), "", f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
         for one in group:
-            error = "" if one["error"] is None else f"{one['error']:.1f}"
+            error = "" if one["error"] is None else f"{one['compared_error']:.1f}"
             error += " *" if error and one["error_of"] == "the deployed model" else ""
             own = one["deployed_error"]
             fronts = [name for name in ("fast", "small") if one[f"is_{name}"]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ _IN_README = {
     ("TF-IDF on pseudo-labels", "pickle"): "TF-IDF on labels of MiniLM's probe",
     ("model2vec", "float32"): "model2vec on the same labels",
     ("student", "float32"): "**student, taught by MiniLM**",
-    ("probe", "PyTorch"): "MiniLM's probe itself",
+    ("probe", "int8 ONNX"): "MiniLM's probe itself, int8 in ONNX Runtime",
 }
 _PANELS = {
     "Banking77, 10 a class": "banking77, 10 a class",
@@ -52,6 +53,10 @@ def main() -> None:
     )
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the lines are")
     results = parser.parse_args().results
+    lacking = [name for name in (*SUITES, "paper") if not Runs(name, results).lines]
+    if lacking or not costs_of(results):
+        what = ", ".join([*lacking, *([] if costs_of(results) else ["pareto"])])
+        sys.exit(f"{results} has no results of {what} yet: the pages would lose their tables.")
     texts = dict(tables(results))
     for page in PAGES:
         page.write_text(filled(page.read_text(encoding="utf-8"), texts), encoding="utf-8")
@@ -91,7 +96,7 @@ def readme_table(figures: list[dict[str, Any]]) -> Iterator[str]:
         if (method, form) in by:
             one = by[method, form]
             size = one["files_mb"] + one["packages_mb"]
-            yield f"| {label} | {one['error']:.1f} | {size:,.0f} | {one['ms_alone']:.2g} |"
+            yield f"| {label} | {one['compared_error']:.1f} | {size:,.0f} | {one['ms_alone']:.2g} |"
 
 
 def filled(page: str, texts: dict[str, str]) -> str:

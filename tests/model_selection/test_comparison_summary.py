@@ -42,7 +42,7 @@ def test_a_student_whose_gain_may_be_chance_is_deployed_with_a_caveat():
     )
     assert first.startswith("Transfer does not clearly pay")
     assert second.startswith("Deploy “student”")
-    assert "the gain may be chance" in second
+    assert "its gain over the same student alone may be chance" in second
 
 
 def test_a_clear_loss_hurts():

@@ -255,7 +255,7 @@ def _what_to_deploy(
             and ALONE in by_name
             and not difference(taught, by_name[ALONE]).is_clear
         ):
-            text += ": it scores highest, though the gain may be chance"
+            text += ": its gain over the same student alone may be chance"
     expensive = [one for one in results if one.role == TEACHER and one is not chosen]
     if expensive:
         best = max(expensive, key=lambda one: one.scores.mean())
