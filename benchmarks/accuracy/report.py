@@ -19,7 +19,7 @@ from benchmarks.accuracy._paper import PARTS
 from benchmarks.accuracy._paper_tables import found, normalised, of_teachers, paper_tables
 from benchmarks.accuracy._runs import RESULTS, Runs
 from benchmarks.accuracy._scores import Scores
-from benchmarks.accuracy._suites import SUITES
+from benchmarks.accuracy._suites import PSEUDO_LABELS_OF_TUNED, SUITES, TWO_OF_TUNED
 from benchmarks.accuracy._tables import summary, table, targets
 from benchmarks.accuracy.pareto import table as costs_table
 
@@ -40,6 +40,8 @@ _IN_README = {
     ("student", "float32"): "**student, taught by MiniLM**",
     ("probe", "int8 ONNX"): "MiniLM's probe itself, int8 in ONNX Runtime",
 }
+# They lie on other points of the figure of costs.
+_NOT_DRAWN = (TWO_OF_TUNED, PSEUDO_LABELS_OF_TUNED)
 _PANELS = {
     "Banking77, 10 a class": "banking77, 10 a class",
     "Banking77, all labels": "banking77, all",
@@ -131,7 +133,11 @@ def draw(results: Path) -> None:
     if ratios := normalised(found(PARTS["methods"](), paper)):
         figures["methods"] = draw_methods(ratios)
     of_texts = [
-        one for one in costs_of(results) if one["data"] == "banking77" and one["error"] is not None
+        one
+        for one in costs_of(results)
+        if one["data"] == "banking77"
+        and one["error"] is not None
+        and one["method"] not in _NOT_DRAWN
     ]
     if of_texts:
         figures["costs"] = draw_costs(of_texts)
