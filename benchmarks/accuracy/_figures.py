@@ -116,9 +116,9 @@ def draw_costs(figures: Sequence[Mapping[str, Any]]) -> Figure:
     lowest: dict[float, float] = {}
     errors = [one["compared_error"] for one in figures]
     gap = 0.045 * (max(errors) - min(errors))
-    times = [method for method, _ in drawn]
+    methods = [method for method, _ in drawn]
     for (method, column), one in sorted(drawn.items(), key=lambda item: item[1]["compared_error"]):
-        error, form = one["compared_error"], f", {one['form']}" * (times.count(method) > 1)
+        error, form = one["compared_error"], f", {one['form']}" * (methods.count(method) > 1)
         is_ours = "student" in one["method"] or "2 layers" in one["method"]
         size = one["files_mb"] + one["packages_mb"]
         axes.scatter(

@@ -277,7 +277,7 @@ class Rows:
         with named(column):
             rows = rows if kind is None else rows.read_as(kind)
             if not missing:
-                rows.check_complete(OR_CATEGORY if rows.kind == "text" else "")
+                rows.check_complete(_OR_CATEGORY if rows.kind == "text" else "")
         return rows
 
     def image(self, index: int) -> np.ndarray:
@@ -422,7 +422,7 @@ _HOW_TO_PASS_COLUMNS = (
     "reads which column."
 )
 # The end of messages about a missing row of a column that may be meant as categories.
-OR_CATEGORY = " A column of categories is one after astype('category')."
+_OR_CATEGORY = " A column of categories is one after astype('category')."
 _HOW_TO_CONVERT = {
     ("text", "numeric"): ": strings are not numbers, make them numbers with .astype(float).",
     ("numeric", "text"): ": numbers are not texts, make them texts with .astype(str); "

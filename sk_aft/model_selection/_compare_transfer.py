@@ -231,8 +231,8 @@ def _announcement(
     ]
     if time_budget is not None and seconds > time_budget:
         lines.append(
-            f"This is more than the time_budget of {duration(time_budget)}, because "
-            f"{' and '.join(race.names)} always take part."
+            f"This is more than the time_budget of {duration(time_budget)}: candidates may be left "
+            "out on the way, but not student-alone and student."
         )
     return "\n".join(lines)
 
