@@ -107,7 +107,7 @@ class Suite:
     columns : tuple of Column
         What is learned.
     n_seeds : dict of (str, str) to int, default={}
-        Numbers of seeds that are not the method's own, by kind of rows and method: 0 or 1 where a
+        Numbers of seeds that are not the method's own, by kind of rows and method: fewer where a
         run takes tens of minutes.
     most_seeds : int, default=5
         How many seeds are run at most.
@@ -152,8 +152,7 @@ SUITES = {
             Column(data, number, uses_others=True, most_seeds=most_seeds)
             for of_kind, most_seeds in ((_TEXT_DATA, _N_SEEDS), (_IMAGE_DATA, 1))
             for data, number in product(of_kind, _FEW)
-        ),
-        {("image", TUNED): 0, ("image", TAUGHT_BY_TUNED): 0},
+        )
     ),
     "all": Suite(
         (
