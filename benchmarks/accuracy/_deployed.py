@@ -252,5 +252,9 @@ SAME_COSTS = {
         SETFIT: (PROBE, _INT8_ONNX),
         PSEUDO_LABELS_OF_TUNED: (PSEUDO_LABELS, "pickle"),
     },
-    "image": {ALONE: (TAUGHT, "float32 ONNX"), PSEUDO_LABELS_HOG: (HOG, "pickle")},
+    "image": {
+        ALONE: (TAUGHT, "float32 ONNX"),
+        TAUGHT_BY_TUNED: (TAUGHT, "int8 ONNX"),
+        PSEUDO_LABELS_HOG: (HOG, "pickle"),
+    },
 }
