@@ -107,8 +107,7 @@ class Suite:
     columns : tuple of Column
         What is learned.
     n_seeds : dict of (str, str) to int, default={}
-        Numbers of seeds that are not the method's own, by kind of rows and method: fewer where a
-        run takes tens of minutes.
+        Numbers of seeds that are not the method's own, by kind of rows and method.
     most_seeds : int, default=5
         How many seeds are run at most.
     """
@@ -161,7 +160,9 @@ SUITES = {
             Column("cifar10", "5000", most_seeds=1),
             Column("chest_xray", "all"),
         ),
-        dict.fromkeys(product(_NETWORKS, (TUNED, TAUGHT_BY_TUNED)), 1),
+        # With all labels, fine-tuning takes longer than with few, and two layers take minutes.
+        dict.fromkeys(product(_NETWORKS, (TUNED, TAUGHT_BY_TUNED)), 1)
+        | dict.fromkeys(product(_TEXTS, (TWO_ALONE, TWO_TAUGHT)), 3),
     ),
     "tables": Suite(
         tuple(Column(data, "300", uses_others=True) for data in ("computers", "diamonds", "churn"))
