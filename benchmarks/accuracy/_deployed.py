@@ -19,6 +19,7 @@ from benchmarks.accuracy._columns import Rows
 from benchmarks.accuracy._suites import (
     ALONE,
     HOG,
+    METHODS,
     MODEL2VEC,
     PROBE,
     PSEUDO_LABELS,
@@ -107,7 +108,7 @@ def _without_search(pipeline: Pipeline) -> Pipeline:
 
 
 def _tfidf(rows: Rows, path: Path, work: Path) -> None:
-    fitted = _rivals.pseudo_labels(_students.better_probe(rows), rows)
+    fitted = METHODS[PSEUDO_LABELS].fit(rows)
     joblib.dump(_without_search(fitted), path)
 
 
@@ -120,8 +121,7 @@ def _model2vec(rows: Rows, path: Path, work: Path) -> None:
     from model2vec.inference import StaticModelPipeline
     from model2vec.inference.mlp import MLPHead
 
-    labels = _rivals.labels_of(_students.better_probe(rows), rows)
-    fitted = _rivals.model2vec(labels, rows)
+    fitted = METHODS[MODEL2VEC].fit(rows)
     pipeline = fitted.model_.to_pipeline()
     head = pipeline.head
     classes = fitted.classes_[head.classes_.astype(int)].astype(str)
