@@ -91,10 +91,10 @@ METHODS = {
     TAUGHT_BY_TUNED: Method(_students.taught_by_tuned, n_seeds=3),
     PSEUDO_LABELS_OF_TUNED: Method(_pseudo_labels_of_tuned, _TEXTS, 3, needs_others=True),
     MODEL2VEC: Method(_model2vec, _TEXTS, 3),
-    SETFIT: Method(_rivals.setfit, _TEXTS, 1),
-    TWO_ALONE: Method(_students.two_layers_alone, _TEXTS, 1),
-    TWO_TAUGHT: Method(_students.two_layers, _TEXTS, 1),
-    TWO_OF_TUNED: Method(_students.two_layers_of_tuned, _TEXTS, 1),
+    SETFIT: Method(_rivals.setfit, _TEXTS, 3),
+    TWO_ALONE: Method(_students.two_layers_alone, _TEXTS, 3),
+    TWO_TAUGHT: Method(_students.two_layers, _TEXTS, 3),
+    TWO_OF_TUNED: Method(_students.two_layers_of_tuned, _TEXTS, 3),
 }
 
 
@@ -160,9 +160,6 @@ SUITES = {
             Column("cifar10", "5000", most_seeds=1),
             Column("chest_xray", "all"),
         ),
-        # With all labels, fine-tuning takes longer than with few, and two layers take minutes.
-        dict.fromkeys(product(_NETWORKS, (TUNED, TAUGHT_BY_TUNED)), 1)
-        | dict.fromkeys(product(_TEXTS, (TWO_ALONE, TWO_TAUGHT)), 3),
     ),
     "tables": Suite(
         tuple(Column(data, "300", uses_others=True) for data in ("computers", "diamonds", "churn"))
