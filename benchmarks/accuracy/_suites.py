@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -106,27 +106,26 @@ class Suite:
     ----------
     columns : tuple of Column
         What is learned.
-    n_seeds : dict of (str, str) to int, default={}
-        Numbers of seeds that are not the method's own, by kind of rows and method.
     most_seeds : int, default=5
         How many seeds are run at most.
+    has_slow : bool, default=True
+        Whether methods that take minutes are run.
     """
 
     columns: tuple[Column, ...]
-    n_seeds: Mapping[tuple[str, str], int] = field(default_factory=dict)
     most_seeds: int = _N_SEEDS
+    has_slow: bool = True
 
     def runs(self) -> Iterator[tuple[Column, str, int]]:
         """Yield column, method and seed of all runs: the fast methods first, seed after seed."""
-        for is_slow in (False, True):
+        for is_slow in (False, True) if self.has_slow else (False,):
             for number, column in product(range(self.most_seeds), self.columns):
                 for name, method in METHODS.items():
-                    n_seeds = self.n_seeds.get((column.kind, name), method.n_seeds)
                     if (
                         method.is_slow == is_slow
                         and column.kind in method.kinds
                         and (column.uses_others or not method.needs_others)
-                        and number < min(n_seeds, column.most_seeds)
+                        and number < min(method.n_seeds, column.most_seeds)
                     ):
                         yield column, name, FIRST_SEED + number
 
@@ -138,9 +137,7 @@ class Suite:
     def quick(self) -> Suite:
         """Return a suite of minutes: a column of each kind, methods of seconds, one seed."""
         first = {column.kind: column for column in reversed(self.columns)}
-        slow = [name for name, method in METHODS.items() if method.is_slow]
-        left_out = dict.fromkeys(product(first, slow), 0)
-        return Suite(tuple(first.values()), {**self.n_seeds, **left_out}, most_seeds=1)
+        return Suite(tuple(first.values()), most_seeds=1, has_slow=False)
 
 
 _FEW = ("10 a class", "50 a class")
@@ -159,7 +156,7 @@ SUITES = {
             Column("cifar10", "1000", most_seeds=1),
             Column("cifar10", "5000", most_seeds=1),
             Column("chest_xray", "all"),
-        ),
+        )
     ),
     "tables": Suite(
         tuple(Column(data, "300", uses_others=True) for data in ("computers", "diamonds", "churn"))
