@@ -16,35 +16,33 @@ from benchmarks.accuracy._tables import CHEAP_RIVALS, title
 
 _GREY, _RED, _DARK, _BLUE, _BLACK = "#9ca3af", "#dc2626", "#7f1d1d", "#2563eb", "#111827"
 _SPREAD: dict[str, Any] = {"fmt": "none", "elinewidth": 1, "capsize": 2}
-# Method, how it is called in the legend, and its look.
-_SHOWN: tuple[tuple[str, str, dict[str, Any]], ...] = (
-    (names.ALONE, "student alone", {"marker": "o", "color": _GREY}),
-    (names.PROBE, "probe of the foundation model", {"marker": "|", "color": _BLACK}),
-    (names.TAUGHT, "student, taught", {"marker": "o", "color": _RED}),
-    (names.TAUGHT_BY_TUNED, "student, taught by a tuned teacher", {"marker": "D", "color": _DARK}),
-)
+_BEST_RIVAL = "best rival as cheap"
+# The look of each method, and its height in a row, so that equal errors do not hide each other.
+_SHOWN: dict[str, tuple[dict[str, Any], float]] = {
+    names.ALONE: ({"marker": "o", "color": _GREY}, 0),
+    names.PROBE: ({"marker": "|", "color": _BLACK}, 0),
+    names.TAUGHT: ({"marker": "o", "color": _RED}, 0),
+    names.TAUGHT_BY_TUNED: ({"marker": "D", "color": _DARK}, -0.27),
+    _BEST_RIVAL: ({"marker": "x", "color": _BLUE}, 0.27),
+}
 
 
 def draw_few(scores: Scores, columns: Sequence[Column]) -> Figure:
     """Draw the error of the student alone and taught, of its teacher and the best cheap rival."""
-    figure = Figure(figsize=(7.2, 0.42 * len(columns) + 1.3), layout="constrained")
+    figure = Figure(figsize=(7.2, 0.48 * len(columns) + 1.3), layout="constrained")
     axes = figure.subplots()
-    places = range(len(columns), 0, -1)
+    places = np.arange(len(columns), 0, -1)
     for place, column in zip(places, columns, strict=True):
         ends = [_error(scores, column, name) for name in (names.ALONE, names.TAUGHT)]
         if None not in ends:
             axes.plot(ends, [place, place], color=_GREY, zorder=1)
-    for name, label, look in _SHOWN:
-        found = [_error(scores, column, name) for column in columns]
-        _scatter(axes, found, places, label, look)
-    _scatter(
-        axes,
-        [_best_rival(scores, column) for column in columns],
-        places,
-        "best rival as cheap",
-        {"marker": "x", "color": _BLUE},
-    )
-    axes.set_yticks(list(places), [f"{title(column)} a class" for column in columns])
+    for name, (look, height) in _SHOWN.items():
+        found = [
+            _best_rival(scores, column) if name == _BEST_RIVAL else _error(scores, column, name)
+            for column in columns
+        ]
+        _scatter(axes, found, places + height, name, look)
+    axes.set_yticks(places, [f"{title(column)} a class" for column in columns])
     axes.set_xlim(left=0)
     axes.set_xlabel("test error, %")
     axes.spines[["top", "right"]].set_visible(False)
@@ -57,7 +55,7 @@ def _scatter(
 ) -> None:
     shown = [(one, place) for one, place in zip(found, places, strict=True) if one is not None]
     if shown:
-        size = 150 if look["marker"] == "|" else 45
+        size = 150 if look["marker"] == "|" else 40
         axes.scatter(*zip(*shown, strict=True), label=label, s=size, zorder=3, **look)
 
 
@@ -110,28 +108,33 @@ def draw_costs(figures: Sequence[Mapping[str, Any]]) -> Figure:
     figures : sequence of dict
         Of several forms of a method with about the same time, the first is drawn.
     """
-    figure = Figure(figsize=(7.2, 3.8), layout="constrained")
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.subplots()
     drawn = {(one["method"], round(np.log10(one["ms_alone"]))): one for one in reversed(figures)}
-    lowest: dict[float, float] = {}
+    lowest: dict[tuple[float, bool], float] = {}
     errors = [one["compared_error"] for one in figures]
-    gap = 0.045 * (max(errors) - min(errors))
+    times = [one["ms_alone"] for one in figures]
+    middle = (min(times) * max(times)) ** 0.5
+    gap = 0.12 * (max(errors) - min(errors))
     methods = [method for method, _ in drawn]
-    for (method, column), one in sorted(drawn.items(), key=lambda item: item[1]["compared_error"]):
+    for (method, decade), one in sorted(drawn.items(), key=lambda item: item[1]["compared_error"]):
         error, form = one["compared_error"], f", {one['form']}" * (methods.count(method) > 1)
-        is_ours = "student" in one["method"] or "2 layers" in one["method"]
+        is_ours = "student" in method or "2 layers" in method
+        look = {"color": _RED} if is_ours else {"color": _GREY, "marker": "s"}
         size = one["files_mb"] + one["packages_mb"]
-        axes.scatter(
-            one["ms_alone"], error, s=size / 2, color=_RED if is_ours else _GREY, alpha=0.6
-        )
-        # Labels of about the same time are moved up until they do not cover each other.
-        lowest[column] = max(error, lowest.get(column, 0) + gap)
-        axes.text(
-            one["ms_alone"] * 1.35,
-            lowest[column],
-            f"{method}{form}, {size:,.0f} MB",
+        time = one["ms_alone"]
+        axes.scatter(time, error, s=size / 2, alpha=0.6, **look)
+        # Labels lie outside, and those of about the same time are moved up to show all of them.
+        is_left = time < middle
+        lowest[decade, is_left] = max(error, lowest.get((decade, is_left), 0) + gap)
+        axes.annotate(
+            f"{method}{form}\n{size:,.0f} MB",
+            (time, error),
+            (time / 1.5 if is_left else time * 1.5, lowest[decade, is_left]),
+            ha="right" if is_left else "left",
             va="center",
-            fontsize="x-small",
+            fontsize="small",
+            arrowprops={"arrowstyle": "-", "color": _GREY, "linewidth": 0.6},
         )
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
