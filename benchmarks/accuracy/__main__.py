@@ -8,9 +8,10 @@
 - paper: the published methods with an equal budget of trials, and the paper's claims.
 
 A run is a line in benchmarks/results/accuracy (or --results DIR). What has a line is not run again,
-so the same command goes on after an interruption. ``--quick`` does a part of a suite in minutes,
-and keeps its lines in a folder of their own. `benchmarks.accuracy.pareto` measures what the models
-cost, and `benchmarks.accuracy.report` makes the tables and figures of docs/guide/benchmarks.md.
+so the same command goes on after an interruption. ``--only`` and ``--method`` choose what is run;
+the tables show all lines. ``--quick`` does a part of a suite in minutes, and keeps its lines in a
+folder of their own. `benchmarks.accuracy.pareto` measures what the models cost, and
+`benchmarks.accuracy.report` makes the tables and figures of docs/guide/benchmarks.md.
 """
 
 from __future__ import annotations
