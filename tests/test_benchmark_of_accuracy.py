@@ -337,7 +337,7 @@ def test_figures_show_what_was_measured():
     )
     (axes,) = draw_few(scores, columns).axes
     shown = {points.get_label(): points.get_offsets()[:, 0].tolist() for points in axes.collections}
-    assert shown == {"student alone": [21.0, 21.0], "student, taught": [11.5, 11.5]}
+    assert shown == {ALONE: [21.0, 21.0], TAUGHT: [11.5, 11.5]}
     ratios = {"aft": {"trec, all": estimate([0.9, 1.0])}, "kd": {"trec, all": estimate([0.8])}}
     (axes,) = draw_methods(ratios).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["aft", "kd"]
