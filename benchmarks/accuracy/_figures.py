@@ -15,7 +15,6 @@ from benchmarks.accuracy._scores import Estimate, Scores, estimate, on_all_seeds
 from benchmarks.accuracy._tables import CHEAP_RIVALS, title
 
 _GREY, _RED, _DARK, _BLUE, _BLACK = "#9ca3af", "#dc2626", "#7f1d1d", "#2563eb", "#111827"
-_SPREAD: dict[str, Any] = {"fmt": "none", "elinewidth": 1, "capsize": 2}
 _BEST_RIVAL = "best rival as cheap"
 # The look of each method, and its height in a row, so that equal errors do not hide each other.
 _SHOWN: dict[str, tuple[dict[str, Any], float]] = {
